@@ -1,0 +1,166 @@
+"""SliceSet: the one record that crosses every boundary."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mriscope.errors import DataError
+
+CLASS_NAMES = ("Mild_Demented", "Moderate_Demented", "Non_Demented", "Very_Mild_Demented")
+SEVERITY = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")
+SIZE = 128
+UNKNOWN = -1
+
+_COLUMNS = ("images", "labels", "subjects", "positions", "paths", "parts")
+
+Rows = slice | Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SliceSet:
+    """Brain-MRI slices with what is known of each; checks itself and cannot be changed.
+
+    Args:
+        images: uint8 (N, H, W), 0 is background; may be memory-mapped.
+        labels: int64 (N,), index into class_names.
+        subjects: int64 (N,), equal for slices of one brain; -1 where unknown, which is never one subject.
+        positions: int64 (N,), order within the subject from inferior to superior; -1 where unknown.
+        paths: str (N,), name of each slice within its source.
+        parts: str (N,), the published part each slice belongs to ("train", "test"); "" where none is published.
+        class_names: name of each class, in the order of the labels.
+
+    Raises:
+        DataError: an array has another shape or type, or a value outside its range.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    subjects: np.ndarray
+    positions: np.ndarray
+    paths: np.ndarray
+    parts: np.ndarray
+    class_names: tuple[str, ...] = CLASS_NAMES
+
+    def __post_init__(self) -> None:
+        _check(self.images.ndim == 3 and self.images.dtype == np.uint8, "images", self.images, "uint8 (N, H, W)")
+        for name in ("labels", "subjects", "positions"):
+            column = getattr(self, name)
+            _check(column.shape == (len(self),) and column.dtype == np.int64, name, column, f"int64 ({len(self)},)")
+        for name in ("paths", "parts"):
+            column = getattr(self, name)
+            _check(column.shape == (len(self),) and column.dtype.kind == "U", name, column, f"str ({len(self)},)")
+        self._check_values()
+        for name in _COLUMNS:
+            locked = getattr(self, name).view()
+            locked.setflags(write=False)
+            object.__setattr__(self, name, locked)
+
+    def _check_values(self) -> None:
+        outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.class_names)))
+        if len(outside):
+            row = int(outside[0])
+            raise DataError(
+                f"label {self.labels[row]} of row {row} is outside the {len(self.class_names)} classes "
+                f"{', '.join(self.class_names)}; labels count from 0"
+            )
+        for name in ("subjects", "positions"):
+            if (getattr(self, name) < UNKNOWN).any():
+                raise DataError(f"{name} holds a number under -1; use -1 where it is unknown")
+
+    @classmethod
+    def of(
+        cls,
+        images: np.ndarray,
+        labels: Sequence[int] | np.ndarray,
+        *,
+        subjects: Sequence[int] | np.ndarray | None = None,
+        positions: Sequence[int] | np.ndarray | None = None,
+        paths: Sequence[str] | np.ndarray | None = None,
+        parts: Sequence[str] | np.ndarray | None = None,
+        class_names: Sequence[str] = CLASS_NAMES,
+    ) -> "SliceSet":
+        """A SliceSet from plain sequences; what is left out is unknown, and paths become row numbers."""
+        count = len(images)
+
+        def numbers(values: Sequence[int] | np.ndarray | None) -> np.ndarray:
+            return np.full(count, UNKNOWN, np.int64) if values is None else np.asarray(values, np.int64)
+
+        def words(values: Sequence[str] | np.ndarray) -> np.ndarray:
+            return np.asarray(values, str).reshape(len(values))
+
+        return cls(
+            images=images,
+            labels=numbers(labels),
+            subjects=numbers(subjects),
+            positions=numbers(positions),
+            paths=words([str(row) for row in range(count)] if paths is None else paths),
+            parts=words([""] * count if parts is None else parts),
+            class_names=tuple(class_names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Rows) -> "SliceSet":
+        """The slices at a range, an index array or a boolean mask, in that order."""
+        chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(chosen, np.ndarray) and not chosen.size:
+            chosen = chosen.astype(np.int64)  # an empty list would be an array of floats
+        return SliceSet(**{name: getattr(self, name)[chosen] for name in _COLUMNS}, class_names=self.class_names)
+
+    @property
+    def knows_subjects(self) -> bool:
+        """Whether the subject of every slice is known."""
+        return len(self) > 0 and bool((self.subjects != UNKNOWN).all())
+
+    @property
+    def n_subjects(self) -> int:
+        """How many subjects are known; slices without one do not count."""
+        return len(np.unique(self.subjects[self.subjects != UNKNOWN]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, labels, subjects, positions and classes; where the slices were kept plays no part."""
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        for column in (self.images, self.labels, self.subjects, self.positions):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
+
+
+def concatenate(sets: Sequence[SliceSet]) -> SliceSet:
+    """One set of the slices of several, in order; subject numbers are kept as they are.
+
+    Raises:
+        DataError: no sets, or sets whose image sizes or classes differ.
+    """
+    if not sets:
+        raise DataError("there is no slice set to join; name at least one")
+    for name, values in (
+        ("image sizes", {s.images.shape[1:] for s in sets}),
+        ("classes", {s.class_names for s in sets}),
+    ):
+        if len(values) > 1:
+            raise DataError(f"sets with different {name} cannot be joined: {' and '.join(map(str, sorted(values)))}")
+    columns = {name: np.concatenate([getattr(s, name) for s in sets]) for name in _COLUMNS}
+    return SliceSet(**columns, class_names=sets[0].class_names)
+
+
+def severity_ranks(class_names: Sequence[str]) -> np.ndarray:
+    """Rank of each class by severity, Non < Very mild < Mild < Moderate.
+
+    Args:
+        class_names: the classes of a set. Names that are not the four of this field keep their own order.
+
+    Returns:
+        int64 (K,), rank 0 the least severe.
+    """
+    known = set(class_names) <= set(SEVERITY)
+    return np.array([SEVERITY.index(name) if known else row for row, name in enumerate(class_names)], np.int64)
+
+
+def _check(fits: bool, name: str, found: np.ndarray, expected: str) -> None:
+    if not fits:
+        raise DataError(f"{name} is {found.dtype} {found.shape}; a SliceSet needs {expected}")
