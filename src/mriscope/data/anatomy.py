@@ -1,0 +1,122 @@
+"""The template brain behind the phantom: one sharpened T1 volume, and how far each point lies from what ages.
+
+The template is the MNI ICBM152 2009a nonlinear average (Fonov et al., NeuroImage 54, 2011), skull-stripped, as nilearn
+ships it. Copyright (C) 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill
+University, whose notice permits to use, copy, modify and distribute it wherever that notice appears. mriscope reads it
+from the installed nilearn and holds no copy.
+
+Points are in mm: x from left to right, y from posterior to anterior, z from inferior to superior.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+
+from mriscope.errors import DataError
+
+_LOW, _HIGH = np.array([-82, -114, -34]), np.array([82, 82, 54])  # mm; all that a warped slab can reach
+_COARSE = 2  # mm; distances are smooth, so a coarse grid serves them
+_RIGHT, _LEFT = np.array([15, -25, 22]), np.array([-15, -25, 22])  # mm; a point in each lateral ventricle
+_FLUID = 0.25  # brightness of what bathes the brain; the ventricles are darker, grey matter is 0.6, white 0.9
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Volumes of the template, to be sampled at points in mm.
+
+    Args:
+        tissue: float32 in [0, 1.1], brightness on a 1 mm grid.
+        depth: float32, mm beneath the surface of the brain on a 2 mm grid; negative outside.
+        distance: float32, mm from the lateral ventricles on a 2 mm grid; negative inside.
+        normals: three float32 volumes on a 2 mm grid, the direction away from the ventricles; a unit vector, but
+            shorter where two of their walls are equally far.
+    """
+
+    tissue: np.ndarray
+    depth: np.ndarray
+    distance: np.ndarray
+    normals: tuple[np.ndarray, ...]
+
+
+@lru_cache(maxsize=1)
+def load_atlas() -> Atlas:
+    """The atlas, made once a process in about a second.
+
+    Raises:
+        DataError: the installed nilearn holds no such template.
+    """
+    bright = _read_template()
+    inside = bright > 0
+    coarse = (slice(None, None, _COARSE),) * 3
+    depth = _signed_distance(inside[coarse])
+    distance = -_signed_distance(_lateral_ventricles(bright[coarse], depth))
+    normals = np.gradient(_smooth(distance, 1.0), _COARSE)
+    return Atlas(_sharpen(bright, inside), _smooth(depth, 0.5), _smooth(distance, 0.7), tuple(normals))
+
+
+def sample(volume: np.ndarray, points: np.ndarray, step: int = _COARSE) -> np.ndarray:
+    """Trilinear values of an atlas volume; beyond its border the border goes on.
+
+    Args:
+        volume: float32, one of the atlas.
+        points: float32 (3, N), mm.
+        step: mm between its voxels.
+
+    Returns:
+        float32 (N,).
+    """
+    from scipy.ndimage import map_coordinates
+
+    voxels = (points - _LOW[:, None].astype(np.float32)) / np.float32(step)
+    return map_coordinates(volume, voxels, order=1, mode="nearest", output=np.float32)
+
+
+def _read_template() -> np.ndarray:
+    """Brightness in [0, 1] on the 1 mm grid from _LOW to _HIGH; 0 outside the brain."""
+    from nibabel.nifti1 import Nifti1Image
+
+    # nilearn.datasets.load_mni152_template reads the same file, but importing it takes six seconds.
+    path = files("nilearn") / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    try:
+        image = Nifti1Image.from_filename(str(path))
+        voxels = np.asarray(image.dataobj)
+    except OSError as error:
+        raise DataError(
+            f"the installed nilearn holds no readable {path.name}, which the phantom is made from; "
+            "install nilearn 0.12 to 0.14 afresh"
+        ) from error
+    origin = np.asarray(image.affine)[:3, 3].astype(int)
+    window = tuple(slice(low, high + 1) for low, high in zip(_LOW - origin, _HIGH - origin, strict=True))
+    return voxels[window].astype(np.float32) / 255
+
+
+def _sharpen(bright: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """An average of 152 brains has pale, blurred sulci; an unsharp mask gives them back."""
+    local = _smooth(bright, 4) / (_smooth(inside.astype(np.float32), 4) + 1e-3)  # unspoilt by what is outside
+    return np.where(inside, bright + (bright - local), np.float32(_FLUID)).clip(0, 1.1)
+
+
+def _lateral_ventricles(bright: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import label
+
+    fluid = (bright < 0.5) & (depth > 20)
+    fluid[len(fluid) // 2] = False  # on the midline, cisterns and third ventricle would join the two sides
+    labels = np.zeros(fluid.shape, np.int32)
+    label(fluid, output=labels)
+    return np.isin(labels, [labels[tuple((seed - _LOW) // _COARSE)] for seed in (_RIGHT, _LEFT)])
+
+
+def _signed_distance(shape: np.ndarray) -> np.ndarray:
+    """Distance in mm to the border of a shape on the coarse grid; positive inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    inner, outer = (np.asarray(distance_transform_edt(side)) for side in (shape, ~shape))
+    return (_COARSE * (inner - outer)).astype(np.float32)
+
+
+def _smooth(volume: np.ndarray, sigma: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(volume, sigma)

@@ -1,0 +1,180 @@
+"""Decoded slice sets as memory-mapped uint8 on disk, keyed by their source's content.
+
+An entry is a folder named by its key: one .npy file per column and entry.json, which records the size and SHA-256 of
+each. An entry appears by one rename, so it is whole or absent; one that was changed since is noticed and built anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from mriscope.data.rows import Reading
+from mriscope.data.slices import SliceSet
+from mriscope.errors import BadRow, DataError
+
+LOG = logging.getLogger("mriscope")
+
+FORMAT = 1
+"""Goes up with every change of the entries or of how pixels are made; entries of other formats are never opened."""
+VARIABLE = "MRISCOPE_CACHE"
+COLUMNS = ("images", "labels", "subjects", "positions", "paths", "parts")
+
+_WORK = ".building-"
+_STALE = 24 * 3600  # seconds after which a folder that was being built belongs to a process that is gone
+
+
+def cache_folder() -> Path:
+    """The folder of the entries: below the one named by MRISCOPE_CACHE, else below the user's cache folder."""
+    return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("mriscope", appauthor=False)) / "slices"
+
+
+def content_key(files: Mapping[str, Path | str], **options: object) -> str:
+    """SHA-256 over names and content of files, over options and over FORMAT; where the files lie plays no part.
+
+    Args:
+        files: by their names; a text stands for a file that will not be read.
+        options: whatever else decides the pixels; values that JSON can hold.
+    """
+    content = [[name, file if isinstance(file, str) else _file_digest(file)] for name, file in files.items()]
+    return _digest([FORMAT, options, content])
+
+
+def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
+    """The reading that is kept under a key, or else the one that is built, and kept from now on.
+
+    A cache that cannot be written costs one logged warning, not the reading.
+
+    Args:
+        key_of: computes the key; called again after building, so that a source which changed meanwhile is not kept.
+        build: reads the source.
+
+    Returns:
+        the reading, its images memory-mapped and read-only wherever the cache could be used.
+    """
+    key = key_of()
+    if kept := _load(key):
+        return kept
+    built = build()
+    if not len(built.slices) or key_of() != key:
+        return built
+    try:
+        _store(key, built)
+    except OSError as error:
+        LOG.warning("%s: decoded slices cannot be kept there (%s); every reading decodes anew", cache_folder(), error)
+        return built
+    return _load(key) or built
+
+
+def _load(key: str) -> Reading | None:
+    place = cache_folder() / key
+    if not os.path.lexists(place):
+        return None
+    try:
+        return _open(place, key)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError):
+        LOG.warning("%s was damaged or changed; its source is decoded anew", place)
+        return None
+
+
+def _open(place: Path, key: str) -> Reading:
+    """The reading of an entry, after everything that was recorded of it is found unchanged."""
+    record: Any = json.loads((place / "entry.json").read_text(encoding="utf-8"))
+    entry = record["entry"]
+    if record["sha256"] != _digest(entry) or entry["key"] != key:
+        raise ValueError("another entry")
+    for name in COLUMNS:
+        path = place / f"{name}.npy"
+        if [path.stat().st_size, _file_digest(path)] != entry["files"][name]:
+            raise ValueError("another file")
+    arrays = {
+        name: np.load(place / f"{name}.npy", mmap_mode="r" if name == "images" else None, allow_pickle=False)
+        for name in COLUMNS
+    }
+    slices = SliceSet(**arrays, class_names=tuple(entry["class_names"]))
+    return Reading(slices, tuple(BadRow(*row) for row in entry["bad"]), tuple(entry["notes"]))
+
+
+def _store(key: str, reading: Reading) -> None:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
+    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
+    try:
+        _write(work / "new", key, reading)
+        if os.path.lexists(folder / key) and _load(key):
+            return  # another process was faster
+        with contextlib.suppress(FileNotFoundError):
+            (folder / key).rename(work / "old")
+        with contextlib.suppress(FileExistsError):
+            (work / "new").rename(folder / key)
+        _sync(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(place: Path, key: str, reading: Reading) -> None:
+    place.mkdir()
+    files = {}
+    for name in COLUMNS:
+        path = place / f"{name}.npy"
+        with path.open("wb") as file:
+            np.save(file, getattr(reading.slices, name), allow_pickle=False)
+            _flush(file)
+        files[name] = [path.stat().st_size, _file_digest(path)]
+    entry = {
+        "key": key,
+        "files": files,
+        "class_names": reading.slices.class_names,
+        "bad": [astuple(row) for row in reading.bad],
+        "notes": reading.notes,
+    }
+    with (place / "entry.json").open("w", encoding="utf-8") as file:
+        json.dump({"sha256": _digest(entry), "entry": entry}, file)
+        _flush(file)
+    _sync(place)
+
+
+def _remove_stale(folder: Path) -> None:
+    for work in folder.glob(f"{_WORK}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - work.stat().st_mtime > _STALE:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder last; only POSIX systems let a folder be opened for it."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"

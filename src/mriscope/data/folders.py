@@ -1,0 +1,123 @@
+"""Slices as JPEG and PNG files in one folder per class, as Kaggle lays them out."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from mriscope.data.naming import canonical_class, natural, part_of, printable
+from mriscope.data.rows import Row, Source
+from mriscope.data.slices import CLASS_NAMES
+from mriscope.errors import DataError, suggest
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+PARTS = ("train", "training", "test", "testing")
+PASSED_OVER = ("thumbs.db", "desktop.ini", "__macosx")
+"""What file managers leave behind; it is passed over, as is every name that begins with a dot."""
+MAX_BYTES = 2**28  # 16 million pixels of 16-bit colour take half of it
+
+
+def open_folders(name: str, root: Path) -> Source:
+    """A source of class folders, listed but unread.
+
+    Train and test folders (also training, testing, in any case) may stand above the class folders. Class folders whose
+    names mean the four classes of this field, whatever their case and punctuation, get those; folders of which none
+    does are classes of their own, in sorted order. Folders within a class folder belong to it. Each file that is no
+    JPEG or PNG is a bad row, but for hidden ones and those of PASSED_OVER. Links to folders are not followed.
+
+    Args:
+        name: the source as its user wrote it.
+        root: the folder; paths are relative to it.
+
+    Raises:
+        DataError: there are no images, fewer than two classes, or a folder whose name does not go with the others.
+    """
+    listed = {path.relative_to(root).as_posix(): path for path in _walk(name, root)}
+    if not any(path.suffix.lower() in SUFFIXES for path in listed.values()):
+        raise DataError(
+            f"{name} holds no JPEG or PNG files; expected one folder of them for each class, or parquet files"
+        )
+    depth = _depth_of_classes(name, [PurePosixPath(path).parts for path in listed])
+    folders = {path: _class_folder(path, depth) for path in listed}
+    class_names, labels = _classes(name, sorted({folder for folder in folders.values() if folder}))
+    order = sorted(listed, key=lambda path: (depth == 1 and part_of(path) == "test", *map(natural, path.split("/"))))
+    files = {path: _problem(listed[path], folders[path]) or listed[path] for path in order}
+
+    def rows() -> Iterator[Row]:
+        for number, (path, file) in enumerate(files.items()):
+            content, problem = _content(file)
+            label = labels.get(folders[path])
+            part = part_of(path) if depth == 1 else ""
+            yield Row(number, printable(path), "", part, label, content, problem)
+
+    return Source(files, class_names, rows)
+
+
+def _walk(name: str, root: Path) -> Iterator[Path]:
+    """Every file below a folder, and whatever else is no folder."""
+    waiting = [root]
+    while waiting:
+        try:
+            found = list(waiting.pop().iterdir())
+        except OSError as error:
+            raise DataError(f"{name}: {error.filename} cannot be listed ({error.strerror}); allow it to be") from error
+        for path in found:
+            if path.name.startswith(".") or path.name.lower() in PASSED_OVER:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                waiting.append(path)
+            else:
+                yield path
+
+
+def _depth_of_classes(name: str, paths: Sequence[tuple[str, ...]]) -> int:
+    """How many folders stand above the class folders: 1 where these are train and test, else 0."""
+    top = sorted({parts[0] for parts in paths if len(parts) > 1}, key=natural)
+    odd = [folder for folder in top if folder.lower() not in PARTS]
+    if top and not odd:
+        return 1
+    if len(odd) < len(top):
+        raise DataError(f"{name}: the folder {odd[0]} is neither train nor test, as others are; move it away")
+    return 0
+
+
+def _class_folder(path: str, depth: int) -> str:
+    """The class folder that a file lies in, or "" where it lies above them."""
+    parts = path.split("/")
+    return parts[depth] if len(parts) > depth + 1 else ""
+
+
+def _classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The names of the classes, and the label of each class folder."""
+    meant = {folder: canonical_class(folder) for folder in folders}
+    odd = [folder for folder, known in meant.items() if not known]
+    if len(odd) == 1 and len(folders) == 1:
+        raise DataError(f"{name} holds one folder, {odd[0]}, where one for each class is expected; name that folder?")
+    if not odd and folders:
+        return CLASS_NAMES, {folder: CLASS_NAMES.index(str(known)) for folder, known in meant.items()}
+    if len(odd) < len(folders):
+        raise DataError(
+            f"{name}: the folder {odd[0]} is none of the four classes, as others are; {suggest(odd[0], CLASS_NAMES)}"
+        )
+    if len(odd) < 2:
+        raise DataError(f"{name} has its images in no class folder; expected one folder of images for each class")
+    return tuple(map(printable, folders)), {folder: label for label, folder in enumerate(folders)}
+
+
+def _problem(path: Path, class_folder: str) -> str:
+    if path.suffix.lower() not in SUFFIXES:
+        return "is no .jpg, .jpeg or .png file"
+    if not path.is_file():
+        return "is a link that leads to no file" if path.is_symlink() else "is no ordinary file"
+    if not class_folder:
+        return "lies in no class folder"
+    size = path.stat().st_size
+    return f"has {size // 2**20} MiB, where a slice has less than {MAX_BYTES // 2**20}" if size > MAX_BYTES else ""
+
+
+def _content(file: Path | str) -> tuple[bytes | None, str]:
+    """The bytes of a file, or why there are none."""
+    if isinstance(file, str):
+        return None, file
+    try:
+        return file.read_bytes(), ""
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"

@@ -1,0 +1,297 @@
+"""Synthetic axial brains with subjects and known anatomy: the embedded default data.
+
+Every subject is the template of `anatomy` under a smooth random warp, with its own contrast, shading and noise. Disease
+enlarges the lateral ventricles and takes grey matter from the cortex and the medial temporal lobe. It is a stand-in
+with the statistics of registered slices, made to try methods on; it proves nothing about patients.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mriscope.data.anatomy import load_atlas, sample
+from mriscope.data.slices import CLASS_NAMES, SEVERITY, SIZE, SliceSet
+from mriscope.errors import DataError, suggest
+
+LIMITS = {"subjects": (1, 10_000), "slices": (1, 256), "seed": (0, 2**31 - 1), "size": (32, 512)}
+"""Least and greatest value of each option."""
+
+_SHARES = (0.35, 0.14, 0.015)  # of all subjects in each class above Non_Demented, which takes the rest
+_MEANS = (0.15, 0.40, 0.65, 0.90)  # severity of each class in the order of SEVERITY, and ...
+_SPREAD = 0.17  # ... how far subjects lie around it: neighbouring classes overlap, as clinical ratings do
+_WORST = 1.2
+
+_FLOOR, _TOP = -16.0, 34.0  # mm; the slab of all slices, from midbrain and temporal lobes to above the ventricles
+_FIELD = np.array([222.0, 186.0])  # mm, height and width of the frame; public slices are squeezed into squares so
+_MIDDLE = np.array([-17.0, 0.0])  # mm, y and x in the middle of the frame
+_MARGIN = 10.0  # mm; a warp carries the brain's border no further
+_HIPPOCAMPUS = np.array([[26.0], [-18.0], [-14.0]], np.float32)  # mm; the left one mirrors it
+_REACH = np.array([[9.0], [15.0], [8.0]], np.float32)  # mm; how far the loss around it extends
+
+_SWELLING, _CORTEX, _TEMPORAL = 5.0, 0.10, 0.22  # mm, and brightness of grey matter, lost at a severity of 1
+_RIM, _YIELD = 4.0, 24.0  # mm within and around the ventricles that give way to their enlargement
+_NEAR = 45.0  # mm; beyond it the largest ventricles move nothing
+_GREY, _WHITE = 0.6, 0.92
+_TISSUES = (0.05, 0.30, 0.58, _WHITE, 1.05)  # brightness in the template of fluid, its border, grey matter and white
+_CHANGED = 0.1  # of the brightness of white matter; what differs less from the brain without disease is not marked
+
+_CLASS, _SEVERITY, _BRAIN = 1, 2, 3  # streams of random numbers, apart from each other
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """Synthetic slices and the truth about them.
+
+    Args:
+        slices: N images, grouped by subject, each from inferior to superior; brighter than 0 only within the brain.
+        masks: bool (N, H, W), where disease changed a slice: the same brain without disease is visibly different.
+        severity: float64 (N,) in [0, 1.2], the same for all slices of a subject; 0 is a brain without disease.
+    """
+
+    slices: SliceSet
+    masks: np.ndarray
+    severity: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The pixels that can show brain, the same for every subject."""
+
+    axes: tuple[np.ndarray, ...]  # mm of every slice (z), row (y) and column (x)
+    pixels: np.ndarray  # (M,) index into the flattened (slices, size, size)
+    points: np.ndarray  # float32 (3, M), mm
+
+
+@dataclass(frozen=True)
+class _Brain:
+    """What lies at each of the M points of one brain, and what it lost without disease."""
+
+    points: np.ndarray  # float32 (3, M), mm in the template
+    near: np.ndarray  # which of them the ventricles can push; the next three are of these
+    distance: np.ndarray  # mm from the ventricles of the template
+    normals: np.ndarray  # (3, near), direction away from them
+    enlargement: np.ndarray  # mm by which the ventricles reach further than in the template
+    ribbon: np.ndarray  # 1 in the cortex, falling to 0 deep in the brain
+    temporal: np.ndarray  # 1 in the hippocampus, falling to 0 around it
+    loss: np.ndarray  # brightness that its grey matter lacks
+
+
+def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int = SIZE) -> Phantom:
+    """Axial slices of synthetic subjects of the four classes, with the truth about them.
+
+    Classes are rated from a severity drawn around their means, so that neighbours overlap. About 50, 35, 14 and 1.5 %
+    of the subjects are Non, Very mild, Mild and Moderate; from 24 subjects on each class has three at least. A
+    subject's anatomy depends on `seed` and its number alone, its class also on how many subjects there are.
+
+    Args:
+        subjects: how many, 1 to 10,000.
+        slices: of each subject, evenly spaced over 50 mm around the ventricles; 1 to 256.
+        seed: equal seeds make equal bytes on one machine.
+        size: height and width in pixels, 32 to 512.
+
+    Raises:
+        DataError: an argument is no whole number within its limits.
+    """
+    _check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size})
+    ranks = _draw_ranks(subjects, seed)
+    severity = np.array([draw_severity(int(rank), subject, seed) for subject, rank in enumerate(ranks)])
+    images = np.zeros((subjects, slices, size, size), np.uint8)
+    masks = np.zeros(images.shape, np.bool_)
+
+    def fill(subject: int) -> None:
+        images[subject], masks[subject] = make_brain(subject, float(severity[subject]), slices, seed, size)
+
+    fill(0)  # what all subjects share is made once, before they share the cores
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(1, subjects)))
+    labels = np.array([CLASS_NAMES.index(SEVERITY[rank]) for rank in ranks])
+    return Phantom(_collect(images, labels), masks.reshape(-1, size, size), severity.repeat(slices))
+
+
+def make_brain(
+    subject: int, severity: float, slices: int = 32, seed: int = 0, size: int = SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """One subject of the phantom at any severity, all else of it unchanged.
+
+    Args:
+        subject: its number, from 0.
+        severity: 0 for none, to 1.2.
+        slices: how many, evenly spaced over 50 mm around the ventricles.
+        seed: of the phantom.
+        size: height and width in pixels.
+
+    Returns:
+        uint8 (slices, size, size), the images, and bool of the same shape, where disease changed them.
+    """
+    frame = _frame(slices, size)
+    rng = np.random.default_rng([seed, subject, _BRAIN])
+    pixels, brain = _draw_brain(frame, rng)
+    levels, gain, sigma = _draw_contrast(rng)
+    ill, well = (np.interp(_tissue(brain, amount), _TISSUES, levels) for amount in (severity, 0.0))
+    shading = gain * (1 + 0.05 * _field(frame, 60, rng)[pixels])
+    images, masks = np.zeros((slices, size, size), np.uint8), np.zeros((slices, size, size), np.bool_)
+    where = frame.pixels[pixels]
+    images.reshape(-1)[where] = np.clip(np.rint(rician(shading * ill, sigma, rng)), 1, 255)
+    masks.reshape(-1)[where] = np.abs(ill - well) > _CHANGED
+    return images, masks
+
+
+def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """The magnitude of a signal under complex Gaussian noise, as MRI shows it (Gudbjartsson & Patz, 1995).
+
+    Without signal its mean is sigma * sqrt(pi / 2); from 3 sigma on, the noise is all but Gaussian.
+
+    Args:
+        signal: float (...), not negative.
+        sigma: standard deviation of the noise in each channel, in units of the signal.
+
+    Returns:
+        float32 (...).
+    """
+    real, imaginary = np.float32(sigma) * rng.standard_normal((2, *signal.shape), np.float32)
+    return np.hypot(signal.astype(np.float32) + real, imaginary)
+
+
+def draw_severity(rank: int, subject: int, seed: int = 0) -> float:
+    """Severity in [0, 1.2] of a subject, were it in the class of this rank in SEVERITY."""
+    lot = np.random.default_rng([seed, subject, _SEVERITY]).standard_normal()
+    return float(np.clip(_MEANS[rank] + _SPREAD * lot, 0, _WORST))
+
+
+def phantom_options(spec: str) -> dict[str, int]:
+    """The arguments of make_phantom that a source such as `phantom:subjects=40,slices=16,seed=3` names.
+
+    Raises:
+        DataError: it is no such source, or an option is unknown, given twice, or no whole number within its limits.
+    """
+    name, colon, rest = spec.partition(":")
+    if name != "phantom" or (colon and not rest):
+        raise DataError(f"{spec!r} is no phantom; write phantom, or options such as phantom:subjects=40,slices=16")
+    options: dict[str, int] = {}
+    for part in rest.split(",") if rest else []:
+        key, equals, value = (text.strip() for text in part.partition("="))
+        if key not in LIMITS:
+            raise DataError(f"{spec}: the phantom has no option {key!r}; {suggest(key, LIMITS)}")
+        if key in options:
+            raise DataError(f"{spec}: {key} is given twice; keep one")
+        if not equals or not value.isdecimal():
+            raise DataError(f"{spec}: {key} is {value!r}; give a whole number, such as {key}=16")
+        options[key] = int(value)
+    _check_options(options)
+    return options
+
+
+def _check_options(options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        least, most = LIMITS[name]
+        if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+            raise DataError(f"{name} of the phantom is {value!r}; give a whole number from {least} to {most}")
+
+
+def _draw_ranks(subjects: int, seed: int) -> np.ndarray:
+    """Rank in SEVERITY of every subject."""
+    least = min(3, max(1, subjects // 8))  # three let a class stand in train, validation and test
+    rare = [max(least, round(share * subjects)) for share in _SHARES]
+    ranks = np.repeat(np.arange(4), [max(subjects - sum(rare), 0), *rare])[:subjects]
+    return np.random.default_rng([seed, subjects, _CLASS]).permutation(ranks)
+
+
+def _collect(images: np.ndarray, labels: np.ndarray) -> SliceSet:
+    subjects, positions = (index.ravel() for index in np.indices(images.shape[:2]))
+    paths = [f"phantom/s{s:03d}_p{p:02d}.png" for s, p in zip(subjects, positions, strict=True)]
+    size = images.shape[2:]
+    return SliceSet.of(images.reshape(-1, *size), labels[subjects], subjects=subjects, positions=positions, paths=paths)
+
+
+@lru_cache(maxsize=4)
+def _frame(slices: int, size: int) -> _Frame:
+    heights = _FLOOR + (_TOP - _FLOOR) * (np.arange(slices) + 0.5) / slices
+    across = ((np.arange(size) + 0.5) / size - 0.5)[:, None]
+    rows, columns = (_MIDDLE + across * _FIELD * (-1, 1)).T  # anterior is up
+    z, y, x = np.meshgrid(heights, rows, columns, indexing="ij")
+    points = np.stack([x, y, z]).reshape(3, -1).astype(np.float32)
+    pixels = np.flatnonzero(sample(load_atlas().depth, points) > -_MARGIN)
+    return _Frame((heights, rows, columns), pixels, points[:, pixels])
+
+
+def _field(frame: _Frame, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """A smooth Gaussian field of unit variance, float32 (M,): white noise on a grid of `scale` mm, blurred by it."""
+    bases = [_basis(axis, scale) for axis in frame.axes]
+    noise = rng.standard_normal([basis.shape[1] for basis in bases], np.float32)
+    for basis in bases:
+        noise = np.tensordot(noise, basis, (0, 1))  # the axes take turns: z, y, x once more in the end
+    return noise.reshape(-1)[frame.pixels]
+
+
+def _basis(axis: np.ndarray, scale: float) -> np.ndarray:
+    """How much each point on an axis takes from each node: float32 (points, nodes), rows of unit length."""
+    nodes = np.arange(axis.min() - 2 * scale, axis.max() + 3 * scale, scale)
+    weights = np.exp(-0.5 * ((axis[:, None] - nodes) / scale) ** 2)
+    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _draw_brain(frame: _Frame, rng: np.random.Generator) -> tuple[np.ndarray, _Brain]:
+    """One brain without disease, and which pixels of the frame show it."""
+    points = _warp(frame, rng)
+    depth = sample(load_atlas().depth, points)
+    inside = np.flatnonzero(depth > 0)
+    points, depth = points[:, inside], depth[inside]
+    distance = sample(load_atlas().distance, points)
+    near = np.flatnonzero(distance < _NEAR)
+    x = points[0, near]
+    larger = 3.0 * np.exp(0.35 * rng.standard_normal())
+    uneven = 1 + 0.15 * rng.standard_normal() * np.clip(x / 10, -1, 1)
+    mirrored = np.vstack([np.abs(points[:1]), points[1:]])
+    return inside, _Brain(
+        points=points,
+        near=near,
+        distance=distance[near],
+        normals=np.stack([sample(normal, points[:, near]) for normal in load_atlas().normals]),
+        enlargement=larger * uneven,
+        ribbon=np.clip((26 - depth) / 8, 0, 1),
+        temporal=np.exp(-0.5 * (((mirrored - _HIPPOCAMPUS) / _REACH) ** 2).sum(0)),
+        loss=0.07 + 0.02 * rng.standard_normal() + 0.05 * _field(frame, 6, rng)[inside],
+    )
+
+
+def _warp(frame: _Frame, rng: np.random.Generator) -> np.ndarray:
+    """Where in the template each point of the frame lies, float32 (3, M): tilted, stretched, shifted and bent."""
+    tilt = np.radians(rng.normal(0, (1.0, 1.0, 1.5)))
+    turn = np.eye(3) + np.cross(np.eye(3), tilt)  # a small turn about each axis
+    stretch, shift = rng.normal(1, 0.02, (3, 1)), rng.normal(0, 1.0, (3, 1))
+    points = (turn * stretch).astype(np.float32) @ frame.points + shift.astype(np.float32)
+    for amount, scale in ((2.0, 28.0), (1.3, 9.0)):  # lobes, then gyri; steep enough to fold at six sigma
+        points += np.float32(amount) * np.stack([_field(frame, scale, rng) for _ in range(3)])
+    return points
+
+
+def _draw_contrast(rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+    """What the scanner shows _TISSUES as, the grey value of white matter, and the noise in grey values."""
+    levels = np.array([0.12, 0.17, rng.normal(0.60, 0.04), 0.97, 1.06])
+    levels[:2] += rng.normal(0, 0.02)
+    return levels, 235 * max(0.6, 1 - abs(rng.normal(0, 0.12))), rng.uniform(4, 8)
+
+
+def _tissue(brain: _Brain, severity: float) -> np.ndarray:
+    """Brightness of the template where disease has carried it, less the grey matter that is gone; float32 (M,)."""
+    reached = brain.distance - _origin(brain.distance, brain.enlargement + _SWELLING * severity)
+    points = brain.points.copy()
+    points[:, brain.near] -= reached * brain.normals
+    bright = sample(load_atlas().tissue, points, 1)
+    loss = brain.ribbon * (brain.loss + _CORTEX * severity) + _TEMPORAL * severity * brain.temporal
+    return bright - loss * np.clip((_WHITE - bright) / (_WHITE - _GREY), 0, 1)  # white matter keeps its brightness
+
+
+def _origin(distance: np.ndarray, enlargement: np.ndarray) -> np.ndarray:
+    """How far from the ventricles that lay, in mm, which enlargement has carried to a distance.
+
+    The outer 4 mm of the ventricles fill the gain, the tissue outside is compressed, and far away all stays. Rising
+    everywhere, so nothing folds.
+    """
+    within = _RIM * (distance - enlargement) / (enlargement + _RIM)
+    beyond = distance - enlargement * np.clip(1 - (distance - enlargement) / _YIELD, 0, 1) ** 2
+    return np.where(distance < -_RIM, distance, np.where(distance < enlargement, within, beyond))

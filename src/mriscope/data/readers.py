@@ -1,0 +1,173 @@
+"""read(source) -> SliceSet: parquet files, class folders, a data set of the Hugging Face hub, or the phantom.
+
+To add a format: one function from its path to a Source (see parquet.py, folders.py), and one branch in _open.
+"""
+
+import csv
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import astuple
+from importlib.metadata import version
+from pathlib import Path
+
+import PIL
+
+from mriscope.data.cache import cached, content_key
+from mriscope.data.folders import open_folders
+from mriscope.data.parquet import open_parquet, parquet_files
+from mriscope.data.rows import Reading, Source, gather
+from mriscope.data.slices import SliceSet
+from mriscope.errors import BadRow, BadRowsError, DataError
+
+LOG = logging.getLogger("mriscope")
+
+SIZES = range(16, 1025)
+KINDS = "a parquet file, a folder of parquet files or of class folders, hf:owner/name, or phantom"
+
+
+def read(
+    source: str | Path,
+    *,
+    skip_bad: bool = False,
+    size: int | None = None,
+    bad_rows_to: str | Path | None = None,
+) -> SliceSet:
+    """Read slices; every row becomes a slice or is named as bad, none disappears.
+
+    The decoded slices are kept in the user's cache folder under their source's content, and memory-mapped from there.
+    Rows come in the order of their files: train before test, each in natural order. Slices of another height and width
+    than 128 are resized, which is said through the logger "mriscope".
+
+    Args:
+        source: a parquet file with columns image (struct of bytes and path) and label; a folder of such files, where
+            train* and test* are the published split; a folder of class folders with JPEG and PNG files, also below
+            train and test folders; hf:owner/name, a data set of the Hugging Face hub; or phantom, also with options
+            as in phantom:subjects=40,seed=3. A Path is always a file or folder.
+        skip_bad: leave bad rows out, say how many, and list them in a CSV file.
+        size: height and width in pixels, 16 to 1024, to bring every slice to, whatever its own. None: 128, and slices
+            of another size than most are bad rows. The phantom is made at that size, else at its own.
+        bad_rows_to: the CSV file (row, path, reason) of skip_bad; default bad_rows.csv in the current folder.
+
+    Raises:
+        DataError: the source is missing, of no known kind, damaged or empty, or all its rows are bad.
+        BadRowsError: rows hold no usable slice; every one is listed.
+    """
+    if size is not None and size not in SIZES:
+        raise DataError(f"size is {size!r}; choose a whole number from {SIZES[0]} to {SIZES[-1]}")
+    reading = _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
+    for note in reading.notes:
+        LOG.warning("%s: %s", source, note)
+    if reading.bad:
+        _answer_for(str(source), reading, skip_bad, Path(bad_rows_to or "bad_rows.csv"))
+    return reading.slices
+
+
+def fetch(source: str) -> Path:
+    """Bring a data set of the Hugging Face hub into the local hub cache, as far as it is not there yet.
+
+    Args:
+        source: hf:owner/name.
+
+    Returns:
+        the folder of its parquet files.
+
+    Raises:
+        DataError: the hub cannot be reached, or has no such data set, and the hub cache has none either.
+    """
+    from huggingface_hub import snapshot_download
+
+    name = source.removeprefix("hf:").removeprefix("//")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise DataError(f"{source} names no data set of the hub; write hf:owner/name")
+
+    def snapshot(local: bool) -> Path:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns="*.parquet", local_files_only=local))
+
+    try:
+        return snapshot(local=False)
+    except Exception as error:  # the hub's client lets errors of two HTTP libraries through, one per major version
+        try:
+            return snapshot(local=True)
+        except (OSError, ValueError):
+            raise DataError(
+                f"{source} could not be reached ({type(error).__name__}) and is not in the hub cache; connect and run "
+                "`mriscope data fetch`, or pass a folder with --data"
+            ) from error
+
+
+def _is_phantom(source: str | Path) -> bool:
+    return isinstance(source, str) and source.partition(":")[0] == "phantom"
+
+
+def _read_phantom(spec: str, size: int | None) -> Reading:
+    from mriscope.data import anatomy, phantom
+
+    options = phantom.phantom_options(spec) | ({} if size is None else {"size": size})
+    # The code is the content of this source: what is drawn otherwise is another set.
+    code = {module.__name__: Path(str(module.__file__)) for module in (phantom, anatomy)}
+    template = version("nilearn")
+    return cached(
+        lambda: content_key(code, template=template, **options),
+        lambda: Reading(phantom.make_phantom(**options).slices),
+    )
+
+
+def _read_files(source: Source, size: int | None) -> Reading:
+    return cached(
+        lambda: content_key(source.files, size=size, decoder=PIL.__version__),
+        lambda: gather(source.rows(), source.class_names, size),
+    )
+
+
+def _open(source: str | Path) -> Source:
+    """The source of a name, its kind and its columns or folders checked, its rows unread."""
+    name = str(source)
+    path = fetch(name) if isinstance(source, str) and name.startswith("hf:") else _existing(source)
+    if path.is_dir():
+        files = parquet_files(path)
+        return open_parquet(name, path, files) if files else open_folders(name, path)
+    if path.suffix.lower() == ".parquet":
+        return open_parquet(name, path.parent, [path])
+    raise DataError(f"{name} is a file of no known kind; expected {KINDS}")
+
+
+def _existing(source: str | Path) -> Path:
+    try:
+        path = Path(source).expanduser()
+        path.stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
+        raise DataError(f"{source} {reason}; expected {KINDS}") from error
+    return path
+
+
+def _answer_for(source: str, reading: Reading, skip_bad: bool, to: Path) -> None:
+    """Raise for bad rows, or leave them out in the open."""
+    total = len(reading.bad) + len(reading.slices)
+    if not skip_bad:
+        raise BadRowsError(source, reading.bad, total)
+    _write_bad_rows(to, reading.bad)
+    LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
+    if not len(reading.slices):
+        first = reading.bad[0]
+        raise DataError(
+            f"{source}: all {total} rows are unusable ({first.path} {first.reason}); {to} lists them, mend the source"
+        )
+
+
+def _write_bad_rows(to: Path, bad: Sequence[BadRow]) -> None:
+    """Write the CSV file beside its place, then rename it there: a reader never sees half of it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".bad_rows-", dir=to.parent) as work:
+            with (Path(work) / to.name).open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(("row", "path", "reason"))
+                writer.writerows(astuple(row) for row in bad)
+                file.flush()
+                os.fsync(file.fileno())
+            (Path(work) / to.name).replace(to)
+    except OSError as error:
+        raise DataError(f"the list of bad rows cannot be written to {to} ({error.strerror}); name another") from error

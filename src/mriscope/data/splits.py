@@ -1,0 +1,184 @@
+"""Which slices train a model, choose its best epoch and judge it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.errors import DataError, RunError
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Index arrays into one slice set; no slice is in two parts.
+
+    Args:
+        protocol: published, by_slice or by_subject.
+        train: int64, rows that move the weights.
+        validation: int64, rows that choose the best epoch; taken from the training part.
+        test: int64, rows that judge and decide nothing.
+    """
+
+    protocol: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            if not len(getattr(self, name)):
+                raise DataError(f"the {name} part of the {self.protocol} split is empty; give it a larger share")
+        every = np.concatenate([getattr(self, name) for name in PARTS])
+        if len(np.unique(every)) < len(every):
+            raise DataError(f"the {self.protocol} split has slices in two of its parts; each may be in one only")
+
+
+def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Split:
+    """The split that came with the data; the validation part is drawn from its training part.
+
+    Args:
+        slices: a set whose `parts` are "train" or "test".
+        validation: share of the training part, in (0, 1).
+        seed: of the draw.
+
+    Raises:
+        DataError: the set has no published parts.
+    """
+    train, test = (np.flatnonzero(slices.parts == part) for part in ("train", "test"))
+    if not len(train) or not len(test):
+        raise DataError("the source publishes no train and test part; use split.protocol=by_slice or by_subject")
+    kept, held = _divide(slices, train, validation, slices.knows_subjects, _random(seed, "validation"))
+    return Split("published", kept, held, test)
+
+
+def by_slice(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> Split:
+    """A random split of slices, stratified by class; slices of one brain may lie on both sides.
+
+    Args:
+        slices: the set to split.
+        test: share of all slices, in (0, 1).
+        validation: share of what remains, in (0, 1).
+        seed: of the draw.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    return _random_split(slices, test, validation, seed, whole_subjects=False)
+
+
+def by_subject(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> Split:
+    """A random split of subjects, stratified by class: no brain has slices in two parts.
+
+    A subject's class is that of most of its slices. Every class with three subjects or more is in every part.
+
+    Args:
+        slices: a set whose subjects are all known.
+        test: share of all subjects, in (0, 1).
+        validation: share of the remaining subjects, in (0, 1).
+        seed: of the draw.
+
+    Raises:
+        DataError: a slice has no known subject, or a part would be empty.
+    """
+    if not slices.knows_subjects:
+        missing = int((slices.subjects == UNKNOWN).sum())
+        raise DataError(
+            f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
+            "use split.protocol=published or by_slice, or a source that names subjects"
+        )
+    return _random_split(slices, test, validation, seed, whole_subjects=True)
+
+
+def make_split(slices: SliceSet, protocol: str, *, test: float, validation: float, seed: int) -> Split:
+    """The split of a protocol by its name."""
+    if protocol == "published":
+        return published(slices, validation=validation, seed=seed)
+    draw = {"by_slice": by_slice, "by_subject": by_subject}[protocol]
+    return draw(slices, test=test, validation=validation, seed=seed)
+
+
+def shared_subjects(slices: SliceSet, split: Split) -> int | None:
+    """How many test subjects also have slices in the training or validation part; None where subjects are unknown."""
+    if not slices.knows_subjects:
+        return None
+    seen = slices.subjects[np.concatenate([split.train, split.validation])]
+    return len(np.intersect1d(seen, slices.subjects[split.test]))
+
+
+def split_record(slices: SliceSet, split: Split, seed: int) -> dict[str, Any]:
+    """The split as plain values for JSON: rows are named by their paths, so it can be used on another machine.
+
+    Raises:
+        DataError: two slices have one path, so that a path names no row.
+    """
+    names, counts = np.unique(slices.paths, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"two slices have the path {str(names[counts > 1][0])!r}; a split needs a path for each")
+    parts = {name: slices.paths[getattr(split, name)].tolist() for name in PARTS}
+    return {"protocol": split.protocol, "seed": seed, "data": slices.fingerprint, "parts": parts}
+
+
+def read_split(path: Path, slices: SliceSet) -> Split:
+    """The split that split_record described, for the same data.
+
+    Raises:
+        RunError: the file is damaged, or was made for other data.
+    """
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made_for, parts = record["data"], {name: record["parts"][name] for name in PARTS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is missing or damaged; train with --fresh to make it anew") from error
+    if made_for != slices.fingerprint:
+        raise RunError(
+            f"{path} was made for other data (fingerprint {made_for[:12]}, this source has "
+            f"{slices.fingerprint[:12]}); give the run's own source with --data"
+        )
+    row_of = {name: row for row, name in enumerate(slices.paths.tolist())}
+    try:
+        rows = {name: np.array([row_of[one] for one in parts[name]], np.int64) for name in PARTS}
+    except KeyError as error:
+        raise RunError(f"{path} names the slice {error.args[0]!r}, which this source lacks") from error
+    return Split(record["protocol"], **rows)
+
+
+def _random_split(slices: SliceSet, test: float, validation: float, seed: int, whole_subjects: bool) -> Split:
+    rows = np.arange(len(slices))
+    # Two of each class stay, one to train and one to validate.
+    rest, judged = _divide(slices, rows, test, whole_subjects, _random(seed, "test"), keep=2)
+    kept, held = _divide(slices, rest, validation, whole_subjects, _random(seed, "validation"))
+    return Split("by_subject" if whole_subjects else "by_slice", kept, held, judged)
+
+
+def _divide(
+    slices: SliceSet, rows: np.ndarray, share: float, whole_subjects: bool, random: np.random.Generator, keep: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to keep and rows to hold out: a share of the units (subjects or slices) of every class."""
+    units = slices.subjects[rows] if whole_subjects else np.arange(len(rows))
+    numbers, unit_of_row = np.unique(units, return_inverse=True)
+    votes = np.zeros((len(numbers), len(slices.class_names)), np.int64)
+    np.add.at(votes, (unit_of_row, slices.labels[rows]), 1)
+    held = _stratified_draw(votes.argmax(axis=1), share, keep, random)[unit_of_row]
+    return rows[~held], rows[held]
+
+
+def _stratified_draw(classes: np.ndarray, share: float, keep: int, random: np.random.Generator) -> np.ndarray:
+    """Boolean mask of the units drawn: a share of each class, at least one of two, leaving `keep` where there are more."""
+    drawn = np.zeros(len(classes), bool)
+    for label in np.unique(classes):
+        members = random.permutation(np.flatnonzero(classes == label))
+        left = max(min(keep, len(members) - 1), 1)
+        count = min(max(round(share * len(members)), 1), len(members) - left)
+        drawn[members[:count]] = True
+    return drawn
+
+
+def _random(seed: int, purpose: str) -> np.random.Generator:
+    """A stream of its own for each purpose, so that another test share leaves the validation draw's stream alone."""
+    return np.random.default_rng([seed, *purpose.encode()])

@@ -1,0 +1,93 @@
+"""A model's probabilities for slices; the model comes back as it was found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import nn
+
+from mriscope.data.batches import Scale, scaled
+from mriscope.data.slices import SliceSet
+from mriscope.errors import DataError
+from mriscope.evaluation.predictions import Predictions
+
+
+def predict(
+    model: nn.Module,
+    slices: SliceSet,
+    scale: Scale,
+    part: str,
+    batch_size: int = 256,
+    device: str | torch.device | None = None,
+) -> Predictions:
+    """What a model says of each slice.
+
+    Args:
+        model: float32 (B, 1, H, W) to logits (B, K).
+        slices: at least one.
+        scale: "raw", "unit" or "imagenet", as the model was trained.
+        part: the part these slices belong to: "train", "validation" or "test".
+        batch_size: slices at once; bounds memory and changes no probability beyond rounding.
+        device: where to compute; none: where the model is. The model is back in its place afterwards.
+
+    Raises:
+        DataError: there are no slices, or the model's outputs are not finite or not one per class.
+    """
+    home = _device(model)
+    try:
+        model.to(home if device is None else device)
+        probabilities = predict_probabilities(model, slices.images, scale, batch_size)
+    finally:
+        model.to(home)
+    return Predictions(
+        paths=slices.paths,
+        labels=slices.labels,
+        subjects=slices.subjects,
+        parts=np.full(len(slices), part),
+        probabilities=probabilities,
+        class_names=slices.class_names,
+    )
+
+
+def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, batch_size: int = 256) -> np.ndarray:
+    """Softmax of a model's logits, in evaluation mode and without gradients, on the model's device.
+
+    Args:
+        model: float32 (B, 1, H, W) to logits (B, K); each of its modules is left in the mode it was in.
+        images: uint8 (N, H, W), N at least 1; may be memory-mapped.
+        scale: "raw", "unit" or "imagenet", as the model was trained.
+        batch_size: slices at once.
+
+    Returns:
+        float32 (N, K); each row sums to 1.
+
+    Raises:
+        DataError: there are no images.
+    """
+    if not len(images):
+        raise DataError("there is no slice to predict; name at least one")
+    device, batches = _device(model), []
+    with _evaluating(model), torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            pixels = np.array(images[start : start + batch_size])  # a copy: torch wants memory it may write to
+            logits = model(scaled(torch.from_numpy(pixels).to(device), scale))
+            batches.append(logits.cpu().double().softmax(dim=1).float().numpy())
+    return np.concatenate(batches)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:  # one by one: a frozen part may rest in evaluation mode within a training model
+            module.training = training
+
+
+def _device(model: nn.Module) -> torch.device:
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device

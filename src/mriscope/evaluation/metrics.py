@@ -1,0 +1,169 @@
+"""Metrics: pure functions from Predictions to numbers.
+
+Each takes `weights`, float or int (N,), how often each slice counts (none: once): a bootstrap resample is a vector of
+weights, and a slice with weight 0 is not there. Where a class or a ratio does not exist, the value is nan and averages
+leave it out; this is scikit-learn with zero_division=nan for single classes, and its defaults for averages.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from mriscope.data.slices import severity_ranks
+from mriscope.evaluation.predictions import Predictions
+
+Weights = np.ndarray | None
+
+
+class Metric(Protocol):
+    """A number for predictions; higher is better."""
+
+    def __call__(self, predictions: Predictions, weights: Weights = None, /) -> float: ...
+
+
+class ClassMetric(Protocol):
+    """A number for each class: float64 (K,)."""
+
+    def __call__(self, predictions: Predictions, weights: Weights = None, /) -> np.ndarray: ...
+
+
+def confusion_matrix(predictions: Predictions, weights: Weights = None) -> np.ndarray:
+    """Slices by true class (rows) and predicted class (columns).
+
+    Returns:
+        int64 (K, K); float64 where weights are given.
+    """
+    classes = len(predictions.class_names)
+    cells = predictions.labels * classes + predictions.predicted
+    return np.bincount(cells, weights, minlength=classes**2).reshape(classes, classes)
+
+
+def accuracy(predictions: Predictions, weights: Weights = None) -> float:
+    """Share of slices whose predicted class is the true one; nan without slices."""
+    table = confusion_matrix(predictions, weights)
+    return float(_ratio(table.trace(), table.sum()))
+
+
+def precision(predictions: Predictions, weights: Weights = None) -> np.ndarray:
+    """Share of the slices predicted as a class that are of it.
+
+    Returns:
+        float64 (K,) in [0, 1]; nan for a class that is never predicted.
+    """
+    table = confusion_matrix(predictions, weights)
+    return _ratio(table.diagonal(), table.sum(axis=0))
+
+
+def recall(predictions: Predictions, weights: Weights = None) -> np.ndarray:
+    """Share of the slices of a class that are predicted as it (sensitivity).
+
+    Returns:
+        float64 (K,) in [0, 1]; nan for a class without slices.
+    """
+    table = confusion_matrix(predictions, weights)
+    return _ratio(table.diagonal(), table.sum(axis=1))
+
+
+def f1(predictions: Predictions, weights: Weights = None) -> np.ndarray:
+    """Harmonic mean of precision and recall.
+
+    Returns:
+        float64 (K,) in [0, 1]; nan for a class that has no slices and is never predicted, 0 if only one of these.
+    """
+    table = confusion_matrix(predictions, weights)
+    return _ratio(2 * table.diagonal(), table.sum(axis=0) + table.sum(axis=1))
+
+
+def balanced_accuracy(predictions: Predictions, weights: Weights = None) -> float:
+    """Mean recall over the classes that have slices (Brodersen et al., 2010)."""
+    return _mean(recall(predictions, weights))
+
+
+def macro_f1(predictions: Predictions, weights: Weights = None) -> float:
+    """Mean F1 over the classes that have slices or are predicted: each class counts alike, however rare."""
+    return _mean(f1(predictions, weights))
+
+
+def class_auroc(predictions: Predictions, weights: Weights = None) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest.
+
+    It is the share of pairs, one slice of the class and one of another, in which the first has the higher probability
+    of the class; a tie counts half (Mann-Whitney; Hanley and McNeil, 1982).
+
+    Returns:
+        float64 (K,) in [0, 1]; nan for a class that none or all of the slices belong to.
+    """
+    classes, count = predictions.ranks.shape
+    weight = np.ones(count) if weights is None else weights
+    is_class = predictions.labels == np.arange(classes)[:, None]
+    positive = _by_rank(predictions, np.where(is_class, weight, 0.0))
+    negative = _by_rank(predictions, np.where(is_class, 0.0, weight))
+    below = negative.cumsum(axis=1) - negative / 2
+    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def auroc(predictions: Predictions, weights: Weights = None) -> float:
+    """Mean one-versus-rest AUROC over the classes that have slices; nan if all slices are of one class.
+
+    Where a class has no slices, scikit-learn refuses and this averages the others, as balanced accuracy does.
+    """
+    return _mean(class_auroc(predictions, weights))
+
+
+def quadratic_kappa(predictions: Predictions, weights: Weights = None) -> float:
+    """Agreement beyond chance, a mistake counting by the square of its steps of severity (Cohen, 1968).
+
+    The order is Non < Very mild < Mild < Moderate, or that of the labels for classes of other names; a class that has
+    no slices keeps its step.
+
+    Returns:
+        at most 1; 0 is chance. nan if all slices are of one class and predicted as it.
+    """
+    table = confusion_matrix(predictions, weights)
+    ranks = severity_ranks(predictions.class_names)
+    cost = np.subtract.outer(ranks, ranks) ** 2
+    chance = np.outer(table.sum(axis=1), table.sum(axis=0))
+    return float(1 - _ratio((cost * table).sum() * table.sum(), (cost * chance).sum()))
+
+
+def roc_curve(predictions: Predictions, class_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ROC curve of one class against the rest, a point for each distinct probability.
+
+    Returns:
+        false and true positive rates, float64 (P,) each, rising from 0 to 1; nan where the rate does not exist.
+    """
+    ranks = predictions.ranks[class_index]
+    positive = predictions.labels == class_index
+    rates = []
+    for group in (~positive, positive):
+        above = np.bincount(ranks, group, minlength=1)[::-1].cumsum()
+        rates.append(_ratio(np.append(0, above), above[-1]))
+    return rates[0], rates[1]
+
+
+HEADLINE: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "auroc": auroc,
+    "quadratic_kappa": quadratic_kappa,
+}
+
+CLASS_METRICS: dict[str, ClassMetric] = {"precision": precision, "recall": recall, "f1": f1, "auroc": class_auroc}
+
+
+def _by_rank(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Sum of weights (K, N) at each rank, for each class."""
+    classes, count = predictions.ranks.shape
+    bins = predictions.ranks + count * np.arange(classes)[:, None]
+    return np.bincount(bins.ravel(), weights.ravel(), minlength=classes * count).reshape(classes, count)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), whole)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

@@ -1,0 +1,230 @@
+"""Every figure; the only file that imports matplotlib. Figures are free of pyplot: no display, no global state.
+
+Each function takes a `title`, such as `headline` makes, and a `note` that is set small under it. Figures are
+8 inches wide with type that reads at 800 pixels, in colours that the colour-blind can tell apart (Okabe and Ito, 2008).
+"""
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet, severity_ranks
+from mriscope.evaluation.intervals import Estimate
+from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
+from mriscope.evaluation.predictions import Predictions, write_whole
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+LINES = ("-", "--", "-.", ":")
+
+_DOTS_PER_INCH = 150
+_QUIET = "0.35"
+_LEGEND: dict[str, Any] = {"framealpha": 1, "edgecolor": "white"}  # hides the lines behind its text
+_SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1")
+
+
+def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95) -> str:
+    """A title that shows no number without its interval and its protocol.
+
+    Args:
+        name: of the metric; shares such as accuracy are shown in per cent.
+        estimate: the metric with its interval.
+        protocol: how train and test were split: "published", "by_slice" or "by_subject".
+        level: of the interval.
+    """
+    unit, scale, digits = (" %", 100, 1) if name in _SHARES else ("", 1, 3)
+    value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
+    interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
+    return f"{_words(name)} {value}{unit} ({interval}), split {_words(protocol).lower()}"
+
+
+def class_title(class_name: str) -> str:
+    """A class name for readers: Very_Mild_Demented becomes Very mild, and Non_Demented becomes Non-demented."""
+    if class_name == SEVERITY[0]:
+        return "Non-demented"
+    if class_name in SEVERITY:
+        return _words(class_name.removesuffix("_Demented"))
+    return class_name.replace("_", " ")  # its capitals may mean something: MCI, AD
+
+
+def training_curves(
+    history: Sequence[Mapping[str, Any]], best_epoch: int | None = None, *, title: str = "", note: str = ""
+) -> Figure:
+    """Loss and accuracy of the training and validation parts by epoch.
+
+    Args:
+        history: a row per epoch with the keys epoch, train_loss, train_accuracy, validation_loss, validation_accuracy
+            and learning_rate; accuracies in [0, 1]. A value may be None or nan where there is none.
+        best_epoch: the epoch whose weights were kept; marked.
+        title: stands above the figure.
+        note: stands small under it, after the learning rate.
+    """
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    epochs = _column(history, "epoch")
+    panels = (("loss", "Loss", 1), ("accuracy", "Accuracy (%)", 100))
+    for axes, (name, label, scale) in zip(figure.subplots(1, 2), panels, strict=True):
+        for part, colour, line in (("train", COLOURS[0], "-"), ("validation", COLOURS[5], "--")):
+            values = scale * _column(history, f"{part}_{name}")
+            axes.plot(epochs, values, line, color=colour, label=_words(part), marker="o", markersize=3)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=_QUIET, linestyle=":", label=f"Kept: epoch {best_epoch}")
+        axes.set(xlabel="Epoch", ylabel=label, xlim=(epochs.min(initial=1) - 0.5, epochs.max(initial=1) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _tidy(axes)
+    figure.axes[0].legend(**_LEGEND)
+    return _finished(figure, title, "; ".join(filter(None, [_learning_rate(history), note])))
+
+
+def confusion(predictions: Predictions, *, title: str = "", note: str = "") -> Figure:
+    """The confusion matrix, least severe class first: counts, and each row's shares by number and shade."""
+    order, names = _by_severity(predictions.class_names)
+    table = confusion_matrix(predictions)[np.ix_(order, order)]
+    shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(8, 5.8), layout="constrained")
+    axes = figure.subplots()
+    shading = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), count in np.ndenumerate(table):
+        share = f"{shares[row, column]:.1f} %" if table[row].any() else "–"
+        colour = "white" if shares[row, column] > 55 else "black"
+        axes.text(column, row, f"{count:,}\n{share}", ha="center", va="center", color=colour)
+    rows = [f"{name}\n(n = {count:,})" for name, count in zip(names, table.sum(axis=1), strict=True)]
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > 4 else {}
+    axes.set_xticks(range(len(names)), names, **turned)
+    axes.set_yticks(range(len(names)), rows)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("Predicted class")
+    axes.set_ylabel("True class")
+    figure.colorbar(shading, label="Share of the true class (%)", shrink=0.8).outline.set_visible(False)
+    return _finished(figure, title, note)
+
+
+def roc_curves(predictions: Predictions, *, title: str = "", note: str = "") -> Figure:
+    """The ROC curve of each class against the rest; a class without one is left out, and the note says so."""
+    order, names = _by_severity(predictions.class_names)
+    areas = class_auroc(predictions)[order]
+    figure = Figure(figsize=(8, 6.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="0.7", linewidth=1, label="Chance: 0.500")
+    for place, (row, name, area) in enumerate(zip(order, names, areas, strict=True)):
+        if np.isnan(area):
+            continue
+        false, true = roc_curve(predictions, int(row))
+        colour, line = COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
+        axes.plot(100 * false, 100 * true, line, color=colour, linewidth=2, label=f"{name}: {area:.3f}")
+    axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
+    axes.set_xlabel("False positive rate (% of the slices of other classes)")
+    axes.set_ylabel("True positive rate (% of the slices of the class)")
+    _tidy(axes)
+    axes.legend(loc="lower right", title="AUROC, one class against the rest", **_LEGEND)
+    left_out = [name for name, area in zip(names, areas, strict=True) if np.isnan(area)]
+    missing = f"No curve for {', '.join(left_out)}: it needs slices of the class and of another." if left_out else ""
+    return _finished(figure, title, " ".join(filter(None, [missing, note])))
+
+
+def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, title: str = "", note: str = "") -> Figure:
+    """Slices drawn at random, a column per class, least severe first; the subject stands under each if known.
+
+    Args:
+        slices: to draw from.
+        n_per_class: at most so many of each class.
+        seed: of the draw.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    order, names = _by_severity(slices.class_names)
+    height, width = slices.images.shape[1:]
+    row_height = 8 / len(names) * height / width + 0.15
+    figure = Figure(figsize=(8, row_height * n_per_class + 0.3 * (1 + bool(title) + bool(note))), layout="constrained")
+    grid = figure.subplots(n_per_class, len(names), squeeze=False)
+    random = np.random.default_rng(seed)
+    for column, label, name in zip(grid.T, order, names, strict=True):
+        rows = random.permutation(np.flatnonzero(slices.labels == label))[:n_per_class]
+        column[0].set_title(textwrap.fill(name, 20), fontsize=11)
+        for axes in column:
+            axes.set_axis_off()
+            axes.set_box_aspect(height / width)
+        if not len(rows):
+            column[0].text(0.5, 0.5, "no slices", ha="center", va="center", color=_QUIET)
+        for axes, row in zip(column, rows, strict=False):
+            axes.imshow(slices.images[row], cmap="gray", vmin=0, vmax=255)
+            _set_subject(axes, int(slices.subjects[row]))
+    return _finished(figure, title, note)
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG, 1,200 pixels wide; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write the figure as a PNG file, which appears whole or not at all.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_whole(path, png_bytes(figure))
+
+
+def _by_severity(class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels in the order of severity, and the readable names in that order."""
+    order = np.argsort(severity_ranks(class_names))
+    return order, [_literal(class_title(class_names[int(row)])) for row in order]
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    values = [row.get(key) for row in history]
+    return np.array([np.nan if value is None or value == "" else float(value) for value in values])
+
+
+def _learning_rate(history: Sequence[Mapping[str, Any]]) -> str:
+    rates = _column(history, "learning_rate")
+    rates = rates[~np.isnan(rates)]
+    if not len(rates):
+        return ""
+    if rates.min() == rates.max():
+        return f"Learning rate {rates[0]:.3g} throughout"
+    peak = f", at most {rates.max():.3g}" if rates.max() > max(rates[0], rates[-1]) else ""
+    return f"Learning rate {rates[0]:.3g} at first, {rates[-1]:.3g} at last{peak}"
+
+
+def _set_subject(axes: Axes, subject: int) -> None:
+    if subject != UNKNOWN:
+        axes.text(0.5, -0.02, f"subject {subject}", transform=axes.transAxes, ha="center", va="top", fontsize=8)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _finished(figure: Figure, title: str, note: str) -> Figure:
+    """Title above and note under the figure, both wrapped to its width."""
+    if title:
+        text = textwrap.fill(_literal(title), 84)
+        figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if note:
+        figure.supxlabel(textwrap.fill(_literal(note), 115), x=0.01, ha="left", fontsize=8.5, color=_QUIET)
+    return figure
+
+
+def _words(name: str) -> str:
+    words = name.replace("_", " ").strip()
+    return _CASES.get(words.lower(), words[:1].upper() + words[1:].lower())
+
+
+def _literal(text: str) -> str:
+    """Text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")
+
+
+_CASES = {"auroc": "AUROC", "macro f1": "Macro-F1", "f1": "F1"}

@@ -1,0 +1,231 @@
+"""Predictions: what a model says of each slice; kept as a parquet file that is readable without torch."""
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mriscope.data.slices import CLASS_NAMES, UNKNOWN
+from mriscope.errors import DataError, RunError, UnknownName
+
+PARTS = ("train", "validation", "test")
+
+_TOLERANCE = 1e-3  # of a row's sum; bfloat16 softmax stays well within
+_ROWS = ("paths", "labels", "subjects", "parts", "probabilities")
+_PREFIX = "probability_"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of each slice, beside what is known of it; checks itself and cannot be changed.
+
+    Args:
+        paths: str (N,), name of each slice within its source.
+        labels: int64 (N,), the true class, index into class_names.
+        subjects: int64 (N,), equal for slices of one brain; -1 where unknown, which is never one subject.
+        parts: str (N,), the part each slice belonged to: "train", "validation" or "test".
+        probabilities: float32 (N, K) in [0, 1]; each row sums to 1.
+        class_names: name of each of the K classes, in the order of the labels.
+
+    Raises:
+        DataError: an array has another shape or type, or a value outside its range.
+    """
+
+    paths: np.ndarray
+    labels: np.ndarray
+    subjects: np.ndarray
+    parts: np.ndarray
+    probabilities: np.ndarray
+    class_names: tuple[str, ...] = CLASS_NAMES
+
+    def __post_init__(self) -> None:
+        count, classes = len(self.labels), len(self.class_names)
+        for name, kind, shape in (
+            ("paths", "str", (count,)),
+            ("labels", "int64", (count,)),
+            ("subjects", "int64", (count,)),
+            ("parts", "str", (count,)),
+            ("probabilities", "float32", (count, classes)),
+        ):
+            column = getattr(self, name)
+            found = "str" if column.dtype.kind == "U" else column.dtype.name
+            if (found, column.shape) != (kind, shape):
+                raise DataError(f"{name} is {found} {column.shape}; Predictions need {kind} {shape}")
+        self._check_values()
+        for name in _ROWS:
+            locked = getattr(self, name).view()
+            locked.setflags(write=False)
+            object.__setattr__(self, name, locked)
+
+    def _check_values(self) -> None:
+        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
+            raise DataError(f"class_names are {self.class_names}; each class needs one name of its own")
+        sums = self.probabilities.sum(axis=1, dtype=np.float64)
+        for wrong, name, values, expected in (
+            ((self.labels < 0) | (self.labels >= len(self.class_names)), "label", self.labels, "an index of a class"),
+            (self.subjects < UNKNOWN, "subject", self.subjects, "a number from 0, or -1 where it is unknown"),
+            (~np.isin(self.parts, PARTS), "part", self.parts, f"one of {', '.join(PARTS)}"),
+            (~np.isfinite(sums), "sum of probabilities", sums, "finite (did the training diverge?)"),
+            ((self.probabilities < 0).any(axis=1), "least probability", self.probabilities.min(axis=1), "0 or more"),
+            (np.abs(sums - 1) > _TOLERANCE, "sum of probabilities", sums, "1 (apply softmax to the logits)"),
+        ):
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise DataError(f"the {name} of row {row} is {values[row]}; it should be {expected}")
+
+    @classmethod
+    def of(
+        cls,
+        labels: Sequence[int] | np.ndarray,
+        probabilities: Sequence[Sequence[float]] | np.ndarray,
+        *,
+        subjects: Sequence[int] | np.ndarray | None = None,
+        parts: Sequence[str] | np.ndarray | None = None,
+        paths: Sequence[str] | np.ndarray | None = None,
+        class_names: Sequence[str] = CLASS_NAMES,
+    ) -> "Predictions":
+        """Predictions from plain sequences; subjects left out are unknown, parts "test", and paths row numbers."""
+        count = len(labels)
+        return cls(
+            paths=_words([str(row) for row in range(count)] if paths is None else paths),
+            labels=np.asarray(labels, np.int64),
+            subjects=np.full(count, UNKNOWN) if subjects is None else np.asarray(subjects, np.int64),
+            parts=_words(["test"] * count if parts is None else parts),
+            probabilities=np.asarray(probabilities, np.float32).reshape(-1, len(class_names)),
+            class_names=tuple(class_names),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """int64 (N,), the most probable class; the first of several that tie."""
+        return self.probabilities.argmax(axis=1).astype(np.int64)
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """int64 (K, N), rank of each slice by its probability of each class, from 0; equal where those tie.
+
+        Computed once, so that no resample of a bootstrap sorts again.
+        """
+        by_class = [np.unique(column, return_inverse=True)[1] for column in self.probabilities.T]
+        return np.stack(by_class).astype(np.int64)
+
+    @property
+    def knows_subjects(self) -> bool:
+        """Whether the subject of every slice is known."""
+        return len(self) > 0 and bool((self.subjects != UNKNOWN).all())
+
+    @property
+    def n_subjects(self) -> int:
+        """How many subjects are known; slices without one do not count."""
+        return len(np.unique(self.subjects[self.subjects != UNKNOWN]))
+
+    def of_part(self, name: str) -> "Predictions":
+        """The predictions of one part, which may be none.
+
+        Raises:
+            UnknownName: it is not "train", "validation" or "test".
+        """
+        if name not in PARTS:
+            raise UnknownName("part", name, PARTS)
+        chosen = self.parts == name
+        return Predictions(**{column: getattr(self, column)[chosen] for column in _ROWS}, class_names=self.class_names)
+
+
+def write_predictions(predictions: Predictions, path: str | Path) -> None:
+    """Keep predictions as a parquet file, which appears whole or not at all.
+
+    Its columns are path, label, predicted, subject, part, and probability_<class name> for each class.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [
+        predictions.paths.tolist(),
+        predictions.labels,
+        predictions.predicted,
+        predictions.subjects,
+        predictions.parts.tolist(),
+        *predictions.probabilities.T,
+    ]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=_schema(predictions.class_names)), buffer, write_page_checksum=True)
+    write_whole(path, buffer.getvalue())
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Predictions from the file that write_predictions made.
+
+    Raises:
+        RunError: the file is missing, damaged, or holds something else.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = io.BytesIO(Path(path).read_bytes())
+        return _of_table(pq.read_table(content, page_checksum_verification=True))
+    except (OSError, ValueError, pa.ArrowException, DataError) as error:  # pyarrow raises OSError for damaged pages too
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise RunError(
+            f"{path}: cannot be read as predictions ({reason}); name a finished run, or train it again"
+        ) from error
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all: beside its place first, then moved there.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); choose a folder that can") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _schema(class_names: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    fixed = [("path", "string"), ("label", "int64"), ("predicted", "int64"), ("subject", "int64"), ("part", "string")]
+    return pa.schema([*fixed, *((_PREFIX + name, "float32") for name in class_names)])
+
+
+def _of_table(table: Any) -> Predictions:
+    class_names = [name.removeprefix(_PREFIX) for name in table.column_names if name.startswith(_PREFIX)]
+    expected = _schema(class_names)
+    if not table.schema.equals(expected):
+        raise DataError(f"its columns are {', '.join(table.column_names)}, not {', '.join(expected.names[:5])}, ...")
+    if any(column.null_count for column in table.columns):
+        raise DataError("some of its values are missing")
+    column = {name: table[name].to_numpy() for name in table.column_names}
+    predictions = Predictions.of(
+        column["label"],
+        np.stack([column[_PREFIX + name] for name in class_names] or [np.empty(0, np.float32)], axis=1),
+        subjects=column["subject"],
+        parts=table["part"].to_pylist(),
+        paths=table["path"].to_pylist(),
+        class_names=class_names,
+    )
+    if not np.array_equal(column["predicted"], predictions.predicted):
+        raise DataError("its predicted column is not the most probable class")
+    return predictions
+
+
+def _words(values: Sequence[str] | np.ndarray) -> np.ndarray:
+    return np.asarray(values, str).reshape(len(values))

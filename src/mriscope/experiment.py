@@ -1,0 +1,185 @@
+"""Where the parts meet: train a recipe, judge a run, explain it, ask it about new images."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mriscope.data.batches import scaled
+from mriscope.data.readers import read, read_images
+from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.splits import Split, make_split, read_split, shared_subjects, split_record
+from mriscope.environment import describe_environment
+from mriscope.errors import DataError, RunError
+from mriscope.evaluation.inference import predict, predict_probabilities
+from mriscope.evaluation.intervals import summary
+from mriscope.evaluation.plots import save
+from mriscope.evaluation.predictions import Predictions, write_predictions
+from mriscope.explain.cams import GradCAM
+from mriscope.models.registry import count_parameters, create_model
+from mriscope.recipe import Recipe
+from mriscope.run_directory import (
+    BAD_ROWS,
+    ENVIRONMENT,
+    METRICS,
+    PREDICTIONS,
+    SPLIT,
+    WEIGHTS,
+    RunDirectory,
+    open_run,
+    prepared_run,
+)
+from mriscope.training.checkpoint import put_weights, read_weights, save_weights
+from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
+from mriscope.training.loop import Trained, train
+from mriscope.training.progress import Monitor
+
+log = logging.getLogger("mriscope")
+
+
+def run(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    fresh: bool = False,
+    skip_bad: bool = False,
+    silent: bool = False,
+) -> RunDirectory:
+    """Train, judge and record a recipe; a run that was broken off goes on, a finished one is left as it is.
+
+    Args:
+        recipe: everything that decides the result.
+        folder: the run directory.
+        device: auto, cpu or cuda.
+        fresh: begin anew, whatever the folder holds of a run.
+        skip_bad: leave unusable rows out and list them in bad_rows.csv, where they would be an error.
+        silent: show no progress.
+
+    Raises:
+        MriscopeError: data, recipe or folder do not fit, or the training cannot go on.
+    """
+    place = pick_device(device)
+    join_processes(place)
+    try:
+        slices = _read_for(recipe, recipe.data, skip_bad=skip_bad, bad_rows_to=Path(folder) / BAD_ROWS)
+        split, model = _split_for(recipe, slices), _model_for(recipe, slices.class_names)
+        with _at_work_in(Path(folder), recipe, fresh) as directory:
+            if not directory.finished:
+                _note_start(directory, slices, split, place)
+                trained = _train(directory, model, slices, split, place, Monitor(silent or rank() != 0))
+                if rank() == 0:
+                    _record(directory, model, trained, slices, split)
+            return directory
+    finally:
+        leave_processes()
+
+
+@contextmanager
+def _at_work_in(folder: Path, recipe: Recipe, fresh: bool) -> Iterator[RunDirectory]:
+    """The run directory: the first process makes and holds it, the others come when it is ready."""
+    if rank() != 0:
+        wait_for_all()
+        yield RunDirectory(folder)
+        return
+    with prepared_run(folder, recipe, fresh=fresh) as directory:
+        wait_for_all()
+        yield directory
+
+
+def _read_for(recipe: Recipe, source: str, *, skip_bad: bool, bad_rows_to: Path | None = None) -> SliceSet:
+    size = None if recipe.input.size == SIZE else recipe.input.size
+    return read(source, skip_bad=skip_bad, size=size, bad_rows_to=bad_rows_to)
+
+
+def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
+    chosen = recipe.split
+    return make_split(slices, chosen.protocol, test=chosen.test, validation=chosen.validation, seed=recipe.seed)
+
+
+def _model_for(recipe: Recipe, class_names: Sequence[str]) -> nn.Module:
+    return create_model(
+        recipe.model,
+        classes=len(class_names),
+        size=recipe.input.size,
+        options=recipe.model_options,
+        seed=recipe.seed,
+    )
+
+
+def _note_start(directory: RunDirectory, slices: SliceSet, split: Split, device: torch.device) -> None:
+    """Write what is known before the first step, or check it where the run goes on."""
+    if (directory.path / SPLIT).is_file():
+        read_split(directory.path / SPLIT, slices)
+        return
+    if rank() == 0:
+        source = Path(directory.recipe.data)
+        facts = {
+            **describe_environment(_device_name(device)),
+            "source": str(source.resolve()) if source.exists() else directory.recipe.data,
+            "data": slices.fingerprint,
+        }
+        directory.write_json(ENVIRONMENT, facts)
+        directory.write_json(SPLIT, split_record(slices, split, directory.recipe.seed))
+
+
+def _train(
+    directory: RunDirectory, model: nn.Module, slices: SliceSet, split: Split, device: torch.device, monitor: Monitor
+) -> Trained:
+    recipe = directory.recipe
+    return train(
+        model,
+        slices,
+        split.train,
+        split.validation,
+        recipe.training,
+        scale=recipe.input.scale,
+        seed=recipe.seed,
+        device=device,
+        folder=directory.path,
+        monitor=monitor,
+    )
+
+
+def _record(directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split) -> None:
+    """Everything a finished run holds; metrics.json last, as its presence means finished."""
+    recipe = directory.recipe
+    facts = {"model": recipe.model, "class_names": json.dumps(slices.class_names)}
+    save_weights(trained.weights, directory.path / WEIGHTS, facts)
+    put_weights(model, trained.weights, directory.path / WEIGHTS)
+    rows = np.concatenate([split.validation, split.test])
+    parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
+    predictions = predict(model, slices[rows], recipe.input.scale, parts)
+    write_predictions(predictions, directory.path / PREDICTIONS)
+    shared = shared_subjects(slices, split)
+    metrics = {
+        "protocol": split.protocol,
+        "part": "test",
+        "leaky": None if shared is None else shared > 0,
+        **summary(predictions.of_part("test"), seed=recipe.seed),
+        "training": _training_facts(trained, model),
+        "model": recipe.model,
+        "data": slices.fingerprint,
+    }
+    directory.write_json(METRICS, metrics)
+
+
+def _training_facts(trained: Trained, model: nn.Module) -> dict[str, Any]:
+    seconds = sum(row["seconds"] for row in trained.history)
+    return {
+        "epochs": len(trained.history),
+        "epoch_kept": trained.epoch,
+        "seconds": seconds,
+        "slices_per_second": float(np.median([row["slices_per_second"] for row in trained.history])),
+        "parameters": count_parameters(model),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,118 @@
+"""The networks by name. A model's name is the name of the function that makes it."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import mriscope.models
+from mriscope.errors import RecipeError, UnknownName, suggest
+
+Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
+INPUT_SIZE = 128
+
+_makers: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register(maker: Maker) -> Maker:
+    """Make a model known by the name of the function that makes it; its docstring's first line is what it is about."""
+    _makers[maker.__name__] = maker
+    return maker
+
+
+def create_model(
+    name: str,
+    *,
+    classes: int = 4,
+    size: int = INPUT_SIZE,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> nn.Module:
+    """A new network by its name.
+
+    Args:
+        name: one that list_models gives.
+        classes: number of outputs.
+        size: height and width of its input in pixels.
+        options: further arguments of the function that makes it.
+        seed: of the first weights; None takes torch's own stream.
+
+    Returns:
+        A module from float32 (B, 1, size, size) to logits (B, classes), with the parts features, pool and head. Its
+        weights lie channels-last, in which convolutions on a CPU take half the time.
+
+    Raises:
+        UnknownName: no model has this name; the message names the near ones.
+        RecipeError: the model has no such option.
+    """
+    makers = _known_makers()
+    if name not in makers:
+        raise UnknownName("model", name, makers)
+    _check_options(name, makers[name], options or {})
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model = makers[name](classes=classes, size=size, **(options or {}))
+    return model.to(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model without training it.
+
+    Attributes:
+        name: as recipes write it.
+        parameters: count of all weights.
+        macs: multiply-accumulate operations for one slice of 128×128.
+        about: one sentence.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    about: str
+
+
+def list_models() -> list[ModelCard]:
+    """A card for every registered model, in alphabetical order."""
+    return [_card(name, maker) for name, maker in sorted(_known_makers().items())]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many weights a model has, frozen ones included."""
+    return sum(weights.numel() for weights in model.parameters())
+
+
+def count_macs(model: nn.Module, size: int = INPUT_SIZE) -> int:
+    """Multiply-accumulate operations of the convolutions and linear layers for one slice of size×size."""
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 1, size, size, device=device))
+    return counter.get_total_flops() // 2
+
+
+def _known_makers() -> dict[str, Callable[..., nn.Module]]:
+    for file in pkgutil.iter_modules(mriscope.models.__path__):
+        importlib.import_module(f"mriscope.models.{file.name}")
+    return _makers
+
+
+def _check_options(name: str, maker: Callable[..., nn.Module], options: Mapping[str, Any]) -> None:
+    known = set(inspect.signature(maker).parameters) - {"classes", "size"}
+    for option in options:
+        if option not in known:
+            hint = suggest(option, known) if known else "it has no options"
+            raise RecipeError("model_options", [f"{name} has no option {option!r}; {hint}"])
+
+
+def _card(name: str, maker: Callable[..., nn.Module]) -> ModelCard:
+    with torch.device("meta"):  # shapes without memory or arithmetic
+        model = maker(classes=4, size=INPUT_SIZE).eval()
+    about = (maker.__doc__ or "").strip().split("\n")[0]
+    return ModelCard(name, count_parameters(model), count_macs(model), about)

@@ -1,0 +1,156 @@
+"""A run directory: the interface between commands, readable without torch.
+
+recipe.yaml         every setting
+environment.json    versions, machine, commit, data source and its fingerprint
+split.json          which slices were in which part
+last.ckpt           the state of the training, for going on
+history.csv         figures of each epoch
+model.safetensors   the weights kept
+predictions.parquet probabilities for the validation and the test part
+figures/            pictures
+metrics.json        written last: present means finished
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mriscope.errors import RunError
+from mriscope.evaluation.predictions import Predictions, read_predictions
+from mriscope.files import remove_unfinished, write_text
+from mriscope.recipe import Recipe, read_recipe, write_recipe
+
+RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
+WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
+CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
+LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
+FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS)
+OWN = (*FILES, FIGURES, LOCK, BAD_ROWS)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / METRICS).is_file()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return read_recipe(self.path / RECIPE)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return self._json(ENVIRONMENT)
+
+    def metrics(self) -> dict[str, Any]:
+        return self._json(METRICS)
+
+    def predictions(self) -> Predictions:
+        return read_predictions(self.path / PREDICTIONS)
+
+    def history(self) -> list[dict[str, float]]:
+        try:
+            with (self.path / HISTORY).open(newline="", encoding="utf-8") as file:
+                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{self.path / HISTORY} is missing or damaged; train the run again with --fresh") from error
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        write_text(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / name} is missing or damaged; train the run again with --fresh") from error
+
+
+def open_run(path: str | Path) -> RunDirectory:
+    """A finished run.
+
+    Raises:
+        RunError: there is none at this path, or it is unfinished.
+    """
+    run = RunDirectory(Path(path))
+    if not (run.path / RECIPE).is_file():
+        raise RunError(f"{path} is no run directory (it holds no {RECIPE}); name one that `mriscope train` wrote")
+    if not run.finished:
+        raise RunError(f"the run in {path} is not finished; give its `mriscope train` command again to finish it")
+    return run
+
+
+@contextmanager
+def prepared_run(path: str | Path, recipe: Recipe, *, fresh: bool) -> Iterator[RunDirectory]:
+    """The directory of a run that begins or goes on, held against other processes within the block.
+
+    Args:
+        path: where; made if it is not there.
+        recipe: of the run.
+        fresh: remove what a run left there before.
+
+    Raises:
+        RunError: the folder holds the run of another recipe or something else than a run, or is held by another process.
+    """
+    run = RunDirectory(Path(path))
+    _check_place(run.path)
+    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.path / LOCK, timeout=0):
+            if fresh:
+                _empty(run.path)
+            elif (run.path / RECIPE).is_file():
+                _check_same(run, recipe)
+            remove_unfinished(run.path)
+            if not (run.path / RECIPE).is_file():
+                write_text(run.path / RECIPE, write_recipe(recipe))
+            yield run
+    except Timeout as error:
+        raise RunError(
+            f"another process is at work in {path}; wait for it, or name another folder with --out"
+        ) from error
+
+
+def _check_place(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; name a folder for the run with --out")
+    strangers = [one.name for one in path.iterdir() if one.name not in OWN] if path.is_dir() else []
+    if strangers and not (path / RECIPE).is_file():
+        raise RunError(f"{path} holds {strangers[0]} and is no run directory; name an empty or new folder with --out")
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a run wrote, metrics.json first so that no moment shows a finished run without its parts."""
+    for name in (METRICS, *FILES):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)
+
+
+def _check_same(run: RunDirectory, recipe: Recipe) -> None:
+    there, here = (_flat(one.model_dump(exclude={"data"})) for one in (run.recipe, recipe))
+    changes = [
+        f"{key} is {there.get(key)} there and {here.get(key)} here" for key in here if there.get(key) != here[key]
+    ]
+    if changes:
+        raise RunError(
+            f"{run.path} holds the run of another recipe ({'; '.join(changes)}); "
+            "name another folder with --out, or train anew there with --fresh"
+        )
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat.update(_flat(value, f"{above}{key}.") if isinstance(value, dict) and value else {f"{above}{key}": value})
+    return flat

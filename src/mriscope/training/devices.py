@@ -1,0 +1,61 @@
+"""Where a training runs: the device, and its place among the processes of torchrun."""
+
+import os
+
+import torch
+from torch import distributed
+
+from mriscope.errors import MriscopeError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name: auto (a GPU where there is one), cpu or cuda; under torchrun each process has its own GPU.
+
+    Raises:
+        MriscopeError: no such device is here.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise MriscopeError(f"there is no device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda" and not has_gpu:
+        raise MriscopeError("this machine has no CUDA device that torch can use; run with --device cpu")
+    if name == "cpu" or not has_gpu:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def join_processes(device: torch.device) -> None:
+    """Meet the other processes that torchrun started; alone, do nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def leave_processes() -> None:
+    """Part from the other processes; alone, do nothing."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number; 0 writes and prints."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def add_up(numbers: list[float], device: torch.device) -> list[float]:
+    """The sum of each number over all processes."""
+    if world() == 1:
+        return numbers
+    total = torch.tensor(numbers, dtype=torch.float64, device=device)
+    distributed.all_reduce(total)
+    return total.tolist()
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if world() > 1:
+        distributed.barrier()

@@ -1,0 +1,280 @@
+"""train(): from a module and slices to the weights to keep, in steps that can be broken off anywhere and resumed."""
+
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from mriscope.data.batches import Scale, batch, scaled
+from mriscope.data.slices import SliceSet
+from mriscope.errors import TrainingError
+from mriscope.files import replacing
+from mriscope.recipe import TrainingSettings
+from mriscope.training.checkpoint import load_state, save_state
+from mriscope.training.devices import add_up, rank, world
+from mriscope.training.objectives import Objective, cross_entropy, make_objective
+from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule
+from mriscope.training.progress import Monitor
+from mriscope.training.sampling import epoch_batches, n_batches, step_seed
+from mriscope.training.signals import Stop, stop_signals
+
+CHECKPOINT = "last.ckpt"
+HISTORY = "history.csv"
+SECONDS_BETWEEN_CHECKPOINTS = 120  # what a kill can cost at most; an epoch's end is always written
+VALIDATION_BATCH = 128
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives.
+
+    Attributes:
+        weights: of the epoch kept.
+        epoch: number of that epoch, counted from 1.
+        history: one row of figures per epoch.
+    """
+
+    weights: dict[str, Tensor]
+    epoch: int
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What stays the same throughout a training."""
+
+    model: nn.Module
+    step_model: nn.Module
+    """The model, wrapped where several processes share its steps."""
+    objective: Objective
+    optimizer: Optimizer
+    schedule: Schedule
+    slices: SliceSet
+    settings: TrainingSettings
+    scale: Scale
+    seed: int
+    device: torch.device
+    folder: Path
+    monitor: Monitor
+
+
+def train(
+    model: nn.Module,
+    slices: SliceSet,
+    training: np.ndarray,
+    validation: np.ndarray,
+    settings: TrainingSettings,
+    *,
+    scale: Scale,
+    seed: int,
+    device: torch.device,
+    folder: Path,
+    monitor: Monitor,
+) -> Trained:
+    """Train a module, or go on where a training in the same folder was broken off.
+
+    All chance comes from (seed, epoch, step), so that a training that was killed and resumed ends with the same
+    weights, bit for bit, as an unbroken one on the same machine. Under torchrun every batch is shared out over the
+    processes and the gradient is that of the whole batch.
+
+    Args:
+        model: from float32 (B, 1, H, W) to logits (B, K); left holding the last weights.
+        slices: where rows are taken from.
+        training: int64, rows that move the weights.
+        validation: int64, rows that choose the epoch.
+        settings: how.
+        scale: how pixels become floats.
+        seed: of all chance.
+        device: where.
+        folder: gets last.ckpt and history.csv.
+        monitor: shows how it goes.
+
+    Raises:
+        TrainingError: the loss is not finite; names the epoch and the step.
+        Interrupted: Ctrl-C or SIGTERM; the folder holds all that is needed to go on.
+    """
+    job = _make_job(model, slices, len(training), settings, scale, seed, device, folder, monitor)
+    state = _resume(job)
+    with stop_signals() as stop, monitor.showing():
+        while state["epoch"] < settings.epochs and not _out_of_patience(state, settings):
+            _train_epoch(job, state, epoch_batches(training, settings.batch_size, seed, state["epoch"]), stop)
+            _end_epoch(job, state, validation)
+            if stop.wanted(device):
+                stop.obey(f"after epoch {state['epoch']} of {settings.epochs}")
+    kept = state["best"] if settings.keep == "best" else {"weights": model.state_dict(), "epoch": state["epoch"]}
+    return Trained(kept["weights"], kept["epoch"], state["history"])
+
+
+def _make_job(
+    model: nn.Module,
+    slices: SliceSet,
+    n_training: int,
+    settings: TrainingSettings,
+    scale: Scale,
+    seed: int,
+    device: torch.device,
+    folder: Path,
+    monitor: Monitor,
+) -> _Job:
+    model.to(device)
+    optimizer = make_optimizer(settings, model)
+    return _Job(
+        model=model,
+        step_model=DistributedDataParallel(model) if world() > 1 else model,
+        objective=make_objective(settings.objective),
+        optimizer=optimizer,
+        schedule=make_schedule(settings, optimizer, n_batches(n_training, settings.batch_size)),
+        slices=slices,
+        settings=settings,
+        scale=scale,
+        seed=seed,
+        device=device,
+        folder=folder,
+        monitor=monitor,
+    )
+
+
+def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop) -> None:
+    """Take the steps of an epoch that are still to be taken."""
+    totals, epoch = state["totals"], state["epoch"]
+    job.monitor.begin_epoch(epoch + 1, job.settings.epochs, len(batches), state["step"])
+    job.model.train()
+    started = saved = time.monotonic()
+    before = totals["seconds"]
+    for step in range(state["step"], len(batches)):
+        torch.manual_seed(step_seed(job.seed, epoch, step, rank()))
+        loss, right = _step(job, batches[step])
+        if not math.isfinite(loss):
+            raise TrainingError(_not_finite(loss, epoch, step, job))
+        now = time.monotonic()
+        state["step"] = step + 1
+        totals["loss"] += loss * len(batches[step])
+        totals["right"] += right
+        totals["seen"] += len(batches[step])
+        totals["seconds"] = before + now - started
+        job.monitor.step(totals["loss"] / totals["seen"], totals["right"] / totals["seen"], _rate(totals))
+        if stop.wanted(job.device) or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            _save(job, state)
+            saved = now
+            stop.obey(f"in epoch {epoch + 1} after step {step + 1} of {len(batches)}")
+
+
+def _step(job: _Job, rows: np.ndarray) -> tuple[float, float]:
+    """One step of the optimizer.
+
+    Returns:
+        Mean loss of the whole batch and how many of its slices were called right, over all processes.
+    """
+    mine, weight = _my_share(rows)
+    images, labels = batch(job.slices, mine, job.device)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16"):
+        logits = job.step_model(scaled(images, job.scale))
+        losses = job.objective(logits.float(), labels)
+    # DistributedDataParallel averages over processes; the factor makes that the mean over the whole batch.
+    loss = losses.sum() * weight / len(rows)
+    job.optimizer.zero_grad(set_to_none=True)
+    (loss * world()).backward()
+    job.optimizer.step()
+    job.schedule.after_step()
+    right = (logits.argmax(dim=1) == labels).sum() * weight
+    total_loss, total_right = add_up([loss.item(), right.item()], job.device)
+    return total_loss, total_right
+
+
+def _my_share(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """This process's rows of a batch, and their weight: one that is left without rows repeats one at weight 0."""
+    mine = rows[rank() :: world()]
+    return (mine, 1.0) if len(mine) else (rows[:1], 0.0)
+
+
+def _end_epoch(job: _Job, state: State, validation: np.ndarray) -> None:
+    """Judge the epoch on the validation part, note its figures and write the checkpoint."""
+    loss, accuracy = _validate(job, validation)
+    totals = state["totals"]
+    figures = {
+        "epoch": state["epoch"] + 1,
+        "train_loss": totals["loss"] / totals["seen"],
+        "train_accuracy": totals["right"] / totals["seen"],
+        "validation_loss": loss,
+        "validation_accuracy": accuracy,
+        "learning_rate": learning_rate(job.optimizer),
+        "seconds": totals["seconds"],
+        "slices_per_second": _rate(totals),
+    }
+    state["history"].append(figures)
+    if state["best"] is None or loss < state["best"]["loss"]:
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in job.model.state_dict().items()}
+        state["best"] = {"epoch": figures["epoch"], "loss": loss, "weights": weights}
+    job.schedule.after_epoch(loss)
+    state.update(epoch=state["epoch"] + 1, step=0, totals=_no_totals())
+    _save(job, state)
+    job.monitor.end_epoch(figures, job.settings.epochs)
+
+
+@torch.inference_mode()
+def _validate(job: _Job, rows: np.ndarray) -> tuple[float, float]:
+    """Mean cross entropy and accuracy over some rows, each counted once also when processes share them."""
+    job.model.eval()
+    mine = rows[rank() :: world()]
+    loss = right = 0.0
+    for start in range(0, len(mine), VALIDATION_BATCH):
+        images, labels = batch(job.slices, mine[start : start + VALIDATION_BATCH], job.device)
+        logits = job.model(scaled(images, job.scale)).float()
+        loss += cross_entropy(logits, labels).sum().item()
+        right += (logits.argmax(dim=1) == labels).sum().item()
+    loss, right = add_up([loss, right], job.device)
+    return loss / len(rows), right / len(rows)
+
+
+def _resume(job: _Job) -> State:
+    """The state in the job's folder put into model, optimizer and schedule, or a new one."""
+    path = job.folder / CHECKPOINT
+    if not path.exists():
+        return {"epoch": 0, "step": 0, "totals": _no_totals(), "best": None, "history": []}
+    state = load_state(path)
+    job.model.load_state_dict(state.pop("model"))
+    job.optimizer.load_state_dict(state.pop("optimizer"))
+    job.schedule.load_state_dict(state.pop("schedule"))
+    return state
+
+
+def _save(job: _Job, state: State) -> None:
+    if rank() != 0:
+        return
+    parts = {"model": job.model, "optimizer": job.optimizer, "schedule": job.schedule}
+    save_state({**state, **{name: part.state_dict() for name, part in parts.items()}}, job.folder / CHECKPOINT)
+    if state["history"]:
+        with replacing(job.folder / HISTORY) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(state["history"][0]))
+            writer.writeheader()
+            writer.writerows(state["history"])
+
+
+def _no_totals() -> dict[str, float]:
+    return {"loss": 0.0, "right": 0.0, "seen": 0, "seconds": 0.0}
+
+
+def _rate(totals: dict[str, float]) -> float:
+    return totals["seen"] / max(totals["seconds"], 1e-9)
+
+
+def _out_of_patience(state: State, settings: TrainingSettings) -> bool:
+    best = state["best"]
+    return settings.patience is not None and best is not None and state["epoch"] - best["epoch"] >= settings.patience
+
+
+def _not_finite(loss: float, epoch: int, step: int, job: _Job) -> str:
+    return (
+        f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}; lower training.learning_rate "
+        f"(now {learning_rate(job.optimizer):g}) or feed smaller numbers with input.scale: unit"
+    )

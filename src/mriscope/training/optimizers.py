@@ -1,0 +1,107 @@
+"""Optimizer and learning-rate schedule from settings."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+
+from mriscope.errors import RecipeError, UnknownName
+from mriscope.recipe import TrainingSettings
+
+
+def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
+    """The torch.optim class the settings name, over the weights that are not frozen.
+
+    Raises:
+        UnknownName: torch.optim has no such optimizer.
+        RecipeError: the optimizer has no such option or refuses its value.
+    """
+    known = _optimizers()
+    if settings.optimizer not in known:
+        raise UnknownName("optimizer", settings.optimizer, known)
+    maker = known[settings.optimizer]
+    weights = [one for one in model.parameters() if one.requires_grad]
+    options: dict[str, Any] = {"lr": settings.learning_rate, **settings.optimizer_options}
+    if _can_fuse(maker, options):
+        options.setdefault("fused", True)
+    try:
+        return maker(weights, **options)
+    except (TypeError, ValueError) as error:
+        raise RecipeError("training.optimizer_options", [f"{settings.optimizer} refuses them: {error}"]) from error
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate goes; the constant one has no scheduler."""
+
+    kind: str
+    scheduler: Any = None
+
+    def after_step(self) -> None:
+        if self.kind == "one_cycle":
+            self.scheduler.step()
+
+    def after_epoch(self, validation_loss: float) -> None:
+        if self.kind == "plateau":
+            self.scheduler.step(validation_loss)
+        elif self.kind == "cosine":
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.scheduler is None else self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state)
+
+
+def make_schedule(settings: TrainingSettings, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
+    """The schedule the settings name.
+
+    constant keeps the rate; cosine falls to 0 over `T_max` epochs (all of them unless set); one_cycle rises and falls
+    once over all steps with the learning rate as its peak; plateau multiplies by `factor` when the validation loss has
+    not fallen for `patience` epochs.
+
+    Raises:
+        RecipeError: the schedule has no such option or refuses its value.
+    """
+    kind, given = settings.schedule, settings.schedule_options
+    if kind == "constant" and not given:
+        return Schedule(kind)
+    try:
+        match kind:
+            case "cosine":
+                scheduler = lr_scheduler.CosineAnnealingLR(optimizer, **{"T_max": settings.epochs, **given})
+            case "one_cycle":
+                defaults = {"max_lr": settings.learning_rate, "total_steps": settings.epochs * steps_per_epoch}
+                scheduler = lr_scheduler.OneCycleLR(optimizer, **{**defaults, **given})
+            case "plateau":
+                scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **given)
+            case "constant":
+                raise TypeError(f"it takes no options, and got {', '.join(given)}")
+    except (TypeError, ValueError) as error:
+        raise RecipeError("training.schedule_options", [f"{kind} refuses them: {error}"]) from error
+    return Schedule(kind, scheduler)
+
+
+def learning_rate(optimizer: Optimizer) -> float:
+    """The rate of the optimizer's first group."""
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _optimizers() -> dict[str, type[Optimizer]]:
+    """Every optimizer of torch.optim whose step needs the gradients alone (LBFGS calls the model again)."""
+    found = {name: one for name, one in vars(torch.optim).items() if inspect.isclass(one)}
+    return {
+        name: one for name, one in found.items() if issubclass(one, Optimizer) and name not in ("Optimizer", "LBFGS")
+    }
+
+
+def _can_fuse(maker: type[Optimizer], options: dict[str, Any]) -> bool:
+    """Whether one kernel can do the whole step: on a CPU this halves the time that BaselineCNN's AdamW takes."""
+    return maker in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD) and not {"foreach", "differentiable"} & set(
+        options
+    )

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from mriscope.data.slices import CLASS_NAMES, SliceSet, concatenate, severity_ranks
+from mriscope.errors import DataError
+
+
+def small_set(count: int = 4, **columns) -> SliceSet:
+    images = np.arange(count * 4, dtype=np.uint8).reshape(count, 2, 2)
+    return SliceSet.of(images, [row % 4 for row in range(count)], **columns)
+
+
+def test_what_is_left_out_is_unknown():
+    slices = small_set()
+    assert slices.subjects.tolist() == [-1] * 4
+    assert slices.positions.tolist() == [-1] * 4
+    assert slices.paths.tolist() == ["0", "1", "2", "3"]
+    assert slices.parts.tolist() == [""] * 4
+    assert slices.class_names == CLASS_NAMES
+
+
+def test_unknown_subjects_never_count_as_one():
+    assert small_set().n_subjects == 0
+    assert not small_set().knows_subjects
+    assert small_set(subjects=[7, 7, -1, 9]).n_subjects == 2
+    assert not small_set(subjects=[7, 7, -1, 9]).knows_subjects
+    assert small_set(subjects=[7, 7, 8, 9]).knows_subjects
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [slice(1, 3), [1, 2], np.array([1, 2]), np.array([False, True, True, False]), [False, True, True, False]],
+)
+def test_slicing_takes_every_column(rows):
+    taken = small_set(subjects=[5, 6, 7, 8], positions=[0, 1, 2, 3], paths=list("abcd"))[rows]
+    assert taken.images[:, 0, 0].tolist() == [4, 8]
+    assert taken.labels.tolist() == [1, 2]
+    assert taken.subjects.tolist() == [6, 7]
+    assert taken.positions.tolist() == [1, 2]
+    assert taken.paths.tolist() == ["b", "c"]
+
+
+def test_an_empty_choice_is_an_empty_set():
+    assert len(small_set()[[]]) == 0
+
+
+def test_concatenation_undoes_slicing():
+    whole = small_set(subjects=[5, 6, 7, 8])
+    assert concatenate([whole[:1], whole[1:]]).fingerprint == whole.fingerprint
+
+
+def test_sets_of_other_sizes_or_classes_are_not_joined():
+    other = SliceSet.of(np.zeros((1, 3, 3), np.uint8), [0])
+    with pytest.raises(DataError, match="different image sizes"):
+        concatenate([small_set(), other])
+    with pytest.raises(DataError, match="different classes"):
+        concatenate([small_set(1), small_set(1, class_names=("a", "b"))])
+    with pytest.raises(DataError, match="at least one"):
+        concatenate([])
+
+
+def test_the_fingerprint_tells_content_and_nothing_else():
+    one = small_set()
+    assert one.fingerprint == small_set(paths=list("abcd")).fingerprint
+    assert one.fingerprint != small_set(subjects=[1, 2, 3, 4]).fingerprint
+    changed = one.images.copy()
+    changed[0, 0, 0] += 1
+    assert one.fingerprint != SliceSet.of(changed, one.labels).fingerprint
+    assert one.fingerprint != SliceSet.of(one.images.reshape(4, 4, 1), one.labels).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"labels": [0, 1, 2, 4]}, "label 4 of row 3 is outside the 4 classes"),
+        ({"labels": [0, 1, 2, -1]}, "label -1 of row 3"),
+        ({"labels": [0, 1, 2]}, "labels is int64"),
+        ({"labels": [0, 1, 2, 3], "subjects": [0, 0, 0, -2]}, "subjects holds a number under -1"),
+        ({"labels": [0, 1, 2, 3], "paths": ["a"]}, "paths is"),
+    ],
+)
+def test_unfit_columns_are_refused(columns, message):
+    with pytest.raises(DataError, match=message):
+        SliceSet.of(np.zeros((4, 2, 2), np.uint8), **columns)
+
+
+def test_images_of_another_type_are_refused():
+    with pytest.raises(DataError, match="images is float32"):
+        SliceSet.of(np.zeros((1, 2, 2), np.float32), [0])
+
+
+def test_a_set_cannot_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        small_set().images[0, 0, 0] = 1
+
+
+def test_severity_runs_from_non_to_moderate():
+    assert severity_ranks(CLASS_NAMES).tolist() == [2, 3, 0, 1]
+    assert severity_ranks(["cat", "dog"]).tolist() == [0, 1]

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+from mriscope.errors import RecipeError, UnknownName
+from mriscope.models.registry import count_macs, count_parameters, create_model, list_models
+
+CARDS = list_models()
+NAMES = [card.name for card in CARDS]
+
+# Derived by hand from the layer table of the study.
+PARAMETERS = {"baseline_cnn": 8_408_132}
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryModel:
+    def test_gives_logits_and_has_its_three_parts(self, name):
+        model = create_model(name, seed=0)
+        assert model(torch.zeros(2, 1, 128, 128)).shape == (2, 4)
+        assert {"features", "pool", "head"} <= {part for part, _ in model.named_children()}
+
+    def test_trains_in_every_weight_that_is_not_frozen(self, name):
+        model = create_model(name, seed=0).train()
+        model(torch.rand(4, 1, 128, 128)).logsumexp(dim=1).sum().backward()
+        weights = [one for one in model.parameters() if one.requires_grad]
+        assert weights
+        assert all(one.grad is not None and one.grad.isfinite().all() for one in weights)
+
+    def test_a_slice_is_judged_alone(self, name):
+        model = create_model(name, seed=0).eval()
+        images = torch.rand(3, 1, 128, 128)
+        together = model(images)
+        alone = torch.cat([model(image[None]) for image in images])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+    def test_its_seed_makes_its_weights_and_leaves_torchs_stream_alone(self, name):
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        one, same, other = (create_model(name, seed=seed).state_dict() for seed in (1, 1, 2))
+        assert torch.equal(before, torch.get_rng_state())
+        assert all(torch.equal(one[key], same[key]) for key in one)
+        assert any(not torch.equal(one[key], other[key]) for key in one)
+
+    def test_takes_other_numbers_of_classes(self, name):
+        assert create_model(name, classes=2).eval()(torch.zeros(1, 1, 128, 128)).shape == (1, 2)
+
+    def test_has_the_parameters_derived_by_hand(self, name):
+        assert count_parameters(create_model(name)) == PARAMETERS[name]
+
+    def test_its_card_tells_the_truth(self, name):
+        card = next(card for card in CARDS if card.name == name)
+        assert card.parameters == count_parameters(create_model(name))
+        assert card.macs > 0
+        assert card.about.endswith(".")
+
+
+def test_macs_are_those_counted_by_hand():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * 16, 3))
+    assert count_macs(model, size=4) == 16 * 2 * 9 + 32 * 3
+
+
+def test_baseline_cnn_has_the_studys_layers_in_their_order():
+    layers = [type(layer).__name__ for layer in create_model("baseline_cnn").features.children()]
+    assert layers == ["Conv2d", "ReLU", "MaxPool2d", "BatchNorm2d", "Conv2d", "ReLU", "MaxPool2d"]
+
+
+def test_an_unknown_model_names_the_near_ones():
+    with pytest.raises(UnknownName, match="no model 'baselin_cnn'; did you mean baseline_cnn"):
+        create_model("baselin_cnn")
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(RecipeError, match="baseline_cnn has no option 'dropout'"):
+        create_model("baseline_cnn", options={"dropout": 0.3})
