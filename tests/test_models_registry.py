@@ -60,7 +60,7 @@ def test_macs_are_those_counted_by_hand():
 
 
 def test_baseline_cnn_has_the_studys_layers_in_their_order():
-    layers = [type(layer).__name__ for layer in create_model("baseline_cnn").features.children()]
+    layers = [type(layer).__name__ for layer in create_model("baseline_cnn").get_submodule("features").children()]
     assert layers == ["Conv2d", "ReLU", "MaxPool2d", "BatchNorm2d", "Conv2d", "ReLU", "MaxPool2d"]
 
 

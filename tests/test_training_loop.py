@@ -47,7 +47,7 @@ def small_net(dropout: float = 0.3, dtype: torch.dtype = torch.float32) -> nn.Mo
     ).to(dtype)
 
 
-def run(folder: Path, model: nn.Module | None = None, scale="unit", seed: int = 3, **settings):
+def run(folder: Path, model: nn.Module | None = None, seed: int = 3, **settings):
     folder.mkdir(exist_ok=True)
     return train(
         model or small_net(),
@@ -55,7 +55,7 @@ def run(folder: Path, model: nn.Module | None = None, scale="unit", seed: int = 
         ROWS,
         np.arange(96, 128),
         TrainingSettings.model_validate({"epochs": 3, "batch_size": 20, "learning_rate": 0.01, **settings}),
-        scale=scale,
+        scale="unit",
         seed=seed,
         device=torch.device("cpu"),
         folder=folder,
@@ -83,9 +83,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
 
 def test_one_sgd_step_is_the_one_computed_by_hand(tmp_path):
     slices = SliceSet.of(np.full((4, 16, 16), 255, np.uint8), [0, 0, 1, 1], class_names=("a", "b"))
-    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
-    nn.init.zeros_(model[2].weight)
-    nn.init.zeros_(model[2].bias)
+    linear = nn.Linear(1, 2)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     settings = TrainingSettings(epochs=1, batch_size=2, optimizer="SGD", learning_rate=1.0, keep="last")
     rows = {"training": np.array([0, 1]), "validation": np.array([2, 3])}
     place = {"device": torch.device("cpu"), "folder": tmp_path, "monitor": Monitor(silent=True)}
@@ -208,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_it_with_epoch_and_step(tmp_path):
             module[6].weight.data.fill_(float("nan"))
 
     model.register_forward_pre_hook(poison)
-    with pytest.raises(TrainingError, match="the loss became nan in epoch 2, step 3; lower training.learning_rate"):
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 2, step 3; lower training\.learning_rate"):
         run(tmp_path, model=model)
 
 
@@ -282,13 +283,13 @@ from pathlib import Path
 import torch
 from torch import nn
 sys.path.insert(0, {tests!r})
-from mriscope.training.devices import join_processes, leave_processes
+from mriscope.training.devices import join_processes, leave_processes, rank
 import test_training_loop as here
 join_processes(torch.device("cpu"))
 torch.manual_seed(0)
 model = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Tanh(), nn.Linear(8, 4))
 trained = here.run(Path(sys.argv[1]), model=model, batch_size=19, epochs=2, optimizer="SGD")
-torch.save((trained.weights, trained.history), sys.argv[2] + "." + str(torch.distributed.is_initialized() and torch.distributed.get_rank()))
+torch.save((trained.weights, trained.history), f"{{sys.argv[2]}}.{{rank()}}")
 leave_processes()
 """
 
@@ -303,7 +304,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
         [*torchrun, script, tmp_path / "two", tmp_path / "both"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    alone, history = torch.load(tmp_path / "alone.False", weights_only=True)
+    alone, history = torch.load(tmp_path / "alone.0", weights_only=True)
     for process in (0, 1):
         both, shared_history = torch.load(tmp_path / f"both.{process}", weights_only=True)
         for name in alone:

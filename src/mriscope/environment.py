@@ -33,7 +33,7 @@ def describe_environment(device: str) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of mriscope's own checkout, "+" where files differ from it; none where it was installed as a package."""
+    """The commit of mriscope's own checkout, with a "+" where files differ; none where it came as a package."""
     root = Path(mriscope.__file__).parents[2]
     if not (root / ".git").exists():
         return None

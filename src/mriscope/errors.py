@@ -5,6 +5,7 @@ MriscopeError
 │   └── BadRowsError   ... with the list of them
 ├── RecipeError      a recipe with unknown or unfit settings
 ├── UnknownName      a model, layer, class or setting that does not exist
+├── WriteError       a file that the system refuses to write
 ├── RunError         a run directory that is missing, unfinished, damaged or another's
 ├── TrainingError    a training that cannot go on (a loss that is not finite)
 │   └── Interrupted    ... because it was asked to stop; the run can be resumed
@@ -43,15 +44,13 @@ class BadRowsError(DataError):
     """
 
     SHOWN = 20
+    LEAVE_OUT = "mend them, or leave them out with --skip-bad (skip_bad=True)"
 
-    def __init__(self, source: str, rows: Sequence[BadRow], total: int) -> None:
+    def __init__(self, source: str, rows: Sequence[BadRow], total: int, remedy: str = LEAVE_OUT) -> None:
         self.rows = tuple(rows)
         listed = "".join(f"\n  row {bad.row} ({bad.path}): {bad.reason}" for bad in rows[: self.SHOWN])
         more = f"\n  ... and {len(rows) - self.SHOWN} more" if len(rows) > self.SHOWN else ""
-        super().__init__(
-            f"{source}: {len(rows)} of {total} rows are unusable; mend them, or leave them out with --skip-bad "
-            f"(skip_bad=True){listed}{more}"
-        )
+        super().__init__(f"{source}: {len(rows)} of {total} rows are unusable; {remedy}{listed}{more}")
 
 
 class RecipeError(MriscopeError):
@@ -73,6 +72,10 @@ class UnknownName(MriscopeError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         super().__init__(f"there is no {kind} {name!r}; {suggest(name, known)}")
+
+
+class WriteError(MriscopeError):
+    """A file that cannot be written."""
 
 
 class RunError(MriscopeError):

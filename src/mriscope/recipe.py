@@ -3,7 +3,7 @@
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -148,8 +148,7 @@ def _known_keys(rooms: Sequence[Any]) -> list[str]:
     settings: type[BaseModel] = Recipe
     for room in rooms:
         annotation = settings.model_fields[str(room)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        settings = annotation
+        settings = cast(type[BaseModel], annotation)
     return list(settings.model_fields)
 
 

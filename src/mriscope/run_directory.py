@@ -101,7 +101,7 @@ def prepared_run(path: str | Path, recipe: Recipe, *, fresh: bool) -> Iterator[R
         fresh: remove what a run left there before.
 
     Raises:
-        RunError: the folder holds the run of another recipe or something else than a run, or is held by another process.
+        RunError: the folder holds another recipe's run or no run at all, or another process is at work there.
     """
     run = RunDirectory(Path(path))
     _check_place(run.path)

@@ -66,6 +66,8 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
     key = key_of()
     if kept := _load(key):
         return kept
+    if os.path.lexists(cache_folder() / key):
+        LOG.warning("%s was damaged or changed; its source is decoded anew", cache_folder() / key)
     built = build()
     if not len(built.slices) or key_of() != key:
         return built
@@ -78,13 +80,10 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
 
 
 def _load(key: str) -> Reading | None:
-    place = cache_folder() / key
-    if not os.path.lexists(place):
-        return None
+    """The entry of a key; None where there is none that can be trusted."""
     try:
-        return _open(place, key)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError):
-        LOG.warning("%s was damaged or changed; its source is decoded anew", place)
+        return _open(cache_folder() / key, key)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
         return None
 
 
@@ -113,15 +112,23 @@ def _store(key: str, reading: Reading) -> None:
     work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
     try:
         _write(work / "new", key, reading)
-        if os.path.lexists(folder / key) and _load(key):
+        if _load(key):
             return  # another process was faster
         with contextlib.suppress(FileNotFoundError):
             (folder / key).rename(work / "old")
-        with contextlib.suppress(FileExistsError):
-            (work / "new").rename(folder / key)
-        _sync(folder)
+        _publish(work / "new", folder / key)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(new: Path, place: Path) -> None:
+    try:
+        new.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        return  # another process was faster by a hair, and its entry is the same
+    _sync(place.parent)
 
 
 def _write(place: Path, key: str, reading: Reading) -> None:

@@ -56,13 +56,13 @@ def _walk(name: str, root: Path) -> Iterator[Path]:
     waiting = [root]
     while waiting:
         try:
-            found = list(waiting.pop().iterdir())
+            found = [(path, path.is_dir() and not path.is_symlink()) for path in waiting.pop().iterdir()]
         except OSError as error:
             raise DataError(f"{name}: {error.filename} cannot be listed ({error.strerror}); allow it to be") from error
-        for path in found:
+        for path, is_folder in found:
             if path.name.startswith(".") or path.name.lower() in PASSED_OVER:
                 continue
-            if path.is_dir() and not path.is_symlink():
+            if is_folder:
                 waiting.append(path)
             else:
                 yield path
@@ -90,7 +90,9 @@ def _classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[s
     meant = {folder: canonical_class(folder) for folder in folders}
     odd = [folder for folder, known in meant.items() if not known]
     if len(odd) == 1 and len(folders) == 1:
-        raise DataError(f"{name} holds one folder, {odd[0]}, where one for each class is expected; name that folder?")
+        raise DataError(
+            f"{name} holds one folder of images, {odd[0]}; expected one for each class; name it if they are in it"
+        )
     if not odd and folders:
         return CLASS_NAMES, {folder: CLASS_NAMES.index(str(known)) for folder, known in meant.items()}
     if len(odd) < len(folders):

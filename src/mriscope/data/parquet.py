@@ -47,6 +47,8 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path]) -> Source:
 
 def _checked_schema(path: Path) -> Any:
     try:
+        if not path.stat().st_size:
+            raise ValueError("it is empty, 0 bytes")
         with pq.ParquetFile(path) as parquet:
             schema: Any = parquet.schema_arrow
             count = parquet.metadata.num_rows
@@ -57,11 +59,15 @@ def _checked_schema(path: Path) -> Any:
             f"{path} has the columns {', '.join(schema.names) or '(none)'}, no {' and no '.join(missing)}; {EXPECTED}"
         )
     image, label = schema.field("image").type, schema.field("label").type
-    if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0 and pa.types.is_integer(label)):
+    if not (_holds_bytes(image) and pa.types.is_integer(label)):
         raise DataError(f"{path} holds image as {image} and label as {label}; {EXPECTED}")
     if not count:
         raise DataError(f"{path} has no rows; expected one row a slice, so write it again or move it away")
     return schema
+
+
+def _holds_bytes(image: Any) -> bool:
+    return pa.types.is_struct(image) and any(field.name == "bytes" and "binary" in str(field.type) for field in image)
 
 
 def _rows(path: Path, file: str, part: str) -> Iterator[Row]:
@@ -72,6 +78,8 @@ def _rows(path: Path, file: str, part: str) -> Iterator[Row]:
                 for content, named, label in _columns(batch):
                     yield Row(number, _path(named, path, number), file, part, label, content)
                     number += 1
+            if number != parquet.metadata.num_rows:
+                raise ValueError(f"{number} rows where it tells of {parquet.metadata.num_rows}")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
 
@@ -115,7 +123,5 @@ def _agreed(name: str, named: Mapping[str, tuple[str, ...] | None]) -> tuple[str
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    if not path.stat().st_size:
-        return DataError(f"{path} is empty (0 bytes); expected a parquet file, so copy or download it again")
     first = str(error).split(". ")[0].split("\n")[0].strip()[:160]
     return DataError(f"{path} cannot be read as parquet ({first}); copy or download it again")

@@ -12,29 +12,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mriscope.data.anatomy import load_atlas, sample
 from mriscope.data.slices import CLASS_NAMES, SEVERITY, SIZE, SliceSet
 from mriscope.errors import DataError, suggest
 
-LIMITS = {"subjects": (1, 10_000), "slices": (1, 256), "seed": (0, 2**31 - 1), "size": (32, 512)}
+LIMITS = {"subjects": (1, 10_000), "slices": (1, 64), "seed": (0, 2**31 - 1), "size": (32, 256)}
 """Least and greatest value of each option."""
+_MOST_PIXELS = 2**31  # two bytes each
 
 _SHARES = (0.35, 0.14, 0.015)  # of all subjects in each class above Non_Demented, which takes the rest
 _MEANS = (0.15, 0.40, 0.65, 0.90)  # severity of each class in the order of SEVERITY, and ...
 _SPREAD = 0.17  # ... how far subjects lie around it: neighbouring classes overlap, as clinical ratings do
 _WORST = 1.2
 
-_FLOOR, _TOP = -16.0, 34.0  # mm; the slab of all slices, from midbrain and temporal lobes to above the ventricles
+_FLOOR, _TOP = -12.0, 34.0  # mm; the slab of all slices, from midbrain and temporal lobes to above the ventricles
 _FIELD = np.array([222.0, 186.0])  # mm, height and width of the frame; public slices are squeezed into squares so
 _MIDDLE = np.array([-17.0, 0.0])  # mm, y and x in the middle of the frame
 _MARGIN = 10.0  # mm; a warp carries the brain's border no further
 _HIPPOCAMPUS = np.array([[26.0], [-18.0], [-14.0]], np.float32)  # mm; the left one mirrors it
 _REACH = np.array([[9.0], [15.0], [8.0]], np.float32)  # mm; how far the loss around it extends
 
-_SWELLING, _CORTEX, _TEMPORAL = 5.0, 0.10, 0.22  # mm, and brightness of grey matter, lost at a severity of 1
+_SWELLING, _CORTEX, _TEMPORAL = 5.0, 0.10, 0.22  # at a severity of 1: mm gained, and brightness lost by grey matter
 _RIM, _YIELD = 4.0, 24.0  # mm within and around the ventricles that give way to their enlargement
-_NEAR = 45.0  # mm; beyond it the largest ventricles move nothing
 _GREY, _WHITE = 0.6, 0.92
 _TISSUES = (0.05, 0.30, 0.58, _WHITE, 1.05)  # brightness in the template of fluid, its border, grey matter and white
 _CHANGED = 0.1  # of the brightness of white matter; what differs less from the brain without disease is not marked
@@ -71,9 +72,8 @@ class _Brain:
     """What lies at each of the M points of one brain, and what it lost without disease."""
 
     points: np.ndarray  # float32 (3, M), mm in the template
-    near: np.ndarray  # which of them the ventricles can push; the next three are of these
     distance: np.ndarray  # mm from the ventricles of the template
-    normals: np.ndarray  # (3, near), direction away from them
+    normals: np.ndarray  # (3, M), direction away from them
     enlargement: np.ndarray  # mm by which the ventricles reach further than in the template
     ribbon: np.ndarray  # 1 in the cortex, falling to 0 deep in the brain
     temporal: np.ndarray  # 1 in the hippocampus, falling to 0 around it
@@ -83,20 +83,26 @@ class _Brain:
 def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int = SIZE) -> Phantom:
     """Axial slices of synthetic subjects of the four classes, with the truth about them.
 
-    Classes are rated from a severity drawn around their means, so that neighbours overlap. About 50, 35, 14 and 1.5 %
-    of the subjects are Non, Very mild, Mild and Moderate; from 24 subjects on each class has three at least. A
-    subject's anatomy depends on `seed` and its number alone, its class also on how many subjects there are.
+    About 50, 35, 14 and 1.5 % of the subjects are Non, Very mild, Mild and Moderate; from 24 subjects on each class has
+    at least three, from 4 on at least one. A subject's severity is drawn around the mean of its class, so that
+    neighbours overlap. Its anatomy depends on `seed` and its number alone, its class also on how many there are. The
+    brain is the MNI ICBM152 2009a average (its notice stands in `anatomy`); the noise is Rician.
 
     Args:
         subjects: how many, 1 to 10,000.
-        slices: of each subject, evenly spaced over 50 mm around the ventricles; 1 to 256.
+        slices: of each subject, evenly spaced over 46 mm around the ventricles; 1 to 64.
         seed: equal seeds make equal bytes on one machine.
-        size: height and width in pixels, 32 to 512.
+        size: height and width in pixels, 32 to 256.
 
     Raises:
-        DataError: an argument is no whole number within its limits.
+        DataError: an argument is no whole number within its limits, or together they exceed 2**31 pixels.
     """
     _check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size})
+    if subjects * slices * size**2 > _MOST_PIXELS:
+        raise DataError(
+            f"a phantom of {subjects} subjects x {slices} slices x {size} x {size} pixels is over {_MOST_PIXELS:,} "
+            "pixels; ask for fewer subjects, fewer slices or a smaller size"
+        )
     ranks = _draw_ranks(subjects, seed)
     severity = np.array([draw_severity(int(rank), subject, seed) for subject, rank in enumerate(ranks)])
     images = np.zeros((subjects, slices, size, size), np.uint8)
@@ -105,9 +111,10 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
     def fill(subject: int) -> None:
         images[subject], masks[subject] = make_brain(subject, float(severity[subject]), slices, seed, size)
 
-    fill(0)  # what all subjects share is made once, before they share the cores
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, range(1, subjects)))
+    _frame(slices, size)  # made once, before threads could each make it
+    # A core works on one subject; linear algebra that spread over all of them would only get in its way.
+    with threadpool_limits(1), ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        list(pool.map(fill, range(subjects)))
     labels = np.array([CLASS_NAMES.index(SEVERITY[rank]) for rank in ranks])
     return Phantom(_collect(images, labels), masks.reshape(-1, size, size), severity.repeat(slices))
 
@@ -120,13 +127,19 @@ def make_brain(
     Args:
         subject: its number, from 0.
         severity: 0 for none, to 1.2.
-        slices: how many, evenly spaced over 50 mm around the ventricles.
+        slices: how many, evenly spaced over 46 mm around the ventricles.
         seed: of the phantom.
         size: height and width in pixels.
 
     Returns:
         uint8 (slices, size, size), the images, and bool of the same shape, where disease changed them.
+
+    Raises:
+        DataError: a severity or another argument is outside its limits.
     """
+    _check_options({"slices": slices, "seed": seed, "size": size})
+    if not 0 <= severity <= _WORST:
+        raise DataError(f"severity {severity} is outside the phantom's range; give 0 (no disease) to {_WORST}")
     frame = _frame(slices, size)
     rng = np.random.default_rng([seed, subject, _BRAIN])
     pixels, brain = _draw_brain(frame, rng)
@@ -188,7 +201,7 @@ def phantom_options(spec: str) -> dict[str, int]:
 def _check_options(options: Mapping[str, object]) -> None:
     for name, value in options.items():
         least, most = LIMITS[name]
-        if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+        if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= most):
             raise DataError(f"{name} of the phantom is {value!r}; give a whole number from {least} to {most}")
 
 
@@ -196,7 +209,7 @@ def _draw_ranks(subjects: int, seed: int) -> np.ndarray:
     """Rank in SEVERITY of every subject."""
     least = min(3, max(1, subjects // 8))  # three let a class stand in train, validation and test
     rare = [max(least, round(share * subjects)) for share in _SHARES]
-    ranks = np.repeat(np.arange(4), [max(subjects - sum(rare), 0), *rare])[:subjects]
+    ranks = np.repeat(np.arange(4), [max(subjects - sum(rare), 1), *rare])[:subjects]
     return np.random.default_rng([seed, subjects, _CLASS]).permutation(ranks)
 
 
@@ -207,7 +220,7 @@ def _collect(images: np.ndarray, labels: np.ndarray) -> SliceSet:
     return SliceSet.of(images.reshape(-1, *size), labels[subjects], subjects=subjects, positions=positions, paths=paths)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _frame(slices: int, size: int) -> _Frame:
     heights = _FLOOR + (_TOP - _FLOOR) * (np.arange(slices) + 0.5) / slices
     across = ((np.arange(size) + 0.5) / size - 0.5)[:, None]
@@ -240,17 +253,13 @@ def _draw_brain(frame: _Frame, rng: np.random.Generator) -> tuple[np.ndarray, _B
     depth = sample(load_atlas().depth, points)
     inside = np.flatnonzero(depth > 0)
     points, depth = points[:, inside], depth[inside]
-    distance = sample(load_atlas().distance, points)
-    near = np.flatnonzero(distance < _NEAR)
-    x = points[0, near]
     larger = 3.0 * np.exp(0.35 * rng.standard_normal())
-    uneven = 1 + 0.15 * rng.standard_normal() * np.clip(x / 10, -1, 1)
+    uneven = 1 + 0.15 * rng.standard_normal() * np.clip(points[0] / 10, -1, 1)
     mirrored = np.vstack([np.abs(points[:1]), points[1:]])
     return inside, _Brain(
         points=points,
-        near=near,
-        distance=distance[near],
-        normals=np.stack([sample(normal, points[:, near]) for normal in load_atlas().normals]),
+        distance=sample(load_atlas().distance, points),
+        normals=np.stack([sample(normal, points) for normal in load_atlas().normals]),
         enlargement=larger * uneven,
         ribbon=np.clip((26 - depth) / 8, 0, 1),
         temporal=np.exp(-0.5 * (((mirrored - _HIPPOCAMPUS) / _REACH) ** 2).sum(0)),
@@ -264,7 +273,7 @@ def _warp(frame: _Frame, rng: np.random.Generator) -> np.ndarray:
     turn = np.eye(3) + np.cross(np.eye(3), tilt)  # a small turn about each axis
     stretch, shift = rng.normal(1, 0.02, (3, 1)), rng.normal(0, 1.0, (3, 1))
     points = (turn * stretch).astype(np.float32) @ frame.points + shift.astype(np.float32)
-    for amount, scale in ((2.0, 28.0), (1.3, 9.0)):  # lobes, then gyri; steep enough to fold at six sigma
+    for amount, scale in ((2.2, 28.0), (1.4, 9.0)):  # lobes, then gyri; steep enough to fold at six sigma
         points += np.float32(amount) * np.stack([_field(frame, scale, rng) for _ in range(3)])
     return points
 
@@ -279,9 +288,7 @@ def _draw_contrast(rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
 def _tissue(brain: _Brain, severity: float) -> np.ndarray:
     """Brightness of the template where disease has carried it, less the grey matter that is gone; float32 (M,)."""
     reached = brain.distance - _origin(brain.distance, brain.enlargement + _SWELLING * severity)
-    points = brain.points.copy()
-    points[:, brain.near] -= reached * brain.normals
-    bright = sample(load_atlas().tissue, points, 1)
+    bright = sample(load_atlas().tissue, brain.points - reached * brain.normals, 1)
     loss = brain.ribbon * (brain.loss + _CORTEX * severity) + _TEMPORAL * severity * brain.temporal
     return bright - loss * np.clip((_WHITE - bright) / (_WHITE - _GREY), 0, 1)  # white matter keeps its brightness
 

@@ -4,10 +4,8 @@ To add a format: one function from its path to a Source (see parquet.py, folders
 """
 
 import csv
+import io
 import logging
-import os
-import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import astuple
 from importlib.metadata import version
@@ -17,10 +15,12 @@ import PIL
 
 from mriscope.data.cache import cached, content_key
 from mriscope.data.folders import open_folders
+from mriscope.data.hub import fetch
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
 from mriscope.errors import BadRow, BadRowsError, DataError
+from mriscope.files import write_text
 
 LOG = logging.getLogger("mriscope")
 
@@ -54,8 +54,9 @@ def read(
     Raises:
         DataError: the source is missing, of no known kind, damaged or empty, or all its rows are bad.
         BadRowsError: rows hold no usable slice; every one is listed.
+        WriteError: the CSV file cannot be written.
     """
-    if size is not None and size not in SIZES:
+    if size is not None and not (isinstance(size, int) and size in SIZES):
         raise DataError(f"size is {size!r}; choose a whole number from {SIZES[0]} to {SIZES[-1]}")
     reading = _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
     for note in reading.notes:
@@ -63,39 +64,6 @@ def read(
     if reading.bad:
         _answer_for(str(source), reading, skip_bad, Path(bad_rows_to or "bad_rows.csv"))
     return reading.slices
-
-
-def fetch(source: str) -> Path:
-    """Bring a data set of the Hugging Face hub into the local hub cache, as far as it is not there yet.
-
-    Args:
-        source: hf:owner/name.
-
-    Returns:
-        the folder of its parquet files.
-
-    Raises:
-        DataError: the hub cannot be reached, or has no such data set, and the hub cache has none either.
-    """
-    from huggingface_hub import snapshot_download
-
-    name = source.removeprefix("hf:").removeprefix("//")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise DataError(f"{source} names no data set of the hub; write hf:owner/name")
-
-    def snapshot(local: bool) -> Path:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns="*.parquet", local_files_only=local))
-
-    try:
-        return snapshot(local=False)
-    except Exception as error:  # the hub's client lets errors of two HTTP libraries through, one per major version
-        try:
-            return snapshot(local=True)
-        except (OSError, ValueError):
-            raise DataError(
-                f"{source} could not be reached ({type(error).__name__}) and is not in the hub cache; connect and run "
-                "`mriscope data fetch`, or pass a folder with --data"
-            ) from error
 
 
 def _is_phantom(source: str | Path) -> bool:
@@ -135,6 +103,8 @@ def _open(source: str | Path) -> Source:
 
 
 def _existing(source: str | Path) -> Path:
+    if not str(source):
+        raise DataError(f"no source is named; expected {KINDS}")
     try:
         path = Path(source).expanduser()
         path.stat()
@@ -159,15 +129,8 @@ def _answer_for(source: str, reading: Reading, skip_bad: bool, to: Path) -> None
 
 
 def _write_bad_rows(to: Path, bad: Sequence[BadRow]) -> None:
-    """Write the CSV file beside its place, then rename it there: a reader never sees half of it."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".bad_rows-", dir=to.parent) as work:
-            with (Path(work) / to.name).open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(("row", "path", "reason"))
-                writer.writerows(astuple(row) for row in bad)
-                file.flush()
-                os.fsync(file.fileno())
-            (Path(work) / to.name).replace(to)
-    except OSError as error:
-        raise DataError(f"the list of bad rows cannot be written to {to} ({error.strerror}); name another") from error
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("row", "path", "reason"))
+    writer.writerows(astuple(row) for row in bad)
+    write_text(to, table.getvalue())

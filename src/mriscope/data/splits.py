@@ -138,7 +138,7 @@ def read_split(path: Path, slices: SliceSet) -> Split:
     if made_for != slices.fingerprint:
         raise RunError(
             f"{path} was made for other data (fingerprint {made_for[:12]}, this source has "
-            f"{slices.fingerprint[:12]}); give the run's own source with --data"
+            f"{slices.fingerprint[:12]}); give the run's own source with --data, or train anew with --fresh"
         )
     row_of = {name: row for row, name in enumerate(slices.paths.tolist())}
     try:
@@ -169,7 +169,7 @@ def _divide(
 
 
 def _stratified_draw(classes: np.ndarray, share: float, keep: int, random: np.random.Generator) -> np.ndarray:
-    """Boolean mask of the units drawn: a share of each class, at least one of two, leaving `keep` where there are more."""
+    """Boolean mask of the units drawn: a share of each class, one at least of two, leaving `keep` where it can."""
     drawn = np.zeros(len(classes), bool)
     for label in np.unique(classes):
         members = random.permutation(np.flatnonzero(classes == label))

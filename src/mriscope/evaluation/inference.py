@@ -18,7 +18,7 @@ def predict(
     model: nn.Module,
     slices: SliceSet,
     scale: Scale,
-    part: str,
+    part: str | np.ndarray,
     batch_size: int = 256,
     device: str | torch.device | None = None,
 ) -> Predictions:
@@ -28,7 +28,7 @@ def predict(
         model: float32 (B, 1, H, W) to logits (B, K).
         slices: at least one.
         scale: "raw", "unit" or "imagenet", as the model was trained.
-        part: the part these slices belong to: "train", "validation" or "test".
+        part: the part these slices belong to: "train", "validation" or "test"; one for all, or one for each.
         batch_size: slices at once; bounds memory and changes no probability beyond rounding.
         device: where to compute; none: where the model is. The model is back in its place afterwards.
 
@@ -45,7 +45,7 @@ def predict(
         paths=slices.paths,
         labels=slices.labels,
         subjects=slices.subjects,
-        parts=np.full(len(slices), part),
+        parts=np.broadcast_to(np.asarray(part), len(slices)),
         probabilities=probabilities,
         class_names=slices.class_names,
     )

@@ -37,8 +37,8 @@ def resamples_of(predictions: Predictions, resamples: int, seed: int) -> Iterato
     units = _units(predictions)
     count = units.max(initial=-1) + 1
     random = np.random.default_rng(seed)
-    for _ in range(resamples if count else 0):
-        yield np.bincount(random.integers(count, size=count), minlength=count)[units]
+    for _ in range(resamples):
+        yield np.bincount(random.integers(max(count, 1), size=count), minlength=count)[units]
 
 
 def bootstrap(
@@ -56,7 +56,7 @@ def bootstrap(
 
     Args:
         metrics: what to measure, by name.
-        resamples: how many to draw; 2,000 settle a 95 % bound to about a twentieth of the interval.
+        resamples: how many to draw; the bounds of 2,000 have a standard error of 1.5 % of the interval's width.
         level: share of resamples within the interval, in (0, 1).
         seed: of the draw; equal seeds give equal intervals.
     """
@@ -145,7 +145,7 @@ def _measured(
     for weights in resamples_of(predictions, resamples, seed):
         for name, metric in metrics.items():
             drawn[name].append(metric(predictions, weights))
-    return {name: np.array(values) for name, values in drawn.items()}
+    return {name: np.reshape(drawn[name], (resamples, *np.shape(metrics[name](predictions)))) for name in metrics}
 
 
 def _estimate(value: float, drawn: np.ndarray, level: float, *, enough: bool) -> Estimate:

@@ -5,6 +5,7 @@ Each function takes a `title`, such as `headline` makes, and a `note` that is se
 """
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet, severity_ranks
 from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
-from mriscope.evaluation.predictions import Predictions, write_whole
+from mriscope.evaluation.predictions import Predictions
+from mriscope.files import write_bytes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 LINES = ("-", "--", "-.", ":")
@@ -38,10 +40,13 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
         protocol: how train and test were split: "published", "by_slice" or "by_subject".
         level: of the interval.
     """
+    split = f"split {_words(protocol).lower()}" if protocol.startswith("by_") else f"{_words(protocol).lower()} split"
+    if np.isnan(estimate.value):
+        return f"{_words(name)} undefined, {split}"
     unit, scale, digits = (" %", 100, 1) if name in _SHARES else ("", 1, 3)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
-    return f"{_words(name)} {value}{unit} ({interval}), split {_words(protocol).lower()}"
+    return f"{_words(name)} {value}{unit} ({interval}), {split}"
 
 
 def class_title(class_name: str) -> str:
@@ -169,9 +174,9 @@ def save(figure: Figure, path: str | Path) -> None:
     """Write the figure as a PNG file, which appears whole or not at all.
 
     Raises:
-        RunError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
-    write_whole(path, png_bytes(figure))
+    write_bytes(path, png_bytes(figure))
 
 
 def _by_severity(class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -224,7 +229,7 @@ def _words(name: str) -> str:
 
 def _literal(text: str) -> str:
     """Text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
 
 
 _CASES = {"auroc": "AUROC", "macro f1": "Macro-F1", "f1": "F1"}

@@ -1,7 +1,6 @@
 """Predictions: what a model says of each slice; kept as a parquet file that is readable without torch."""
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 
 from mriscope.data.slices import CLASS_NAMES, UNKNOWN
 from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.files import write_bytes
 
 PARTS = ("train", "validation", "test")
 
@@ -160,7 +160,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
     ]
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=_schema(predictions.class_names)), buffer, write_page_checksum=True)
-    write_whole(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -182,23 +182,6 @@ def read_predictions(path: str | Path) -> Predictions:
         ) from error
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all: beside its place first, then moved there.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); choose a folder that can") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def _schema(class_names: Sequence[str]) -> Any:
     import pyarrow as pa
 
@@ -209,14 +192,15 @@ def _schema(class_names: Sequence[str]) -> Any:
 def _of_table(table: Any) -> Predictions:
     class_names = [name.removeprefix(_PREFIX) for name in table.column_names if name.startswith(_PREFIX)]
     expected = _schema(class_names)
-    if not table.schema.equals(expected):
-        raise DataError(f"its columns are {', '.join(table.column_names)}, not {', '.join(expected.names[:5])}, ...")
+    if not class_names or not table.schema.equals(expected):
+        fixed = ", ".join(expected.names[:5])
+        raise DataError(f"its columns are {', '.join(table.column_names)}, not {fixed}, {_PREFIX}<class name>, ...")
     if any(column.null_count for column in table.columns):
         raise DataError("some of its values are missing")
     column = {name: table[name].to_numpy() for name in table.column_names}
     predictions = Predictions.of(
         column["label"],
-        np.stack([column[_PREFIX + name] for name in class_names] or [np.empty(0, np.float32)], axis=1),
+        np.stack([column[_PREFIX + name] for name in class_names], axis=1),
         subjects=column["subject"],
         parts=table["part"].to_pylist(),
         paths=table["path"].to_pylist(),

@@ -33,7 +33,8 @@ class GradCAM:
     Args:
         model: any network from images to logits (B, K).
         layer: the layer whose maps are weighted: a module of the model or its dotted name. None takes the output of
-            the last convolution that still has more than one place, found with the first images.
+            the last convolution that still has more than one place, found with the first images. Where a layer runs
+            several times, its last run counts.
 
     Raises:
         UnknownName: the model has no layer of that name.
@@ -105,7 +106,7 @@ def stretch(maps: Tensor) -> Tensor:
     """Each map less its minimum and divided by its maximum after that; a map without contrast becomes zero."""
     axes = tuple(range(1, maps.ndim))
     low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
-    flat = high - low <= 1e-6 * high  # resizing leaves such differences on an even map: rounding, no contrast
+    flat = high - low <= 1e-6 * high  # rounding while an even map was summed or resized, no contrast
     return torch.where(flat, 0.0, (maps - low) / torch.where(flat, 1.0, high - low))
 
 

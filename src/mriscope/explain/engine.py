@@ -184,7 +184,7 @@ def _listen(model: nn.Module, layer: nn.Module, images: Tensor, only_behind: boo
         torch.set_grad_enabled(True)
         return heard[-1].clone()  # an in-place operation behind the layer must not reach the kept activations
 
-    with layer.register_forward_hook(listen), torch.set_grad_enabled(not only_behind), _uncached(images.device.type):
+    with layer.register_forward_hook(listen), torch.set_grad_enabled(not only_behind):
         logits = model(images)
     if not heard:
         raise MriscopeError(f"layer {_name(model, layer)!r} did not run on these images; choose one that does")
@@ -193,12 +193,6 @@ def _listen(model: nn.Module, layer: nn.Module, images: Tensor, only_behind: boo
             f"the model gives {_shape(logits)}; an explanation needs its logits, one row of classes for each image"
         )
     return heard[-1], logits
-
-
-def _uncached(device: str) -> torch.autocast:
-    """The caller's autocast without its cache: weights cast without gradients must not stay for a later training."""
-    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-    return torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False)
 
 
 def _checked(output: Any, images: Tensor, model: nn.Module, layer: nn.Module) -> Tensor:

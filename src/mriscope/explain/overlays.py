@@ -1,7 +1,9 @@
 """Maps laid over slices: one overlay, a titled grid of many, and a PNG of either."""
 
+import io
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,16 +106,19 @@ def save_png(array: np.ndarray, path: str | Path) -> None:
     """
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2:
         raise MriscopeError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
+    encoded = io.BytesIO()
+    Image.fromarray(array).save(encoded, "PNG")
     path = Path(path)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(part, "PNG")
+        part.write_bytes(encoded.getvalue())
         part.replace(path)
     except OSError as error:
         raise MriscopeError(f"{path} cannot be written ({error.strerror})") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def _array(values: "np.ndarray | Tensor") -> np.ndarray:

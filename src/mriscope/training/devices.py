@@ -37,8 +37,8 @@ def leave_processes() -> None:
 
 
 def rank() -> int:
-    """This process's number; 0 writes and prints."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    """This process's number among those of torchrun; 0 writes and prints."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def world() -> int:

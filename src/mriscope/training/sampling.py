@@ -22,7 +22,7 @@ def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
 def n_batches(n_rows: int, batch_size: int) -> int:
     """How many batches an epoch has."""
     full, rest = divmod(n_rows, batch_size)
-    return max(full + (rest > 1 or batch_size == 1 and rest > 0), 1)
+    return max(full + (rest > 1), 1)
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:

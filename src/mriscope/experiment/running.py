@@ -1,8 +1,7 @@
-"""Where the parts meet: train a recipe, judge a run, explain it, ask it about new images."""
+"""run(recipe): train, judge and record."""
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from mriscope.data.batches import scaled
-from mriscope.data.readers import read, read_images
-from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.slices import SliceSet
 from mriscope.data.splits import Split, make_split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
-from mriscope.errors import DataError, RunError
-from mriscope.evaluation.inference import predict, predict_probabilities
+from mriscope.evaluation.inference import predict
 from mriscope.evaluation.intervals import summary
-from mriscope.evaluation.plots import save
-from mriscope.evaluation.predictions import Predictions, write_predictions
-from mriscope.explain.cams import GradCAM
-from mriscope.models.registry import count_parameters, create_model
+from mriscope.evaluation.predictions import write_predictions
+from mriscope.experiment.figures import draw_run
+from mriscope.experiment.parts import model_for, read_for
+from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
 from mriscope.run_directory import (
     BAD_ROWS,
@@ -32,15 +28,12 @@ from mriscope.run_directory import (
     SPLIT,
     WEIGHTS,
     RunDirectory,
-    open_run,
     prepared_run,
 )
-from mriscope.training.checkpoint import put_weights, read_weights, save_weights
+from mriscope.training.checkpoint import put_weights, save_weights
 from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
 from mriscope.training.loop import Trained, train
 from mriscope.training.progress import Monitor
-
-log = logging.getLogger("mriscope")
 
 
 def run(
@@ -68,11 +61,11 @@ def run(
     place = pick_device(device)
     join_processes(place)
     try:
-        slices = _read_for(recipe, recipe.data, skip_bad=skip_bad, bad_rows_to=Path(folder) / BAD_ROWS)
-        split, model = _split_for(recipe, slices), _model_for(recipe, slices.class_names)
+        slices = read_for(recipe, recipe.data, skip_bad=skip_bad, bad_rows_to=Path(folder) / BAD_ROWS)
+        split, model = _split_for(recipe, slices), model_for(recipe, slices.class_names)
         with _at_work_in(Path(folder), recipe, fresh) as directory:
             if not directory.finished:
-                _note_start(directory, slices, split, place)
+                _note_start(directory, slices, split, place, skip_bad)
                 trained = _train(directory, model, slices, split, place, Monitor(silent or rank() != 0))
                 if rank() == 0:
                     _record(directory, model, trained, slices, split)
@@ -93,27 +86,12 @@ def _at_work_in(folder: Path, recipe: Recipe, fresh: bool) -> Iterator[RunDirect
         yield directory
 
 
-def _read_for(recipe: Recipe, source: str, *, skip_bad: bool, bad_rows_to: Path | None = None) -> SliceSet:
-    size = None if recipe.input.size == SIZE else recipe.input.size
-    return read(source, skip_bad=skip_bad, size=size, bad_rows_to=bad_rows_to)
-
-
 def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
     chosen = recipe.split
     return make_split(slices, chosen.protocol, test=chosen.test, validation=chosen.validation, seed=recipe.seed)
 
 
-def _model_for(recipe: Recipe, class_names: Sequence[str]) -> nn.Module:
-    return create_model(
-        recipe.model,
-        classes=len(class_names),
-        size=recipe.input.size,
-        options=recipe.model_options,
-        seed=recipe.seed,
-    )
-
-
-def _note_start(directory: RunDirectory, slices: SliceSet, split: Split, device: torch.device) -> None:
+def _note_start(directory: RunDirectory, slices: SliceSet, split: Split, device: torch.device, skip_bad: bool) -> None:
     """Write what is known before the first step, or check it where the run goes on."""
     if (directory.path / SPLIT).is_file():
         read_split(directory.path / SPLIT, slices)
@@ -124,6 +102,7 @@ def _note_start(directory: RunDirectory, slices: SliceSet, split: Split, device:
             **describe_environment(_device_name(device)),
             "source": str(source.resolve()) if source.exists() else directory.recipe.data,
             "data": slices.fingerprint,
+            "skip_bad": skip_bad,
         }
         directory.write_json(ENVIRONMENT, facts)
         directory.write_json(SPLIT, split_record(slices, split, directory.recipe.seed))
@@ -156,17 +135,19 @@ def _record(directory: RunDirectory, model: nn.Module, trained: Trained, slices:
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
     predictions = predict(model, slices[rows], recipe.input.scale, parts)
+    tested = predictions.of_part("test")
     write_predictions(predictions, directory.path / PREDICTIONS)
     shared = shared_subjects(slices, split)
     metrics = {
         "protocol": split.protocol,
         "part": "test",
         "leaky": None if shared is None else shared > 0,
-        **summary(predictions.of_part("test"), seed=recipe.seed),
+        **summary(tested, seed=recipe.seed),
         "training": _training_facts(trained, model),
         "model": recipe.model,
         "data": slices.fingerprint,
     }
+    draw_run(directory, trained, slices, tested, metrics)
     directory.write_json(METRICS, metrics)
 
 

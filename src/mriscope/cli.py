@@ -1,0 +1,227 @@
+"""The command line: each command reads its arguments, calls one function and prints.
+
+Nothing heavy is imported before a command needs it, so that --help answers at once.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from mriscope import __version__
+from mriscope.errors import Interrupted, MriscopeError
+
+# The common kind of every mistake on the command line; typer carries it under a private name.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(
+    name="mriscope",
+    help="Train, rank, explain and honestly evaluate dementia classifiers on brain-MRI slices.\n\n"
+    "A research tool, not a medical device: nothing it prints is a diagnosis.",
+    epilog="Begin with: mriscope demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at data, or fetch it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that `mriscope train` wrote.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for what is written.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave unusable rows out and list them in bad_rows.csv, instead of stopping.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SOURCE = "A parquet file, a folder of parquet files or of class folders, hf:owner/name, or phantom."
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is a sentence on stderr and exit code 2."""
+    logging.basicConfig(format="note: %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    sys.exit(_run_app(sys.argv[1:]))
+
+
+def _run_app(words: list[str]) -> int:
+    try:
+        return app(words, prog_name="mriscope", standalone_mode=False) or 0
+    except UsageError as error:
+        return _fail(f"{error.format_message()} (mriscope --help shows how)", 2)
+    except Interrupted as error:
+        return _fail(str(error), 128 + error.signal)
+    except MriscopeError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"mriscope: {message}", file=sys.stderr)
+    return code
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@data_app.command("info", epilog="Example: mriscope data info phantom")
+def data_info(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a source holds: slices, size, parts, classes, subjects."""
+    from mriscope.data.readers import read
+    from mriscope.reports.text import describe_slices, slices_text
+
+    facts = describe_slices(read(source, skip_bad=skip_bad))
+    print(json.dumps(facts, indent=2) if as_json else slices_text(source, facts))
+
+
+@data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")
+def data_fetch(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf:owner/name.")] = "hf:Falah/Alzheimer_MRI",
+) -> None:
+    """Bring a data set of the Hugging Face hub to this machine, and print the folder it is in."""
+    from mriscope.data.readers import fetch
+
+    print(fetch(source))
+
+
+@app.command(epilog="Example: mriscope train recipes/demo.yaml --set training.epochs=3 --out runs/short")
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on where a run was broken off, or begin it anew.")
+    ] = True,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a recipe, judge it and write a run directory; an unfinished run is finished, a finished one left alone."""
+    from mriscope.experiment.running import run
+    from mriscope.recipe import read_recipe
+    from mriscope.reports.text import metrics_text
+    from mriscope.run_directory import RunDirectory
+    from mriscope.training.devices import rank
+
+    settings = read_recipe(recipe, [*(changes or []), *([f"data={json.dumps(data)}"] if data else [])])
+    folder = out or Path("runs", recipe.stem)
+    was_finished = resume and RunDirectory(folder).finished
+    directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad)
+    if rank() == 0:
+        if was_finished:
+            print(f"{folder} was finished already; --fresh would train it anew")
+        print(metrics_text(directory.metrics()))
+        print(f"written to {folder}")
+
+
+@app.command(epilog="Example: mriscope evaluate runs/demo")
+def evaluate(
+    run: RunFolder,
+    part: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
+    ] = None,
+    out: Out = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run: every metric with its interval, on its own test part or on another source."""
+    from mriscope.experiment.judging import evaluate_run
+    from mriscope.reports.text import metrics_text
+
+    metrics = evaluate_run(run, part=part, source=data, out=out, device=device, skip_bad=skip_bad)
+    print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
+
+
+@app.command(epilog="Example: mriscope explain runs/demo --out runs/demo/explain")
+def explain(
+    run: RunFolder,
+    images: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="A JPEG, PNG or folder of them; may be repeated.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Dotted name; default: the last convolution.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="The class to explain; default: the predicted one.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--n", min=1, max=200, help="How many test slices, where no images are named.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(help="Of the choice of slices.")] = 0,
+    exponents: Annotated[
+        bool, typer.Option("--study-exponents", help="Raise maps to the reference study's power for each class.")
+    ] = False,
+    colormap: Annotated[str, typer.Option(help="Of matplotlib.")] = "jet",
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours.")] = 0.5,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Where the run's data is now, if it moved.")
+    ] = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Show with Grad-CAM where a run sees evidence: an overlay for each slice, and a grid of all."""
+    from mriscope.experiment.explaining import Look, explain_run
+
+    look = Look(layer, class_name, exponents, colormap, alpha)
+    folder = out or run / "explain"
+    written = explain_run(run, folder, look, images=images, count=count, seed=seed, source=data, device=device)
+    print(f"{len(written)} pictures in {folder}; begin with {folder / 'grid.png'}")
+
+
+@app.command(epilog="Example: mriscope predict runs/demo slice1.png slice2.jpg --json")
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")],
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Ask a run about images: the class and the probability of each class."""
+    from mriscope.experiment.judging import predict_images
+    from mriscope.reports.text import answers_text
+
+    answers = predict_images(run, images, device=device)
+    print(json.dumps(answers, indent=2) if as_json else answers_text(answers))
+
+
+@app.command(epilog="Example: mriscope models --json")
+def models(as_json: AsJson = False) -> None:
+    """List the models that recipes can name."""
+    from dataclasses import asdict
+
+    from mriscope.models.registry import list_models
+    from mriscope.reports.text import models_text
+
+    cards = [asdict(card) for card in list_models()]
+    print(json.dumps(cards, indent=2) if as_json else models_text(cards))
+
+
+@app.command(epilog="Example: mriscope demo --out my-demo")
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run and its report.")] = Path(
+        "mriscope-demo"
+    ),
+) -> None:
+    """Do the whole job on synthetic brains in under two minutes: data, training, evaluation, explanation, report."""
+    from mriscope.experiment.demo import run_demo
+
+    print(f"the report: {run_demo(out)}")

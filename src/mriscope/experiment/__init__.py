@@ -1,0 +1,1 @@
+"""Where the parts meet, and the only place where they do: run, judge, explain, demonstrate."""

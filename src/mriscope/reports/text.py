@@ -1,0 +1,98 @@
+"""What the commands print."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mriscope.data.slices import SliceSet
+
+Facts = Mapping[str, Any]
+
+
+def describe_slices(slices: SliceSet) -> dict[str, Any]:
+    """What a set holds, as plain values for JSON."""
+    parts = [name for name in np.unique(slices.parts).tolist() if name]
+    return {
+        "n_slices": len(slices),
+        "n_subjects": slices.n_subjects if slices.knows_subjects else None,
+        "size": list(slices.images.shape[1:]),
+        "parts": {part: int((slices.parts == part).sum()) for part in parts},
+        "classes": {name: _class_facts(slices, row, parts) for row, name in enumerate(slices.class_names)},
+        "fingerprint": slices.fingerprint,
+    }
+
+
+def slices_text(source: str, facts: Facts) -> str:
+    """A table of the classes under a line of totals."""
+    subjects = "subjects unknown" if facts["n_subjects"] is None else f"{facts['n_subjects']:,} subjects"
+    height, width = facts["size"]
+    parts = list(facts["parts"])
+    columns = ["class", "slices", *parts, *(["subjects"] if facts["n_subjects"] is not None else [])]
+    rows = [[name, *(f"{one[column]:,}" for column in columns[1:])] for name, one in facts["classes"].items()]
+    head = f"{source}: {facts['n_slices']:,} slices of {height}×{width}, {subjects}"
+    return "\n".join([head, "", table(columns, rows), "", f"fingerprint {facts['fingerprint'][:16]}"])
+
+
+def metrics_text(metrics: Facts) -> str:
+    """Every headline figure with its interval, under the protocol it was measured by."""
+    interval = metrics["interval"]
+    rows = [[name.replace("_", " "), *_figures(one)] for name, one in metrics["metrics"].items()]
+    for name, one in metrics["classes"].items():
+        if one["n_slices"]:
+            rows.append([f"recall {name}", *_figures(one["recall"]), f"of {one['n_slices']:,}"])
+    level = f"{100 * interval['level']:.0f} % interval"
+    lines = [protocol_text(metrics), "", table(["metric", "value", level, ""], rows)]
+    return "\n".join([*lines, *(["", f"note: {interval['note']}"] if interval["note"] else [])])
+
+
+def protocol_text(metrics: Facts) -> str:
+    """How the figures were come by, in one line."""
+    subjects = "subjects unknown" if metrics["n_subjects"] is None else f"{metrics['n_subjects']:,} subjects"
+    leaky = ", LEAKY: test subjects are also in training" if metrics.get("leaky") else ""
+    protocol = metrics["protocol"].replace("_", " ")
+    return f"{protocol} split, {metrics['part']} part: {metrics['n_slices']:,} slices, {subjects}{leaky}"
+
+
+def answers_text(answers: Sequence[Facts]) -> str:
+    """A line for each image: its class and the probabilities."""
+    names = list(answers[0]["probabilities"])
+    rows = [[one["path"], one["class"], *(f"{one['probabilities'][name]:.3f}" for name in names)] for one in answers]
+    return table(["image", "class", *names], rows)
+
+
+def models_text(cards: Sequence[Facts]) -> str:
+    """A line for each model."""
+    rows = [[one["name"], f"{one['parameters']:,}", f"{one['macs'] / 1e6:,.1f} M", one["about"]] for one in cards]
+    return table(["name", "parameters", "MACs", "about"], rows)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Texts in aligned columns; those of digits stand right."""
+    filled = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *filled, strict=True)]
+    right = [
+        all(row[place][:1].isdigit() for row in filled if row[place]) and bool(filled) for place in range(len(columns))
+    ]
+    lines = [
+        "  ".join(
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        )
+        for row in [list(columns), *filled]
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _class_facts(slices: SliceSet, label: int, parts: Sequence[str]) -> dict[str, int]:
+    mine = slices.labels == label
+    by_part = {part: int((mine & (slices.parts == part)).sum()) for part in parts}
+    subjects = slices.subjects[mine]
+    return {"slices": int(mine.sum()), **by_part, "subjects": len(np.unique(subjects[subjects >= 0]))}
+
+
+def _figures(estimate: Facts) -> list[str]:
+    if estimate["value"] is None:
+        return ["undefined", ""]
+    low, high = ("?" if estimate[end] is None else f"{estimate[end]:.3f}" for end in ("low", "high"))
+    return [f"{estimate['value']:.3f}", f"{low} – {high}"]

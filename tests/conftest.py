@@ -1,0 +1,24 @@
+"""What every test may use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded slices are kept in a folder of the tests, never in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRISCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_slices_folder() -> Path:
+    """The folder of the study's two parquet files."""
+    folder = os.environ.get("MRISCOPE_DATA")
+    if not folder:
+        pytest.skip("the real slices are not here: set MRISCOPE_DATA to their folder")
+    return Path(folder)

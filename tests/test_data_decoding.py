@@ -1,0 +1,204 @@
+"""decode: known pixels come back, and no bytes whatever raise anything but a DataError with a reason."""
+
+import io
+import random
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from data_files import encoded, pixels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mriscope.data.decoding import decode, resize
+from mriscope.errors import DataError
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+FILES = {
+    "png": encoded(pixels(1, 24, 20)),
+    "jpeg": encoded(pixels(1, 24, 20), "JPEG"),
+    "progressive jpeg": encoded(pixels(1, 24, 20), "JPEG", progressive=True),
+}
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def hand_made_png(width: int, height: int, depth: int, rows: bytes, more: bytes = b"") -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def reason(content: bytes) -> str:
+    with pytest.raises(DataError) as error:
+        decode(content)
+    return str(error.value)
+
+
+def test_grey_png_comes_back_exactly():
+    found = decode(encoded(RAMP))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, RAMP)
+
+
+def test_grey_jpeg_comes_back_as_its_own_decoder_has_it():
+    assert np.abs(decode(encoded(RAMP, "JPEG", quality=100)).astype(int) - RAMP).max() <= 1
+
+
+def test_colour_becomes_luma():
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]]], np.uint8)
+    assert decode(encoded(colours)).tolist() == [[76, 150, 29, 90]]  # 0.299, 0.587, 0.114
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_alpha_plays_no_part(alpha: int):
+    grey = np.array([[0, 70], [130, 255]], np.uint8)
+    two = np.stack([grey, np.full_like(grey, alpha)], -1)
+    four = np.stack([grey, grey, grey, np.full_like(grey, alpha)], -1)
+    assert np.array_equal(decode(encoded(two)), grey)
+    assert np.array_equal(decode(encoded(four)), grey)
+
+
+def test_palette_becomes_grey_also_with_transparency():
+    grey = np.array([[0, 70], [130, 255]], np.uint8)
+    image = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), "L").convert("P")
+    image.putpalette([value for level in grey.ravel().tolist() for value in (level, level, level)])
+    for options in ({}, {"transparency": bytes([0, 10, 200, 255])}):
+        file = io.BytesIO()
+        image.save(file, "PNG", **options)
+        assert np.array_equal(decode(file.getvalue()), grey)
+
+
+def test_sixteen_bits_are_scaled_to_eight():
+    wide = np.array([[0, 128, 129, 257], [32_896, 65_406, 65_407, 65_535]], np.uint16)
+    assert decode(encoded(wide)).tolist() == [[0, 0, 1, 1], [128, 254, 255, 255]]
+
+
+def test_one_bit_becomes_black_and_white():
+    assert decode(hand_made_png(8, 1, 1, b"\x00\xa5")).tolist() == [[255, 0, 255, 0, 0, 255, 0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"GIF89a and so on", "is neither JPEG nor PNG"),
+        (encoded(RAMP, "BMP"), "is neither JPEG nor PNG"),
+        (encoded(RAMP, "TIFF"), "is neither JPEG nor PNG"),
+        (FILES["png"].replace(b"IEND", b"IEMD"), "is a damaged PNG (broken PNG file"),
+        (FILES["png"][:-20], "is a PNG cut short"),
+        (FILES["jpeg"][:-2], "is a JPEG cut short"),
+        (FILES["jpeg"][:300], "is a JPEG cut short"),
+        (hand_made_png(5000, 4000, 8, b""), "has 4000×5000 pixels; a slice has at most 16 million"),
+        (hand_made_png(10_000, 10_000, 1, b""), "has 10000×10000 pixels; a slice has at most 16 million"),
+        (hand_made_png(30_000, 30_000, 1, b""), "has more pixels than a slice, which has at most 16 million"),
+    ],
+)
+def test_reasons(content: bytes, expected: str):
+    assert reason(content).startswith(expected)
+
+
+def test_four_thousand_squared_is_still_read():
+    assert decode(hand_made_png(4000, 4000, 1, (b"\x00" + b"\xff" * 500) * 4000)).shape == (4000, 4000)
+
+
+def test_a_damaged_header_is_told_from_another_format():
+    assert reason(FILES["jpeg"][:20]) == "is a JPEG whose header is damaged or cut short"
+
+
+def test_a_bomb_of_text_is_refused():
+    bomb = chunk(b"zTXt", b"k\x00\x00" + zlib.compress(bytes(100_000_000), 1))
+    assert reason(hand_made_png(8, 1, 8, bytes(9), bomb)).startswith("is a damaged PNG (Decompressed data too large")
+
+
+def test_a_flipped_bit_in_a_png_is_noticed():
+    content = bytearray(FILES["png"])
+    content[len(content) // 2] ^= 1
+    assert "checksum" in reason(bytes(content))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_that_is_cut_short_is_half_decoded(name: str):
+    spare = 4 if name == "png" else 0  # the last checksum of a PNG stands after all that it says
+    for length in range(len(FILES[name]) - spare):
+        assert reason(FILES[name][:length])
+
+
+def test_pillows_warnings_stay_inside():
+    broken_animation = chunk(b"acTL", struct.pack(">II", 0, 0))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert decode(hand_made_png(1, 1, 8, b"\x00\x07", broken_animation)).tolist() == [[7]]
+        reason(hand_made_png(10_000, 10_000, 1, b""))
+    assert not heard
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ten_thousand_mutated_files(name: str):
+    lot = random.Random(name)
+    for _ in range(10_000):
+        content = bytearray(FILES[name])
+        for _ in range(lot.randint(1, 6)):
+            content[lot.randrange(len(content))] = lot.randrange(256)
+        assert_slice_or_reason(bytes(content[: lot.randrange(len(content))] if lot.random() < 0.3 else content))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(FILES)), st.integers(0, 600), st.integers(0, 40), st.binary(max_size=40))
+def test_any_bytes_in_any_place(name: str, start: int, dropped: int, put: bytes):
+    content = FILES[name]
+    assert_slice_or_reason(content[:start] + put + content[start + dropped :])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]), st.binary(max_size=200))
+def test_any_bytes_at_all(start: bytes, rest: bytes):
+    assert_slice_or_reason(start + rest)
+
+
+def assert_slice_or_reason(content: bytes) -> None:
+    try:
+        found, told = decode(content), "is a slice"
+    except DataError as error:
+        found, told = RAMP, str(error)
+    assert told.isprintable()
+    assert told.split()[0] in ("is", "has")
+    assert found.dtype == np.uint8
+    assert found.ndim == 2
+    assert 0 < found.size <= 16_000_000
+
+
+def test_shrinking_averages_areas():
+    image = np.array([[0, 10, 100, 100], [20, 30, 100, 100], [0, 0, 8, 8], [0, 0, 8, 12]], np.uint8)
+    assert resize(image, 2).tolist() == [[15, 100], [0, 9]]
+    assert resize(np.full((208, 176), 37, np.uint8), 128).tolist() == np.full((128, 128), 37).tolist()
+    thirds = np.array([[0, 90, 30]] * 3, np.uint8)  # two areas of one and a half columns each
+    assert resize(thirds, 2)[0].tolist() == [30, 50]
+    long = np.concatenate([np.zeros((1, 8_000_000), np.uint8), np.full((1, 8_000_000), 80, np.uint8)], axis=1)
+    assert resize(long, 2).tolist() == [[0, 80]] * 2
+
+
+def test_areas_agree_with_the_mean_of_a_finer_grid():
+    image = pixels(3, 26, 22)
+    fine = image.repeat(16, 0).repeat(16, 1).astype(float)
+    expected = fine.reshape(16, 26, 16, 22).mean((1, 3))
+    assert np.array_equal(resize(image, 16), np.floor(expected + 0.5))
+
+
+def test_enlarging_is_bilinear():
+    assert resize(np.array([[0, 100]] * 2, np.uint8), 4)[0].tolist() == [0, 25, 75, 100]
+
+
+def test_each_axis_goes_its_own_way():
+    image = np.array([[0, 100], [0, 100], [100, 200], [100, 200]] * 2, np.uint8)  # 8×2 to 4×4
+    assert resize(image, 4).tolist() == [[0, 25, 75, 100], [100, 125, 175, 200]] * 2
+
+
+def test_an_image_of_the_right_size_is_left_alone():
+    assert resize(RAMP, 16) is RAMP

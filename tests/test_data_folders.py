@@ -1,0 +1,174 @@
+"""Class folders: layouts and names as people have them, and nothing in them disappears."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import encoded, pixels, png, write_files, write_parquet
+
+from mriscope.data.naming import canonical_class, natural, printable
+from mriscope.data.readers import read
+from mriscope.data.slices import CLASS_NAMES
+from mriscope.errors import BadRowsError, DataError
+
+LAYOUT = {"Mild_Demented": 0, "Moderate_Demented": 1, "Non_Demented": 2, "Very_Mild_Demented": 3}
+
+
+def refusal(source: Path) -> str:
+    with pytest.raises(DataError) as error:
+        read(source)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_class_folders_in_natural_order(tmp_path: Path):
+    names = ["Mild_Demented/9.png", "Mild_Demented/10.png", "Mild_Demented/10 (2).PNG", "Non_Demented/1.png"]
+    write_files(tmp_path, {name: png(seed) for seed, name in reversed(list(enumerate(names)))})
+    found = read(tmp_path)
+    assert found.paths.tolist() == [names[0], names[2], names[1], names[3]]
+    assert np.array_equal(found.images, [pixels(seed) for seed in (0, 2, 1, 3)])
+    assert found.labels.tolist() == [0, 0, 0, 2]
+    assert found.class_names == CLASS_NAMES
+    assert found.parts.tolist() == [""] * 4
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "TESTING")])
+def test_train_and_test_above_the_classes(tmp_path: Path, train: str, test: str):
+    layout = {f"{test}/NonDemented/1.jpg": 1, f"{train}/NonDemented/1.jpg": 2, f"{train}/MildDemented/a/1.jpeg": 3}
+    write_files(tmp_path, {name: encoded(pixels(seed), "JPEG") for name, seed in layout.items()})
+    found = read(tmp_path)
+    assert found.paths.tolist() == [
+        f"{train}/MildDemented/a/1.jpeg",
+        f"{train}/NonDemented/1.jpg",
+        f"{test}/NonDemented/1.jpg",
+    ]
+    assert found.parts.tolist() == ["train", "train", "test"]
+    assert found.labels.tolist() == [0, 2, 2]
+
+
+def test_parquet_and_folders_of_the_same_pixels_are_one_set(tmp_path: Path):
+    files = {f"{part}/{name}/{seed}.png": png(seed) for seed, name in enumerate(LAYOUT) for part in ("train", "test")}
+    for part in ("train", "test"):
+        rows = [(png(seed), f"{name}/{seed}.png", label) for seed, (name, label) in enumerate(LAYOUT.items())]
+        write_parquet(tmp_path / "parquet" / f"{part}.parquet", rows, CLASS_NAMES)
+    folders, parquet = read(write_files(tmp_path / "folders", files)), read(tmp_path / "parquet")
+    assert folders.fingerprint == parquet.fingerprint
+    assert folders.parts.tolist() == parquet.parts.tolist()
+    assert folders.paths.tolist() == parquet.paths.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("MildDemented", 0),
+        ("Mild_Demented", 0),
+        ("mild demented", 0),
+        ("Mild Impairment", 0),
+        ("Mild Dementia", 0),
+        ("MODERATE-DEMENTED", 1),
+        ("Moderate Impairment", 1),
+        ("Non Demented", 2),
+        ("No Impairment", 2),
+        ("Very Mild Impairment", 3),
+        ("VeryMildDemented", 3),
+        ("Very_Mild_Demented", 3),
+        ("Demented", None),
+        ("Mildly Demented", None),
+        ("CN", None),
+    ],
+)
+def test_class_names_as_people_write_them(name: str, expected: int | None):
+    assert canonical_class(name) == (None if expected is None else CLASS_NAMES[expected])
+
+
+def test_other_names_are_classes_of_their_own(tmp_path: Path):
+    found = read(write_files(tmp_path, {"MCI/a.png": png(0), "AD/a.png": png(1), "CN/a.png": png(2)}))
+    assert found.class_names == ("AD", "CN", "MCI")
+    assert found.labels.tolist() == [0, 1, 2]
+
+
+def test_an_odd_folder_is_named_with_the_class_near_it(tmp_path: Path):
+    write_files(tmp_path, {"Mild_Demented/a.png": png(0), "Non_Demnted/a.png": png(1)})
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: the folder Non_Demnted is none of the four classes, as others are; did you mean Non_Demented?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "holds no JPEG or PNG files; expected one folder of them for each class, or parquet files"),
+        ({"a/notes.txt": b"x", "b/.hidden.png": b"x"}, "holds no JPEG or PNG files"),
+        ({"1.png": png(0), "2.png": png(1)}, "has its images in no class folder; expected one folder of images"),
+        ({"Dataset/MildDemented/1.png": png(0)}, "holds one folder of images, Dataset; expected one for each class"),
+        ({"train/AD/1.png": png(0), "valid/AD/1.png": png(1)}, "the folder valid is neither train nor test"),
+    ],
+)
+def test_folders_that_are_no_source(tmp_path: Path, files: dict[str, bytes], expected: str):
+    assert expected in refusal(write_files(tmp_path, files))
+
+
+def test_every_other_file_is_a_bad_row(tmp_path: Path):
+    files = {
+        "AD/1.png": png(0),
+        "CN/1.png": png(1),
+        "CN/2.png": png(2),
+        "AD/.DS_Store": b"x",
+        "AD/Thumbs.db": b"x",
+        "CN/desktop.ini": b"x",
+        "__MACOSX/AD/._1.png": b"x",
+        ".git/config": b"x",
+        "AD/notes.txt": b"x",
+        "CN/empty.png": b"",
+        "CN/scan.dcm": b"x",
+        "above.png": png(3),
+    }
+    write_files(tmp_path, files)
+    (tmp_path / "AD" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "AD" / "pipe.png")
+    with pytest.raises(BadRowsError) as error:
+        read(tmp_path)
+    assert [(bad.row, bad.path, bad.reason) for bad in error.value.rows] == [
+        (1, "AD/lost.png", "is a link that leads to no file"),
+        (2, "AD/notes.txt", "is no .jpg, .jpeg or .png file"),
+        (3, "AD/pipe.png", "is no ordinary file"),
+        (6, "CN/empty.png", "is empty (0 bytes)"),
+        (7, "CN/scan.dcm", "is no .jpg, .jpeg or .png file"),
+        (8, "above.png", "lies in no class folder"),
+    ]
+
+
+def test_a_file_too_large_for_a_slice_is_not_read(tmp_path: Path):
+    write_files(tmp_path, {"AD/1.png": png(0), "CN/1.png": png(1)})
+    with (tmp_path / "CN" / "2.png").open("wb") as file:
+        file.truncate(2**28 + 1)  # sparse: it takes no room
+    with pytest.raises(BadRowsError, match=r"CN/2.png\): has 256 MiB, where a slice has less than 256"):
+        read(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_files(tmp_path, {"AD/1.png": png(0), "CN/1.png": png(1)})
+    real = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.parent.name == "CN":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(BadRowsError, match=r"CN/1.png\): cannot be read \(Permission denied\)"):
+        read(tmp_path)
+
+
+def test_names_that_are_no_utf_8_can_be_shown(tmp_path: Path):
+    write_files(tmp_path, {"AD/1.png": png(0), "CN/1.png": png(1)})
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/CN/caf\xe9\n.png")).write_bytes(png(2))
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert read(tmp_path).paths.tolist() == ["AD/1.png", "CN/1.png", f"CN/caf{mark}{mark}.png"]
+    assert printable("plain") == "plain"
+
+
+def test_natural_order():
+    names = ["b", "a10", "a9", "a09", "10", "9", "a"]
+    assert sorted(names, key=natural) == ["9", "10", "a", "a09", "a9", "a10", "b"]

@@ -1,0 +1,196 @@
+"""Parquet sources: every row of the hub's schema arrives, and every file that has another is refused in a sentence."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_files import pixels, png, write_parquet
+
+from mriscope.data.parquet import open_parquet
+from mriscope.data.readers import read
+from mriscope.data.rows import gather
+from mriscope.data.slices import CLASS_NAMES
+from mriscope.errors import BadRowsError, DataError
+
+FOUR = [(png(seed), f"slice_{seed}.png", seed) for seed in range(4)]
+
+
+def refusal(source: Path) -> str:
+    with pytest.raises(DataError) as error:
+        read(source)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_one_file(tmp_path: Path):
+    found = read(write_parquet(tmp_path / "some.parquet", FOUR, CLASS_NAMES))
+    assert np.array_equal(found.images, [pixels(seed) for seed in range(4)])
+    assert found.labels.tolist() == [0, 1, 2, 3]
+    assert found.paths.tolist() == ["slice_0.png", "slice_1.png", "slice_2.png", "slice_3.png"]
+    assert found.parts.tolist() == [""] * 4
+    assert found.class_names == CLASS_NAMES
+    assert not found.knows_subjects
+
+
+@pytest.mark.parametrize("below", ["", "data"])
+def test_shards_of_a_published_split_in_order(tmp_path: Path, below: str):
+    names = ["train-00000-of-00011", "train-00002-of-00011", "train-00010-of-00011", "test-00000-of-00001"]
+    for seed, name in reversed(list(enumerate(names))):
+        write_parquet(tmp_path / below / f"{name}.parquet", [(png(seed), f"{seed}.png", seed)])
+    (tmp_path / "README.md").write_text("a card")
+    found = read(tmp_path)
+    assert found.parts.tolist() == ["train", "train", "train", "test"]
+    assert found.labels.tolist() == [0, 1, 2, 3]
+
+
+def test_a_large_file_comes_in_batches(tmp_path: Path):
+    rows = [(png(row, 16, 16), f"{row}.png", row % 4) for row in range(300)]
+    found = read(write_parquet(tmp_path / "many.parquet", rows), size=16)
+    assert found.paths.tolist() == [f"{row}.png" for row in range(300)]
+    assert all(np.array_equal(found.images[row], pixels(row, 16, 16)) for row in (0, 63, 64, 299))
+
+
+def test_the_path_is_never_opened(tmp_path: Path):
+    (tmp_path / "other.png").write_bytes(png(9))
+    rows = [(png(0), str(tmp_path / "other.png"), 0), (None, str(tmp_path / "other.png"), 1)]
+    found = read(write_parquet(tmp_path / "x.parquet", rows), skip_bad=True, bad_rows_to=tmp_path / "bad.csv")
+    assert np.array_equal(found.images, [pixels(0)])
+
+
+def test_a_row_without_a_usable_path_is_named_by_file_and_row(tmp_path: Path):
+    rows = [(png(0), None, 0), (png(1), "", 1), (png(2), "two\nlines", 2), (png(3), "long" * 300, 3)]
+    found = read(write_parquet(tmp_path / "x.parquet", rows))
+    assert found.paths.tolist() == ["x#0", "x#1", "x#2", "x#3"]
+
+
+def test_a_path_that_is_no_utf_8(tmp_path: Path):
+    path = pa.array([b"caf\xe9.png"], pa.binary()).view(pa.string())
+    image = pa.StructArray.from_arrays([pa.array([png(0)]), path], ["bytes", "path"])
+    pq.write_table(pa.table({"image": image, "label": [0]}), tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet").paths.tolist() == ["caf\N{REPLACEMENT CHARACTER}.png"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"train": ["a", "b"], "test": ["a"]}, ["train/a", "train/b", "test/a"]),
+        (
+            {"train-0": ["a"], "train-1": ["a"], "test": ["b"]},
+            ["train-0.parquet/a", "train-1.parquet/a", "test.parquet/b"],
+        ),
+        ({"x": ["a", "a", "b"]}, ["x.parquet/a#0", "x.parquet/a#1", "x.parquet/b#2"]),
+    ],
+)
+def test_paths_become_unique(tmp_path: Path, files: dict[str, list[str]], expected: list[str]):
+    for seed, (file, names) in enumerate(files.items()):
+        rows = [(png(10 * seed + row), name, 0) for row, name in enumerate(names)]
+        write_parquet(tmp_path / f"{file}.parquet", rows)
+    assert read(tmp_path).paths.tolist() == expected
+
+
+def test_class_names_come_from_the_schema(tmp_path: Path):
+    own = write_parquet(tmp_path / "own.parquet", [(png(0), "a", 2), (png(1), "b", 0)], ["AD", "MCI", "CN"])
+    assert read(own).class_names == ("AD", "MCI", "CN")
+    spelled = ["Non Demented", "verymild-demented", "Mild Impairment", "MODERATE_DEMENTED"]
+    other = write_parquet(tmp_path / "other.parquet", [(png(0), "a", 0), (png(1), "b", 3)], spelled)
+    assert read(other).class_names == ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")
+
+
+@pytest.mark.parametrize("metadata", ["{", "[]", '{"info": 3}', '{"info": {"features": {"label": {"names": [1, 2]}}}}'])
+def test_metadata_without_names_means_the_four_classes(tmp_path: Path, metadata: str):
+    path = write_parquet(tmp_path / "x.parquet", FOUR)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"huggingface": metadata}), path)
+    assert read(path).class_names == CLASS_NAMES
+
+
+def test_a_label_outside_the_classes_or_none_is_a_bad_row(tmp_path: Path):
+    rows = [(png(0), "a", 0), (png(1), "b", 2), (png(2), "c", -1), (png(3), "d", None)]
+    with pytest.raises(BadRowsError) as error:
+        read(write_parquet(tmp_path / "x.parquet", rows, ["AD", "CN"]))
+    assert [(bad.row, bad.path, bad.reason) for bad in error.value.rows] == [
+        (1, "b", "has the label 2, outside the 2 classes AD, CN"),
+        (2, "c", "has the label -1, outside the 2 classes AD, CN"),
+        (3, "d", "has no label"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.large_binary(), pa.binary_view()])
+def test_other_binary_types_and_no_path_at_all(tmp_path: Path, kind: pa.DataType):
+    image = pa.array([{"bytes": png(0)}, {"bytes": png(1)}], pa.struct([("bytes", kind)]))
+    pq.write_table(pa.table({"image": image, "label": pa.array([3, 1], pa.int8())}), tmp_path / "x.parquet")
+    found = read(tmp_path / "x.parquet")
+    assert found.labels.tolist() == [3, 1]
+    assert found.paths.tolist() == ["x#0", "x#1"]
+
+
+def test_other_columns_are_refused(tmp_path: Path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"picture": [1], "label": [0]}), path)
+    assert refusal(path) == (
+        f"{path} has the columns picture, label, no image; expected image, a struct of bytes and path, and label, an "
+        "integer"
+    )
+    pq.write_table(pa.table({"image": [b"abc"], "label": ["mild"]}), path)
+    assert "holds image as binary and label as string; expected" in refusal(path)
+    pq.write_table(pa.table({"image": [{"bytes": [1, 2]}], "label": [0]}), path)
+    assert "holds image as struct<bytes: list" in refusal(path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path):
+    path = write_parquet(tmp_path / "x.parquet", FOUR)
+    whole = path.read_bytes()
+    for content, expected in (
+        (b"", "(it is empty, 0 bytes)"),
+        (b"not parquet at all, but long enough to look", "(Parquet magic bytes not found in footer)"),
+        (whole[:-10], "(Parquet magic bytes not found in footer)"),
+        (whole[:20_000] + whole[50_000:], "cannot be read as parquet ("),
+        (whole[:4] + bytes(40_000) + whole[40_004:], "cannot be read as parquet ("),
+    ):
+        path.write_bytes(content)
+        assert refusal(path).startswith(f"{path} cannot be read as parquet (")
+        assert expected in refusal(path)
+        assert refusal(path).endswith("; copy or download it again")
+
+
+def test_mutated_files_give_slices_bad_rows_or_a_sentence(tmp_path: Path):
+    path = write_parquet(tmp_path / "x.parquet", [(png(row, 16, 16), f"{row}.png", row % 4) for row in range(9)])
+    whole, lot, met = path.read_bytes(), random.Random(1), set()
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(lot.randint(1, 4)):
+            content[lot.randrange(len(content)) if lot.random() < 0.5 else -lot.randrange(1, 900)] = lot.randrange(256)
+        path.write_bytes(content[: lot.randrange(len(content))] if lot.random() < 0.1 else content)
+        try:
+            source = open_parquet("x", tmp_path, [path])
+            found = gather(source.rows(), source.class_names, 16)
+            met.add("slices" if len(found.slices) + len(found.bad) == 9 else "lost")
+        except DataError as error:
+            met.add("sentence" if str(error).startswith(str(path)) else "other")
+    assert met == {"slices", "sentence"}
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path):
+    assert "has no rows; expected one row a slice" in refusal(write_parquet(tmp_path / "x.parquet", []))
+
+
+def test_files_that_do_not_go_together_are_refused(tmp_path: Path):
+    write_parquet(tmp_path / "train.parquet", FOUR)
+    write_parquet(tmp_path / "validation.parquet", FOUR)
+    assert "validation.parquet is neither train* nor test*, as the other files are" in refusal(tmp_path)
+    (tmp_path / "validation.parquet").unlink()
+    write_parquet(tmp_path / "train.parquet", FOUR, ["a", "b", "c", "d"])
+    write_parquet(tmp_path / "test.parquet", FOUR, ["b", "a", "c", "d"])
+    assert "train.parquet has a, b, c, d and test.parquet has b, a, c, d; read them one by one" in refusal(tmp_path)
+
+
+def test_the_real_slices(real_slices_folder: Path):
+    found = read(real_slices_folder)
+    assert found.images.shape == (6400, 128, 128)
+    assert found.class_names == CLASS_NAMES
+    counts = {part: np.bincount(found.labels[found.parts == part]).tolist() for part in ("train", "test")}
+    assert counts == {"train": [724, 49, 2566, 1781], "test": [172, 15, 634, 459]}
+    assert len(set(found.paths.tolist())) == 6400
+    assert read(real_slices_folder / "test-00000-of-00001.parquet").fingerprint == found[5120:].fingerprint

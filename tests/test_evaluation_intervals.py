@@ -1,0 +1,171 @@
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mriscope.evaluation.intervals import SLICE_NOTE, bootstrap, bootstrap_classes, interval_unit, resamples_of, summary
+from mriscope.evaluation.metrics import HEADLINE, accuracy
+from mriscope.evaluation.predictions import Predictions
+
+TWO = ("a", "b")
+ACCURACY = {"accuracy": HEADLINE["accuracy"]}
+
+
+def right_or_wrong(right: np.ndarray, subjects: np.ndarray | None = None) -> Predictions:
+    """Slices of two classes in turn; each is predicted rightly or not."""
+    labels = np.arange(len(right)) % 2
+    return Predictions.of(labels, np.eye(2)[np.where(right, labels, 1 - labels)], subjects=subjects, class_names=TWO)
+
+
+def ordinary(seed: int, count: int = 200, subjects: int | None = None) -> Predictions:
+    random = np.random.default_rng(seed)
+    labels = random.integers(4, size=count)
+    scores = np.exp(random.normal(size=(count, 4)) + 2 * np.eye(4)[labels])
+    known = None if subjects is None else random.integers(subjects, size=count)
+    return Predictions.of(labels, scores / scores.sum(axis=1, keepdims=True), subjects=known)
+
+
+def test_twenty_agreeing_subjects_are_twenty_and_not_a_thousand() -> None:
+    right, subjects = np.repeat(np.arange(20) < 14, 50), np.repeat(np.arange(20), 50)
+    by_subject = bootstrap(right_or_wrong(right, subjects), ACCURACY)["accuracy"]
+    by_slice = bootstrap(right_or_wrong(right), ACCURACY)["accuracy"]
+    assert by_subject.value == by_slice.value == 0.7
+    assert (by_slice.high - by_slice.low) / 2 == pytest.approx(0.028, abs=0.004)
+    assert (by_subject.high - by_subject.low) / 2 == pytest.approx(0.20, abs=0.03)
+
+
+def test_by_slice_it_is_the_binomial_interval() -> None:
+    found = bootstrap(right_or_wrong(np.arange(400) < 320), ACCURACY, resamples=4000)["accuracy"]
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 400)
+    assert found.low == pytest.approx(0.8 - half, abs=0.005)
+    assert found.high == pytest.approx(0.8 + half, abs=0.005)
+    narrow = bootstrap(right_or_wrong(np.arange(400) < 320), ACCURACY, resamples=4000, level=0.5)["accuracy"]
+    assert narrow.high - narrow.low == pytest.approx(2 * 0.674 * 0.02, abs=0.004)
+
+
+def test_subjects_bring_all_their_slices() -> None:
+    p = right_or_wrong(np.ones(60), np.repeat([3, 900, 7], 20))
+    for weights in resamples_of(p, 50, 0):
+        assert weights.sum() == 60  # equal subjects: as many slices as before
+        by_subject = weights.reshape(3, 20)
+        assert (by_subject == by_subject[:, :1]).all()
+
+
+def test_a_subject_of_one_slice_is_a_slice() -> None:
+    one_each = right_or_wrong(np.arange(50) < 30, np.arange(50))
+    unknown = right_or_wrong(np.arange(50) < 30)
+    assert bootstrap(one_each, resamples=50) == bootstrap(unknown, resamples=50)
+
+
+def test_coverage_is_what_it_claims_by_subject_and_not_by_slice() -> None:
+    random, held = np.random.default_rng(0), {"subject": 0, "slice": 0}
+    runs = 100
+    for run in range(runs):
+        skill = random.beta(3, 1.5, size=40)  # subjects differ; their mean is 2/3
+        subjects = np.repeat(np.arange(40), 10)
+        right = random.random(400) < skill[subjects]
+        for unit, known in (("subject", subjects), ("slice", None)):
+            found = bootstrap(right_or_wrong(right, known), ACCURACY, resamples=200, seed=run)["accuracy"]
+            held[unit] += found.low <= 2 / 3 <= found.high
+    assert 0.89 <= held["subject"] / runs <= 0.99
+    assert held["slice"] / runs < 0.87
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 25]))
+def test_the_value_lies_within_its_interval(seed: int, subjects: int | None) -> None:
+    for found in bootstrap(ordinary(seed, subjects=subjects), resamples=120).values():
+        assert found.low <= found.value <= found.high
+        assert found.low < found.high
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    p = ordinary(0, subjects=20)
+    assert bootstrap(p, resamples=100, seed=1) == bootstrap(p, resamples=100, seed=1)
+    assert bootstrap(p, resamples=100, seed=1) != bootstrap(p, resamples=100, seed=2)
+    alone = bootstrap(p, ACCURACY, resamples=100, seed=1)["accuracy"]
+    assert alone == bootstrap(p, resamples=100, seed=1)["accuracy"]  # resamples do not depend on the metrics
+
+
+def test_one_unknown_subject_makes_the_slice_the_unit() -> None:
+    assert interval_unit(right_or_wrong(np.ones(4), np.array([1, 1, 2, 3]))) == "subject"
+    assert interval_unit(right_or_wrong(np.ones(4), np.array([1, 1, 2, -1]))) == "slice"
+    assert interval_unit(right_or_wrong(np.ones(4))) == "slice"
+
+
+def test_resamples_without_a_metric_are_left_out() -> None:
+    labels = np.array([0] + [1] * 9)  # a third of all resamples has no slice of class 0, and so no AUROC
+    scores = np.linspace(0.9, 0.1, 10)
+    p = Predictions.of(labels, np.stack([scores, 1 - scores], axis=1), class_names=TWO)
+    found = bootstrap(p, {"auroc": HEADLINE["auroc"]}, resamples=200)["auroc"]
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+
+def test_a_single_unit_has_a_value_and_no_bounds() -> None:
+    found = bootstrap(right_or_wrong(np.arange(10) < 7, np.zeros(10)), resamples=20)["accuracy"]
+    assert found.value == 0.7
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_a_class_of_one_subject_has_values_and_no_bounds() -> None:
+    p = Predictions.of([0, 0, 0, 1, 1, 0], np.eye(2)[[0, 1, 0, 1, 0, 0]], subjects=[1, 2, 3, 4, 4, 5], class_names=TWO)
+    found = bootstrap_classes(p, resamples=50)
+    assert found["b"]["recall"].value == 0.5
+    assert np.isnan(found["b"]["recall"].low)
+    assert found["a"]["recall"].low < 0.75 < found["a"]["recall"].high
+
+
+def test_the_summary_is_ready_for_json() -> None:
+    p = Predictions.of(
+        [0, 0, 2, 2, 2, 2],
+        np.eye(4)[[0, 2, 2, 2, 2, 0]],
+        subjects=[4, 5, 6, 6, 7, 8],
+    )
+    found = summary(p, resamples=60, seed=3)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert list(found) == ["n_slices", "n_subjects", "interval", "metrics", "classes", "confusion_matrix"]
+    assert (found["n_slices"], found["n_subjects"]) == (6, 5)
+    assert found["interval"] == {"level": 0.95, "unit": "subject", "resamples": 60, "note": None}
+    assert found["confusion_matrix"] == [[1, 0, 1, 0], [0] * 4, [1, 0, 3, 0], [0] * 4]
+    assert list(found["metrics"]) == list(HEADLINE)
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(4 / 6)
+    non = found["classes"]["Non_Demented"]
+    assert (non["n_slices"], non["n_subjects"]) == (4, 3)
+    assert non["recall"]["value"] == 0.75
+    assert non["recall"]["low"] <= 0.75 <= non["recall"]["high"]
+    absent = {"value": None, "low": None, "high": None}
+    assert found["classes"]["Moderate_Demented"] == {
+        **{"n_slices": 0, "n_subjects": 0},
+        **dict.fromkeys(("precision", "recall", "f1", "auroc"), absent),
+    }
+
+
+def test_the_summary_of_unknown_subjects_says_so() -> None:
+    found = summary(ordinary(0), resamples=20)
+    assert found["n_subjects"] is None
+    assert found["classes"]["Non_Demented"]["n_subjects"] is None
+    assert found["interval"]["unit"] == "slice"
+    assert found["interval"]["note"] == SLICE_NOTE
+
+
+def test_the_summary_of_a_perfect_model_owns_its_ignorance() -> None:
+    found = summary(right_or_wrong(np.ones(60), np.repeat(np.arange(30), 2)), resamples=20)
+    assert found["metrics"]["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert "with 30 subjects all right, up to 10.0% of them" in found["interval"]["note"]
+
+
+def test_the_summary_of_nothing_is_empty() -> None:
+    found = summary(right_or_wrong(np.ones(0)), resamples=20)
+    assert json.dumps(found, allow_nan=False)
+    assert found["metrics"]["accuracy"] == {"value": None, "low": None, "high": None}
+
+
+def test_two_thousand_resamples_take_seconds() -> None:
+    p = ordinary(0, count=1280, subjects=60)
+    start = time.process_time()
+    bootstrap(p, resamples=2000)
+    assert time.process_time() - start < 6  # 0.7 s where it was measured; a slow machine is allowed to be slow
+    assert accuracy(p) > 0.5
