@@ -17,6 +17,8 @@ package of requirements.lock, each checked against its hash, then the project it
 A stamp in .venv makes the next call start at once. Standard library only.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re

@@ -39,7 +39,8 @@ def scaled(images: Tensor, scale: Scale) -> Tensor:
     Returns:
         float32 (B, 1, H, W) on the device of the images.
     """
-    pixels = images.unsqueeze(1).float()
+    # One channel lies the same either way, so these strides say which way is meant: channels-last, as the models are.
+    pixels = images.float().unsqueeze(-1).permute(0, 3, 1, 2)
     if scale == "raw":
         return pixels
     pixels = pixels / 255

@@ -1,9 +1,7 @@
 """Maps laid over slices: one overlay, a titled grid of many, and a PNG of either."""
 
 import io
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mriscope.errors import MriscopeError, UnknownName
+from mriscope.files import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,23 +101,16 @@ def save_png(array: np.ndarray, path: str | Path) -> None:
         path: the file; its folder is made where it is missing.
 
     Raises:
-        MriscopeError: the array is no image, or the file cannot be written.
+        MriscopeError: the array is no image.
+        WriteError: the file cannot be written.
     """
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2:
         raise MriscopeError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
     encoded = io.BytesIO()
     Image.fromarray(array).save(encoded, "PNG")
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(encoded.getvalue())
-        part.replace(path)
-    except OSError as error:
-        raise MriscopeError(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
 
 
 def _array(values: "np.ndarray | Tensor") -> np.ndarray:
