@@ -36,7 +36,7 @@ class Monitor:
         self._bar.update(self._task, advance=1, figures=figures)
 
     def end_epoch(self, figures: dict[str, Any], epochs: int) -> None:
-        self._console.print(
+        self._console.out(
             f"epoch {figures['epoch']}/{epochs}  "
             f"train loss {figures['train_loss']:.4f} accuracy {figures['train_accuracy']:.4f}  "
             f"validation loss {figures['validation_loss']:.4f} accuracy {figures['validation_accuracy']:.4f}  "

@@ -1,0 +1,5 @@
+"""python -m mriscope: the command line."""
+
+from mriscope.cli import main
+
+main()

@@ -1,0 +1,432 @@
+"""The commands as their users call them; most within this process, where the answer is the same and comes sooner."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mriscope import cli
+from mriscope.data.slices import CLASS_NAMES
+from mriscope.run_directory import RunDirectory
+
+RECIPE = """
+model: baseline_cnn
+data: phantom:subjects=24,slices=6,seed=1
+input: {size: 32}
+split: {protocol: by_subject, test: 0.3, validation: 0.2}
+training: {epochs: 2, batch_size: 16}
+"""
+RUN_FILES = {
+    *("recipe.yaml", "split.json", "environment.json", "last.ckpt", "history.csv"),
+    *("model.safetensors", "predictions.parquet", "metrics.json"),
+}
+
+
+@pytest.fixture
+def call(capsys):
+    """Call the command line: its exit code and what it printed."""
+
+    def run(*words: object):
+        code = cli._run_app([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipes") / "small.yaml"
+    file.write_text(RECIPE)
+    return file
+
+
+@pytest.fixture(scope="module")
+def run_folder(recipe, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert cli._run_app(["train", str(recipe), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    file = tmp_path / "slice.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def test_a_run_directory_holds_what_the_contract_names(run_folder):
+    assert {file.name for file in run_folder.iterdir()} >= RUN_FILES
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert metrics["protocol"] == "by_subject"
+    assert metrics["leaky"] is False
+    predictions = RunDirectory(run_folder).predictions()
+    tested = predictions.of_part("test")
+    assert metrics["n_slices"] == len(tested)
+    assert metrics["n_subjects"] == tested.n_subjects == len(tested) // 6
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "quadratic_kappa"):
+        figure = metrics["metrics"][name]
+        assert figure["low"] <= figure["value"] <= figure["high"]
+    assert metrics["metrics"]["accuracy"]["value"] == (tested.predicted == tested.labels).mean()
+
+
+def test_the_predictions_table_has_the_columns_of_the_contract(run_folder):
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(run_folder / "predictions.parquet").column_names
+    assert columns == [
+        "path",
+        "label",
+        "predicted",
+        "subject",
+        "part",
+        *(f"probability_{name}" for name in CLASS_NAMES),
+    ]
+
+
+def test_no_test_subject_was_trained_on(run_folder):
+    parts = json.loads((run_folder / "split.json").read_text())["parts"]
+    subjects = {part: {path.split("_p")[0] for path in paths} for part, paths in parts.items()}
+    assert not subjects["test"] & (subjects["train"] | subjects["validation"])
+    assert not subjects["train"] & subjects["validation"]
+
+
+def test_a_finished_run_is_left_alone_and_says_so(call, recipe, run_folder):
+    before = {file: file.stat().st_mtime_ns for file in run_folder.iterdir() if file.is_file()}
+    code, out, _ = call("train", recipe, "--out", run_folder)
+    assert code == 0
+    assert "was finished already; --fresh would train it anew" in out
+    for name in ("metrics.json", "model.safetensors", "last.ckpt", "recipe.yaml"):
+        assert (run_folder / name).stat().st_mtime_ns == before[run_folder / name]
+
+
+def test_the_same_recipe_again_gives_the_same_run(call, recipe, run_folder, tmp_path):
+    code, _, _ = call("train", recipe, "--out", tmp_path / "again")
+    assert code == 0
+    for name in ("model.safetensors", "predictions.parquet", "split.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (run_folder / name).read_bytes()
+
+
+def test_another_recipe_in_the_same_folder_is_refused_with_the_difference(call, recipe, run_folder):
+    code, _, err = call("train", recipe, "--out", run_folder, "--set", "training.epochs=3", "--set", "seed=4")
+    assert code == 2
+    assert "training.epochs is 2 there and 3 here; seed is 0 there and 4 here" in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_of_other_things_is_not_touched(call, recipe, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, err = call("train", recipe, "--out", tmp_path, "--fresh")
+    assert code == 2
+    assert "holds thesis.txt and is no run directory" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_fresh_begins_anew(call, recipe, tmp_path):
+    folder = tmp_path / "run"
+    assert call("train", recipe, "--out", folder)[0] == 0
+    code, _, err = call("train", recipe, "--out", folder, "--fresh", "--set", "training.epochs=1")
+    assert code == 0, err
+    assert len(RunDirectory(folder).history()) == 1
+
+
+def test_evaluate_shows_what_the_run_recorded(call, run_folder):
+    code, out, _ = call("evaluate", run_folder, "--json")
+    assert code == 0
+    shown, kept = json.loads(out), RunDirectory(run_folder).metrics()
+    assert shown["metrics"] == kept["metrics"]
+    assert shown["confusion_matrix"] == kept["confusion_matrix"]
+    code, out, _ = call("evaluate", run_folder)
+    assert out.startswith("by subject split, test part: ")
+
+
+def test_evaluate_on_another_source_judges_all_of_it_and_writes(call, run_folder, tmp_path):
+    source = "phantom:subjects=8,slices=3,seed=9"
+    code, out, err = call("evaluate", run_folder, "--data", source, "--out", tmp_path / "other", "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert (shown["protocol"], shown["n_slices"], shown["n_subjects"]) == ("external", 24, 8)
+    assert json.loads((tmp_path / "other" / "metrics.json").read_text()) == shown
+    assert {file.name for file in (tmp_path / "other" / "figures").iterdir()} == {"confusion.png", "roc.png"}
+
+
+def test_evaluate_refuses_the_slices_the_run_was_trained_on(call, run_folder):
+    code, _, err = call("evaluate", run_folder, "--data", "phantom:subjects=24,slices=6,seed=1")
+    assert code == 2
+    assert "holds the slices this run was trained on" in err
+
+
+def test_explain_writes_an_overlay_for_each_slice_and_a_grid(call, run_folder, tmp_path):
+    code, out, err = call("explain", run_folder, "--n", 5, "--out", tmp_path)
+    assert code == 0, err
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 6
+    assert "6 pictures in" in out
+    assert Image.open(tmp_path / "grid.png").size[0] > 128
+    assert all(Image.open(file).size == (32, 32) for file in pictures if file.name != "grid.png")
+
+
+def test_explain_takes_images_a_layer_and_a_class(call, run_folder, picture, tmp_path):
+    words = ("--images", picture, "--layer", "features.conv1", "--class", "Mild_Demented", "--study-exponents")
+    code, _, err = call("explain", run_folder, *words, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"grid.png", "000_slice.png"}
+
+
+def test_predict_prints_class_and_probabilities_of_files_and_folders(call, run_folder, picture):
+    code, out, err = call("predict", run_folder, picture, picture.parent, "--json")
+    assert code == 0, err
+    answers = json.loads(out)
+    assert [answer["path"] for answer in answers] == [str(picture)] * 2
+    for answer in answers:
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert answer["class"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    _, out, _ = call("predict", run_folder, picture)
+    assert out.splitlines()[0].split() == ["image", "class", *CLASS_NAMES]
+
+
+def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_path):
+    """A test slice saved as a picture gets the probabilities that the run recorded for it."""
+    from mriscope.data.readers import read
+
+    slices = read("phantom:subjects=24,slices=6,seed=1", size=32)
+    tested = RunDirectory(run_folder).predictions().of_part("test")
+    row = slices.paths.tolist().index(tested.paths[0])
+    Image.fromarray(np.array(slices.images[row])).save(tmp_path / "one.png")
+    _, out, _ = call("predict", run_folder, tmp_path / "one.png", "--json")
+    said = list(json.loads(out)[0]["probabilities"].values())
+    np.testing.assert_allclose(said, tested.probabilities[0], atol=1e-6)
+
+
+def test_models_are_listed(call):
+    code, out, _ = call("models", "--json")
+    cards = {card["name"]: card for card in json.loads(out)}
+    assert code == 0
+    assert cards["baseline_cnn"]["parameters"] == 8_408_132
+    assert set(cards["baseline_cnn"]) == {"name", "parameters", "macs", "about"}
+    assert "8,408,132" in call("models")[1]
+
+
+def test_data_info_counts(call):
+    code, out, _ = call("data", "info", "phantom:subjects=8,slices=3", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert (facts["n_slices"], facts["n_subjects"], facts["size"]) == (24, 8, [128, 128])
+    assert sum(one["slices"] for one in facts["classes"].values()) == 24
+    assert sum(one["subjects"] for one in facts["classes"].values()) == 8
+    assert "24 slices of 128×128, 8 subjects" in call("data", "info", "phantom:subjects=8,slices=3")[1]
+
+
+def test_the_real_slices_are_counted(call, real_slices_folder):
+    code, out, _ = call("data", "info", real_slices_folder, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["parts"] == {"test": 1280, "train": 5120}
+    assert {name: (one["train"], one["test"]) for name, one in facts["classes"].items()} == {
+        "Mild_Demented": (724, 172),
+        "Moderate_Demented": (49, 15),
+        "Non_Demented": (2566, 634),
+        "Very_Mild_Demented": (1781, 459),
+    }
+
+
+def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_folder, tmp_path):
+    settings = ("--set", "split.protocol=published", "--set", "training.epochs=4", "--set", "training.batch_size=32")
+    code, _, err = call("train", recipe, "--data", real_slices_folder, "--out", tmp_path / "run", *settings)
+    assert code == 0, err
+    metrics = RunDirectory(tmp_path / "run").metrics()
+    assert (metrics["n_slices"], metrics["n_subjects"], metrics["leaky"]) == (1280, None, None)
+    assert metrics["interval"]["unit"] == "slice"
+    assert metrics["metrics"]["accuracy"]["low"] > 634 / 1280  # more than the share of the largest class
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train"], "Missing argument 'RECIPE'"),
+        (["train", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory)"),
+        (["train", "{recipe}", "--devise", "cpu"], "No such option: --devise"),
+        (["train", "{recipe}", "--device", "tpu", "--out", "{tmp}/r"], "there is no device 'tpu'; choose auto, cpu or"),
+        (["train", "{recipe}", "--set", "model=baselin", "--out", "{tmp}/r"], "did you mean baseline_cnn?"),
+        (["train", "{recipe}", "--set", "training.lr=1", "--out", "{tmp}/r"], "did you mean learning_rate?"),
+        (["train", "{recipe}", "--set", "training.optimizer=AdamV", "--out", "{tmp}/r"], "did you mean"),
+        (["train", "{recipe}", "--set", "training.objective=cross", "--out", "{tmp}/r"], "cross_entropy"),
+        (["train", "{recipe}", "--data", "{tmp}/nowhere", "--out", "{tmp}/r"], "does not exist"),
+        (["train", "{recipe}", "--data", "phantom:subjcts=3", "--out", "{tmp}/r"], "subjects"),
+        (["train", "{recipe}", "--set", "split.protocol=published", "--out", "{tmp}/r"], "publishes no train and test"),
+        (["evaluate", "{tmp}"], "is no run directory"),
+        (["evaluate", "{run}", "--part", "tset"], "did you mean test?"),
+        (["evaluate", "{run}", "--data", "{tmp}/nowhere"], "does not exist"),
+        (["explain", "{run}", "--layer", "features.conv9", "--out", "{tmp}/e"], "features.conv"),
+        (["explain", "{run}", "--class", "Mild", "--out", "{tmp}/e"], "did you mean Mild_Demented?"),
+        (["explain", "{run}", "--colormap", "jett", "--out", "{tmp}/e"], "did you mean jet"),
+        (["explain", "{run}", "--images", "{tmp}/no.png", "--out", "{tmp}/e"], "there is no file"),
+        (["explain", "{run}", "--alpha", "2"], "Invalid value for '--alpha'"),
+        (["predict", "{run}", "{tmp}/no.png"], "there is no file"),
+        (["predict", "{run}", "{tmp}"], "holds no JPEG or PNG file"),
+        (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
+        (["data", "info", "nowhere"], "does not exist"),
+        (["data", "fetch", "Falah"], "write hf:owner/name"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):
+    filled = [word.format(run=run_folder, recipe=recipe, tmp=tmp_path) for word in words]
+    code, out, err = call(*filled)
+    assert code == 2
+    assert err.startswith("mriscope: ")
+    assert message in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []  # and nothing is left half-written
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "predictions.parquet", "metrics.json", "recipe.yaml"])
+@pytest.mark.parametrize("content", [b"", b"damaged"])
+def test_a_damaged_run_is_told_from_a_program_error(call, run_folder, tmp_path, picture, name, content):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(run_folder, folder)
+    (folder / name).write_bytes(content)
+    codes = {call(*words)[0] for words in (("evaluate", folder), ("predict", folder, picture))}
+    assert codes <= {0, 2}
+    assert 2 in codes
+
+
+def test_an_unfinished_run_is_not_judged(call, run_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(run_folder, folder)
+    (folder / "metrics.json").unlink()
+    code, _, err = call("evaluate", folder)
+    assert code == 2
+    assert "is not finished; give its `mriscope train` command again" in err
+
+
+def test_bad_rows_stop_a_training_or_are_left_out_and_listed(call, recipe, tmp_path):
+    random = np.random.default_rng(0)
+    for name in CLASS_NAMES:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for row in range(6):
+            pixels = random.integers(0, 255, (32, 32)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{row}.png")
+    (tmp_path / "data" / CLASS_NAMES[0] / "bad.png").write_bytes(b"no picture")
+    words = (
+        "train",
+        recipe,
+        "--data",
+        tmp_path / "data",
+        "--out",
+        tmp_path / "run",
+        "--set",
+        "split.protocol=by_slice",
+    )
+    code, _, err = call(*words)
+    assert code == 2
+    assert "1 of 25 rows are unusable" in err
+    assert "Mild_Demented/bad.png" in err
+    assert not (tmp_path / "run").exists()
+    code, _, err = call(*words, "--skip-bad")
+    assert code == 0, err
+    assert (tmp_path / "run" / "bad_rows.csv").read_text().count("\n") == 2
+    assert call("explain", tmp_path / "run", "--out", tmp_path / "explain")[0] == 0
+
+
+def test_version_and_help(call):
+    assert call("--version")[1].strip().count(".") == 2
+    for command in (["data", "info"], ["data", "fetch"], ["train"], ["evaluate"], ["explain"], ["predict"], ["models"]):
+        code, out, _ = call(*command, "--help")
+        assert code == 0
+        assert "Example: mriscope" in out
+
+
+def in_new_process(*words: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from mriscope.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_imports_nothing_heavy():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "from mriscope.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "typer" in imported
+    assert not imported & {"torch", "timm", "mlflow", "numpy", "pydantic", "matplotlib", "pyarrow", "sklearn", "rich"}
+
+
+def test_a_training_stopped_by_the_system_is_finished_by_the_same_command(recipe, tmp_path):
+    """SIGTERM to a real process in its first epochs; the same command then ends with the weights of an unbroken run."""
+    words = ["train", recipe, "--set", "training.epochs=40", "--out"]
+    command = [sys.executable, "-c", "from mriscope.cli import main; main()", *map(str, words), str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert err.splitlines()[-1].startswith("mriscope: stopped by SIGTERM ")
+    assert "give the same command again to go on" in err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert in_new_process(*words, tmp_path / "run").returncode == 0
+    assert in_new_process(*words, tmp_path / "whole").returncode == 0
+    one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "whole"))
+    assert one == other
+
+
+def test_two_processes_cannot_train_in_one_folder(call, recipe, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        done = in_new_process("train", recipe, "--out", tmp_path / "run", env=dict(os.environ))
+    assert done.returncode == 2
+    assert "another process is at work in" in done.stderr
+
+
+def test_torchrun_trains_one_run_with_two_processes(recipe, tmp_path):
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "mriscope",
+    ]
+    done = subprocess.run(
+        [*torchrun, "train", str(recipe), "--out", str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to") == 1
+    assert RunDirectory(tmp_path / "run").finished
+
+
+def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
+    from mriscope.experiment import demo
+
+    small = tmp_path / "demo.yaml"
+    small.write_text(RECIPE)
+    monkeypatch.setattr(demo, "RECIPE", small)
+    code, out, err = call("demo", "--out", tmp_path / "out")
+    assert code == 0, err
+    report = tmp_path / "out" / "report.html"
+    assert out.strip() == f"the report: {report}"
+    page = report.read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
+    accuracy = RunDirectory(tmp_path / "out" / "run").metrics()["metrics"]["accuracy"]
+    assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})" in page

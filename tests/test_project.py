@@ -1,0 +1,105 @@
+"""What must hold for the project as a whole: its lock, its set-up, its safety."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = (ROOT / "requirements.lock").read_text()
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+RUNS_CODE = {
+    *("torch.export.load", "torch.jit.load", "pickle.load", "pickle.loads", "joblib.load"),
+    *("yaml.unsafe_load", "yaml.full_load", "eval", "exec"),
+}
+
+
+def load_run():
+    spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_lock_names_no_host_and_hashes_every_package():
+    assert "://" not in LOCK
+    assert "--index" not in LOCK
+    entries = re.split(r"\n(?=[a-z0-9])", LOCK)
+    assert len(entries) > 60
+    for entry in entries:
+        assert re.match(r"[a-z0-9][a-z0-9._-]*==", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+@pytest.mark.parametrize(
+    ("package", "least"),
+    [("torch", (2, 10)), ("pillow", (12, 3)), ("pyarrow", (14, 0, 1)), ("huggingface-hub", (2, 4))],
+)
+def test_packages_with_known_holes_are_newer_than_these(package, least):
+    versions = re.findall(rf"^{package}==([\d.]+)", LOCK, re.MULTILINE)
+    assert versions
+    assert all(tuple(map(int, version.split("."))) >= least for version in versions)
+
+
+def test_run_py_needs_the_standard_library_alone():
+    tree = ast.parse((ROOT / "run.py").read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert names
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_run_py_takes_uv_with_its_hashes_from_the_lock():
+    entry = load_run().locked_entry("uv")
+    assert re.match(r"uv==[\d.]+ \\\n    --hash=sha256:[0-9a-f]{64}", entry)
+    assert "\nuvicorn" not in entry
+    with pytest.raises(Exception, match=r"requirements\.lock pins no absent"):
+        load_run().locked_entry("absent")
+
+
+@pytest.mark.parametrize("words", [["tset"], ["serve", "no such folder"]])
+def test_run_py_answers_a_mistake_with_one_sentence(words):
+    done = subprocess.run([sys.executable, ROOT / "run.py", *words], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert re.fullmatch(r"run\.py: .+\n", done.stderr)
+
+
+def calls_of(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+
+
+def name_of(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_that_is_read_can_run_code(path):
+    for call in calls_of(path):
+        options = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        if name_of(call) == "torch.load":
+            assert options.get("weights_only") == "True"
+        assert name_of(call) not in (
+            "torch.export.load",
+            "torch.jit.load",
+            "pickle.load",
+            "pickle.loads",
+            "joblib.load",
+        )
+        assert name_of(call) not in ("yaml.unsafe_load", "yaml.full_load", "eval", "exec")
+        assert options.get("allow_pickle", "False") == "False"
+
+
+def test_no_text_names_a_path_of_this_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    here = f"{ROOT.parent}/"
+    for name in listed:
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        assert here.encode() not in content, name
