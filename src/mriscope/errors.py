@@ -104,10 +104,12 @@ class MissingExtra(MriscopeError):
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """The hint that ends an unknown-name message: the near names (lr is near learning_rate), or else all of them."""
-    names = sorted(known)
-    near = [full for full in names if name.lower() == "".join(word[:1] for word in full.split("_"))]
-    near = near or difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"
+    names = {full.lower(): full for full in sorted(known)}
+    asked = name.lower()
+    near = [low for low in names if asked == "".join(word[:1] for word in low.split("_"))]
+    near = near or difflib.get_close_matches(asked, names, n=3, cutoff=0.6)
+    near = [names[low] for low in near or [low for low in names if len(asked) > 2 and asked in low][:3]]
+    return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names.values())}"
 
 
 def need(extra: str, module: str) -> ModuleType:

@@ -1,6 +1,5 @@
 """What every command needs of a run: its slices, its network, its figures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,8 +38,8 @@ def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module
     """
     weights, facts = read_weights(directory.path / WEIGHTS)
     try:
-        class_names = tuple(json.loads(facts["class_names"]))
-    except (KeyError, ValueError) as error:
+        class_names = tuple(map(str, facts["class_names"]))
+    except (KeyError, TypeError) as error:
         raise RunError(f"{directory.path / WEIGHTS} names no classes; train the run again with --fresh") from error
     model = model_for(directory.recipe, class_names)
     put_weights(model, weights, directory.path / WEIGHTS)

@@ -1,6 +1,5 @@
 """run(recipe): train, judge and record."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ from mriscope.run_directory import (
 )
 from mriscope.training.checkpoint import put_weights, save_weights
 from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
-from mriscope.training.loop import Trained, train
+from mriscope.training.loop import Trained, check_settings, train
 from mriscope.training.progress import Monitor
 
 
@@ -60,18 +59,17 @@ def run(
     """
     place = pick_device(device)
     join_processes(place)
-    try:
-        slices = read_for(recipe, recipe.data, skip_bad=skip_bad, bad_rows_to=Path(folder) / BAD_ROWS)
-        split, model = _split_for(recipe, slices), model_for(recipe, slices.class_names)
-        with _at_work_in(Path(folder), recipe, fresh) as directory:
-            if not directory.finished:
-                _note_start(directory, slices, split, place, skip_bad)
-                trained = _train(directory, model, slices, split, place, Monitor(silent or rank() != 0))
-                if rank() == 0:
-                    _record(directory, model, trained, slices, split)
-            return directory
-    finally:
-        leave_processes()
+    slices = read_for(recipe, recipe.data, skip_bad=skip_bad, bad_rows_to=Path(folder) / BAD_ROWS)
+    split, model = _split_for(recipe, slices), model_for(recipe, slices.class_names)
+    check_settings(model, recipe.training)
+    with _at_work_in(Path(folder), recipe, fresh) as directory:
+        if not directory.finished:
+            _note_start(directory, slices, split, place, skip_bad)
+            trained = _train(directory, model, slices, split, place, Monitor(silent or rank() != 0))
+            if rank() == 0:
+                _record(directory, model, trained, slices, split)
+    leave_processes()
+    return directory
 
 
 @contextmanager
@@ -129,8 +127,7 @@ def _train(
 def _record(directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split) -> None:
     """Everything a finished run holds; metrics.json last, as its presence means finished."""
     recipe = directory.recipe
-    facts = {"model": recipe.model, "class_names": json.dumps(slices.class_names)}
-    save_weights(trained.weights, directory.path / WEIGHTS, facts)
+    save_weights(trained.weights, directory.path / WEIGHTS, {"model": recipe.model, "class_names": slices.class_names})
     put_weights(model, trained.weights, directory.path / WEIGHTS)
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])

@@ -1,5 +1,6 @@
 """The state of a training on disk: written atomically, read without running what is in it."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from mriscope.errors import RunError
 from mriscope.files import replacing
+
+# All facts under one name, as safetensors writes several names in an order that changes from process to process.
+FACTS = "mriscope"
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
@@ -31,13 +35,15 @@ def load_state(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged or no checkpoint of mriscope; train with --fresh to begin anew") from error
 
 
-def save_weights(weights: dict[str, Tensor], path: Path, facts: dict[str, str]) -> None:
-    """Put the weights of a model and some facts about it into a safetensors file, whole or not at all."""
+def save_weights(weights: dict[str, Tensor], path: Path, facts: dict[str, Any]) -> None:
+    """Put the weights of a model and plain facts about it into a safetensors file, whole or not at all."""
     with replacing(path) as draft:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata=facts)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata={FACTS: json.dumps(facts)}
+        )
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights and the facts that save_weights wrote.
 
     Raises:
@@ -45,8 +51,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[FACTS])  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is missing or damaged; train the run again with --fresh") from error
 
 

@@ -34,8 +34,9 @@ def join_processes(device: torch.device) -> None:
 
 
 def leave_processes() -> None:
-    """Part from the other processes; alone, do nothing."""
+    """Part from the other processes when all have come here; alone, do nothing."""
     if distributed.is_initialized():
+        distributed.barrier()  # one that leaves while another still talks to it can end both
         distributed.destroy_process_group()
 
 

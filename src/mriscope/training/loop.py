@@ -115,6 +115,17 @@ def train(
     return Trained(kept["weights"], kept["epoch"], state["history"])
 
 
+def check_settings(model: nn.Module, settings: TrainingSettings) -> None:
+    """Raise for settings that do not fit the model, before anything is written.
+
+    Raises:
+        UnknownName: there is no such objective or optimizer.
+        RecipeError: the optimizer or the schedule refuses its options.
+    """
+    make_objective(settings.objective)
+    make_schedule(settings, make_optimizer(settings, model), 1)
+
+
 def _make_job(
     model: nn.Module,
     slices: SliceSet,
