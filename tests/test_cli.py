@@ -435,4 +435,4 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics()["metrics"]["accuracy"]
-    assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f})" in page
+    assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} – {accuracy['high']:.3f})" in page

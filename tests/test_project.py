@@ -105,3 +105,19 @@ def test_no_text_names_a_path_of_this_machine():
     for name in listed:
         content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
         assert here.encode() not in content, name
+
+
+def test_the_public_names_come_when_asked_for_and_cost_nothing_before():
+    program = (
+        "import sys, mriscope; heavy = {'torch', 'numpy', 'pydantic'} & set(sys.modules); assert not heavy, heavy\n"
+        "for name in mriscope.__all__: assert getattr(mriscope, name).__name__ == name\n"
+        "assert set(mriscope.__all__) <= set(dir(mriscope))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_python_of_the_readme_runs():
+    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert program is not None
+    check = "assert maps.shape == (8, 128, 128) and maps.min() >= 0 and maps.max() <= 1"
+    subprocess.run([sys.executable, "-c", program.group(1) + check], check=True)

@@ -82,7 +82,10 @@ def data_info(
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a source holds: slices, size, parts, classes, subjects."""
+    """Say what a source holds.
+
+    Slices, size, published parts, classes and subjects are counted.
+    """
     from mriscope.data.readers import read
     from mriscope.reports.text import describe_slices, slices_text
 
@@ -94,7 +97,10 @@ def data_info(
 def data_fetch(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf:owner/name.")] = "hf:Falah/Alzheimer_MRI",
 ) -> None:
-    """Bring a data set of the Hugging Face hub to this machine, and print the folder it is in."""
+    """Bring a data set to this machine.
+
+    It comes from the Hugging Face hub; the folder it is in is printed.
+    """
     from mriscope.data.readers import fetch
 
     print(fetch(source))
@@ -116,7 +122,10 @@ def train(
     ] = True,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Train a recipe, judge it and write a run directory; an unfinished run is finished, a finished one left alone."""
+    """Train a recipe, and judge it.
+
+    All is written to a run directory. An unfinished run is finished, a finished one left alone.
+    """
     from mriscope.experiment.running import run
     from mriscope.recipe import read_recipe
     from mriscope.reports.text import metrics_text
@@ -146,7 +155,10 @@ def evaluate(
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a run: every metric with its interval, on its own test part or on another source."""
+    """Judge a run: metrics with intervals.
+
+    The run's own test part is judged, or another source.
+    """
     from mriscope.experiment.judging import evaluate_run
     from mriscope.reports.text import metrics_text
 
@@ -179,7 +191,10 @@ def explain(
     out: Out = None,
     device: Device = "auto",
 ) -> None:
-    """Show with Grad-CAM where a run sees evidence: an overlay for each slice, and a grid of all."""
+    """Show where a run sees evidence.
+
+    Grad-CAM gives an overlay for each slice, and a grid of all.
+    """
     from mriscope.experiment.explaining import Look, explain_run
 
     look = Look(layer, class_name, exponents, colormap, alpha)
@@ -195,7 +210,10 @@ def predict(
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
-    """Ask a run about images: the class and the probability of each class."""
+    """Ask a run about images.
+
+    It answers with a class and the probability of each class.
+    """
     from mriscope.experiment.judging import predict_images
     from mriscope.reports.text import answers_text
 
@@ -205,7 +223,7 @@ def predict(
 
 @app.command(epilog="Example: mriscope models --json")
 def models(as_json: AsJson = False) -> None:
-    """List the models that recipes can name."""
+    """List the models recipes can name."""
     from dataclasses import asdict
 
     from mriscope.models.registry import list_models
@@ -221,7 +239,10 @@ def demo(
         "mriscope-demo"
     ),
 ) -> None:
-    """Do the whole job on synthetic brains in under two minutes: data, training, evaluation, explanation, report."""
+    """Do the whole job on synthetic brains.
+
+    Data, training, evaluation, explanation and a report, in under two minutes.
+    """
     from mriscope.experiment.demo import run_demo
 
     print(f"the report: {run_demo(out)}")

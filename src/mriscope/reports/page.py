@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mriscope.reports.text import protocol_text
+from mriscope.reports.text import TITLES, figures, protocol_text
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def run_page(
         title=title,
         metrics=metrics,
         protocol=protocol_text(metrics),
+        titles=TITLES,
         recipe=recipe,
         environment=environment,
         pictures=pictures,
@@ -61,8 +62,5 @@ def run_page(
 
 
 def _figure(estimate: Mapping[str, float | None]) -> str:
-    """A value with its interval, or that there is none."""
-    if estimate["value"] is None:
-        return "undefined"
-    ends = ["?" if estimate[end] is None else f"{estimate[end]:.3f}" for end in ("low", "high")]
-    return f"{estimate['value']:.3f} ({ends[0]} to {ends[1]})"
+    value, interval = figures(estimate)
+    return f"{value} ({interval})" if interval else value

@@ -9,6 +9,14 @@ from mriscope.data.slices import SliceSet
 
 Facts = Mapping[str, Any]
 
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "auroc": "AUROC, one class against the rest",
+    "quadratic_kappa": "quadratic-weighted kappa",
+}
+
 
 def describe_slices(slices: SliceSet) -> dict[str, Any]:
     """What a set holds, as plain values for JSON."""
@@ -37,10 +45,10 @@ def slices_text(source: str, facts: Facts) -> str:
 def metrics_text(metrics: Facts) -> str:
     """Every headline figure with its interval, under the protocol it was measured by."""
     interval = metrics["interval"]
-    rows = [[name.replace("_", " "), *_figures(one)] for name, one in metrics["metrics"].items()]
+    rows = [[TITLES[name], *figures(one)] for name, one in metrics["metrics"].items()]
     for name, one in metrics["classes"].items():
         if one["n_slices"]:
-            rows.append([f"recall {name}", *_figures(one["recall"]), f"of {one['n_slices']:,}"])
+            rows.append([f"recall {name}", *figures(one["recall"]), f"of {one['n_slices']:,}"])
     level = f"{100 * interval['level']:.0f} % interval"
     lines = [protocol_text(metrics), "", table(["metric", "value", level, ""], rows)]
     return "\n".join([*lines, *(["", f"note: {interval['note']}"] if interval["note"] else [])])
@@ -91,8 +99,9 @@ def _class_facts(slices: SliceSet, label: int, parts: Sequence[str]) -> dict[str
     return {"slices": int(mine.sum()), **by_part, "subjects": len(np.unique(subjects[subjects >= 0]))}
 
 
-def _figures(estimate: Facts) -> list[str]:
+def figures(estimate: Facts) -> list[str]:
+    """A value and its interval as two texts; either may not exist."""
     if estimate["value"] is None:
         return ["undefined", ""]
-    low, high = ("?" if estimate[end] is None else f"{estimate[end]:.3f}" for end in ("low", "high"))
-    return [f"{estimate['value']:.3f}", f"{low} – {high}"]
+    bounded = estimate["low"] is not None
+    return [f"{estimate['value']:.3f}", f"{estimate['low']:.3f} – {estimate['high']:.3f}" if bounded else "no interval"]

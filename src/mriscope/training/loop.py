@@ -103,7 +103,22 @@ def train(
         TrainingError: the loss is not finite; names the epoch and the step.
         Interrupted: Ctrl-C or SIGTERM; the folder holds all that is needed to go on.
     """
-    job = _make_job(model, slices, len(training), settings, scale, seed, device, folder, monitor)
+    model.to(device)
+    optimizer = make_optimizer(settings, model)
+    job = _Job(
+        model=model,
+        step_model=DistributedDataParallel(model) if world() > 1 else model,
+        objective=make_objective(settings.objective),
+        optimizer=optimizer,
+        schedule=make_schedule(settings, optimizer, n_batches(len(training), settings.batch_size)),
+        slices=slices,
+        settings=settings,
+        scale=scale,
+        seed=seed,
+        device=device,
+        folder=folder,
+        monitor=monitor,
+    )
     state = _resume(job)
     with stop_signals() as stop, monitor.showing():
         while state["epoch"] < settings.epochs and not _out_of_patience(state, settings):
@@ -124,35 +139,6 @@ def check_settings(model: nn.Module, settings: TrainingSettings) -> None:
     """
     make_objective(settings.objective)
     make_schedule(settings, make_optimizer(settings, model), 1)
-
-
-def _make_job(
-    model: nn.Module,
-    slices: SliceSet,
-    n_training: int,
-    settings: TrainingSettings,
-    scale: Scale,
-    seed: int,
-    device: torch.device,
-    folder: Path,
-    monitor: Monitor,
-) -> _Job:
-    model.to(device)
-    optimizer = make_optimizer(settings, model)
-    return _Job(
-        model=model,
-        step_model=DistributedDataParallel(model) if world() > 1 else model,
-        objective=make_objective(settings.objective),
-        optimizer=optimizer,
-        schedule=make_schedule(settings, optimizer, n_batches(n_training, settings.batch_size)),
-        slices=slices,
-        settings=settings,
-        scale=scale,
-        seed=seed,
-        device=device,
-        folder=folder,
-        monitor=monitor,
-    )
 
 
 def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop) -> None:
