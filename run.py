@@ -89,7 +89,7 @@ def check(_: list[str]) -> int:
 
 
 def lock(_: list[str]) -> int:
-    return call(*UV_COMPILE, "--output-file", LOCK.name, "--upgrade", "--quiet")
+    return call(*UV_COMPILE, "--output-file", LOCK.name, "--upgrade")
 
 
 def docs(_: list[str]) -> int:
@@ -125,8 +125,10 @@ def call(*command: object) -> int:
 
 
 UV = BIN / ("uv.exe" if os.name == "nt" else "uv")
+# The system's certificates, as pip and git use them: behind a company's proxy, those of uv itself do not fit.
+UV_COMMON = ("--quiet", "--system-certs")
 UV_COMPILE = (
-    *(UV, "pip", "compile", "pyproject.toml", "--group", "dev", "--all-extras", "--python-version", "3.11"),
+    *(UV, "pip", "compile", *UV_COMMON, "pyproject.toml", "--group", "dev", "--all-extras", "--python-version", "3.11"),
     *("--universal", "--generate-hashes", "--no-header", "--exclude-newer", YOUNGEST_PACKAGE),
 )
 
@@ -141,9 +143,9 @@ def setup() -> None:
         pinned_uv = Path(folder, "uv.txt")
         pinned_uv.write_text(locked_entry("uv"))
         must(*pip(), "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", pinned_uv)
-    must(UV, "pip", "sync", "--quiet", "--python", PYTHON, "--require-hashes", LOCK)
+    must(UV, "pip", "sync", *UV_COMMON, "--python", PYTHON, "--require-hashes", LOCK)
     # The build tools are in the lock too, so nothing unpinned is fetched to install the project.
-    must(UV, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    must(UV, "pip", "install", *UV_COMMON, "--python", PYTHON, "--no-deps", "--no-build-isolation", "--editable", ROOT)
     STAMP.write_text(wanted)
 
 
