@@ -1,6 +1,10 @@
 """What every test may use."""
 
 import os
+
+# One thread for each of the processes that share the tests; set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 

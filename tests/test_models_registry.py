@@ -9,7 +9,18 @@ CARDS = list_models()
 NAMES = [card.name for card in CARDS]
 
 # Derived by hand from the layer table of the study.
-PARAMETERS = {"baseline_cnn": 8_408_132}
+PARAMETERS = {
+    "baseline_cnn": 8_408_132,
+    "baseline_cnn_ce": 8_408_260,
+    "baseline_cnn_ce_dropped": 8_408_260,
+    "baseline_cnn_ce_drop01": 8_408_260,
+    "baseline_cnn_ce_conv_add": 4_288_068,
+    "baseline_cnn_ce_conv_added_drop_minus": 4_288_068,
+    "different_baseline": 2_110_724,
+    "study_model": 27_575_060,
+    "keras_like": 2_618_052,
+    "gpt_cnn": 4_276_004,
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -107,7 +107,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = {full.lower(): full for full in sorted(known)}
     asked = name.lower()
     near = [low for low in names if asked == "".join(word[:1] for word in low.split("_"))]
-    near = near or difflib.get_close_matches(asked, names, n=3, cutoff=0.6)
+    for least in (0.8, 0.6):  # the far ones only where there is no closer one
+        near = near or difflib.get_close_matches(asked, names, n=3, cutoff=least)
     near = [names[low] for low in near or [low for low in names if len(asked) > 2 and asked in low][:3]]
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names.values())}"
 
