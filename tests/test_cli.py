@@ -262,7 +262,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["train", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory)"),
         (["train", "{recipe}", "--devise", "cpu"], "No such option: --devise"),
         (["train", "{recipe}", "--device", "tpu", "--out", "{tmp}/r"], "there is no device 'tpu'; choose auto, cpu or"),
-        (["train", "{recipe}", "--set", "model=baselin", "--out", "{tmp}/r"], "did you mean baseline_cnn?"),
+        (["train", "{recipe}", "--set", "model=baselin", "--out", "{tmp}/r"], "did you mean baseline_cnn"),
         (["train", "{recipe}", "--set", "training.lr=1", "--out", "{tmp}/r"], "did you mean learning_rate?"),
         (["train", "{recipe}", "--set", "training.optimizer=AdamV", "--out", "{tmp}/r"], "did you mean"),
         (["train", "{recipe}", "--set", "training.objective=cross", "--out", "{tmp}/r"], "cross_entropy"),

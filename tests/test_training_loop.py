@@ -19,7 +19,7 @@ from mriscope.recipe import TrainingSettings
 from mriscope.training import loop
 from mriscope.training.loop import train
 from mriscope.training.progress import Monitor
-from mriscope.training.sampling import epoch_batches, n_batches, step_seed
+from mriscope.training.sampling import epoch_batches, n_batches, shuffled, step_seed
 
 ROWS = np.arange(96)
 
@@ -101,9 +101,21 @@ def test_one_sgd_step_is_the_one_computed_by_hand(tmp_path):
     assert trained.history[0]["validation_accuracy"] == 0
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle", "plateau"])
-def test_broken_off_after_any_step_and_resumed_it_ends_bit_equal(tmp_path, monkeypatch, schedule):
-    whole = run(tmp_path / "whole", schedule=schedule)
+WAYS = {
+    "constant": {},
+    "cosine": {"schedule": "cosine"},
+    "one_cycle": {"schedule": "one_cycle"},
+    "plateau": {"schedule": "plateau"},
+    "averaged": {"weight_averaging": 0.9},
+    "hard examples": {"hard_share": 0.3},
+    "balanced": {"sampling": "balanced", "class_weights": "balanced", "objective": "focal", "label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_broken_off_after_any_step_and_resumed_it_ends_bit_equal(tmp_path, monkeypatch, way):
+    settings = WAYS[way]
+    whole = run(tmp_path / "whole", **settings)
     steps = 3 * n_batches(len(ROWS), 20)
     broken = 0
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0)
@@ -119,10 +131,10 @@ def test_broken_off_after_any_step_and_resumed_it_ends_bit_equal(tmp_path, monke
         monkeypatch.setattr(loop, "_step", step)
         folder = tmp_path / f"broken{stop_at}"
         with pytest.raises(KeyboardInterrupt):
-            run(folder, schedule=schedule)
+            run(folder, **settings)
         broken += 1
         monkeypatch.setattr(loop, "_step", real_step)
-        resumed = run(folder, model=small_net(), schedule=schedule)
+        resumed = run(folder, **settings)
         assert_same_weights(resumed.weights, whole.weights)
         figures = ("train_loss", "train_accuracy", "validation_loss", "learning_rate")
         for one, other in zip(resumed.history, whole.history, strict=True):
@@ -234,6 +246,48 @@ def test_plateau_listens_to_the_validation_loss(tmp_path, monkeypatch):
     assert [row["learning_rate"] for row in trained.history] == [0.01, 0.01, 0.005, 0.0025]
 
 
+def linear_case(folder: Path, **settings) -> dict:
+    """Two steps of SGD at rate 1 on a linear layer from 0, whose one input is 1, 0.5, 0.5 and 0.5; all of class 0."""
+    images = np.full((5, 16, 16), 51, np.uint8)
+    images[0] = 255
+    slices = SliceSet.of(images, [0, 0, 0, 0, 1], class_names=("a", "b"))
+    linear = nn.Linear(1, 2, bias=False)
+    nn.init.zeros_(linear.weight)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    fixed = {"epochs": 1, "batch_size": 4, "optimizer": "SGD", "learning_rate": 1.0, "keep": "last"}
+    return train(
+        model,
+        slices,
+        np.arange(4),
+        np.array([4]),
+        TrainingSettings.model_validate({**fixed, **settings}),
+        scale="unit",
+        seed=0,
+        device=torch.device("cpu"),
+        folder=folder,
+        monitor=Monitor(silent=True),
+    ).weights
+
+
+def test_hard_examples_alone_move_the_weights(tmp_path):
+    """At first all losses are log 2; the second epoch's hardest are the three dim slices, of which two are kept."""
+    all_rows = linear_case(tmp_path)["2.weight"][0].item()
+    assert all_rows == pytest.approx(0.5 * (1 + 3 * 0.2) / 4)
+    weights = linear_case(tmp_path / "hard", hard_share=0.5, epochs=2)["2.weight"][0].item()
+    bright, dim = 0.5 * (1 + 0.2) / 2, 0.5 * 0.2
+    first = min((bright, dim), key=lambda step: abs(weights - step))
+    miss = 1 / (1 + np.exp(2 * first * 0.2))  # probability of the wrong class for a dim slice
+    assert weights == pytest.approx(first + miss * 0.2, abs=1e-6)
+
+
+def test_averaged_weights_follow_the_formula(tmp_path):
+    """One step a time: the first is copied, each later one enters with a share of 1 - decay."""
+    steps = [linear_case(tmp_path / f"plain{n}", epochs=n)["2.weight"] for n in (1, 2, 3)]
+    averaged = linear_case(tmp_path / "averaged", epochs=3, weight_averaging=0.75)["2.weight"]
+    expected = 0.75 * (0.75 * steps[0] + 0.25 * steps[1]) + 0.25 * steps[2]
+    torch.testing.assert_close(averaged, expected)
+
+
 def test_bfloat16_trains(tmp_path):
     assert run(tmp_path, epochs=12, precision="bfloat16").history[-1]["validation_accuracy"] > 0.9
 
@@ -260,18 +314,18 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("rows", "size", "sizes"), [(7, 3, [3, 4]), (6, 3, [3, 3]), (1, 3, [1]), (8, 3, [3, 3, 2])])
 def test_a_single_slice_left_over_joins_the_batch_before_it(rows, size, sizes):
-    batches = epoch_batches(np.arange(rows), size, seed=0, epoch=0)
+    batches = epoch_batches(np.arange(rows), size)
     assert [len(one) for one in batches] == sizes
     assert n_batches(rows, size) == len(sizes)
     assert sorted(np.concatenate(batches).tolist()) == list(range(rows))
 
 
 def test_batches_of_one_stay_as_asked():
-    assert [len(one) for one in epoch_batches(np.arange(3), 1, seed=0, epoch=0)] == [1, 1, 1]
+    assert [len(one) for one in epoch_batches(np.arange(3), 1)] == [1, 1, 1]
 
 
 def test_orders_and_seeds_differ_between_epochs_steps_and_processes():
-    orders = [np.concatenate(epoch_batches(ROWS, 20, 0, epoch)).tolist() for epoch in (0, 1)]
+    orders = [shuffled(ROWS, 0, epoch).tolist() for epoch in (0, 1)]
     assert orders[0] != orders[1]
     seeds = {step_seed(*place) for place in [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]}
     assert len(seeds) == 5

@@ -45,7 +45,19 @@ class TrainingSettings(Settings):
 
     epochs: Count = 10
     batch_size: Count = 32
-    objective: str = "cross_entropy"
+    objective: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focus: Annotated[float, Field(ge=0, le=10)] = 2.0
+    """Gamma of the focal objective; 0 makes it cross entropy."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label's weight that is spread over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: losses weigh in inverse proportion to the class's share of the training part, 1 on average."""
+    hard_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Hard example mining: step on this share of each batch alone, the slices with the highest loss."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """balanced: as many slices as the training part has, drawn with replacement, each class equally often."""
+    weight_averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which is judged and kept in their place."""
     optimizer: str = "AdamW"
     """Name of a class of torch.optim."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mriscope.data.batches import Scale, batch, scaled
 from mriscope.data.slices import SliceSet
@@ -20,10 +22,10 @@ from mriscope.files import replacing
 from mriscope.recipe import TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
 from mriscope.training.devices import add_up, rank, world
-from mriscope.training.objectives import Objective, cross_entropy, make_objective
+from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective, n_hardest
 from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule
 from mriscope.training.progress import Monitor
-from mriscope.training.sampling import epoch_batches, n_batches, step_seed
+from mriscope.training.sampling import balanced, epoch_batches, n_batches, shuffled, step_seed
 from mriscope.training.signals import Stop, stop_signals
 
 CHECKPOINT = "last.ckpt"
@@ -59,6 +61,7 @@ class _Job:
     objective: Objective
     optimizer: Optimizer
     schedule: Schedule
+    average: AveragedModel | None
     slices: SliceSet
     settings: TrainingSettings
     scale: Scale
@@ -105,12 +108,16 @@ def train(
     """
     model.to(device)
     optimizer = make_optimizer(settings, model)
+    decay = settings.weight_averaging
+    labels = torch.from_numpy(np.array(slices.labels[training]))
+    class_weights = balanced_class_weights(labels, len(slices.class_names))
     job = _Job(
         model=model,
         step_model=DistributedDataParallel(model) if world() > 1 else model,
-        objective=make_objective(settings.objective),
+        objective=make_objective(settings, class_weights if settings.class_weights == "balanced" else None),
         optimizer=optimizer,
         schedule=make_schedule(settings, optimizer, n_batches(len(training), settings.batch_size)),
+        average=AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None,
         slices=slices,
         settings=settings,
         scale=scale,
@@ -122,11 +129,12 @@ def train(
     state = _resume(job)
     with stop_signals() as stop, monitor.showing():
         while state["epoch"] < settings.epochs and not _out_of_patience(state, settings):
-            _train_epoch(job, state, epoch_batches(training, settings.batch_size, seed, state["epoch"]), stop)
+            _train_epoch(job, state, epoch_batches(_order(job, training, state["epoch"]), settings.batch_size), stop)
             _end_epoch(job, state, validation)
             if stop.wanted(device):
                 stop.obey(f"after epoch {state['epoch']} of {settings.epochs}")
-    kept = state["best"] if settings.keep == "best" else {"weights": model.state_dict(), "epoch": state["epoch"]}
+    last = {"weights": _kept(job).state_dict(), "epoch": state["epoch"]}
+    kept = state["best"] if settings.keep == "best" else last
     return Trained(kept["weights"], kept["epoch"], state["history"])
 
 
@@ -134,11 +142,16 @@ def check_settings(model: nn.Module, settings: TrainingSettings) -> None:
     """Raise for settings that do not fit the model, before anything is written.
 
     Raises:
-        UnknownName: there is no such objective or optimizer.
+        UnknownName: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
-    make_objective(settings.objective)
     make_schedule(settings, make_optimizer(settings, model), 1)
+
+
+def _order(job: _Job, training: np.ndarray, epoch: int) -> np.ndarray:
+    if job.settings.sampling == "balanced":
+        return balanced(training, job.slices.labels[training], job.seed, epoch)
+    return shuffled(training, job.seed, epoch)
 
 
 def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop) -> None:
@@ -173,19 +186,35 @@ def _step(job: _Job, rows: np.ndarray) -> tuple[float, float]:
         Mean loss of the whole batch and how many of its slices were called right, over all processes.
     """
     mine, weight = _my_share(rows)
-    images, labels = batch(job.slices, mine, job.device)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16"):
-        logits = job.step_model(scaled(images, job.scale))
-        losses = job.objective(logits.float(), labels)
-    # DistributedDataParallel averages over processes; the factor makes that the mean over the whole batch.
-    loss = losses.sum() * weight / len(rows)
+    pixels, labels = batch(job.slices, mine, job.device)
+    images = scaled(pixels, job.scale)
+    share = job.settings.hard_share
+    if share is None:
+        logits, losses = _judge(job, job.step_model, images, labels)
+        stepped, n_stepped = losses, len(rows)
+    else:
+        with torch.no_grad():
+            logits, losses = _judge(job, job.model, images, labels)
+        chosen = hardest(losses, share)
+        _, stepped = _judge(job, job.step_model, scaled(pixels[chosen], job.scale), labels[chosen])
+        n_stepped = sum(n_hardest(len(rows[process :: world()]), share) for process in range(world()))
     job.optimizer.zero_grad(set_to_none=True)
-    (loss * world()).backward()
+    # DistributedDataParallel averages over processes; the factor makes that the mean over the whole batch.
+    (stepped.sum() * weight * world() / n_stepped).backward()
     job.optimizer.step()
     job.schedule.after_step()
-    right = (logits.argmax(dim=1) == labels).sum() * weight
-    total_loss, total_right = add_up([loss.item(), right.item()], job.device)
+    if job.average is not None:
+        job.average.update_parameters(job.model)
+    right = (logits.argmax(dim=1) == labels).sum().item() * weight
+    total_loss, total_right = add_up([losses.sum().item() * weight / len(rows), right], job.device)
     return total_loss, total_right
+
+
+def _judge(job: _Job, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and the loss of each slice."""
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16"):
+        logits = model(images)
+    return logits, job.objective(logits.float(), labels)
 
 
 def _my_share(rows: np.ndarray) -> tuple[np.ndarray, float]:
@@ -210,7 +239,7 @@ def _end_epoch(job: _Job, state: State, validation: np.ndarray) -> None:
     }
     state["history"].append(figures)
     if state["best"] is None or loss < state["best"]["loss"]:
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in job.model.state_dict().items()}
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in _kept(job).state_dict().items()}
         state["best"] = {"epoch": figures["epoch"], "loss": loss, "weights": weights}
     job.schedule.after_epoch(loss)
     state.update(epoch=state["epoch"] + 1, step=0, totals=_no_totals())
@@ -221,16 +250,21 @@ def _end_epoch(job: _Job, state: State, validation: np.ndarray) -> None:
 @torch.inference_mode()
 def _validate(job: _Job, rows: np.ndarray) -> tuple[float, float]:
     """Mean cross entropy and accuracy over some rows, each counted once also when processes share them."""
-    job.model.eval()
+    model = _kept(job).eval()
     mine = rows[rank() :: world()]
     loss = right = 0.0
     for start in range(0, len(mine), VALIDATION_BATCH):
         images, labels = batch(job.slices, mine[start : start + VALIDATION_BATCH], job.device)
-        logits = job.model(scaled(images, job.scale)).float()
-        loss += cross_entropy(logits, labels).sum().item()
+        logits = model(scaled(images, job.scale)).float()
+        loss += functional.cross_entropy(logits, labels, reduction="sum").item()
         right += (logits.argmax(dim=1) == labels).sum().item()
     loss, right = add_up([loss, right], job.device)
     return loss / len(rows), right / len(rows)
+
+
+def _kept(job: _Job) -> nn.Module:
+    """The network that is judged and kept: the averaged one where weights are averaged."""
+    return job.model if job.average is None else job.average.module
 
 
 def _resume(job: _Job) -> State:
@@ -239,17 +273,21 @@ def _resume(job: _Job) -> State:
     if not path.exists():
         return {"epoch": 0, "step": 0, "totals": _no_totals(), "best": None, "history": []}
     state = load_state(path)
-    job.model.load_state_dict(state.pop("model"))
-    job.optimizer.load_state_dict(state.pop("optimizer"))
-    job.schedule.load_state_dict(state.pop("schedule"))
+    for name, part in _parts(job).items():
+        part.load_state_dict(state.pop(name))
     return state
+
+
+def _parts(job: _Job) -> dict[str, Any]:
+    """What keeps a state of its own."""
+    parts = {"model": job.model, "optimizer": job.optimizer, "schedule": job.schedule}
+    return parts if job.average is None else {**parts, "average": job.average}
 
 
 def _save(job: _Job, state: State) -> None:
     if rank() != 0:
         return
-    parts = {"model": job.model, "optimizer": job.optimizer, "schedule": job.schedule}
-    save_state({**state, **{name: part.state_dict() for name, part in parts.items()}}, job.folder / CHECKPOINT)
+    save_state({**state, **{name: part.state_dict() for name, part in _parts(job).items()}}, job.folder / CHECKPOINT)
     if state["history"]:
         with replacing(job.folder / HISTORY) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(state["history"][0]))

@@ -3,20 +3,33 @@
 import numpy as np
 
 
-def epoch_batches(rows: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one epoch, shuffled by (seed, epoch) alone, so that a resumed run sees what an unbroken one sees.
+def epoch_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """An order cut into batches; a single slice left over joins the batch before it, as batch norm needs two."""
+    return np.split(order, np.arange(1, n_batches(len(order), batch_size)) * batch_size)
+
+
+def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Every row once, in an order that (seed, epoch) alone decides: a resumed run sees what an unbroken one sees.
 
     Args:
         rows: int64 (N,), the training part.
-        batch_size: slices in a batch. A single slice left over joins the batch before it, as batch norm needs two.
         seed: of the run.
         epoch: counted from 0.
-
-    Returns:
-        int64 arrays that together hold every row once.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    return np.split(order, np.arange(1, n_batches(len(order), batch_size)) * batch_size)
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def balanced(rows: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """As many rows as there are, drawn with replacement, each class equally often on average.
+
+    Args:
+        rows: int64 (N,), the training part.
+        labels: int64 (N,), their classes.
+        seed: of the run.
+        epoch: counted from 0.
+    """
+    weights = 1 / np.bincount(labels)[labels]
+    return np.random.default_rng([seed, epoch]).choice(rows, len(rows), p=weights / weights.sum())
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:
