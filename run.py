@@ -76,10 +76,12 @@ def demo(words: list[str]) -> int:
 
 
 def test(words: list[str]) -> int:
+    os.chdir(ROOT)
     return check([]) or call(PYTHON, "-m", "pytest", *words)
 
 
 def check(_: list[str]) -> int:
+    os.chdir(ROOT)
     return (
         call(BIN / "ruff", "check", ".")
         or call(BIN / "ruff", "format", "--check", ".")
@@ -89,11 +91,12 @@ def check(_: list[str]) -> int:
 
 
 def lock(_: list[str]) -> int:
+    os.chdir(ROOT)
     return call(*UV_COMPILE, "--output-file", LOCK.name, "--upgrade")
 
 
 def docs(_: list[str]) -> int:
-    return call(PYTHON, "docs/make_cli_page.py")
+    return call(PYTHON, ROOT / "docs" / "make_cli_page.py")
 
 
 def serve(words: list[str]) -> int:
@@ -104,17 +107,17 @@ def serve(words: list[str]) -> int:
 
 
 def bench(words: list[str]) -> int:
-    scripts = [Path("benchmarks", f"{name}.py") for name in words] or sorted(Path("benchmarks").glob("*.py"))
+    folder = ROOT / "benchmarks"
+    scripts = [folder / f"{name}.py" for name in words] or sorted(folder.glob("*.py"))
     return max((call(PYTHON, script) for script in scripts), default=0)
 
 
 def results(words: list[str]) -> int:
-    return call(PYTHON, "docs/make_results_page.py", *words)
+    return call(PYTHON, ROOT / "docs" / "make_results_page.py", *words)
 
 
 def call(*command: object) -> int:
-    """Run one program in the project's folder with the real slices named, when they are there."""
-    os.chdir(ROOT)
+    """Run one program in the caller's folder, with the real slices named when they are there."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     if REAL_SLICES.is_dir():
         environment.setdefault("MRISCOPE_DATA", str(REAL_SLICES))

@@ -166,7 +166,9 @@ def test_evaluate_on_another_source_judges_all_of_it_and_writes(call, run_folder
 def test_evaluate_refuses_the_slices_the_run_was_trained_on(call, run_folder):
     code, _, err = call("evaluate", run_folder, "--data", "phantom:subjects=24,slices=6,seed=1")
     assert code == 2
-    assert "holds the slices this run was trained on" in err
+    assert (
+        "of the 144 slices of phantom:subjects=24,slices=6,seed=1 were in this run's training or validation part" in err
+    )
 
 
 def test_explain_writes_an_overlay_for_each_slice_and_a_grid(call, run_folder, tmp_path):

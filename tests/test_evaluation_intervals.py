@@ -169,3 +169,14 @@ def test_two_thousand_resamples_take_seconds() -> None:
     bootstrap(p, resamples=2000)
     assert time.process_time() - start < 6  # 0.7 s where it was measured; a slow machine is allowed to be slow
     assert accuracy(p) > 0.5
+
+
+def test_resamples_without_a_class_do_not_raise_a_mean_over_classes() -> None:
+    """One subject of the second class, always wrong: balanced accuracy is 0.5 in each resample that holds it."""
+    labels = np.repeat([0] * 12 + [1], 4)
+    probabilities = np.tile([0.9, 0.1], (len(labels), 1))
+    subjects = np.repeat(np.arange(13), 4)
+    p = Predictions.of(labels, probabilities, subjects=subjects, class_names=("well", "sick"))
+    estimate = bootstrap(p, seed=1)["balanced_accuracy"]
+    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+    assert "sick is one subject only" in str(summary(p, resamples=10)["interval"]["note"])

@@ -118,8 +118,12 @@ def test_a_weight_is_how_often_a_slice_counts(case: tuple[Predictions, np.ndarra
     repeated = Predictions.of(
         np.repeat(p.labels, times), np.repeat(p.probabilities, times, axis=0), class_names=p.class_names
     )
+    whole = set(p.labels) == set(repeated.labels)
     for metric in ALL.values():
-        np.testing.assert_allclose(metric(p, times), metric(repeated), atol=1e-12)
+        if whole or metric not in (metrics.balanced_accuracy, metrics.macro_f1, metrics.auroc):
+            np.testing.assert_allclose(metric(p, times), metric(repeated), atol=1e-12)
+        else:  # the mean over fewer classes would be another metric
+            assert np.isnan(metric(p, times))
 
 
 @several

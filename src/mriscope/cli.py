@@ -23,11 +23,10 @@ app = typer.Typer(
     help="Train, rank, explain and honestly evaluate dementia classifiers on brain-MRI slices.\n\n"
     "A research tool, not a medical device: nothing it prints is a diagnosis.",
     epilog="Begin with: mriscope demo",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Look at data, or fetch it.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that `mriscope train` wrote.")]
@@ -47,6 +46,8 @@ def main() -> None:
 
 
 def _run_app(words: list[str]) -> int:
+    if not words or words == ["data"]:
+        words = [*words, "--help"]
     try:
         return app(words, prog_name="mriscope", standalone_mode=False) or 0
     except UsageError as error:
@@ -106,7 +107,7 @@ def data_fetch(
     print(fetch(source))
 
 
-@app.command(epilog="Example: mriscope train recipes/demo.yaml --set training.epochs=3 --out runs/short")
+@app.command(epilog="Example: mriscope train recipes/study/baseline_cnn.yaml --set training.epochs=3 --out runs/short")
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
@@ -132,7 +133,9 @@ def train(
     from mriscope.run_directory import RunDirectory
     from mriscope.training.devices import rank
 
-    settings = read_recipe(recipe, [*(changes or []), *([f"data={json.dumps(data)}"] if data else [])])
+    settings = read_recipe(recipe, changes or [])
+    if data is not None:
+        settings = settings.model_copy(update={"data": data})
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad)
@@ -143,10 +146,10 @@ def train(
         print(f"written to {folder}")
 
 
-@app.command(epilog="Example: mriscope evaluate runs/demo")
+@app.command(epilog="Example: mriscope evaluate mriscope-demo/run")
 def evaluate(
     run: RunFolder,
-    part: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    part: Annotated[str | None, typer.Option(help="test (the default) or validation.", show_default=False)] = None,
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
     ] = None,
@@ -166,7 +169,7 @@ def evaluate(
     print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
 
 
-@app.command(epilog="Example: mriscope explain runs/demo --out runs/demo/explain")
+@app.command(epilog="Example: mriscope explain mriscope-demo/run --n 12 --out explained")
 def explain(
     run: RunFolder,
     images: Annotated[
@@ -203,7 +206,7 @@ def explain(
     print(f"{len(written)} pictures in {folder}; begin with {folder / 'grid.png'}")
 
 
-@app.command(epilog="Example: mriscope predict runs/demo slice1.png slice2.jpg --json")
+@app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
 def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")],
@@ -238,6 +241,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run and its report.")] = Path(
         "mriscope-demo"
     ),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew where a demo was made before.")] = False,
 ) -> None:
     """Do the whole job on synthetic brains.
 
@@ -245,4 +249,4 @@ def demo(
     """
     from mriscope.experiment.demo import run_demo
 
-    print(f"the report: {run_demo(out)}")
+    print(f"the report: {run_demo(out, fresh=fresh)}")

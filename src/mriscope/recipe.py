@@ -3,16 +3,33 @@
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from mriscope.errors import RecipeError, suggest
 
 Options = dict[str, Any]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _rising(value: Any) -> Any:
+    """Refuse what is not a range before its ends are looked at, with one sentence for all that can be wrong."""
+    numbers = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
+    if not numbers or value[0] > value[1]:
+        raise PydanticCustomError("range", "Input should be two numbers, the lower one first, such as [0.8, 1]")
+    return value
+
+
+Area = Annotated[float, Field(gt=0, le=1)]
+Factor = Annotated[float, Field(ge=0.1, le=10)]
+AreaRange = Annotated[tuple[Area, Area], BeforeValidator(_rising)]
+FactorRange = Annotated[tuple[Factor, Factor], BeforeValidator(_rising)]
+SigmaRange = Annotated[tuple[Probability, Probability], BeforeValidator(_rising)]
 
 
 class Settings(BaseModel):
@@ -24,7 +41,7 @@ class Settings(BaseModel):
 class InputSettings(Settings):
     """What a network is fed."""
 
-    size: Annotated[int, Field(ge=16, le=1024)] = 128
+    size: Annotated[int, Field(ge=16, le=1024, strict=True)] = 128
     """Height and width of a slice in pixels."""
     scale: Literal["raw", "unit", "imagenet"] = "unit"
     """raw: 0 to 255; unit: 0 to 1; imagenet: unit, then less 0.449 and divided by 0.226 (the mean over RGB)."""
@@ -38,6 +55,87 @@ class SplitSettings(Settings):
     """Share of slices or subjects in the test part; the published protocol brings its own."""
     validation: Share = 0.1
     """Share of the training part that is held out to choose the best epoch."""
+
+
+class Transform(Settings):
+    """A change that some slices of a batch get, each drawn for itself."""
+
+    probability: Probability = 0.5
+
+
+class AffineSettings(Transform):
+    """Rotation, scaling and shift about the centre of a slice."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees, either way."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the side, either way, along both axes."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """0.05 gives 0.95 to 1.05 times the size."""
+
+
+class CropSettings(Transform):
+    """A part of a slice, resized to the whole (random resized crop)."""
+
+    area: AreaRange = (0.8, 1.0)
+    """Share of the slice's area."""
+    ratio: FactorRange = (0.75, 1.33)
+    """Width over height; where the area leaves no room for one, the nearest that fits."""
+
+
+class BrightnessContrastSettings(Transform):
+    """Mean of the brain, and spread about it."""
+
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Shift of the brain's pixels, either way; 1 is black to white."""
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """0.2 gives 0.8 to 1.2 times the spread about the brain's mean."""
+
+
+class GammaSettings(Transform):
+    """Pixels, from 0 to 1, raised to a power."""
+
+    range: FactorRange = (0.8, 1.2)
+
+
+class NoiseSettings(Transform):
+    """Noise of every pixel for itself."""
+
+    sigma: SigmaRange = (0.0, 0.05)
+    """Standard deviation; 1 is black to white."""
+
+
+class BiasFieldSettings(Transform):
+    """A smooth gain over the slice, as coils leave it."""
+
+    strength: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """At most; 0.3 gives gains between 0.7 and 1.3."""
+
+
+class CoarseDropoutSettings(Transform):
+    """Square holes."""
+
+    holes: Annotated[int, Field(ge=1, le=1000)] = 8
+    """At most; from 1 to this many are drawn."""
+    size: Count = 8
+    """Side in pixels."""
+
+
+class AugmentationSettings(Settings):
+    """What is changed at random about the slices that move the weights; none: never."""
+
+    flip: Probability | None = None
+    """Probability of a horizontal flip."""
+    affine: AffineSettings | None = None
+    crop: CropSettings | None = None
+    bias_field: BiasFieldSettings | None = None
+    brightness_contrast: BrightnessContrastSettings | None = None
+    gamma: GammaSettings | None = None
+    gaussian_noise: NoiseSettings | None = None
+    """Inside the brain alone."""
+    rician_noise: NoiseSettings | None = None
+    """As in magnitude images: the background is lifted too."""
+    coarse_dropout: CoarseDropoutSettings | None = None
 
 
 class TrainingSettings(Settings):
@@ -71,6 +169,17 @@ class TrainingSettings(Settings):
     patience: Count | None = None
     """Stop after this many epochs without a lower validation loss; none: never."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    augmentation: AugmentationSettings = AugmentationSettings()
+
+
+class StudyRow(Settings):
+    """What the reference study reports of the same settings; shown beside ours, decides nothing."""
+
+    run: str
+    """The study's name of it."""
+    rank: Count
+    accuracy: Annotated[float, Field(ge=0, le=100)]
+    """In per cent."""
 
 
 class Recipe(Settings):
@@ -83,7 +192,8 @@ class Recipe(Settings):
     input: InputSettings = InputSettings()
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    study: StudyRow | None = None
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -101,7 +211,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(str(path), [f"cannot be read ({reason}); name a YAML recipe"]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         raise RecipeError(str(path), [f"is not valid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise RecipeError(
@@ -124,7 +234,7 @@ def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 def write_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, with every default spelled out."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False)
+    return yaml.dump(recipe.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _changed(settings: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +250,7 @@ def _changed(settings: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
             raise RecipeError("--set", [f"{key} lies under a setting that holds a single value"])
         try:
             place[name] = yaml.load(value, _Loader)  # noqa: S506 - it is a SafeLoader
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise RecipeError("--set", [f"the value of {key} is not valid YAML: {value!r}"]) from error
     return settings
 
@@ -160,7 +270,8 @@ def _known_keys(rooms: Sequence[Any]) -> list[str]:
     settings: type[BaseModel] = Recipe
     for room in rooms:
         annotation = settings.model_fields[str(room)].annotation
-        settings = cast(type[BaseModel], annotation)
+        kinds = (annotation, *get_args(annotation))  # of an optional section, what it is when it is there
+        settings = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(settings.model_fields)
 
 
@@ -179,6 +290,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """A safe dumper that quotes a text which the loader would read as a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )

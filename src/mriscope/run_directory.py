@@ -13,7 +13,6 @@ metrics.json        written last: present means finished
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,9 @@ WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "met
 CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
 FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS)
-OWN = (*FILES, FIGURES, LOCK, BAD_ROWS)
+IMPORTED = "imported"
+"""The protocol of a run whose weights another program trained: by none that is known."""
+PICTURES = ("training.png", "slices.png", "confusion.png", "roc.png")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        return (self.path / METRICS).is_file()
+        return all((self.path / name).is_file() for name in (RECIPE, WEIGHTS, METRICS))
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -57,8 +58,19 @@ class RunDirectory:
     def metrics(self) -> dict[str, Any]:
         return self._json(METRICS)
 
+    @cached_property
+    def imported(self) -> bool:
+        """Whether another program trained the weights; such a run has no data and no predictions of its own."""
+        return self.metrics().get("protocol") == IMPORTED
+
     def predictions(self) -> Predictions:
+        if not (self.path / PREDICTIONS).is_file() and self.imported:
+            raise RunError(f"the weights in {self.path} were imported and never judged; judge them with --data SOURCE")
         return read_predictions(self.path / PREDICTIONS)
+
+    def seen_slices(self) -> list[str]:
+        """Digests of the training and validation slices; see slice_digests."""
+        return list(self._json(SPLIT).get("seen", []))
 
     def history(self) -> list[dict[str, float]]:
         try:
@@ -92,13 +104,17 @@ def open_run(path: str | Path) -> RunDirectory:
 
 
 @contextmanager
-def prepared_run(path: str | Path, recipe: Recipe, *, fresh: bool) -> Iterator[RunDirectory]:
+def prepared_run(
+    path: str | Path, recipe: Recipe, *, fresh: bool, environment: dict[str, Any], split: dict[str, Any]
+) -> Iterator[RunDirectory]:
     """The directory of a run that begins or goes on, held against other processes within the block.
 
     Args:
         path: where; made if it is not there.
         recipe: of the run.
         fresh: remove what a run left there before.
+        environment: what environment.json is to hold of a run that begins.
+        split: what split.json is to hold of a run that begins.
 
     Raises:
         RunError: the folder holds another recipe's run or no run at all, or another process is at work there.
@@ -113,7 +129,10 @@ def prepared_run(path: str | Path, recipe: Recipe, *, fresh: bool) -> Iterator[R
             elif (run.path / RECIPE).is_file():
                 _check_same(run, recipe)
             remove_unfinished(run.path)
+            remove_unfinished(run.path / FIGURES)
             if not (run.path / RECIPE).is_file():
+                run.write_json(ENVIRONMENT, environment)  # first: it is what tells a run from a stranger's folder
+                run.write_json(SPLIT, split)
                 write_text(run.path / RECIPE, write_recipe(recipe))
             yield run
     except Timeout as error:
@@ -123,24 +142,29 @@ def prepared_run(path: str | Path, recipe: Recipe, *, fresh: bool) -> Iterator[R
 
 
 def _check_place(path: Path) -> None:
+    """Refuse a folder that mriscope did not make, as its files may be somebody's work."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; name a folder for the run with --out")
-    strangers = [one.name for one in path.iterdir() if one.name not in OWN] if path.is_dir() else []
-    if strangers and not (path / RECIPE).is_file():
+    if not path.is_dir() or (path / ENVIRONMENT).is_file():
+        return
+    strangers = sorted(one.name for one in path.iterdir() if one.name not in (LOCK, BAD_ROWS))
+    if strangers:
         raise RunError(f"{path} holds {strangers[0]} and is no run directory; name an empty or new folder with --out")
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a run wrote, metrics.json first so that no moment shows a finished run without its parts."""
-    for name in (METRICS, *FILES):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / FIGURES, ignore_errors=True)
+    """Remove what a run wrote: metrics.json first, so that no moment shows a finished run without its parts."""
+    for name in (METRICS, RECIPE, *FILES, BAD_ROWS, *(f"{FIGURES}/{picture}" for picture in PICTURES)):
+        if name != ENVIRONMENT:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _check_same(run: RunDirectory, recipe: Recipe) -> None:
-    there, here = (_flat(one.model_dump(exclude={"data"})) for one in (run.recipe, recipe))
+    there, here = (_flat(one.model_dump(exclude={"data", "study"})) for one in (run.recipe, recipe))
     changes = [
-        f"{key} is {there.get(key)} there and {here.get(key)} here" for key in here if there.get(key) != here[key]
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in dict.fromkeys((*here, *there))
+        if there.get(key) != here.get(key)
     ]
     if changes:
         raise RunError(

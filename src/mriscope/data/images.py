@@ -1,5 +1,6 @@
 """Images without labels, as a user names them to ask a model."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from mriscope.data.decoding import decode, resize
 from mriscope.data.folders import SUFFIXES
 from mriscope.errors import BadRow, BadRowsError, DataError
+
+LOG = logging.getLogger("mriscope")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +43,21 @@ def read_images(named: Sequence[str | Path], size: int) -> Images:
     """
     files = [file for name in named for file in _files(Path(name))]
     bad: list[BadRow] = []
+    resized = 0
     images = np.zeros((len(files), size, size), np.uint8)
     for row, file in enumerate(files):
         try:
-            images[row] = resize(decode(file.read_bytes()), size)
+            pixels = decode(file.read_bytes())
+            resized += pixels.shape != (size, size)
+            images[row] = resize(pixels, size)
         except OSError as error:
             bad.append(BadRow(row, str(file), f"cannot be read ({error.strerror})"))
         except DataError as error:
             bad.append(BadRow(row, str(file), str(error)))
     if bad:
         raise BadRowsError("the images", bad, len(files), "name JPEG or PNG files")
+    if resized:
+        LOG.warning("%d of %d images were resized to %d×%d", resized, len(files), size, size)
     return Images(images, tuple(map(str, files)))
 
 

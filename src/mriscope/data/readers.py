@@ -6,7 +6,6 @@ To add a format: one function from its path to a Source (see parquet.py, folders
 import csv
 import io
 import logging
-from collections.abc import Sequence
 from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,7 @@ from mriscope.data.hub import fetch
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
-from mriscope.errors import BadRow, BadRowsError, DataError
+from mriscope.errors import BadRowsError, DataError
 from mriscope.files import write_text
 
 LOG = logging.getLogger("mriscope")
@@ -56,14 +55,37 @@ def read(
         BadRowsError: rows hold no usable slice; every one is listed.
         WriteError: the CSV file cannot be written.
     """
+    reading = read_rows(source, skip_bad=skip_bad, size=size)
+    report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
+    return reading.slices
+
+
+def read_rows(source: str | Path, *, skip_bad: bool, size: int | None) -> Reading:
+    """What `read` reads, and the rows that skip_bad left out, for report_bad_rows to list."""
     if size is not None and not (isinstance(size, int) and size in SIZES):
         raise DataError(f"size is {size!r}; choose a whole number from {SIZES[0]} to {SIZES[-1]}")
     reading = _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
     for note in reading.notes:
         LOG.warning("%s: %s", source, note)
-    if reading.bad:
-        _answer_for(str(source), reading, skip_bad, Path(bad_rows_to or "bad_rows.csv"))
-    return reading.slices
+    total = len(reading.bad) + len(reading.slices)
+    if reading.bad and not skip_bad:
+        raise BadRowsError(str(source), reading.bad, total)
+    if reading.bad and not len(reading.slices):
+        raise BadRowsError(str(source), reading.bad, total, "no slice is left; mend the source")
+    return reading
+
+
+def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
+    """List the rows that were left out in a CSV file (row, path, reason), and say how many; without any, do nothing."""
+    if not reading.bad:
+        return
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("row", "path", "reason"))
+    writer.writerows(astuple(row) for row in reading.bad)
+    write_text(to, table.getvalue())
+    total = len(reading.bad) + len(reading.slices)
+    LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
 
 
 def _is_phantom(source: str | Path) -> bool:
@@ -112,25 +134,3 @@ def _existing(source: str | Path) -> Path:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
         raise DataError(f"{source} {reason}; expected {KINDS}") from error
     return path
-
-
-def _answer_for(source: str, reading: Reading, skip_bad: bool, to: Path) -> None:
-    """Raise for bad rows, or leave them out in the open."""
-    total = len(reading.bad) + len(reading.slices)
-    if not skip_bad:
-        raise BadRowsError(source, reading.bad, total)
-    _write_bad_rows(to, reading.bad)
-    LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
-    if not len(reading.slices):
-        first = reading.bad[0]
-        raise DataError(
-            f"{source}: all {total} rows are unusable ({first.path} {first.reason}); {to} lists them, mend the source"
-        )
-
-
-def _write_bad_rows(to: Path, bad: Sequence[BadRow]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("row", "path", "reason"))
-    writer.writerows(astuple(row) for row in bad)
-    write_text(to, table.getvalue())

@@ -148,6 +148,18 @@ def concatenate(sets: Sequence[SliceSet]) -> SliceSet:
     return SliceSet(**columns, class_names=sets[0].class_names)
 
 
+def slice_digests(images: np.ndarray) -> np.ndarray:
+    """A short name of each slice's pixels, by which another source's copy of it is known.
+
+    Args:
+        images: uint8 (N, H, W).
+
+    Returns:
+        str (N,), 64 bits of BLAKE2b in hexadecimal digits.
+    """
+    return np.array([hashlib.blake2b(np.ascontiguousarray(one), digest_size=8).hexdigest() for one in images], "U16")
+
+
 def severity_ranks(class_names: Sequence[str]) -> np.ndarray:
     """Rank of each class by severity, Non < Very mild < Mild < Moderate.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.slices import UNKNOWN, SliceSet, slice_digests
 from mriscope.errors import DataError, RunError
 
 PARTS = ("train", "validation", "test")
@@ -114,6 +114,9 @@ def shared_subjects(slices: SliceSet, split: Split) -> int | None:
 def split_record(slices: SliceSet, split: Split, seed: int) -> dict[str, Any]:
     """The split as plain values for JSON: rows are named by their paths, so it can be used on another machine.
 
+    The slices of the training and validation parts are also named by their pixels (`seen`), by which a source that
+    holds some of them is known.
+
     Raises:
         DataError: two slices have one path, so that a path names no row.
     """
@@ -121,7 +124,8 @@ def split_record(slices: SliceSet, split: Split, seed: int) -> dict[str, Any]:
     if (counts > 1).any():
         raise DataError(f"two slices have the path {str(names[counts > 1][0])!r}; a split needs a path for each")
     parts = {name: slices.paths[getattr(split, name)].tolist() for name in PARTS}
-    return {"protocol": split.protocol, "seed": seed, "data": slices.fingerprint, "parts": parts}
+    seen = np.unique(slice_digests(slices.images[np.concatenate([split.train, split.validation])])).tolist()
+    return {"protocol": split.protocol, "seed": seed, "data": slices.fingerprint, "parts": parts, "seen": seen}
 
 
 def read_split(path: Path, slices: SliceSet) -> Split:

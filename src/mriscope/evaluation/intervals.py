@@ -51,8 +51,9 @@ def bootstrap(
 ) -> dict[str, Estimate]:
     """Each metric with its percentile interval (Efron and Tibshirani, 1993; by cluster: Field and Welsh, 2007).
 
-    Resamples in which a metric does not exist are left out. A single unit says nothing of how units differ: its
-    bounds are nan. Where every slice is right, every resample is too, and the interval has no width.
+    Resamples in which a metric does not exist are left out; a mean over classes does not where one has no slice. A
+    single unit says nothing of how units differ: its bounds are nan. Where every slice is right, every resample is
+    too, and the interval has no width.
 
     Args:
         metrics: what to measure, by name.
@@ -121,9 +122,14 @@ def _notes(predictions: Predictions) -> Iterator[str]:
     if accuracy(predictions) == 1:  # the rule of three: Hanley and Lippman-Hand, 1983
         count = _n_units(predictions)
         yield (
-            f"no slice is wrong, so intervals have no width; with {count} {interval_unit(predictions)}s all right, "
-            f"up to {min(1, 3 / count):.1%} of them may still be wrong elsewhere"
+            f"no slice is wrong, so the accuracy's interval has no width; with {count} "
+            f"{interval_unit(predictions)}s all right, up to {min(1, 3 / count):.1%} of them may be wrong elsewhere"
         )
+    for label in np.unique(predictions.labels):
+        count = len(np.unique(_units(predictions)[predictions.labels == label]))
+        if count == 1:
+            name = predictions.class_names[label]
+            yield f"{name} is one {interval_unit(predictions)} only, so intervals cannot show how such ones differ"
 
 
 def _units(predictions: Predictions) -> np.ndarray:

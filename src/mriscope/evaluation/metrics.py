@@ -76,12 +76,12 @@ def f1(predictions: Predictions, weights: Weights = None) -> np.ndarray:
 
 def balanced_accuracy(predictions: Predictions, weights: Weights = None) -> float:
     """Mean recall over the classes that have slices (Brodersen et al., 2010)."""
-    return _mean(recall(predictions, weights))
+    return _mean(recall(predictions, weights), predictions, weights)
 
 
 def macro_f1(predictions: Predictions, weights: Weights = None) -> float:
     """Mean F1 over the classes that have slices or are predicted: each class counts alike, however rare."""
-    return _mean(f1(predictions, weights))
+    return _mean(f1(predictions, weights), predictions, weights)
 
 
 def class_auroc(predictions: Predictions, weights: Weights = None) -> np.ndarray:
@@ -107,7 +107,7 @@ def auroc(predictions: Predictions, weights: Weights = None) -> float:
 
     Where a class has no slices, scikit-learn refuses and this averages the others, as balanced accuracy does.
     """
-    return _mean(class_auroc(predictions, weights))
+    return _mean(class_auroc(predictions, weights), predictions, weights)
 
 
 def quadratic_kappa(predictions: Predictions, weights: Weights = None) -> float:
@@ -164,6 +164,12 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean(values: np.ndarray, predictions: Predictions, weights: Weights) -> float:
+    """Mean over the classes for which a value exists; nan where a class that has slices weighs nothing.
+
+    The mean over fewer classes is another metric: a resample without its worst class would look better than it is.
+    """
+    if weights is not None and not np.bincount(predictions.labels, weights)[np.unique(predictions.labels)].all():
+        return np.nan
     defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+    return float(defined.mean()) if len(defined) else np.nan

@@ -19,16 +19,17 @@ PICTURES = {
 }
 
 
-def run_demo(out: str | Path) -> Path:
+def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
     """Make brains, train a small recipe on them, judge it, explain it and write a report.
 
     Args:
         out: folder for the run, the explanations and report.html.
+        fresh: begin anew where a demo was made before, rather than finish that one.
 
     Returns:
         the report.
     """
-    directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=True)
+    directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=fresh)
     return write_report("mriscope demo: synthetic brains", directory, Path(out) / "report.html")
 
 

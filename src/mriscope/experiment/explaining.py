@@ -11,13 +11,13 @@ from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
-from mriscope.errors import UnknownName
+from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.inference import predict_probabilities
 from mriscope.evaluation.plots import class_title
 from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.cams import GradCAM, study_exponents
 from mriscope.explain.overlays import grid, overlay, save_png
-from mriscope.run_directory import BAD_ROWS, SPLIT, RunDirectory, open_run
+from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 
 
@@ -57,8 +57,8 @@ def explain_run(
         folder: the run.
         out: folder for the pictures.
         look: how.
-        images: JPEG or PNG files or folders of them; None takes slices of the run's test part, as evenly over the
-            classes as they allow.
+        images: JPEG or PNG files or folders of them; None takes slices of the run's test part, or for imported weights
+            of the whole source, as evenly over the classes as they allow.
         count: how many test slices.
         seed: of their choice.
         source: where the run's data is now, if it was moved.
@@ -100,10 +100,11 @@ def _write_overlays(out: Path, shown: Images, maps: np.ndarray, titles: Sequence
 def _some_of_test(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
     """Slices of the test part, the classes taking turns."""
     there = source or directory.environment["source"]
-    slices = read_for(
-        directory.recipe, there, skip_bad=directory.environment["skip_bad"], bad_rows_to=directory.path / BAD_ROWS
-    )
-    test = np.random.default_rng(seed).permutation(read_split(directory.path / SPLIT, slices).test)
+    if there is None:
+        raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
+    slices = read_for(directory.recipe, there, skip_bad=directory.environment["skip_bad"]).slices
+    part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
+    test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]
     turn = np.zeros(len(test), np.int64)
     for label in np.unique(labels):

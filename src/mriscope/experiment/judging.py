@@ -4,21 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mriscope.data.images import read_images
-from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.data.readers import report_bad_rows
+from mriscope.data.slices import slice_digests
+from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict, predict_probabilities
 from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.experiment.figures import draw_evaluation
 from mriscope.experiment.parts import load_model, read_for
-from mriscope.run_directory import METRICS, PREDICTIONS, RunDirectory, open_run
+from mriscope.run_directory import BAD_ROWS, IMPORTED, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+
+_UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the figures"
 
 
 def evaluate_run(
     folder: str | Path,
     *,
-    part: str = "test",
+    part: str | None = None,
     source: str | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -28,45 +34,61 @@ def evaluate_run(
 
     Args:
         folder: the run.
-        part: test or validation; of another source, all slices are judged.
+        part: test or validation, None is test; of another source, all slices are judged.
         source: another source than the run's own; None judges the predictions the run kept.
         out: folder that gets metrics.json, predictions.parquet and figures; None writes nothing.
         device: auto, cpu or cuda.
         skip_bad: leave unusable rows out where they would be an error.
 
     Raises:
-        RunError: no finished run, or the source is the one it was trained on.
+        RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
         DataError: the source cannot be read or has other classes.
     """
     directory = open_run(folder)
-    if part not in ("test", "validation"):
-        raise UnknownName("part", part, ("test", "validation"))
     own = directory.metrics()
     if source is None:
-        predictions, protocol = directory.predictions().of_part(part), own["protocol"]
+        if skip_bad:
+            raise RunError("--skip-bad goes with --data: the run's own predictions are judged without reading anything")
+        predictions, protocol, part = directory.predictions().of_part(part or "test"), own["protocol"], part or "test"
+    elif part is not None:
+        raise RunError(f"all of {source} is judged, whatever the part; leave out --part or --data")
     else:
-        predictions, protocol, part = _ask(directory, source, device, skip_bad), "external", "whole"
+        protocol = IMPORTED if directory.imported else "external"
+        predictions, part = _ask(directory, source, device, skip_bad), "whole"
     metrics = {
         "protocol": protocol,
         "part": part,
-        "leaky": own["leaky"] if source is None else None,
+        "leaky": own["leaky"] if part == "test" else None,
         **summary(predictions, seed=directory.recipe.seed),
         "model": own["model"],
     }
+    if directory.imported:
+        metrics["interval"]["note"] = "; ".join(filter(None, (metrics["interval"]["note"], _UNKNOWN_PAST)))
     if out is not None:
-        judged = RunDirectory(Path(out))
-        write_predictions(predictions, judged.path / PREDICTIONS)
-        draw_evaluation(judged, predictions, metrics)
-        judged.write_json(METRICS, metrics)
+        _write(RunDirectory(Path(out)), predictions, metrics)
     return metrics
+
+
+def _write(judged: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:
+    if (judged.path / RECIPE).exists():
+        raise RunError(f"{judged.path} is a run directory, which keeps its own figures; name another folder with --out")
+    write_predictions(predictions, judged.path / PREDICTIONS)
+    draw_evaluation(judged, predictions, metrics)
+    judged.write_json(METRICS, metrics)
 
 
 def _ask(directory: RunDirectory, source: str, device: str, skip_bad: bool) -> Predictions:
     """A run's predictions for all slices of a source it has not seen."""
     model, class_names = load_model(directory, pick_device(device))
-    slices = read_for(directory.recipe, source, skip_bad=skip_bad)
-    if slices.fingerprint == directory.metrics()["data"]:
-        raise RunError(f"{source} holds the slices this run was trained on; leave --data out to judge its test part")
+    reading = read_for(directory.recipe, source, skip_bad=skip_bad)
+    slices = reading.slices
+    report_bad_rows(source, reading, BAD_ROWS)
+    seen = int(np.isin(slice_digests(slices.images), directory.seen_slices()).sum())
+    if seen:
+        raise RunError(
+            f"{seen:,} of the {len(slices):,} slices of {source} were in this run's training or validation part; "
+            "judge it on slices it has not seen, or leave --data out to judge its own test part"
+        )
     if slices.class_names != class_names:
         raise DataError(
             f"{source} has the classes {', '.join(slices.class_names)}; the run knows {', '.join(class_names)}"

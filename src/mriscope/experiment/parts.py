@@ -1,32 +1,43 @@
-"""What every command needs of a run: its slices, its network, its figures."""
+"""What every command needs of a run: its slices and its network."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from mriscope.data.readers import read
-from mriscope.data.slices import SIZE, SliceSet
-from mriscope.errors import RunError
+from mriscope.data.readers import read_rows
+from mriscope.data.rows import Reading
+from mriscope.data.slices import SIZE
+from mriscope.errors import DataError, RunError
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
 from mriscope.run_directory import WEIGHTS, RunDirectory
 from mriscope.training.checkpoint import put_weights, read_weights
 
 
-def read_for(recipe: Recipe, source: str, *, skip_bad: bool, bad_rows_to: Path | None = None) -> SliceSet:
-    size = None if recipe.input.size == SIZE else recipe.input.size
-    return read(source, skip_bad=skip_bad, size=size, bad_rows_to=bad_rows_to)
+def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:
+    """The slices of a source, at the size that a recipe's network takes, with what its user should be told.
+
+    Raises:
+        DataError: the source cannot be read, or makes slices of another size.
+    """
+    size = recipe.input.size
+    reading = read_rows(source, skip_bad=skip_bad, size=None if size == SIZE else size)
+    if reading.slices.images.shape[1:] != (size, size):
+        height, width = reading.slices.images.shape[1:]
+        raise DataError(f"{source} has slices of {height}×{width} and input.size is {size}; set input.size={height}")
+    return reading
 
 
-def model_for(recipe: Recipe, class_names: Sequence[str]) -> nn.Module:
+def model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = True) -> nn.Module:
+    """The network of a recipe; pretrained=False leaves its weights random, where they are put in afterwards anyway."""
     return create_model(
         recipe.model,
         classes=len(class_names),
         size=recipe.input.size,
         options=recipe.model_options,
         seed=recipe.seed,
+        pretrained=pretrained,
     )
 
 
@@ -41,6 +52,6 @@ def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module
         class_names = tuple(map(str, facts["class_names"]))
     except (KeyError, TypeError) as error:
         raise RunError(f"{directory.path / WEIGHTS} names no classes; train the run again with --fresh") from error
-    model = model_for(directory.recipe, class_names)
+    model = model_for(directory.recipe, class_names, pretrained=False)
     put_weights(model, weights, directory.path / WEIGHTS)
     return model.to(device).eval(), class_names

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import Split, make_split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
+from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import write_predictions
@@ -21,7 +23,6 @@ from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
 from mriscope.run_directory import (
     BAD_ROWS,
-    ENVIRONMENT,
     METRICS,
     PREDICTIONS,
     SPLIT,
@@ -59,12 +60,18 @@ def run(
     """
     place = pick_device(device)
     join_processes(place)
-    slices = read_for(recipe, recipe.data, skip_bad=skip_bad, bad_rows_to=Path(folder) / BAD_ROWS)
-    split, model = _split_for(recipe, slices), model_for(recipe, slices.class_names)
-    check_settings(model, recipe.training)
-    with _at_work_in(Path(folder), recipe, fresh) as directory:
+    reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
+    slices, model = reading.slices, model_for(recipe, reading.slices.class_names)
+    split = _split_for(recipe, slices)
+    check_settings(model, recipe.training, len(split.train))
+    environment = _environment(recipe, slices, place, skip_bad)
+    record = split_record(slices, split, recipe.seed)
+    with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
+        _check_data(directory, slices)
         if not directory.finished:
-            _note_start(directory, slices, split, place, skip_bad)
+            if rank() == 0:
+                report_bad_rows(recipe.data, reading, directory.path / BAD_ROWS)
+            split = read_split(directory.path / SPLIT, slices)  # a run that goes on keeps the split it began with
             trained = _train(directory, model, slices, split, place, Monitor(silent or rank() != 0))
             if rank() == 0:
                 _record(directory, model, trained, slices, split)
@@ -73,13 +80,15 @@ def run(
 
 
 @contextmanager
-def _at_work_in(folder: Path, recipe: Recipe, fresh: bool) -> Iterator[RunDirectory]:
+def _at_work_in(
+    folder: Path, recipe: Recipe, fresh: bool, environment: dict[str, Any], split: dict[str, Any]
+) -> Iterator[RunDirectory]:
     """The run directory: the first process makes and holds it, the others come when it is ready."""
     if rank() != 0:
         wait_for_all()
         yield RunDirectory(folder)
         return
-    with prepared_run(folder, recipe, fresh=fresh) as directory:
+    with prepared_run(folder, recipe, fresh=fresh, environment=environment, split=split) as directory:
         wait_for_all()
         yield directory
 
@@ -89,21 +98,24 @@ def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
     return make_split(slices, chosen.protocol, test=chosen.test, validation=chosen.validation, seed=recipe.seed)
 
 
-def _note_start(directory: RunDirectory, slices: SliceSet, split: Split, device: torch.device, skip_bad: bool) -> None:
-    """Write what is known before the first step, or check it where the run goes on."""
-    if (directory.path / SPLIT).is_file():
-        read_split(directory.path / SPLIT, slices)
-        return
-    if rank() == 0:
-        source = Path(directory.recipe.data)
-        facts = {
-            **describe_environment(_device_name(device)),
-            "source": str(source.resolve()) if source.exists() else directory.recipe.data,
-            "data": slices.fingerprint,
-            "skip_bad": skip_bad,
-        }
-        directory.write_json(ENVIRONMENT, facts)
-        directory.write_json(SPLIT, split_record(slices, split, directory.recipe.seed))
+def _environment(recipe: Recipe, slices: SliceSet, device: torch.device, skip_bad: bool) -> dict[str, Any]:
+    """What environment.json holds: on what the run was made, and of which slices."""
+    named = recipe.data.startswith(("phantom", "hf:"))
+    return {
+        **describe_environment(_device_name(device)),
+        "source": recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
+        "data": slices.fingerprint,
+        "skip_bad": skip_bad,
+    }
+
+
+def _check_data(directory: RunDirectory, slices: SliceSet) -> None:
+    made_for = directory.environment["data"]
+    if made_for != slices.fingerprint:
+        raise RunError(
+            f"{directory.path} holds a run on other data (fingerprint {made_for[:12]}, this source has "
+            f"{slices.fingerprint[:12]}); name another folder with --out, or train anew there with --fresh"
+        )
 
 
 def _train(

@@ -106,8 +106,6 @@ def save_png(array: np.ndarray, path: str | Path) -> None:
     """
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2:
         raise MriscopeError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
-    encoded = io.BytesIO()
-    Image.fromarray(array).save(encoded, "PNG")
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())

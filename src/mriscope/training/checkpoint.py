@@ -1,5 +1,6 @@
 """The state of a training on disk: written atomically, read without running what is in it."""
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -7,11 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mriscope.errors import RunError
-from mriscope.files import replacing
+from mriscope.files import write_bytes
 
 # All facts under one name, as safetensors writes several names in an order that changes from process to process.
 FACTS = "mriscope"
@@ -19,8 +20,9 @@ FACTS = "mriscope"
 
 def save_state(state: dict[str, Any], path: Path) -> None:
     """Put the state of a training into a file, whole or not at all."""
-    with replacing(path) as draft:
-        torch.save(state, draft)
+    buffer = io.BytesIO()  # torch turns a full disk into an error that does not name it
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -37,10 +39,8 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def save_weights(weights: dict[str, Tensor], path: Path, facts: dict[str, Any]) -> None:
     """Put the weights of a model and plain facts about it into a safetensors file, whole or not at all."""
-    with replacing(path) as draft:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in weights.items()}, draft, metadata={FACTS: json.dumps(facts)}
-        )
+    dense = {name: tensor.contiguous() for name, tensor in weights.items()}
+    write_bytes(path, save(dense, metadata={FACTS: json.dumps(facts)}))
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

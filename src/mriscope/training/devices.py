@@ -5,7 +5,7 @@ import os
 import sys
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from mriscope.errors import MriscopeError
 
@@ -24,7 +24,12 @@ def pick_device(name: str) -> torch.device:
         raise MriscopeError("this machine has no CUDA device that torch can use; run with --device cpu")
     if name == "cpu" or not has_gpu:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise MriscopeError(f"torchrun started more processes than the {count} GPUs here; start one for each")
+    torch.backends.cudnn.deterministic = True
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def join_processes(device: torch.device) -> None:
@@ -57,6 +62,13 @@ def add_up(numbers: list[float], device: torch.device) -> list[float]:
     total = torch.tensor(numbers, dtype=torch.float64, device=device)
     distributed.all_reduce(total)
     return total.tolist()
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the first one's running statistics, which are those that are kept."""
+    if world() > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 def wait_for_all() -> None:

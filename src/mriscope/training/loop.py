@@ -17,11 +17,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mriscope.data.batches import Scale, batch, scaled
 from mriscope.data.slices import SliceSet
-from mriscope.errors import TrainingError
+from mriscope.errors import RunError, TrainingError
 from mriscope.files import replacing
 from mriscope.recipe import TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
-from mriscope.training.devices import add_up, rank, world
+from mriscope.training.devices import add_up, rank, share_buffers, world
 from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective, n_hardest
 from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule
 from mriscope.training.progress import Monitor
@@ -138,14 +138,14 @@ def train(
     return Trained(kept["weights"], kept["epoch"], state["history"])
 
 
-def check_settings(model: nn.Module, settings: TrainingSettings) -> None:
-    """Raise for settings that do not fit the model, before anything is written.
+def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int) -> None:
+    """Raise for settings that do not fit the model or the size of its training part, before anything is written.
 
     Raises:
         UnknownName: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
-    make_schedule(settings, make_optimizer(settings, model), 1)
+    make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))
 
 
 def _order(job: _Job, training: np.ndarray, epoch: int) -> np.ndarray:
@@ -165,7 +165,7 @@ def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop)
         torch.manual_seed(step_seed(job.seed, epoch, step, rank()))
         loss, right = _step(job, batches[step])
         if not math.isfinite(loss):
-            raise TrainingError(_not_finite(loss, epoch, step, job))
+            raise TrainingError(_not_finite("the loss", loss, f"in epoch {epoch + 1}, step {step + 1}", job))
         now = time.monotonic()
         state["step"] = step + 1
         totals["loss"] += loss * len(batches[step])
@@ -226,6 +226,8 @@ def _my_share(rows: np.ndarray) -> tuple[np.ndarray, float]:
 def _end_epoch(job: _Job, state: State, validation: np.ndarray) -> None:
     """Judge the epoch on the validation part, note its figures and write the checkpoint."""
     loss, accuracy = _validate(job, validation)
+    if not math.isfinite(loss):
+        raise TrainingError(_not_finite("the validation loss", loss, f"after epoch {state['epoch'] + 1}", job))
     totals = state["totals"]
     figures = {
         "epoch": state["epoch"] + 1,
@@ -250,6 +252,7 @@ def _end_epoch(job: _Job, state: State, validation: np.ndarray) -> None:
 @torch.inference_mode()
 def _validate(job: _Job, rows: np.ndarray) -> tuple[float, float]:
     """Mean cross entropy and accuracy over some rows, each counted once also when processes share them."""
+    share_buffers(_kept(job))
     model = _kept(job).eval()
     mine = rows[rank() :: world()]
     loss = right = 0.0
@@ -273,8 +276,11 @@ def _resume(job: _Job) -> State:
     if not path.exists():
         return {"epoch": 0, "step": 0, "totals": _no_totals(), "best": None, "history": []}
     state = load_state(path)
-    for name, part in _parts(job).items():
-        part.load_state_dict(state.pop(name))
+    try:
+        for name, part in _parts(job).items():
+            part.load_state_dict(state.pop(name))
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise RunError(f"{path} holds the state of another training; train with --fresh to begin anew") from error
     return state
 
 
@@ -287,12 +293,12 @@ def _parts(job: _Job) -> dict[str, Any]:
 def _save(job: _Job, state: State) -> None:
     if rank() != 0:
         return
-    save_state({**state, **{name: part.state_dict() for name, part in _parts(job).items()}}, job.folder / CHECKPOINT)
     if state["history"]:
         with replacing(job.folder / HISTORY) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(state["history"][0]))
             writer.writeheader()
             writer.writerows(state["history"])
+    save_state({**state, **{name: part.state_dict() for name, part in _parts(job).items()}}, job.folder / CHECKPOINT)
 
 
 def _no_totals() -> dict[str, float]:
@@ -308,8 +314,8 @@ def _out_of_patience(state: State, settings: TrainingSettings) -> bool:
     return settings.patience is not None and best is not None and state["epoch"] - best["epoch"] >= settings.patience
 
 
-def _not_finite(loss: float, epoch: int, step: int, job: _Job) -> str:
+def _not_finite(what: str, loss: float, where: str, job: _Job) -> str:
     return (
-        f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}; lower training.learning_rate "
+        f"{what} became {loss} {where}; lower training.learning_rate "
         f"(now {learning_rate(job.optimizer):g}) or feed smaller numbers with input.scale: unit"
     )

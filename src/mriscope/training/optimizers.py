@@ -11,6 +11,8 @@ from torch.optim import Optimizer, lr_scheduler
 from mriscope.errors import RecipeError, UnknownName
 from mriscope.recipe import TrainingSettings
 
+_UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
+
 
 def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
     """The torch.optim class the settings name, over the weights that are not frozen.
@@ -22,6 +24,8 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
     known = _optimizers()
     if settings.optimizer not in known:
         raise UnknownName("optimizer", settings.optimizer, known)
+    if "lr" in settings.optimizer_options:
+        raise RecipeError("training.optimizer_options", ["lr is set by training.learning_rate alone"])
     maker = known[settings.optimizer]
     weights = [one for one in model.parameters() if one.requires_grad]
     options: dict[str, Any] = {"lr": settings.learning_rate, **settings.optimizer_options}
@@ -29,7 +33,7 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
         options.setdefault("fused", True)
     try:
         return maker(weights, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError("training.optimizer_options", [f"{settings.optimizer} refuses them: {error}"]) from error
 
 
@@ -76,13 +80,15 @@ def make_schedule(settings: TrainingSettings, optimizer: Optimizer, steps_per_ep
             case "cosine":
                 scheduler = lr_scheduler.CosineAnnealingLR(optimizer, **{"T_max": settings.epochs, **given})
             case "one_cycle":
+                if taken := sorted({"total_steps", "epochs", "steps_per_epoch"} & set(given)):
+                    raise TypeError(f"{taken[0]} follows from training.epochs and the data")
                 defaults = {"max_lr": settings.learning_rate, "total_steps": settings.epochs * steps_per_epoch}
                 scheduler = lr_scheduler.OneCycleLR(optimizer, **{**defaults, **given})
             case "plateau":
                 scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **given)
             case "constant":
                 raise TypeError(f"it takes no options, and got {', '.join(given)}")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise RecipeError("training.schedule_options", [f"{kind} refuses them: {error}"]) from error
     return Schedule(kind, scheduler)
 
@@ -93,11 +99,9 @@ def learning_rate(optimizer: Optimizer) -> float:
 
 
 def _optimizers() -> dict[str, type[Optimizer]]:
-    """Every optimizer of torch.optim whose step needs the gradients alone (LBFGS calls the model again)."""
+    """The optimizers of torch.optim for dense gradients whose step needs these alone (LBFGS calls the model again)."""
     found = {name: one for name, one in vars(torch.optim).items() if inspect.isclass(one)}
-    return {
-        name: one for name, one in found.items() if issubclass(one, Optimizer) and name not in ("Optimizer", "LBFGS")
-    }
+    return {name: one for name, one in found.items() if issubclass(one, Optimizer) and name not in _UNFIT}
 
 
 def _can_fuse(maker: type[Optimizer], options: dict[str, Any]) -> bool:
