@@ -2,21 +2,18 @@
 
     python3 run.py results [FOLDER]      FOLDER holds run directories; default runs/
 
-Each row of recipes/study/ whose run is in FOLDER, under the recipe's name, becomes a row of the table.
+Each row of recipes/study/ whose run is in FOLDER, under the recipe's name, gets its measured figures.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from mriscope.recipe import read_recipe
+from mriscope.recipe import Recipe, StudyRow, read_recipe
 from mriscope.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
-
-# The study's accuracy on its own draw of the test part, in per cent, by the name of our recipe.
-STUDY = {"baseline_cnn": 97.19}
 
 HEAD = """# Results
 
@@ -29,41 +26,46 @@ The 1,280 slices of the test part judge; a tenth of the training part chose the 
 (its own is not public), so that its figures and ours agree only within sampling error. Intervals are 95 % bootstrap
 intervals over slices, as the published parts name no subjects.
 
-| recipe | study, % of slices | ours, % of slices | balanced accuracy | macro-F1 | quadratic kappa | time of training |
-|---|---|---|---|---|---|---|
+| study rank | recipe | study, % | ours, % of slices | balanced accuracy | macro-F1 | quadratic kappa | training |
+|---|---|---|---|---|---|---|---|
 """
 
 
 def main(folder: Path) -> None:
-    runs = [RunDirectory(folder / recipe.stem) for recipe in sorted((ROOT / "recipes" / "study").glob("*.yaml"))]
-    finished = [run for run in runs if run.finished]
-    page = HEAD + "".join(map(row, finished)) + "\n## How each row was run\n\n" + "".join(map(origin, finished))
+    recipes = {file.stem: read_recipe(file) for file in (ROOT / "recipes" / "study").glob("*.yaml")}
+    ranked = sorted(recipes.items(), key=lambda item: study_row(item[1]).rank)
+    runs = {name: RunDirectory(folder / name) for name, _ in ranked}
+    finished = [name for name, _ in ranked if runs[name].finished]
+    rows = [row(name, study_row(recipe), runs[name]) for name, recipe in ranked]
+    origins = [origin(name, recipes[name], runs[name]) for name in finished]
+    page = HEAD + "".join(rows) + "\n## How each row was run\n\n" + "".join(origins)
     PAGE.write_text(page, encoding="utf-8")
-    print(f"written: {PAGE.name}, {len(finished)} of {len(runs)} rows")
+    print(f"written: {PAGE.name}, {len(finished)} of {len(ranked)} rows")
 
 
-def row(run: RunDirectory) -> str:
+def study_row(recipe: Recipe) -> StudyRow:
+    assert recipe.study is not None
+    return recipe.study
+
+
+def row(name: str, study: StudyRow, run: RunDirectory) -> str:
+    cells = [str(study.rank), f"`{name}`", f"{study.accuracy:.2f}"]
+    if not run.finished:
+        return f"| {' | '.join([*cells, 'not run yet', '', '', '', ''])} |\n"
     metrics = run.metrics()
-    study = STUDY.get(run.path.name)
-    cells = [
-        f"`{run.path.name}`",
-        "not in the study" if study is None else f"{study:.2f}",
-        share(metrics["metrics"]["accuracy"]),
-        share(metrics["metrics"]["balanced_accuracy"]),
-        share(metrics["metrics"]["macro_f1"]),
-        figure(metrics["metrics"]["quadratic_kappa"]),
-        f"{metrics['training']['seconds'] / 60:.1f} min",
-    ]
+    figures = metrics["metrics"]
+    cells += [share(figures[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+    cells += [figure(figures["quadratic_kappa"]), f"{metrics['training']['seconds'] / 60:.1f} min"]
     return f"| {' | '.join(cells)} |\n"
 
 
-def origin(run: RunDirectory) -> str:
+def origin(name: str, recipe: Recipe, run: RunDirectory) -> str:
     facts, training = run.environment, run.metrics()["training"]
-    own = read_recipe(ROOT / "recipes" / "study" / f"{run.path.name}.yaml")
-    same = own.model_dump(exclude={"data"}) == run.recipe.model_dump(exclude={"data"})
+    excluded = {"data", "study"}
+    same = recipe.model_dump(exclude=excluded) == run.recipe.model_dump(exclude=excluded)
     changed = "" if same else " Its settings differ from the recipe's; see its recipe.yaml."
     return (
-        f"* `mriscope train recipes/study/{run.path.name}.yaml --data ../shared/data/alzheimer_mri`: "
+        f"* `mriscope train recipes/study/{name}.yaml --data ../shared/data/alzheimer_mri`: "
         f"{training['epochs']} epochs, weights of epoch {training['epoch_kept']}, "
         f"{training['slices_per_second']:.0f} slices/s on {facts['cores']} cores of {facts['processor']} "
         f"({facts['device']}), commit {facts['commit']}, torch {facts['packages']['torch']}, "
