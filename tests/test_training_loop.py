@@ -106,6 +106,7 @@ WAYS = {
     "cosine": {"schedule": "cosine"},
     "one_cycle": {"schedule": "one_cycle"},
     "plateau": {"schedule": "plateau"},
+    "augmented": {"augmentation": {"flip": 0.5, "gaussian_noise": {"probability": 0.5}}, "hard_share": 0.5},
     "averaged": {"weight_averaging": 0.9},
     "hard examples": {"hard_share": 0.3},
     "balanced": {"sampling": "balanced", "class_weights": "balanced", "objective": "focal", "label_smoothing": 0.1},
@@ -123,10 +124,10 @@ def test_broken_off_after_any_step_and_resumed_it_ends_bit_equal(tmp_path, monke
     for stop_at in (1, 3, steps // 2, steps - 1):
         taken = iter(range(10**6))
 
-        def step(job, rows, stop_at=stop_at, taken=taken):
+        def step(job, rows, seed, stop_at=stop_at, taken=taken):
             if next(taken) == stop_at:
                 raise KeyboardInterrupt
-            return real_step(job, rows)
+            return real_step(job, rows, seed)
 
         monkeypatch.setattr(loop, "_step", step)
         folder = tmp_path / f"broken{stop_at}"
@@ -178,10 +179,10 @@ def test_asked_to_stop_it_stops_between_steps_and_can_go_on(tmp_path, monkeypatc
     real_step = loop._step
     taken = iter(range(10**6))
 
-    def step(job, rows):
+    def step(job, rows, seed):
         if next(taken) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real_step(job, rows)
+        return real_step(job, rows, seed)
 
     monkeypatch.setattr(loop, "_step", step)
     before = signal.getsignal(signal.SIGTERM)

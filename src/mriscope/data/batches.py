@@ -39,9 +39,17 @@ def scaled(images: Tensor, scale: Scale) -> Tensor:
     Returns:
         float32 (B, 1, H, W) on the device of the images.
     """
-    # One channel lies the same either way, so these strides say which way is meant: channels-last, as the models are.
-    pixels = images.float().unsqueeze(-1).permute(0, 3, 1, 2)
+    pixels = one_channel(images.float())
+    return pixels if scale == "raw" else rescaled(pixels / 255, scale)
+
+
+def rescaled(images: Tensor, scale: Scale) -> Tensor:
+    """As `scaled`, from floats in [0, 1], such as augmented ones."""
     if scale == "raw":
-        return pixels
-    pixels = pixels / 255
-    return pixels if scale == "unit" else (pixels - IMAGENET_MEAN) / IMAGENET_STD
+        return images * 255
+    return images if scale == "unit" else (images - IMAGENET_MEAN) / IMAGENET_STD
+
+
+def one_channel(images: Tensor) -> Tensor:
+    """(B, H, W) as (B, 1, H, W), whose one channel lies the same either way; the strides say channels-last."""
+    return images.unsqueeze(-1).permute(0, 3, 1, 2)

@@ -15,11 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mriscope.data.batches import Scale, batch, scaled
+from mriscope.data.augmentation import augment
+from mriscope.data.batches import Scale, batch, one_channel, rescaled, scaled
 from mriscope.data.slices import SliceSet
 from mriscope.errors import RunError, TrainingError
 from mriscope.files import replacing
-from mriscope.recipe import TrainingSettings
+from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
 from mriscope.training.devices import add_up, rank, share_buffers, world
 from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective, n_hardest
@@ -162,8 +163,9 @@ def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop)
     started = saved = time.monotonic()
     before = totals["seconds"]
     for step in range(state["step"], len(batches)):
-        torch.manual_seed(step_seed(job.seed, epoch, step, rank()))
-        loss, right = _step(job, batches[step])
+        seed = step_seed(job.seed, epoch, step, rank())
+        torch.manual_seed(seed)
+        loss, right = _step(job, batches[step], seed)
         if not math.isfinite(loss):
             raise TrainingError(_not_finite("the loss", loss, f"in epoch {epoch + 1}, step {step + 1}", job))
         now = time.monotonic()
@@ -179,7 +181,7 @@ def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop)
             stop.obey(f"in epoch {epoch + 1} after step {step + 1} of {len(batches)}")
 
 
-def _step(job: _Job, rows: np.ndarray) -> tuple[float, float]:
+def _step(job: _Job, rows: np.ndarray, seed: int) -> tuple[float, float]:
     """One step of the optimizer.
 
     Returns:
@@ -187,7 +189,7 @@ def _step(job: _Job, rows: np.ndarray) -> tuple[float, float]:
     """
     mine, weight = _my_share(rows)
     pixels, labels = batch(job.slices, mine, job.device)
-    images = scaled(pixels, job.scale)
+    images = _inputs(job, pixels, seed)
     share = job.settings.hard_share
     if share is None:
         logits, losses = _judge(job, job.step_model, images, labels)
@@ -196,7 +198,7 @@ def _step(job: _Job, rows: np.ndarray) -> tuple[float, float]:
         with torch.no_grad():
             logits, losses = _judge(job, job.model, images, labels)
         chosen = hardest(losses, share)
-        _, stepped = _judge(job, job.step_model, scaled(pixels[chosen], job.scale), labels[chosen])
+        _, stepped = _judge(job, job.step_model, one_channel(images.squeeze(1)[chosen]), labels[chosen])
         n_stepped = sum(n_hardest(len(rows[process :: world()]), share) for process in range(world()))
     job.optimizer.zero_grad(set_to_none=True)
     # DistributedDataParallel averages over processes; the factor makes that the mean over the whole batch.
@@ -208,6 +210,13 @@ def _step(job: _Job, rows: np.ndarray) -> tuple[float, float]:
     right = (logits.argmax(dim=1) == labels).sum().item() * weight
     total_loss, total_right = add_up([losses.sum().item() * weight / len(rows), right], job.device)
     return total_loss, total_right
+
+
+def _inputs(job: _Job, pixels: Tensor, seed: int) -> Tensor:
+    """What the network is fed, changed at random where the settings say so."""
+    if job.settings.augmentation == AugmentationSettings():
+        return scaled(pixels, job.scale)
+    return rescaled(augment(scaled(pixels, "unit"), job.settings.augmentation, seed), job.scale)
 
 
 def _judge(job: _Job, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
