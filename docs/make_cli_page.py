@@ -14,6 +14,9 @@ COMMANDS = (
     "evaluate",
     "explain",
     "predict",
+    "compare",
+    "import-weights",
+    "ui",
     "models",
 )
 PAGE = Path(__file__).with_name("cli.md")

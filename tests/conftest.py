@@ -16,6 +16,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Decoded slices are kept in a folder of the tests, never in the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MRISCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MRISCOPE_TRACK", "none")
         yield
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -20,25 +23,34 @@ PARAMETERS = {
     "study_model": 27_575_060,
     "keras_like": 2_618_052,
     "gpt_cnn": 4_276_004,
+    # torchvision's count, less its classifier (2,048·1,000 + 1,000) and two of three filters of 64·7·7, and our head.
+    "resnet50": 25_557_032 - 2_049_000 - 2 * 64 * 49 + (2048 * 4 + 4),
+    # The published count, less its classifier (1,536·1,000 + 1,000) and two of three filters of 40·3·3, and our head.
+    "efficientnet_b3": 12_233_232 - 1_537_000 - 2 * 40 * 9 + (1536 * 512 + 512) + (512 * 4 + 4),
 }
+
+
+def untrained(name, **settings):
+    """A model that reads no weights of others."""
+    return create_model(name, pretrained=False, **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryModel:
     def test_gives_logits_and_has_its_three_parts(self, name):
-        model = create_model(name, seed=0)
+        model = untrained(name, seed=0)
         assert model(torch.zeros(2, 1, 128, 128)).shape == (2, 4)
         assert {"features", "pool", "head"} <= {part for part, _ in model.named_children()}
 
     def test_trains_in_every_weight_that_is_not_frozen(self, name):
-        model = create_model(name, seed=0).train()
+        model = untrained(name, seed=0).train()
         model(torch.rand(4, 1, 128, 128)).logsumexp(dim=1).sum().backward()
         weights = [one for one in model.parameters() if one.requires_grad]
         assert weights
         assert all(one.grad is not None and one.grad.isfinite().all() for one in weights)
 
     def test_a_slice_is_judged_alone(self, name):
-        model = create_model(name, seed=0).eval()
+        model = untrained(name, seed=0).eval()
         images = torch.rand(3, 1, 128, 128)
         together = model(images)
         alone = torch.cat([model(image[None]) for image in images])
@@ -47,20 +59,20 @@ class TestEveryModel:
     def test_its_seed_makes_its_weights_and_leaves_torchs_stream_alone(self, name):
         torch.manual_seed(5)
         before = torch.get_rng_state()
-        one, same, other = (create_model(name, seed=seed).state_dict() for seed in (1, 1, 2))
+        one, same, other = (untrained(name, seed=seed).state_dict() for seed in (1, 1, 2))
         assert torch.equal(before, torch.get_rng_state())
         assert all(torch.equal(one[key], same[key]) for key in one)
         assert any(not torch.equal(one[key], other[key]) for key in one)
 
     def test_takes_other_numbers_of_classes(self, name):
-        assert create_model(name, classes=2).eval()(torch.zeros(1, 1, 128, 128)).shape == (1, 2)
+        assert untrained(name, classes=2).eval()(torch.zeros(1, 1, 128, 128)).shape == (1, 2)
 
     def test_has_the_parameters_derived_by_hand(self, name):
-        assert count_parameters(create_model(name)) == PARAMETERS[name]
+        assert count_parameters(untrained(name)) == PARAMETERS[name]
 
     def test_its_card_tells_the_truth(self, name):
         card = next(card for card in CARDS if card.name == name)
-        assert card.parameters == count_parameters(create_model(name))
+        assert card.parameters == count_parameters(untrained(name))
         assert card.macs > 0
         assert card.about.endswith(".")
 
@@ -83,3 +95,11 @@ def test_an_unknown_model_names_the_near_ones():
 def test_an_unknown_option_is_named():
     with pytest.raises(RecipeError, match="baseline_cnn has no option 'dropout'"):
         create_model("baseline_cnn", options={"dropout": 0.3})
+
+
+def test_a_model_that_needs_no_timm_leaves_it_alone():
+    program = (
+        "import sys; from mriscope.models.registry import create_model; create_model('baseline_cnn')\n"
+        "assert 'timm' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -35,6 +35,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave unusable rows out and list them in bad_rows.csv, instead of stopping.")
 ]
+Track = Annotated[
+    str,
+    typer.Option(
+        metavar="URI", envvar="MRISCOPE_TRACK", help="Where MLflow keeps a record: a server, a database, or none."
+    ),
+]
+LOCAL_STORE = "sqlite:///mlruns/mlflow.db"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SOURCE = "A parquet file, a folder of parquet files or of class folders, hf:owner/name, or phantom."
 
@@ -122,6 +129,7 @@ def train(
         bool, typer.Option("--resume/--fresh", help="Go on where a run was broken off, or begin it anew.")
     ] = True,
     skip_bad: SkipBad = False,
+    track: Track = LOCAL_STORE,
 ) -> None:
     """Train a recipe, and judge it.
 
@@ -138,7 +146,7 @@ def train(
         settings = settings.model_copy(update={"data": data})
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
-    directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad)
+    directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
     if rank() == 0:
         if was_finished:
             print(f"{folder} was finished already; --fresh would train it anew")
@@ -222,6 +230,72 @@ def predict(
 
     answers = predict_images(run, images, device=device)
     print(json.dumps(answers, indent=2) if as_json else answers_text(answers))
+
+
+@app.command(epilog="Example: mriscope compare --recipes 'recipes/study/*.yaml' --data phantom --out compared")
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Finished runs, two at least.")] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Recipes to train where they are not; may be repeated.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"For --recipes. {SOURCE}")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="For --recipes: runs of each.")] = 1,
+    folder: Annotated[Path, typer.Option("--runs", metavar="DIR", help="For --recipes: where their runs are.")] = Path(
+        "runs"
+    ),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the ranking.")] = Path("comparison"),
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    track: Track = LOCAL_STORE,
+) -> None:
+    """Rank runs, with tests.
+
+    ranking.csv, ranking.md, ranking.png and compare.html are written. With --recipes, what is missing is trained,
+    what is finished is skipped, and a recipe that fails is reported while the others go on.
+    """
+    from mriscope.experiment.comparing import compare_recipes, compare_runs
+    from mriscope.reports.comparison import comparison_text
+
+    if bool(runs) == bool(recipes):
+        raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
+    if recipes:
+        settings = {"device": device, "skip_bad": skip_bad, "track": track}
+        comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
+    else:
+        comparison = compare_runs(runs or [], out)
+    print(comparison_text(comparison))
+    print(f"written to {out}; begin with {out / 'compare.html'}")
+
+
+@app.command(
+    "import-weights", epilog="Example: mriscope import-weights study.pth --model baseline_cnn --out runs/study"
+)
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A state dict that torch.save wrote.")],
+    model: Annotated[str, typer.Option(help="The network they belong to; see mriscope models.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run directory to make.")],
+    scale: Annotated[str, typer.Option(help="What it was fed: raw, unit or imagenet.")] = "raw",
+    size: Annotated[int, typer.Option(help="Height and width of what it was fed.")] = 128,
+) -> None:
+    """Take over a checkpoint of the study.
+
+    The run directory that is made can be asked, explained, and judged on a source.
+    """
+    from mriscope.experiment.importing import import_weights
+
+    import_weights(file, model, out, scale=scale, size=size)
+    print(f"written to {out}; judge it with: mriscope evaluate {out} --data SOURCE")
+
+
+@app.command(epilog="Example: mriscope ui --port 5001")
+def ui(
+    track: Track = LOCAL_STORE,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 5000,
+) -> None:
+    """Open MLflow's page of the runs."""
+    from mriscope.tracking.page import show_page
+
+    show_page(track, port, lambda address: print(f"{address}\nCtrl-C ends it", flush=True))
 
 
 @app.command(epilog="Example: mriscope models --json")

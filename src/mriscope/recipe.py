@@ -245,7 +245,9 @@ def _changed(settings: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
         *rooms, name = key.strip().split(".")
         place: Any = settings
         for room in rooms:
-            place = place.setdefault(room, {}) if isinstance(place, dict) else None
+            if isinstance(place, dict) and place.get(room) is None:
+                place[room] = {}
+            place = place[room] if isinstance(place, dict) else None
         if not isinstance(place, dict):
             raise RecipeError("--set", [f"{key} lies under a setting that holds a single value"])
         try:

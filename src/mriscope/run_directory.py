@@ -8,6 +8,7 @@ history.csv         figures of each epoch
 model.safetensors   the weights kept
 predictions.parquet probabilities for the validation and the test part
 figures/            pictures
+tracking.json       which run of MLflow records it
 metrics.json        written last: present means finished
 """
 
@@ -31,7 +32,8 @@ RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
 WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
 CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
-FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS)
+TRACKING = "tracking.json"
+FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS, TRACKING)
 IMPORTED = "imported"
 """The protocol of a run whose weights another program trained: by none that is known."""
 PICTURES = ("training.png", "slices.png", "confusion.png", "roc.png")

@@ -157,7 +157,7 @@ def slice_digests(images: np.ndarray) -> np.ndarray:
     Returns:
         str (N,), 64 bits of BLAKE2b in hexadecimal digits.
     """
-    return np.array([hashlib.blake2b(np.ascontiguousarray(one), digest_size=8).hexdigest() for one in images], "U16")
+    return np.array([hashlib.blake2b(one.tobytes(), digest_size=8).hexdigest() for one in images], "U16")
 
 
 def severity_ranks(class_names: Sequence[str]) -> np.ndarray:

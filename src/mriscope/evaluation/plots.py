@@ -163,6 +163,44 @@ def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, titl
     return _finished(figure, title, note)
 
 
+def ranked(
+    names: Sequence[str],
+    estimates: Sequence[Estimate],
+    reported: Sequence[float | None] | None = None,
+    *,
+    label: str = "Accuracy (%)",
+    title: str = "",
+    note: str = "",
+) -> Figure:
+    """A line for each name, the first on top: its figure as a point with its interval, and one reported elsewhere.
+
+    Args:
+        names: what stands at the left.
+        estimates: shares in [0, 1], shown in per cent.
+        reported: shares that the reference study gives, or None; one far off the others is an arrow with its number.
+        label: of the axis.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    figure = Figure(figsize=(8, 1.3 + 0.27 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    values, low, high = (100 * np.array([getattr(one, name) for one in estimates]) for name in ("value", "low", "high"))
+    rows = np.arange(len(names))
+    axes.hlines(rows, low, high, color=COLOURS[0], linewidth=2)
+    axes.plot(values, rows, "o", color=COLOURS[0], label="Ours, with its interval")
+    left, right = _range(np.concatenate([values, low, high]))
+    _mark_reported(axes, reported or [None] * len(names), left, right)
+    for row, (value, least, most) in enumerate(zip(values, low, high, strict=True)):
+        text = f"{value:.1f} (no interval)" if np.isnan(least) else f"{value:.1f} ({least:.1f} to {most:.1f})"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    axes.set(xlim=(left, right), ylim=(len(names) - 0.4, -0.6), xlabel=label)
+    axes.set_yticks(rows, [_literal(name if len(name) <= 48 else f"{name[:47]}…") for name in names], fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    _tidy(axes)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, fontsize=9, **_LEGEND)
+    return _finished(figure, title, note)
+
+
 def png_bytes(figure: Figure) -> bytes:
     """The figure as a PNG, 1,200 pixels wide; equal figures give equal bytes."""
     buffer = io.BytesIO()
@@ -204,6 +242,30 @@ def _learning_rate(history: Sequence[Mapping[str, Any]]) -> str:
 def _set_subject(axes: Axes, subject: int) -> None:
     if subject != UNKNOWN:
         axes.text(0.5, -0.02, f"subject {subject}", transform=axes.transAxes, ha="center", va="top", fontsize=8)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis of per cents, with room on both sides but little beyond 0 and 100."""
+    least, most = np.nanmin(values), np.nanmax(values)
+    room = max(0.15 * (most - least), 0.5)
+    return max(float(least - room), -0.05 * room), min(float(most + room), 100 + 0.2 * room)
+
+
+def _mark_reported(axes: Axes, reported: Sequence[float | None], left: float, right: float) -> None:
+    """A diamond at each reported figure; beyond the limits, an arrow at the edge and the figure in digits."""
+    found = [(row, 100 * share) for row, share in enumerate(reported) if share is not None]
+    label = "Reported by the study"
+    for row, value in found:
+        inside, edge = left <= value <= right, 0.02 * (right - left)
+        place = value if inside else min(max(value, left + edge), right - edge)
+        mark = "D" if inside else "<" if value < left else ">"
+        look: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.4, "clip_on": False}
+        axes.plot(place, row, mark, color=COLOURS[5], label=label, **look)
+        label = "_"  # one entry of the legend is enough
+        if not inside:
+            side, align = (8, "left") if value < left else (-8, "right")
+            words: dict[str, Any] = {"xytext": (side, 0), "textcoords": "offset points", "ha": align, "va": "center"}
+            axes.annotate(f"{value:.1f}", (place, row), color=COLOURS[5], fontsize=8, **words)
 
 
 def _tidy(axes: Axes) -> None:

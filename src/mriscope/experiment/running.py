@@ -23,6 +23,8 @@ from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
 from mriscope.run_directory import (
     BAD_ROWS,
+    CHECKPOINT,
+    HISTORY,
     METRICS,
     PREDICTIONS,
     SPLIT,
@@ -30,6 +32,8 @@ from mriscope.run_directory import (
     RunDirectory,
     prepared_run,
 )
+from mriscope.tracking.store import NONE
+from mriscope.tracking.tracker import Tracker, open_tracker
 from mriscope.training.checkpoint import put_weights, save_weights
 from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
 from mriscope.training.loop import Trained, check_settings, train
@@ -44,6 +48,7 @@ def run(
     fresh: bool = False,
     skip_bad: bool = False,
     silent: bool = False,
+    track: str = NONE,
 ) -> RunDirectory:
     """Train, judge and record a recipe; a run that was broken off goes on, a finished one is left as it is.
 
@@ -54,14 +59,18 @@ def run(
         fresh: begin anew, whatever the folder holds of a run.
         skip_bad: leave unusable rows out and list them in bad_rows.csv, where they would be an error.
         silent: show no progress.
+        track: where MLflow keeps a record: a server or a database, see open_tracker; none keeps none.
 
     Raises:
-        MriscopeError: data, recipe or folder do not fit, or the training cannot go on.
+        MriscopeError: data, recipe or folder do not fit, nothing answers at `track`, or the training cannot go on.
     """
     place = pick_device(device)
     join_processes(place)
     reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
-    slices, model = reading.slices, model_for(recipe, reading.slices.class_names)
+    slices, model = (
+        reading.slices,
+        model_for(recipe, reading.slices.class_names, pretrained=fresh or not _begun(Path(folder))),
+    )
     split = _split_for(recipe, slices)
     check_settings(model, recipe.training, len(split.train))
     environment = _environment(recipe, slices, place, skip_bad)
@@ -72,9 +81,11 @@ def run(
             if rank() == 0:
                 report_bad_rows(recipe.data, reading, directory.path / BAD_ROWS)
             split = read_split(directory.path / SPLIT, slices)  # a run that goes on keeps the split it began with
-            trained = _train(directory, model, slices, split, place, Monitor(silent or rank() != 0))
-            if rank() == 0:
-                _record(directory, model, trained, slices, split)
+            with _tracker(directory, track) as tracker:
+                monitor = Monitor(silent or rank() != 0, tracker.epoch)
+                trained = _train(directory, model, slices, split, place, monitor)
+                if rank() == 0:
+                    tracker.finish(directory.path, _record(directory, model, trained, slices, split), trained.history)
     leave_processes()
     return directory
 
@@ -93,6 +104,11 @@ def _at_work_in(
         yield directory
 
 
+def _begun(folder: Path) -> bool:
+    """Whether weights are there already, so that none need to be fetched."""
+    return any((folder / name).is_file() for name in (CHECKPOINT, METRICS))
+
+
 def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
     chosen = recipe.split
     return make_split(slices, chosen.protocol, test=chosen.test, validation=chosen.validation, seed=recipe.seed)
@@ -107,6 +123,14 @@ def _environment(recipe: Recipe, slices: SliceSet, device: torch.device, skip_ba
         "data": slices.fingerprint,
         "skip_bad": skip_bad,
     }
+
+
+def _tracker(directory: RunDirectory, track: str) -> Tracker:
+    """MLflow's record of the run; the first process alone keeps it."""
+    if rank() != 0:
+        return Tracker()
+    history = directory.history() if (directory.path / HISTORY).is_file() else []
+    return open_tracker(track, directory.path, directory.recipe, directory.environment, history)
 
 
 def _check_data(directory: RunDirectory, slices: SliceSet) -> None:
@@ -136,8 +160,10 @@ def _train(
     )
 
 
-def _record(directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split) -> None:
-    """Everything a finished run holds; metrics.json last, as its presence means finished."""
+def _record(
+    directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split
+) -> dict[str, Any]:
+    """Write everything a finished run holds; metrics.json last, as its presence means finished."""
     recipe = directory.recipe
     save_weights(trained.weights, directory.path / WEIGHTS, {"model": recipe.model, "class_names": slices.class_names})
     put_weights(model, trained.weights, directory.path / WEIGHTS)
@@ -158,6 +184,7 @@ def _record(directory: RunDirectory, model: nn.Module, trained: Trained, slices:
     }
     draw_run(directory, trained, slices, tested, metrics)
     directory.write_json(METRICS, metrics)
+    return metrics
 
 
 def _training_facts(trained: Trained, model: nn.Module) -> dict[str, Any]:

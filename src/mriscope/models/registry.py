@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,8 @@ from mriscope.errors import RecipeError, UnknownName, suggest
 
 Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 INPUT_SIZE = 128
+TIMM = "timm:"
+_NO_OPTIONS = {"classes", "size", "pretrained"}
 
 _makers: dict[str, Callable[..., nn.Module]] = {}
 
@@ -33,15 +36,18 @@ def create_model(
     size: int = INPUT_SIZE,
     options: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    pretrained: bool = True,
 ) -> nn.Module:
     """A new network by its name.
 
     Args:
-        name: one that list_models gives.
+        name: one that list_models gives, or any of timm's behind "timm:", as in timm:convnext_tiny.
         classes: number of outputs.
         size: height and width of its input in pixels.
         options: further arguments of the function that makes it.
         seed: of the first weights; None takes torch's own stream.
+        pretrained: False leaves weights random that the model would else begin with, and reads no file and no hub: for
+            a model that is filled later.
 
     Returns:
         A module from float32 (B, 1, size, size) to logits (B, classes), with the parts features, pool and head. Its
@@ -49,16 +55,14 @@ def create_model(
 
     Raises:
         UnknownName: no model has this name; the message names the near ones.
-        RecipeError: the model has no such option.
+        RecipeError: the model has no such option, or no such value of it.
     """
-    makers = _known_makers()
-    if name not in makers:
-        raise UnknownName("model", name, makers)
-    _check_options(name, makers[name], options or {})
+    maker = _maker(name)
+    _check_options(name, maker, options or {})
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        model = makers[name](classes=classes, size=size, **(options or {}))
+        model = maker(classes=classes, size=size, **(options or {}), **_unfilled(maker, pretrained))
     return model.to(memory_format=torch.channels_last)
 
 
@@ -103,8 +107,24 @@ def _known_makers() -> dict[str, Callable[..., nn.Module]]:
     return _makers
 
 
+def _maker(name: str) -> Callable[..., nn.Module]:
+    if name.startswith(TIMM):
+        from mriscope.models.pretrained import timm_model
+
+        return partial(timm_model, name.removeprefix(TIMM))
+    makers = _known_makers()
+    if name not in makers:
+        raise UnknownName("model", name, makers)
+    return makers[name]
+
+
+def _unfilled(maker: Callable[..., nn.Module], pretrained: bool) -> dict[str, bool]:
+    """The argument that leaves weights random, for the makers that would fill them."""
+    return {} if pretrained or "pretrained" not in inspect.signature(maker).parameters else {"pretrained": False}
+
+
 def _check_options(name: str, maker: Callable[..., nn.Module], options: Mapping[str, Any]) -> None:
-    known = set(inspect.signature(maker).parameters) - {"classes", "size"}
+    known = set(inspect.signature(maker).parameters) - _NO_OPTIONS
     for option in options:
         if option not in known:
             hint = suggest(option, known) if known else "it has no options"
@@ -113,6 +133,6 @@ def _check_options(name: str, maker: Callable[..., nn.Module], options: Mapping[
 
 def _card(name: str, maker: Callable[..., nn.Module]) -> ModelCard:
     with torch.device("meta"):  # shapes without memory or arithmetic
-        model = maker(classes=4, size=INPUT_SIZE).eval()
+        model = maker(classes=4, size=INPUT_SIZE, **_unfilled(maker, False)).eval()
     about = (maker.__doc__ or "").strip().split("\n")[0]
     return ModelCard(name, count_parameters(model), count_macs(model), about)

@@ -1,4 +1,4 @@
-"""The report of one run: a single HTML file with its pictures inside."""
+"""Reports as single HTML files with their pictures inside; this one is of one run."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -46,11 +46,8 @@ def run_page(
         environment: what environment.json of the run holds.
         pictures: in the order in which they are shown.
     """
-    pages = Environment(
-        loader=PackageLoader("mriscope.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    pages.filters["figure"] = _figure
-    return pages.get_template("run.html.j2").render(
+    return render(
+        "run.html.j2",
         title=title,
         metrics=metrics,
         protocol=protocol_text(metrics),
@@ -59,6 +56,15 @@ def run_page(
         environment=environment,
         pictures=pictures,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder, filled; what values hold is escaped, and none may be missing."""
+    pages = Environment(
+        loader=PackageLoader("mriscope.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    pages.filters["figure"] = _figure
+    return pages.get_template(template).render(**values)
 
 
 def _figure(estimate: Mapping[str, float | None]) -> str:

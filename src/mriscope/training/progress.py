@@ -1,7 +1,7 @@
 """What a training shows while it runs: a bar for the epoch on a terminal, a line per epoch everywhere."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,9 +10,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 
 class Monitor:
-    """Shows the steps and epochs of one training; a silent one shows nothing."""
+    """Shows the steps and epochs of one training; a silent one shows nothing.
 
-    def __init__(self, silent: bool = False) -> None:
+    Args:
+        silent: show nothing.
+        record: is also given the figures of each epoch.
+    """
+
+    def __init__(self, silent: bool = False, record: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self._record = record
         self._console = Console(file=sys.stderr, quiet=silent, highlight=False)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
         self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
@@ -36,6 +42,8 @@ class Monitor:
         self._bar.update(self._task, advance=1, figures=figures)
 
     def end_epoch(self, figures: dict[str, Any], epochs: int) -> None:
+        if self._record is not None:
+            self._record(figures)
         self._console.out(
             f"epoch {figures['epoch']}/{epochs}  "
             f"train loss {figures['train_loss']:.4f} accuracy {figures['train_accuracy']:.4f}  "

@@ -1,0 +1,287 @@
+"""Compare recipes on one test part: train what is missing, rank, and write the ranking."""
+
+import glob
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
+from mriscope.evaluation.intervals import Estimate, interval_unit
+from mriscope.evaluation.plots import ranked, save
+from mriscope.evaluation.ranking import Place, over_runs, paired_test_text, ranking
+from mriscope.experiment.rows import Row, check_comparable, make_row, rows_of, same_slices
+from mriscope.files import write_text
+from mriscope.recipe import Recipe, read_recipe
+from mriscope.reports.comparison import (
+    Comparison,
+    Standing,
+    comparison_csv,
+    comparison_markdown,
+    comparison_page,
+)
+from mriscope.reports.text import protocol_text
+from mriscope.run_directory import RECIPE, RunDirectory, open_run
+
+LOG = logging.getLogger("mriscope")
+
+
+def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
+    """Rank finished runs; those whose recipes differ in the seed alone become one row.
+
+    Args:
+        folders: two runs at least.
+        out: folder that gets ranking.csv, ranking.md, ranking.png and compare.html.
+
+    Raises:
+        RunError: a run is missing, unfinished or named twice, or two runs were not judged on the same slices.
+    """
+    _check_place(Path(out))
+    return _compared(rows_of([open_run(folder) for folder in folders]), Path(out), {})
+
+
+def compare_recipes(
+    patterns: Sequence[str],
+    out: str | Path,
+    *,
+    source: str | None = None,
+    seeds: int = 1,
+    folder: str | Path = "runs",
+    **settings: Any,
+) -> Comparison:
+    """Train what is missing of some recipes, and rank them.
+
+    A finished run is left alone and an unfinished one finished. A recipe that fails, with any of its seeds, is left out
+    of the ranking and named with its reason in `failures`, as a mean over the seeds that went well would flatter it.
+
+    Args:
+        patterns: YAML files, or patterns of them such as recipes/study/*.yaml.
+        out: folder that gets ranking.csv, ranking.md, ranking.png and compare.html.
+        source: data to put in the place of the recipes'.
+        seeds: how many runs of each recipe; the first has the recipe's own seed, each other one more.
+        folder: of the run directories, <recipe> and <recipe>_seed1 and so on.
+        settings: further arguments of mriscope.experiment.running.run, such as device.
+
+    Raises:
+        RecipeError: there are fewer than two recipes, or two of one name.
+        RunError: fewer than two recipes gave a row, or two were not judged on the same slices.
+        Interrupted: Ctrl-C; the same call goes on.
+    """
+    _check_place(Path(out))
+    recipes, failures = _read(_recipe_files(patterns), source)
+    _check_alike(recipes)
+    runs = _trained(recipes, seeds, Path(folder), settings, failures)
+    if len(runs) < 2:
+        reasons = "".join(f"\n  {name}: {why}" for name, why in failures.items())
+        raise RunError(f"{len(runs)} of the recipes could be trained; a comparison needs two{reasons}")
+    rows = [make_row(name, done, recipes[name].study) for name, done in runs.items()]
+    return _compared(rows, Path(out), failures)
+
+
+def _recipe_files(patterns: Sequence[str]) -> list[Path]:
+    files = list(dict.fromkeys(chain.from_iterable(map(_matches, patterns))))
+    if len(files) < 2:
+        raise RecipeError("--recipes", [f"names {files[0]} alone; a comparison needs two recipes"])
+    for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
+        if one.stem == other.stem:
+            raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
+    return files
+
+
+def _matches(pattern: str) -> list[Path]:
+    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - it may be absolute
+    if not found:
+        raise RecipeError("--recipes", [f"no file fits {pattern}; name YAML recipes, such as 'recipes/study/*.yaml'"])
+    return found
+
+
+def _read(files: Sequence[Path], source: str | None) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Recipes by name, and why others cannot be read."""
+    recipes, failures = {}, {}
+    for file in files:
+        try:
+            recipes[file.stem] = read_recipe(file, [f"data={json.dumps(source)}"] if source else [])
+        except RecipeError as error:
+            _note_failure(failures, file.stem, error)
+    return recipes, failures
+
+
+def _check_alike(recipes: Mapping[str, Recipe]) -> None:
+    """Refuse recipes that would be judged on different test parts, before the first of them is trained."""
+    deciding = {name: _test_part(recipe) for name, recipe in recipes.items()}
+    for (one, here), (other, there) in pairwise(deciding.items()):
+        if here != there:
+            raise RecipeError("--recipes", [f"{one} splits by {here} and {other} by {there}; give both the same split"])
+
+
+def _test_part(recipe: Recipe) -> str:
+    """What decides a recipe's test part."""
+    split = recipe.split
+    return (
+        split.protocol if split.protocol == "published" else f"{split.protocol}, test {split.test}, seed {recipe.seed}"
+    )
+
+
+def _trained(
+    recipes: Mapping[str, Recipe], seeds: int, folder: Path, settings: Mapping[str, Any], failures: dict[str, str]
+) -> dict[str, list[RunDirectory]]:
+    """Finished runs by recipe, of one seed after the other; recipes that fail go to `failures` instead."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError("compare trains in one process; start `mriscope train` with torchrun, and compare its runs")
+    runs: dict[str, list[RunDirectory]] = {name: [] for name in recipes}
+    for step in range(seeds):
+        for name in [name for name in recipes if name not in failures]:
+            recipe = recipes[name].model_copy(update={"seed": recipes[name].seed + step})
+            where = folder / (f"{name}_seed{recipe.seed}" if step else name)
+            try:
+                runs[name].append(_finished(recipe, where, settings))
+            except Interrupted:
+                raise
+            except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
+                _note_failure(failures, name, error, f"seed {recipe.seed}: " if seeds > 1 else "")
+    return {name: done for name, done in runs.items() if name not in failures}
+
+
+def _note_failure(failures: dict[str, str], name: str, error: Exception, before: str = "") -> None:
+    text = str(error) if isinstance(error, MriscopeError) else f"{type(error).__name__}: {error}"
+    failures[name] = before + " ".join(text.split())
+    LOG.warning("%s failed and is left out: %s", name, failures[name])
+
+
+def _finished(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    directory = RunDirectory(folder)
+    if _is_done(directory, recipe):
+        return directory
+    from mriscope.experiment.running import run
+
+    LOG.warning("training %s", folder)
+    return run(recipe, folder, **settings)
+
+
+def _is_done(directory: RunDirectory, recipe: Recipe) -> bool:
+    """Whether the folder holds this very run, as far as can be told without reading its data again."""
+    if not directory.finished:
+        return False
+    sources = (recipe.data, str(Path(recipe.data).expanduser().resolve()))
+    same = directory.recipe.model_dump(exclude={"data", "study"}) == recipe.model_dump(exclude={"data", "study"})
+    return same and directory.environment.get("source") in sources
+
+
+def _check_place(out: Path) -> None:
+    if (out / RECIPE).is_file():
+        raise RunError(f"{out} is a run directory; name another folder for the comparison with --out")
+
+
+def _compared(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Comparison:
+    check_comparable(rows)
+    first = rows[0].runs[0]
+    tested = [row.tested for row in rows]
+    comparison = Comparison(
+        standings=[_standing(rows[place.index], place) for place in ranking(tested)],
+        judged=protocol_text({**first.metrics, "leaky": None}),
+        unit=interval_unit(first.tested),
+        test=paired_test_text(tested),
+        notes=tuple(_notes(rows)),
+        failures=failures,
+    )
+    _write(comparison, first.metrics["protocol"], out)
+    return comparison
+
+
+def _standing(row: Row, place: Place) -> Standing:
+    metrics, recipe = [run.metrics for run in row.runs], row.runs[0].directory.recipe
+    figures = over_runs(row.tested) if len(row.runs) > 1 else _recorded(metrics[0])
+    training = [one["training"] for one in metrics]
+    return Standing(
+        name=row.name,
+        rank=place.rank,
+        runs=len(row.runs),
+        metrics=figures["metrics"],
+        recalls=figures["recalls"],
+        parameters=training[0]["parameters"],
+        macs=_macs(recipe, len(row.tested[0].class_names)),
+        seconds=float(np.mean([one["seconds"] for one in training])),
+        slices_per_second=float(np.mean([one["slices_per_second"] for one in training])),
+        device=", ".join(_devices(row)),
+        leaky=any(one["leaky"] for one in metrics),
+        study=row.study,
+        above=place.above,
+        leader=place.leader,
+    )
+
+
+def _recorded(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a single run as it recorded them; its spread is that one figure."""
+
+    def alone(figure: Mapping[str, Any]) -> dict[str, Any]:
+        return {**figure, "least": figure["value"], "greatest": figure["value"]}
+
+    return {
+        "metrics": {name: alone(figure) for name, figure in metrics["metrics"].items()},
+        "recalls": {name: alone(one["recall"]) for name, one in metrics["classes"].items()},
+    }
+
+
+def _macs(recipe: Recipe, classes: int) -> int | None:
+    """Multiply-accumulate operations of a recipe's network; None where the network cannot be made here."""
+    import torch
+
+    from mriscope.models.registry import count_macs, create_model
+
+    size = recipe.input.size
+    try:
+        with torch.device("meta"):  # shapes without memory or arithmetic
+            model = create_model(
+                recipe.model, classes=classes, size=size, options=recipe.model_options, pretrained=False
+            )
+        return count_macs(model.eval(), size)
+    except MriscopeError:
+        return None
+
+
+def _devices(row: Row) -> list[str]:
+    return sorted({run.directory.environment["device"] for run in row.runs})
+
+
+def _notes(rows: Sequence[Row]) -> Iterator[str]:
+    """What a reader should know besides."""
+    runs = [run for row in rows for run in row.runs]
+    note = min((run.metrics["interval"]["note"] or "" for run in runs), key=len)  # what is said of every run
+    if note:
+        yield f"{note[:1].upper()}{note[1:]}."
+    if not all(same_slices(runs[0], run) for run in runs):
+        yield "Each seed draws a test part of its own; the first is the one that is counted above."
+    if len({device for row in rows for device in _devices(row)}) > 1:
+        yield "Rows were trained on different devices, so that their times do not compare."
+    if len({run.directory.recipe.input.size for run in runs}) > 1:
+        yield "Recipes take slices of different sizes; MACs count one slice at the size that the recipe takes."
+
+
+def _write(comparison: Comparison, protocol: str, out: Path) -> None:
+    write_text(out / "ranking.csv", comparison_csv(comparison))
+    write_text(out / "ranking.md", comparison_markdown(comparison))
+    picture = out / "ranking.png"
+    _draw(comparison, protocol, picture)
+    write_text(out / "compare.html", comparison_page(comparison, picture.read_bytes()))
+
+
+def _draw(comparison: Comparison, protocol: str, picture: Path) -> None:
+    standings, leaky = comparison.standings, " LEAKY: test subjects are also in the training part."
+    figure = ranked(
+        [f"{one.rank}. {one.name}{' LEAKY' * one.leaky}" for one in standings],
+        [_estimate(one.metrics["accuracy"]) for one in standings],
+        [one.study.accuracy / 100 if one.study else None for one in standings],
+        title=f"Accuracy by the {protocol.replace('_', ' ')} protocol, with 95 % intervals",
+        note=f"Rows that share a rank are not told apart from its first row.{leaky * comparison.leaky}",
+    )
+    save(figure, picture)
+
+
+def _estimate(figure: Mapping[str, float | None]) -> Estimate:
+    value, low, high = (np.nan if number is None else number for number in map(figure.get, ("value", "low", "high")))
+    return Estimate(value, low, high)

@@ -1,0 +1,1 @@
+"""What runs record in MLflow: the only room that knows MLflow, which is imported when it is first needed."""

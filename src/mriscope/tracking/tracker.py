@@ -1,0 +1,146 @@
+"""Tracker: one run in MLflow, from its first step to its end.
+
+Everything goes through a client and explicit ids, never through MLflow's "active run", so that several runs in one
+process do not mix.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mriscope.errors import Interrupted
+from mriscope.files import write_text
+from mriscope.recipe import Recipe
+from mriscope.tracking.records import (
+    EVERY_EPOCH,
+    TrackedRun,
+    first_tags,
+    record_end,
+    record_epochs,
+    record_start,
+)
+from mriscope.tracking.store import EXPERIMENT, NONE, answering, connect, quietly, reason, shown, store_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRACKING = "tracking.json"
+
+_logger = logging.getLogger("mriscope")
+
+
+class Tracker:
+    """Records one run in MLflow; does nothing where tracking is off, or once the store has failed.
+
+    As a context manager it ends the run: FINISHED, or FAILED after an error, or KILLED where somebody stopped it.
+    Whatever MLflow or its server does, no method raises: the first failure is one warning and the last call.
+    """
+
+    def __init__(self, run: TrackedRun | None = None) -> None:
+        self._run = run
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id in MLflow; None where nothing is tracked."""
+        return self._run.id if self._run else None
+
+    def epoch(self, figures: Mapping[str, float]) -> None:
+        """Record one epoch, in one call.
+
+        Args:
+            figures: "epoch", counted from 1, and what was measured.
+        """
+        self._attempt(lambda run: record_epochs(run, [figures]))
+
+    def finish(self, folder: Path, metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]] = ()) -> None:
+        """Record what a finished run holds: figures with intervals, pictures, the confusion matrix and the model.
+
+        Args:
+            folder: the run directory, with recipe.yaml, model.safetensors and figures/.
+            metrics: what metrics.json holds.
+            history: figures of each epoch; those that the store has not are added.
+        """
+        self._attempt(lambda run: record_epochs(run, history))
+        self._attempt(lambda run: record_end(run, folder, metrics))
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+        status = "FINISHED" if error is None else "KILLED" if stopped else "FAILED"
+        self._attempt(lambda run: run.client.set_terminated(run.id, status))
+
+    def _attempt(self, record: Callable[[TrackedRun], object]) -> None:
+        if self._run is None:
+            return
+        try:
+            with quietly():
+                record(self._run)
+        except Exception as error:  # whatever goes wrong over there must not cost the run
+            _logger.warning("tracking in %s failed (%s); the run goes on untracked", self._run.place, reason(error))
+            self._run = None
+
+
+def open_tracker(
+    uri: str,
+    folder: Path,
+    recipe: Recipe,
+    environment: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]] = (),
+    *,
+    experiment: str = EXPERIMENT,
+) -> Tracker:
+    """Begin a run in MLflow, or go on with the one that the run directory names.
+
+    Args:
+        uri: of a server (http://…) or a database (sqlite:///…, made where there is none), or none.
+        folder: the run directory; gets tracking.json. Its name is the run's.
+        recipe: of the run.
+        environment: what environment.json holds; "data" is the fingerprint of the slices.
+        history: figures of the epochs behind a run that goes on; those that the store has not are added.
+        experiment: its name in MLflow.
+
+    Raises:
+        MriscopeError: the URI names nothing that MLflow knows, or nothing answers there.
+    """
+    if uri == NONE:
+        return Tracker()
+    store = store_of(uri)
+    with answering(store):
+        run = _open(store, experiment, folder, recipe, environment)
+        record_epochs(run, history)
+    return Tracker(run)
+
+
+def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Mapping[str, Any]) -> TrackedRun:
+    client, home = connect(store, experiment)
+    known = _known_id(client, folder)
+    name = folder.resolve().name
+    run_id = known or client.create_run(home, tags=first_tags(recipe, environment), run_name=name).info.run_id
+    run = TrackedRun(client, home, run_id, shown(store), recipe, environment["data"], set())
+    if known:
+        client.update_run(run_id, status="RUNNING")
+        run.epochs.update(figure.step for figure in client.get_metric_history(run_id, EVERY_EPOCH))
+    else:
+        record_start(run, environment)
+        write_text(folder / TRACKING, json.dumps({"uri": run.place, "run_id": run_id}, indent=2) + "\n")
+    return run
+
+
+def _known_id(client: "MlflowClient", folder: Path) -> str | None:
+    """The run that the run directory was tracked as, if this store has it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(json.loads((folder / TRACKING).read_text(encoding="utf-8"))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):  # it was not tracked before
+        return None
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # it was tracked elsewhere
+            return None
+        raise
+    return run.info.run_id if run.info.lifecycle_stage == "active" else None
