@@ -65,13 +65,10 @@ def test_run_py_takes_uv_with_its_hashes_from_the_lock():
         load_run().locked_entry("absent")
 
 
-@pytest.mark.parametrize("words", [["tset"], ["serve", "no such folder"]])
-def test_run_py_answers_a_mistake_with_one_sentence(words):
-    done = subprocess.run([sys.executable, ROOT / "run.py", *words], capture_output=True, text=True, check=False)
-    assert done.returncode in (1, 2)
-    *_, said = done.stderr.splitlines()  # the set-up may have something to say before
-    assert said.startswith("run.py: ")
-    assert "Traceback" not in done.stderr
+def test_run_py_answers_a_mistake_with_one_sentence():
+    done = subprocess.run([sys.executable, ROOT / "run.py", "tset"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"run\.py: no task is called 'tset'; choose one of .+\n", done.stderr)
 
 
 def calls_of(path: Path) -> list[ast.Call]:

@@ -277,6 +277,31 @@ def test_a_run_that_begins_anew_or_is_not_known_is_another(uri, folder):
     assert len({first, second, third, fourth, run_id()}) == 5
 
 
+def test_a_training_that_is_stopped_and_resumed_is_one_run_and_a_fresh_one_is_another(uri, tmp_path, monkeypatch):
+    recorded = Tracker.epoch
+
+    def stop_after_it(tracker: Tracker, figures: dict[str, float]) -> None:
+        recorded(tracker, figures)
+        signal.raise_signal(signal.SIGTERM)
+
+    def train(**more: Any) -> None:
+        mriscope.run(make_recipe(SETTINGS), tmp_path / "small", track=uri, silent=True, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "epoch", stop_after_it)
+        with pytest.raises(Interrupted):
+            train()
+    (stopped,) = all_runs(uri)
+    assert (stopped.info.status, "accuracy" in stopped.data.metrics) == ("KILLED", False)
+    train()
+    (ended,) = all_runs(uri)
+    assert (ended.info.run_id, ended.info.status) == (stopped.info.run_id, "FINISHED")
+    assert ended.data.metrics["accuracy"] == RunDirectory(tmp_path / "small").metrics()["metrics"]["accuracy"]["value"]
+    assert [one.step for one in client_of(uri).get_metric_history(ended.info.run_id, "train_loss")] == [1, 2]
+    train(fresh=True)
+    assert len(all_runs(uri)) == 2
+
+
 def test_more_figures_and_settings_than_one_call_may_hold_are_all_recorded(uri, folder):
     options = {f"option_{number}": "x" * 7000 for number in range(120)}
     recipe = make_recipe({**SETTINGS, "model_options": options})

@@ -1,4 +1,4 @@
-"""Every figure; the only file that imports matplotlib. Figures are free of pyplot: no display, no global state.
+"""Every figure of a run, free of pyplot: no display, no global state.
 
 Each function takes a `title`, such as `headline` makes, and a `note` that is set small under it. Figures are
 8 inches wide with type that reads at 800 pixels, in colours that the colour-blind can tell apart (Okabe and Ito, 2008).

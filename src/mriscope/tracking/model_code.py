@@ -27,7 +27,11 @@ class SliceClassifier(PythonModel):
             class_names = json.loads(file.metadata()["mriscope"])["class_names"]
         self.scale: Scale = recipe.input.scale
         self.model = create_model(
-            recipe.model, classes=len(class_names), size=recipe.input.size, options=recipe.model_options
+            recipe.model,
+            classes=len(class_names),
+            size=recipe.input.size,
+            options=recipe.model_options,
+            pretrained=False,
         )
         self.model.load_state_dict(weights)
 
