@@ -91,10 +91,10 @@ class Comparison:
         over = "Figures are means over the seeds of a recipe, and their intervals those of the means. " if seeds else ""
         return (
             f"{over}A figure is followed by its 95 % bootstrap interval, which resamples {self.unit}s.",
-            "Rows stand by falling accuracy. A row shares the rank of the row above unless a paired test tells it apart "
-            "from that row, or from the first row of that rank, its leader: p under 0.05 after Holm's correction, for all "
-            f"neighbours in the one case and for all pairs in the other. The test: {self.test}.",
-            'To share a rank is not to be equal, as more test slices would tell more rows apart; and "not told apart" '
+            "Rows stand by falling accuracy. A row shares the rank of the row above unless a paired test tells it "
+            "apart from that row, or from the first row of that rank, its leader: p under 0.05 after Holm's correction, "
+            f"for all neighbours in the one case and for all pairs in the other. The test: {self.test}.",
+            "To share a rank is not to be equal, as more test slices would tell more rows apart; and 'not told apart' "
             "does not pass on, so that the last row of a rank may also tie with the first of the next.",
             *self.notes,
         )
