@@ -189,7 +189,7 @@ def ranked(
     axes.hlines(rows, low, high, color=COLOURS[0], linewidth=2)
     axes.plot(values, rows, "o", color=COLOURS[0], label="Ours, with its interval")
     left, right = _range(np.concatenate([values, low, high]))
-    _mark_reported(axes, reported or [None] * len(names), left, right)
+    _mark_reported(axes, reported or (), left, right)
     for row, (value, least, most) in enumerate(zip(values, low, high, strict=True)):
         text = f"{value:.1f} (no interval)" if np.isnan(least) else f"{value:.1f} ({least:.1f} to {most:.1f})"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
@@ -253,19 +253,20 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 def _mark_reported(axes: Axes, reported: Sequence[float | None], left: float, right: float) -> None:
     """A diamond at each reported figure; beyond the limits, an arrow at the edge and the figure in digits."""
+    look: dict[str, Any] = {"color": COLOURS[5], "markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.4}
     found = [(row, 100 * share) for row, share in enumerate(reported) if share is not None]
-    label = "Reported by the study"
+    edge = 0.02 * (right - left)
+    if found:
+        axes.plot([], [], "D", linestyle="", label="Reported by the study", **look)
     for row, value in found:
-        inside, edge = left <= value <= right, 0.02 * (right - left)
-        place = value if inside else min(max(value, left + edge), right - edge)
-        mark = "D" if inside else "<" if value < left else ">"
-        look: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.4, "clip_on": False}
-        axes.plot(place, row, mark, color=COLOURS[5], label=label, **look)
-        label = "_"  # one entry of the legend is enough
-        if not inside:
-            side, align = (8, "left") if value < left else (-8, "right")
-            words: dict[str, Any] = {"xytext": (side, 0), "textcoords": "offset points", "ha": align, "va": "center"}
-            axes.annotate(f"{value:.1f}", (place, row), color=COLOURS[5], fontsize=8, **words)
+        place = min(max(value, left + edge), right - edge)
+        if left <= value <= right:
+            axes.plot(value, row, "D", **look)
+            continue
+        mark, side, align = ("<", 8, "left") if value < left else (">", -8, "right")
+        axes.plot(place, row, mark, **look)
+        words: dict[str, Any] = {"xytext": (side, 0), "textcoords": "offset points", "ha": align, "va": "center"}
+        axes.annotate(f"{value:.1f}", (place, row), color=COLOURS[5], fontsize=8, **words)
 
 
 def _tidy(axes: Axes) -> None:

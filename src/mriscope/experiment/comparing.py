@@ -276,7 +276,7 @@ def _draw(comparison: Comparison, protocol: str, picture: Path) -> None:
         [f"{one.rank}. {one.name}{' LEAKY' * one.leaky}" for one in standings],
         [_estimate(one.metrics["accuracy"]) for one in standings],
         [one.study.accuracy / 100 if one.study else None for one in standings],
-        title=f"Accuracy by the {protocol.replace('_', ' ')} protocol, with 95 % intervals",
+        title=f"Accuracy with 95 % intervals, {protocol_text_}",
         note=f"Rows that share a rank are not told apart from its first row.{leaky * comparison.leaky}",
     )
     save(figure, picture)

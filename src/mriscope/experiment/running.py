@@ -32,7 +32,7 @@ from mriscope.run_directory import (
     RunDirectory,
     prepared_run,
 )
-from mriscope.tracking.store import NONE
+from mriscope.tracking.store import NONE, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 from mriscope.training.checkpoint import put_weights, save_weights
 from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
@@ -64,6 +64,8 @@ def run(
     Raises:
         MriscopeError: data, recipe or folder do not fit, nothing answers at `track`, or the training cannot go on.
     """
+    if track != NONE:
+        store_of(track)  # a mistyped address is named before anything is read
     place = pick_device(device)
     join_processes(place)
     reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
@@ -85,7 +87,7 @@ def run(
                 monitor = Monitor(silent or rank() != 0, tracker.epoch)
                 trained = _train(directory, model, slices, split, place, monitor)
                 if rank() == 0:
-                    tracker.finish(directory.path, _record(directory, model, trained, slices, split), trained.history)
+                    _record(directory, model, trained, slices, split, tracker)
     leave_processes()
     return directory
 
@@ -161,8 +163,8 @@ def _train(
 
 
 def _record(
-    directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split
-) -> dict[str, Any]:
+    directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split, tracker: Tracker
+) -> None:
     """Write everything a finished run holds; metrics.json last, as its presence means finished."""
     recipe = directory.recipe
     save_weights(trained.weights, directory.path / WEIGHTS, {"model": recipe.model, "class_names": slices.class_names})
@@ -183,8 +185,8 @@ def _record(
         "data": slices.fingerprint,
     }
     draw_run(directory, trained, slices, tested, metrics)
+    tracker.finish(directory.path, metrics, trained.history)
     directory.write_json(METRICS, metrics)
-    return metrics
 
 
 def _training_facts(trained: Trained, model: nn.Module) -> dict[str, Any]:

@@ -92,8 +92,8 @@ class Comparison:
         return (
             f"{over}A figure is followed by its 95 % bootstrap interval, which resamples {self.unit}s.",
             "Rows stand by falling accuracy. A row shares the rank of the row above unless a paired test tells it "
-            "apart from that row, or from the first row of that rank, its leader: p under 0.05 after Holm's correction, "
-            f"for all neighbours in the one case and for all pairs in the other. The test: {self.test}.",
+            "apart from that row, or from the first row of that rank, its leader: p under 0.05 after Holm's "
+            f"correction, for all neighbours in the one case and for all pairs in the other. The test: {self.test}.",
             "To share a rank is not to be equal, as more test slices would tell more rows apart; and 'not told apart' "
             "does not pass on, so that the last row of a rank may also tie with the first of the next.",
             *self.notes,
@@ -269,7 +269,7 @@ def _p(value: float) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
