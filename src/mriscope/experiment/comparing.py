@@ -189,7 +189,7 @@ def _compared(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Co
         notes=tuple(_notes(rows)),
         failures=failures,
     )
-    _write(comparison, first.metrics["protocol"], out)
+    _write(comparison, out)
     return comparison
 
 
@@ -254,6 +254,8 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
     note = min((run.metrics["interval"]["note"] or "" for run in runs), key=len)  # what is said of every run
     if note:
         yield f"{note[:1].upper()}{note[1:]}."
+    if any(row.study for row in rows):
+        yield "What the study reports was measured on its own test part."
     if not all(same_slices(runs[0], run) for run in runs):
         yield "Each seed draws a test part of its own; the first is the one that is counted above."
     if len({device for row in rows for device in _devices(row)}) > 1:
@@ -262,22 +264,25 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         yield "Recipes take slices of different sizes; MACs count one slice at the size that the recipe takes."
 
 
-def _write(comparison: Comparison, protocol: str, out: Path) -> None:
+def _write(comparison: Comparison, out: Path) -> None:
     write_text(out / "ranking.csv", comparison_csv(comparison))
     write_text(out / "ranking.md", comparison_markdown(comparison))
     picture = out / "ranking.png"
-    _draw(comparison, protocol, picture)
+    _draw(comparison, picture)
     write_text(out / "compare.html", comparison_page(comparison, picture.read_bytes()))
 
 
-def _draw(comparison: Comparison, protocol: str, picture: Path) -> None:
-    standings, leaky = comparison.standings, " LEAKY: test subjects are also in the training part."
+def _draw(comparison: Comparison, picture: Path) -> None:
+    standings = comparison.standings
+    note = "With 95 % intervals. Rows that share a rank are not told apart from its first row."
+    if comparison.leaky:
+        note += " LEAKY: test subjects are also in the training part."
     figure = ranked(
         [f"{one.rank}. {one.name}{' LEAKY' * one.leaky}" for one in standings],
         [_estimate(one.metrics["accuracy"]) for one in standings],
         [one.study.accuracy / 100 if one.study else None for one in standings],
-        title=f"Accuracy with 95 % intervals, {protocol_text_}",
-        note=f"Rows that share a rank are not told apart from its first row.{leaky * comparison.leaky}",
+        title=f"Accuracy, {comparison.judged}",
+        note=note,
     )
     save(figure, picture)
 
