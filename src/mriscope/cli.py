@@ -265,6 +265,8 @@ def compare(
         comparison = compare_runs(runs or [], out)
     print(comparison_text(comparison))
     print(f"written to {out}; begin with {out / 'compare.html'}")
+    if comparison.failures:
+        raise typer.Exit(1)
 
 
 @app.command(

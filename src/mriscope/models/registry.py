@@ -51,7 +51,7 @@ def create_model(
 
     Returns:
         A module from float32 (B, 1, size, size) to logits (B, classes), with the parts features, pool and head. Its
-        weights lie channels-last, in which convolutions on a CPU take half the time.
+        weights lie channels-last.
 
     Raises:
         UnknownName: no model has this name; the message names the near ones.

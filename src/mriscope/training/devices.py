@@ -80,8 +80,7 @@ def wait_for_all() -> None:
 def _keep_freed_memory() -> None:
     """Have glibc keep what a step frees for the next one, where it would give each large tensor back to the system.
 
-    Getting the pages anew is a third of the time of a step of BaselineCNN on two CPU cores: 113 slices/s become 166
-    (benchmarks/training.py).
+    Getting the pages anew is two fifths of the time of a step of BaselineCNN on two CPU cores (benchmarks/training.py).
     """
     if sys.platform != "linux":
         return
