@@ -97,3 +97,12 @@ def test_a_set_cannot_be_changed():
 def test_severity_runs_from_non_to_moderate():
     assert severity_ranks(CLASS_NAMES).tolist() == [2, 3, 0, 1]
     assert severity_ranks(["cat", "dog"]).tolist() == [0, 1]
+
+
+def test_subjects_found_afterwards_leave_the_fingerprint_alone() -> None:
+    slices = SliceSet.of(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), [0, 1])
+    known = slices.with_subjects(np.array([4, 5]), np.array([0, 0]))
+    assert known.knows_subjects
+    assert not slices.knows_subjects
+    assert known.fingerprint == slices.fingerprint
+    assert known.fingerprint != SliceSet.of(slices.images, [0, 1], subjects=[4, 5], positions=[0, 0]).fingerprint

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -111,6 +111,17 @@ class SliceSet:
             chosen = chosen.astype(np.int64)  # an empty list would be an array of floats
         return SliceSet(**{name: getattr(self, name)[chosen] for name in _COLUMNS}, class_names=self.class_names)
 
+    def with_subjects(self, subjects: np.ndarray, positions: np.ndarray) -> "SliceSet":
+        """The same slices with subjects that their source does not name; the fingerprint stays that of the source.
+
+        Args:
+            subjects: int64 (N,), -1 where unknown.
+            positions: int64 (N,), order within the subject; -1 where unknown.
+        """
+        known = replace(self, subjects=subjects, positions=positions)
+        known.__dict__["fingerprint"] = self.fingerprint
+        return known
+
     @property
     def knows_subjects(self) -> bool:
         """Whether the subject of every slice is known."""
@@ -123,7 +134,7 @@ class SliceSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, subjects, positions and classes; where the slices were kept plays no part."""
+        """SHA-256 over what the source says of pixels, labels, subjects, positions and classes, wherever it is kept."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         for column in (self.images, self.labels, self.subjects, self.positions):
             digest.update(np.ascontiguousarray(column).data)
