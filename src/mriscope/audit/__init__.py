@@ -1,0 +1,1 @@
+"""Whose brain a slice shows, and what a split shares between its parts."""
