@@ -120,6 +120,39 @@ def data_fetch(
     print(fetch(source))
 
 
+@app.command(epilog="Example: mriscope audit hf:Falah/Alzheimer_MRI --out audit")
+def audit(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="published|PATH",
+            help="The split to audit, or a run's split.json. Default: published, where the source publishes one.",
+            show_default=False,
+        ),
+    ] = None,
+    manifest: Manifest = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path("audit"),
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whose brains a split shares.
+
+    Duplicates, conflicting labels, subjects on both sides, and scores that need no training. audit.json, audit.html
+    and slices.csv, which --manifest takes, are written. Exit code 3: train and test share subjects or slices; 4: that
+    cannot be told; 0: they share none, or no split was audited.
+    """
+    from mriscope.experiment.auditing import audit_source, exit_code
+    from mriscope.reports.audit import audit_text
+
+    facts = audit_source(source, out, split=split, manifest=manifest, skip_bad=skip_bad)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+    raise typer.Exit(exit_code(facts))
+
+
 @app.command(epilog="Example: mriscope train recipes/study/baseline_cnn.yaml --set training.epochs=3 --out runs/short")
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
