@@ -116,6 +116,12 @@ def bootstrap_repeats(
     return bootstrap(stacked(repeats), averaged, resamples=resamples, level=level, seed=seed)
 
 
+def bootstrap_values(predictions: Predictions, metric: Metric, resamples: int, seed: int) -> np.ndarray:
+    """A metric in every resample in which it exists: float64, at most (R,)."""
+    drawn = _measured(predictions, {"": metric}, resamples, seed)[""]
+    return drawn[~np.isnan(drawn)]
+
+
 def stacked(repeats: Sequence[Predictions]) -> Predictions:
     """All repeats' predictions in one; the unit of every slice stands as its subject, so that resamples draw units.
 
@@ -155,11 +161,11 @@ def summary(predictions: Predictions, resamples: int = 2000, seed: int = 0) -> d
             "resamples": resamples,
             "note": "; ".join(_notes(predictions)) or None,
         },
-        "metrics": {name: _plain(estimate) for name, estimate in headline.items()},
+        "metrics": {name: plain(estimate) for name, estimate in headline.items()},
         "classes": {
             class_name: {
                 **_counts(predictions, predictions.labels == row),
-                **{name: _plain(estimate) for name, estimate in by_class[class_name].items()},
+                **{name: plain(estimate) for name, estimate in by_class[class_name].items()},
             }
             for row, class_name in enumerate(predictions.class_names)
         },
@@ -221,6 +227,7 @@ def _counts(predictions: Predictions, chosen: np.ndarray) -> dict[str, int | Non
     }
 
 
-def _plain(estimate: Estimate) -> dict[str, float | None]:
+def plain(estimate: Estimate) -> dict[str, float | None]:
+    """An estimate for JSON: what does not exist is None."""
     values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {name: None if np.isnan(value) else value for name, value in values.items()}
