@@ -159,21 +159,12 @@ def _note_failure(failures: dict[str, str], name: str, error: Exception, before:
 
 def _finished(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
     directory = RunDirectory(folder)
-    if _is_done(directory, recipe):
+    if directory.holds(recipe):
         return directory
     from mriscope.experiment.running import run
 
     LOG.warning("training %s", folder)
     return run(recipe, folder, **settings)
-
-
-def _is_done(directory: RunDirectory, recipe: Recipe) -> bool:
-    """Whether the folder holds this very run, as far as can be told without reading its data again."""
-    if not directory.finished:
-        return False
-    sources = (recipe.data, str(Path(recipe.data).expanduser().resolve()))
-    same = directory.recipe.model_dump(exclude={"data", "study"}) == recipe.model_dump(exclude={"data", "study"})
-    return same and directory.environment.get("source") in sources
 
 
 def _check_place(out: Path) -> None:
