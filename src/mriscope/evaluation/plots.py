@@ -24,6 +24,7 @@ from mriscope.files import write_bytes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 LINES = ("-", "--", "-.", ":")
+LEAKY = "LEAKY: train and test share subjects"
 
 _DOTS_PER_INCH = 150
 _QUIET = "0.35"
@@ -31,7 +32,7 @@ _LEGEND: dict[str, Any] = {"framealpha": 1, "edgecolor": "white"}  # hides the l
 _SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1")
 
 
-def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95) -> str:
+def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95, leaky: bool | None = False) -> str:
     """A title that shows no number without its interval and its protocol.
 
     Args:
@@ -39,14 +40,28 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
         estimate: the metric with its interval.
         protocol: how train and test were split: "published", "by_slice" or "by_subject".
         level: of the interval.
+        leaky: as split_title takes it.
     """
-    split = f"split {_words(protocol).lower()}" if protocol.startswith("by_") else f"{_words(protocol).lower()} split"
+    split = split_title(protocol, leaky)
     if np.isnan(estimate.value):
         return f"{_words(name)} undefined, {split}"
     unit, scale, digits = (" %", 100, 1) if name in _SHARES else ("", 1, 3)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
     return f"{_words(name)} {value}{unit} ({interval}), {split}"
+
+
+def split_title(protocol: str, leaky: bool | None = False) -> str:
+    """How train and test were split, for a title that nobody overlooks.
+
+    Args:
+        protocol: "published", "by_slice" or "by_subject".
+        leaky: whether they share subjects; None where subjects are unknown.
+    """
+    words = _words(protocol).lower()
+    split = f"split {words}" if protocol.startswith("by_") else f"{words} split"
+    unknown = "subjects unknown" if leaky is None else ""
+    return ", ".join(filter(None, [split, LEAKY if leaky else unknown]))
 
 
 def class_title(class_name: str) -> str:

@@ -61,6 +61,7 @@ def evaluate_run(
         "protocol": protocol,
         "part": part,
         "leaky": own["leaky"] if part == "test" else None,
+        "shared_subjects": own.get("shared_subjects") if part == "test" else None,
         **summary(predictions, seed=directory.recipe.seed),
         "model": own["model"],
     }

@@ -61,7 +61,9 @@ def metrics_text(metrics: Facts) -> str:
 def protocol_text(metrics: Facts) -> str:
     """How the figures were come by, in one line."""
     subjects = "subjects unknown" if metrics["n_subjects"] is None else f"{metrics['n_subjects']:,} subjects"
-    leaky = ", LEAKY: test subjects are also in training" if metrics.get("leaky") else ""
+    shared = metrics.get("shared_subjects")
+    told = "test subjects" if shared is None else f"{shared:,} of {metrics['n_subjects']:,} test subjects"
+    leaky = f", LEAKY: {told} also have slices in the training part" if metrics.get("leaky") else ""
     protocol = metrics["protocol"].replace("_", " ")
     return f"{protocol} split, {metrics['part']} part: {metrics['n_slices']:,} slices, {subjects}{leaky}"
 
