@@ -193,7 +193,7 @@ def train(
         print(f"written to {folder}")
 
 
-@app.command(epilog="Example: mriscope evaluate mriscope-demo/run")
+@app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
 def evaluate(
     run: RunFolder,
     part: Annotated[str | None, typer.Option(help="test (the default) or validation.", show_default=False)] = None,
@@ -201,6 +201,17 @@ def evaluate(
         str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
     ] = None,
     manifest: Manifest = None,
+    level: Annotated[str, typer.Option(help="slice, or subject: one answer for each brain.")] = "slice",
+    task: Annotated[
+        str | None,
+        typer.Option(help="four_classes, three_classes or non_vs_demented. Default: the run's own classes."),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="For subjects: mean_probability, mean_logit, majority or chosen (on validation; the default)."
+        ),
+    ] = None,
     out: Out = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -208,13 +219,15 @@ def evaluate(
 ) -> None:
     """Judge a run: metrics with intervals.
 
-    The run's own test part is judged, or another source.
+    The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
+    after a temperature that is fitted on the run's validation part.
     """
     from mriscope.experiment.judging import evaluate_run
     from mriscope.reports.text import metrics_text
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
-    metrics = evaluate_run(run, part=part, out=out, device=device, **other)
+    asked = {"level": level, "task": task, "pooling": pooling}
+    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
     print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
 
 

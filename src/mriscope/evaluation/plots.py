@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet, severity_ranks
+from mriscope.evaluation.calibration import Reliability
 from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
@@ -146,6 +147,33 @@ def roc_curves(predictions: Predictions, *, title: str = "", note: str = "") -> 
     left_out = [name for name, area in zip(names, areas, strict=True) if np.isnan(area)]
     missing = f"No curve for {', '.join(left_out)}: it needs slices of the class and of another." if left_out else ""
     return _finished(figure, title, " ".join(filter(None, [missing, note])))
+
+
+def reliability(curves: Mapping[str, Reliability], *, title: str = "", note: str = "") -> Figure:
+    """Accuracy against confidence: answers over the diagonal are right more often than they claim.
+
+    Args:
+        curves: by what the legend calls them; each point has its interval, and its area grows with its answers.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    figure = Figure(figsize=(8, 6.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="0.7", linewidth=1, label="Confidence is what it says")
+    for (name, curve), colour, line in zip(curves.items(), COLOURS, LINES, strict=False):
+        confidence, accuracy = 100 * curve.confidence, 100 * curve.accuracy
+        axes.plot(confidence, accuracy, line, color=colour, label=_literal(name))
+        axes.vlines(confidence, 100 * curve.low, 100 * curve.high, color=colour, linewidth=1.2, alpha=0.6)
+        axes.scatter(confidence, accuracy, 20 + 400 * curve.counts / curve.counts.sum(), color=colour, alpha=0.8)
+    axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
+    axes.set_xlabel("Confidence: probability of the predicted class (%)")
+    axes.set_ylabel("Accuracy: answers that are right (%)")
+    _tidy(axes)
+    axes.legend(loc="upper left", **_LEGEND)
+    means = (
+        "A point is the larger the more answers it has; lines at it are its 95 % interval, none where a single unit."
+    )
+    return _finished(figure, title, " ".join(filter(None, [means, note])))
 
 
 def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, title: str = "", note: str = "") -> Figure:
