@@ -251,8 +251,8 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
     code, _, err = call("train", recipe, "--data", real_slices_folder, "--out", tmp_path / "run", *settings)
     assert code == 0, err
     metrics = RunDirectory(tmp_path / "run").metrics()
-    assert (metrics["n_slices"], metrics["n_subjects"], metrics["leaky"]) == (1280, None, None)
-    assert metrics["interval"]["unit"] == "slice"
+    assert (metrics["n_slices"], metrics["n_subjects"], metrics["leaky"]) == (1280, 200, True)
+    assert metrics["interval"]["unit"] == "subject"
     assert metrics["metrics"]["accuracy"]["low"] > 634 / 1280  # more than the share of the largest class
 
 

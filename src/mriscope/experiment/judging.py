@@ -26,6 +26,7 @@ def evaluate_run(
     *,
     part: str | None = None,
     source: str | None = None,
+    manifest: str | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     skip_bad: bool = False,
@@ -36,6 +37,7 @@ def evaluate_run(
         folder: the run.
         part: test or validation, None is test; of another source, all slices are judged.
         source: another source than the run's own; None judges the predictions the run kept.
+        manifest: a CSV file that gives the source's slices their subjects.
         out: folder that gets metrics.json, predictions.parquet and figures; None writes nothing.
         device: auto, cpu or cuda.
         skip_bad: leave unusable rows out where they would be an error.
@@ -47,14 +49,14 @@ def evaluate_run(
     directory = open_run(folder)
     own = directory.metrics()
     if source is None:
-        if skip_bad:
-            raise RunError("--skip-bad goes with --data: the run's own predictions are judged without reading anything")
+        for option in ["--skip-bad"] * skip_bad + ["--manifest"] * (manifest is not None):
+            raise RunError(f"{option} goes with --data: the run's own predictions are judged without reading anything")
         predictions, protocol, part = directory.predictions().of_part(part or "test"), own["protocol"], part or "test"
     elif part is not None:
         raise RunError(f"all of {source} is judged, whatever the part; leave out --part or --data")
     else:
         protocol = IMPORTED if directory.imported else "external"
-        predictions, part = _ask(directory, source, device, skip_bad), "whole"
+        predictions, part = _ask(directory, source, manifest, device, skip_bad), "whole"
     metrics = {
         "protocol": protocol,
         "part": part,
@@ -77,10 +79,11 @@ def _write(judged: RunDirectory, predictions: Predictions, metrics: dict[str, An
     judged.write_json(METRICS, metrics)
 
 
-def _ask(directory: RunDirectory, source: str, device: str, skip_bad: bool) -> Predictions:
+def _ask(directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool) -> Predictions:
     """A run's predictions for all slices of a source it has not seen."""
     model, class_names = load_model(directory, pick_device(device))
-    reading = read_for(directory.recipe, source, skip_bad=skip_bad)
+    recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
+    reading = read_for(recipe, source, skip_bad=skip_bad)
     slices = reading.slices
     report_bad_rows(source, reading, BAD_ROWS)
     seen = int(np.isin(slice_digests(slices.images), directory.seen_slices()).sum())

@@ -17,6 +17,9 @@ TITLES = {
     "quadratic_kappa": "quadratic-weighted kappa",
 }
 
+ORIGINS = {"pixels": " recovered from pixels", "manifest": " named by the manifest", "source": " named by the source"}
+"""How subjects came to be known."""
+
 
 def describe_slices(slices: SliceSet) -> dict[str, Any]:
     """What a set holds, as plain values for JSON."""
@@ -34,6 +37,7 @@ def describe_slices(slices: SliceSet) -> dict[str, Any]:
 def slices_text(source: str, facts: Facts) -> str:
     """A table of the classes under a line of totals."""
     subjects = "subjects unknown" if facts["n_subjects"] is None else f"{facts['n_subjects']:,} subjects"
+    subjects += ORIGINS.get(facts.get("subjects_from") or "", "")
     height, width = facts["size"]
     parts = list(facts["parts"])
     columns = ["class", "slices", *parts, *(["subjects"] if facts["n_subjects"] is not None else [])]
