@@ -233,6 +233,22 @@ def test_data_info_counts(call):
     assert "24 slices of 128×128, 8 subjects" in call("data", "info", "phantom:subjects=8,slices=3")[1]
 
 
+def test_an_audit_answers_a_script_with_its_exit_code(call, run_folder, tmp_path):
+    source = "phantom:subjects=24,slices=6,seed=1"
+    code, out, err = call("audit", source, "--split", run_folder / "split.json", "--out", tmp_path / "audit")
+    assert code == 0, err  # a split by subject, made at the size of the run's network
+    assert out.startswith("No leak found: the ")
+    assert f"written to {tmp_path / 'audit'}; begin with" in out
+    record = json.loads((run_folder / "split.json").read_text())
+    parts = record["parts"]
+    parts["train"][0], parts["test"][0] = parts["test"][0], parts["train"][0]
+    (tmp_path / "recipe.yaml").write_text((run_folder / "recipe.yaml").read_text())
+    (tmp_path / "split.json").write_text(json.dumps(record))
+    code, out, _ = call("audit", source, "--split", tmp_path / "split.json", "--out", tmp_path / "audit", "--json")
+    facts = json.loads(out)
+    assert (code, facts["leaky"], facts["split"]["shared"]["subjects_in_train"]) == (3, True, 2)
+
+
 def test_the_real_slices_are_counted(call, real_slices_folder):
     code, out, _ = call("data", "info", real_slices_folder, "--json")
     facts = json.loads(out)
@@ -284,6 +300,9 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
         (["data", "info", "nowhere"], "does not exist"),
         (["data", "fetch", "Falah"], "write hf:owner/name"),
+        (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
+        (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
+        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "--manifest goes with --data"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):
@@ -352,7 +371,16 @@ def test_bad_rows_stop_a_training_or_are_left_out_and_listed(call, recipe, tmp_p
 
 def test_version_and_help(call):
     assert call("--version")[1].strip().count(".") == 2
-    for command in (["data", "info"], ["data", "fetch"], ["train"], ["evaluate"], ["explain"], ["predict"], ["models"]):
+    for command in (
+        ["data", "info"],
+        ["data", "fetch"],
+        ["audit"],
+        ["train"],
+        ["evaluate"],
+        ["explain"],
+        ["predict"],
+        ["models"],
+    ):
         code, out, _ = call(*command, "--help")
         assert code == 0
         assert "Example: mriscope" in out
