@@ -15,6 +15,8 @@ COMMANDS = (
     "explain",
     "predict",
     "compare",
+    "crossval",
+    "split",
     "import-weights",
     "ui",
     "models",

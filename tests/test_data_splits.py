@@ -70,6 +70,29 @@ def test_published_keeps_the_test_part_and_divides_the_training_part():
     assert not subjects_of(slices, split.train) & subjects_of(slices, split.validation)
 
 
+def test_a_published_split_that_shares_subjects_validates_by_slice_as_it_tests():
+    parts = ["train", "train", "train", "train", "test"] * 28
+    split = published(cohort(parts=parts), validation=0.25, seed=0)
+    assert shared_subjects(cohort(), split) == 28
+    assert len(split.validation) == 28  # a quarter of the slices of each class: 6 + 4 + 10 + 8
+    assert subjects_of(cohort(), split.validation) & subjects_of(cohort(), split.train)
+
+
+def test_seeds_draw_what_they_always_drew():
+    """Rows written down before cross-validation came: results of old recipes must not change."""
+    slices, parts = cohort(), ["train"] * 100 + ["test"] * 40
+    unknown = SliceSet.of(slices.images, slices.labels, parts=parts)
+    for split, test, validation, sizes in (
+        (by_slice(slices, seed=3), [6, 16, 20, 21], [0, 24, 34, 40, 53, 68, 77, 89], (101, 11, 28)),
+        (by_subject(slices, seed=3), [25, 26, 27, 28], [0, 1, 2, 3, 4, 35, 36, 37], (90, 20, 30)),
+        (published(cohort(parts=parts), seed=3), [100, 101, 102, 103], [0, 1, 2, 3, 4, 40, 41, 42], (85, 15, 40)),
+        (published(unknown, seed=3), [100, 101, 102, 103], [23, 26, 29, 35, 44, 61, 76, 81], (90, 10, 40)),
+    ):
+        assert split.test[:4].tolist() == test
+        assert split.validation[:8].tolist() == validation
+        assert (len(split.train), len(split.validation), len(split.test)) == sizes
+
+
 def test_splits_that_cannot_be_made_say_why():
     slices = cohort()
     with pytest.raises(DataError, match="publishes no train and test part"):

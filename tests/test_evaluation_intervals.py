@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mriscope.evaluation.intervals import SLICE_NOTE, bootstrap, bootstrap_classes, interval_unit, resamples_of, summary
+from mriscope.errors import DataError
+from mriscope.evaluation.intervals import (
+    SLICE_NOTE,
+    bootstrap,
+    bootstrap_classes,
+    bootstrap_repeats,
+    interval_unit,
+    resamples_of,
+    summary,
+)
 from mriscope.evaluation.metrics import HEADLINE, accuracy
-from mriscope.evaluation.predictions import Predictions
+from mriscope.evaluation.predictions import Predictions, join
 
 TWO = ("a", "b")
 ACCURACY = {"accuracy": HEADLINE["accuracy"]}
@@ -180,3 +189,43 @@ def test_resamples_without_a_class_do_not_raise_a_mean_over_classes() -> None:
     estimate = bootstrap(p, seed=1)["balanced_accuracy"]
     assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
     assert "sick is one subject only" in str(summary(p, resamples=10)["interval"]["note"])
+
+
+def test_the_mean_over_repeats_by_hand() -> None:
+    """Each of two subjects is drawn 0, 1 or 2 times, and as often in both repeats."""
+    repeats = [right_or_wrong(np.array(right), np.array([1, 1, 2, 2])) for right in ([1, 1, 0, 0], [1, 0, 0, 0])]
+    found = bootstrap_repeats(repeats, ACCURACY, resamples=400)["accuracy"]
+    assert found.value == (0.5 + 0.25) / 2
+    assert (found.low, found.high) == (0, (1 + 0.5) / 2)
+
+
+def test_a_repeat_is_what_its_folds_are_together_in_any_order() -> None:
+    p = ordinary(3, count=120, subjects=12)
+    chosen = p.subjects % 3
+    folds = [
+        Predictions.of(p.labels[rows], p.probabilities[rows], subjects=p.subjects[rows])
+        for rows in (chosen == fold for fold in (2, 0, 1))
+    ]
+    assert bootstrap_repeats([join(folds)], resamples=50) == bootstrap(p, resamples=50)
+
+
+def test_repeats_that_agree_make_no_interval_narrower_and_those_that_do_not_agree_do() -> None:
+    """Five repeats of one model are no five times as many subjects."""
+    p = ordinary(4, count=200, subjects=25)
+    alone, five = bootstrap(p, ACCURACY, resamples=200), bootstrap_repeats([p] * 5, ACCURACY, resamples=200)
+    assert five["accuracy"].low == pytest.approx(alone["accuracy"].low, abs=1e-12)
+    assert five["accuracy"].high == pytest.approx(alone["accuracy"].high, abs=1e-12)
+    random = np.random.default_rng(0)
+    lucky = [right_or_wrong(random.random(25) < 0.7, np.arange(25)) for _ in range(5)]
+    widths = [
+        one.high - one.low
+        for one in (bootstrap(lucky[0], ACCURACY)["accuracy"], bootstrap_repeats(lucky, ACCURACY)["accuracy"])
+    ]
+    assert widths[1] < 0.6 * widths[0]
+
+
+def test_repeats_of_other_classes_or_none_are_refused() -> None:
+    with pytest.raises(DataError, match="predictions of other classes do not join: a, b and Mild_Demented"):
+        bootstrap_repeats([right_or_wrong(np.ones(4)), ordinary(0)])
+    with pytest.raises(DataError, match="there are no predictions to join"):
+        bootstrap_repeats([])

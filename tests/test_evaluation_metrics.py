@@ -203,3 +203,34 @@ def test_without_slices_every_metric_is_nan() -> None:
 
 def test_the_headline_names_are_these() -> None:
     assert list(metrics.HEADLINE) == ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "quadratic_kappa"]
+
+
+@several
+@given(cases())
+def test_losses_agree_with_scikit_learn(case: tuple[Predictions, np.ndarray]) -> None:
+    p, weights = case
+    labels = list(range(len(p.class_names)))
+    probabilities = p.probabilities.astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    for w in (None, weights):
+        theirs = sk.log_loss(p.labels, probabilities, labels=labels, sample_weight=w)
+        assert metrics.log_loss(p, w) == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        if len(labels) == 2:
+            theirs = sk.brier_score_loss(p.labels, probabilities[:, 1], pos_label=1, sample_weight=w)
+        else:
+            theirs = np.average(((probabilities - np.eye(len(labels))[p.labels]) ** 2).sum(axis=1), weights=w)
+        assert metrics.brier_score(p, w) == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        ranks = np.array([2, 3, 0, 1] if p.class_names == FOUR else labels)
+        theirs = sk.mean_absolute_error(ranks[p.labels], ranks[p.predicted], sample_weight=w)
+        assert metrics.severity_error(p, w) == pytest.approx(theirs)
+
+
+def test_losses_by_hand() -> None:
+    p = Predictions.of([0, 1], [[0.8, 0.2], [0.75, 0.25]], class_names=("a", "b"))
+    assert metrics.log_loss(p) == pytest.approx((np.log(1.25) + np.log(4)) / 2)
+    assert metrics.brier_score(p) == pytest.approx((0.04 + 0.5625) / 2)
+    assert metrics.brier_score(one_hot([2], [0])) == 2
+    assert metrics.log_loss(one_hot([2], [0])) == pytest.approx(23 * np.log(2))  # and not infinite
+    assert metrics.severity_error(one_hot([2, 1], [0, 1])) == 1  # Non called Mild; Moderate rightly called
+    nothing = one_hot([], [])
+    assert np.isnan([metrics.log_loss(nothing), metrics.brier_score(nothing), metrics.severity_error(nothing)]).all()

@@ -47,7 +47,12 @@ def test_what_a_set_holds_is_counted():
 def test_figures_stand_under_their_protocol_with_their_intervals():
     text = metrics_text(METRICS)
     lines = text.splitlines()
-    assert lines[0] == "by slice split, test part: 4 slices, 3 subjects, LEAKY: test subjects are also in training"
+    assert (
+        lines[0]
+        == "by slice split, test part: 4 slices, 3 subjects, LEAKY: test subjects also have slices in the training part"
+    )
+    counted = metrics_text({**METRICS, "shared_subjects": 2}).splitlines()[0]
+    assert counted.endswith("LEAKY: 2 of 3 test subjects also have slices in the training part")
     accuracy = METRICS["metrics"]["accuracy"]
     row = next(line for line in lines if line.startswith("accuracy"))
     assert row.split() == ["accuracy", "0.750", f"{accuracy['low']:.3f}", "–", f"{accuracy['high']:.3f}"]

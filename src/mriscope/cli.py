@@ -193,7 +193,7 @@ def train(
         print(f"written to {folder}")
 
 
-@app.command(epilog="Example: mriscope evaluate mriscope-demo/run")
+@app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
 def evaluate(
     run: RunFolder,
     part: Annotated[str | None, typer.Option(help="test (the default) or validation.", show_default=False)] = None,
@@ -201,6 +201,17 @@ def evaluate(
         str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
     ] = None,
     manifest: Manifest = None,
+    level: Annotated[str, typer.Option(help="slice, or subject: one answer for each brain.")] = "slice",
+    task: Annotated[
+        str | None,
+        typer.Option(help="four_classes, three_classes or non_vs_demented. Default: the run's own classes."),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="For subjects: mean_probability, mean_logit, majority or chosen (on validation; the default)."
+        ),
+    ] = None,
     out: Out = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -208,13 +219,15 @@ def evaluate(
 ) -> None:
     """Judge a run: metrics with intervals.
 
-    The run's own test part is judged, or another source.
+    The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
+    after a temperature that is fitted on the run's validation part.
     """
     from mriscope.experiment.judging import evaluate_run
     from mriscope.reports.text import metrics_text
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
-    metrics = evaluate_run(run, part=part, out=out, device=device, **other)
+    asked = {"level": level, "task": task, "pooling": pooling}
+    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
     print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
 
 
@@ -309,6 +322,65 @@ def compare(
     print(f"written to {out}; begin with {out / 'compare.html'}")
     if comparison.failures:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: mriscope crossval recipes/study/baseline_cnn.yaml --folds 5 --repeats 3")
+def crossval(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
+    folds: Annotated[int, typer.Option(min=2, help="Each is the test part once.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Divisions into folds.")] = 1,
+    protocol: Annotated[str, typer.Option(help="by_subject or by_slice.")] = "by_subject",
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: runs/, the recipe's name and -crossval.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    track: Track = LOCAL_STORE,
+) -> None:
+    """Cross-validate a recipe, fold by fold.
+
+    Each fold is a run directory; finished ones are skipped, so that the same command goes on after a kill.
+    summary.json, summary.md and predictions.parquet hold what all folds say, by slice and by subject.
+    """
+    from mriscope.experiment.crossvalidating import crossvalidate
+    from mriscope.recipe import read_recipe
+    from mriscope.reports.crossvalidation import crossvalidation_text
+
+    named = {} if data is None else {"data": data}
+    settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    folder = out or Path("runs", f"{recipe.stem}-crossval")
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
+    facts = crossvalidate(settings, folder, **drawn, device=device, skip_bad=skip_bad, track=track)
+    print(crossvalidation_text(facts))
+    print(f"written to {folder}")
+
+
+@app.command(epilog="Example: mriscope split phantom --protocol by_subject --folds 5 --out splits")
+def split(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
+    protocol: Annotated[str, typer.Option(help="published, by_slice or by_subject.")] = "by_subject",
+    folds: Annotated[int | None, typer.Option(min=2, help="A file for each fold.", show_default=False)] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="With --folds: divisions into folds.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
+    test: Annotated[float, typer.Option(help="Without --folds: share of the test part.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of the training part.")] = 0.1,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Write splits as files.
+
+    A file names slices by their paths and checks them by their pixels, so that it is good on another machine.
+    Train on one with: mriscope train RECIPE --set split.file=FILE
+    """
+    from mriscope.experiment.splitting import write_splits
+
+    drawn = {"protocol": protocol, "folds": folds, "repeats": repeats, "seed": seed}
+    files = write_splits(source, out, **drawn, test=test, validation=validation, skip_bad=skip_bad)
+    print("\n".join(map(str, files)))
 
 
 @app.command(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.errors import RecipeError, suggest
@@ -14,7 +14,9 @@ from mriscope.errors import RecipeError, suggest
 Options = dict[str, Any]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Number = Annotated[int, Field(ge=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+_TOGETHER = "together"  # the kind of a finding about several settings at once
 
 
 def _rising(value: Any) -> Any:
@@ -55,6 +57,31 @@ class SplitSettings(Settings):
     """Share of slices or subjects in the test part; the published protocol brings its own."""
     validation: Share = 0.1
     """Share of the training part that is held out to choose the best epoch."""
+    folds: Annotated[int, Field(ge=2, strict=True)] | None = None
+    """Cross-validation: the test part is one of so many equal folds, whatever `test` says."""
+    fold: Number | None = None
+    """Which of them, from 0."""
+    repeat: Number | None = None
+    """Which of several divisions into folds, from 0; none is the first."""
+    file: str | None = None
+    """A split that `mriscope split` or a run wrote; it stands in the place of protocol and shares."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "SplitSettings":
+        given = [name for name in ("folds", "fold", "repeat") if getattr(self, name) is not None]
+        if self.file is not None and given:
+            problem = f"file names a split already; leave out {' and '.join(given)}"
+        elif self.folds is None and given:
+            problem = f"{given[0]} is given without folds; add folds, such as 5"
+        elif self.folds is not None and self.protocol == "published":
+            problem = "the published split has no folds; use protocol by_subject or by_slice, or leave out folds"
+        elif self.folds is not None and self.fold is None:
+            problem = f"folds is {self.folds} and no fold is named; add fold, 0 to {self.folds - 1}, or use crossval"
+        elif self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            problem = f"fold is {self.fold} of {self.folds}; they count from 0 to {self.folds - 1}"
+        else:
+            return self
+        raise PydanticCustomError(_TOGETHER, "{problem}", {"problem": problem})
 
 
 class Transform(Settings):
@@ -266,6 +293,8 @@ def _problem(item: Any) -> str:
         return f"{key}: unknown key; {suggest(str(item['loc'][-1]), _known_keys(item['loc'][:-1]))}"
     if item["type"] == "missing":
         return f"{key}: missing; every recipe needs it"
+    if item["type"] == _TOGETHER:
+        return f"{key}: {item['msg']}"
     expected = item["msg"].removeprefix("Input ")
     return f"{key}: {_describe(item['input'])} {expected[0].lower()}{expected[1:]}"
 

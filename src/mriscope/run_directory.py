@@ -49,6 +49,13 @@ class RunDirectory:
     def finished(self) -> bool:
         return all((self.path / name).is_file() for name in (RECIPE, WEIGHTS, METRICS))
 
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether it is the finished run of a recipe, as far as can be told without reading its data again."""
+        if not self.finished:
+            return False
+        sources = (recipe.data, str(Path(recipe.data).expanduser().resolve()))
+        return not recipe_changes(self.recipe, recipe) and self.environment.get("source") in sources
+
     @cached_property
     def recipe(self) -> Recipe:
         return read_recipe(self.path / RECIPE)
@@ -161,13 +168,18 @@ def _empty(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _check_same(run: RunDirectory, recipe: Recipe) -> None:
-    there, here = (_flat(one.model_dump(exclude={"data", "study"})) for one in (run.recipe, recipe))
-    changes = [
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
-        for key in dict.fromkeys((*here, *there))
-        if there.get(key) != here.get(key)
+def recipe_changes(there: Recipe, here: Recipe) -> list[str]:
+    """In what two recipes differ, a phrase for each setting; the place of the data and the study's figures apart."""
+    old, new = (_flat(one.model_dump(exclude={"data", "study"})) for one in (there, here))
+    return [
+        f"{key} is {old.get(key)} there and {new.get(key)} here"
+        for key in dict.fromkeys((*new, *old))
+        if old.get(key) != new.get(key)
     ]
+
+
+def _check_same(run: RunDirectory, recipe: Recipe) -> None:
+    changes = recipe_changes(run.recipe, recipe)
     if changes:
         raise RunError(
             f"{run.path} holds the run of another recipe ({'; '.join(changes)}); "

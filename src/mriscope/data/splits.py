@@ -12,6 +12,7 @@ from mriscope.data.slices import UNKNOWN, SliceSet, slice_digests
 from mriscope.errors import DataError, RunError
 
 PARTS = ("train", "validation", "test")
+PROTOCOLS = ("published", "by_slice", "by_subject")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,10 @@ class Split:
 def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Split:
     """The split that came with the data; the validation part is drawn from its training part.
 
+    It is drawn as the test part was: by subject where train and test are known to share none, else by slice. Held-out
+    subjects would make the choice of an epoch honest on a test part that is not, and are no help where subjects are
+    unknown.
+
     Args:
         slices: a set whose `parts` are "train" or "test".
         validation: share of the training part, in (0, 1).
@@ -53,7 +58,8 @@ def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Sp
     train, test = (np.flatnonzero(slices.parts == part) for part in ("train", "test"))
     if not len(train) or not len(test):
         raise DataError("the source publishes no train and test part; use split.protocol=by_slice or by_subject")
-    kept, held = _divide(slices, train, validation, slices.knows_subjects, _random(seed, "validation"))
+    apart = slices.knows_subjects and not len(np.intersect1d(slices.subjects[train], slices.subjects[test]))
+    kept, held = divide(slices, train, validation, apart, stream(seed, "validation"))
     return Split("published", kept, held, test)
 
 
@@ -86,12 +92,7 @@ def by_subject(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, 
     Raises:
         DataError: a slice has no known subject, or a part would be empty.
     """
-    if not slices.knows_subjects:
-        missing = int((slices.subjects == UNKNOWN).sum())
-        raise DataError(
-            f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
-            "use split.protocol=published or by_slice, or a source that names subjects"
-        )
+    check_subjects(slices)
     return _random_split(slices, test, validation, seed, whole_subjects=True)
 
 
@@ -101,6 +102,20 @@ def make_split(slices: SliceSet, protocol: str, *, test: float, validation: floa
         return published(slices, validation=validation, seed=seed)
     draw = {"by_slice": by_slice, "by_subject": by_subject}[protocol]
     return draw(slices, test=test, validation=validation, seed=seed)
+
+
+def check_subjects(slices: SliceSet) -> None:
+    """Refuse a set of which not every subject is known.
+
+    Raises:
+        DataError: counts the slices without one.
+    """
+    if not slices.knows_subjects:
+        missing = int((slices.subjects == UNKNOWN).sum())
+        raise DataError(
+            f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
+            "use split.protocol=published or by_slice, or a source that names subjects"
+        )
 
 
 def shared_subjects(slices: SliceSet, split: Split) -> int | None:
@@ -152,24 +167,49 @@ def read_split(path: Path, slices: SliceSet) -> Split:
     return Split(record["protocol"], **rows)
 
 
-def _random_split(slices: SliceSet, test: float, validation: float, seed: int, whole_subjects: bool) -> Split:
-    rows = np.arange(len(slices))
-    # Two of each class stay, one to train and one to validate.
-    rest, judged = _divide(slices, rows, test, whole_subjects, _random(seed, "test"), keep=2)
-    kept, held = _divide(slices, rest, validation, whole_subjects, _random(seed, "validation"))
-    return Split("by_subject" if whole_subjects else "by_slice", kept, held, judged)
-
-
-def _divide(
+def divide(
     slices: SliceSet, rows: np.ndarray, share: float, whole_subjects: bool, random: np.random.Generator, keep: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to keep and rows to hold out: a share of the units (subjects or slices) of every class."""
+    """Rows to keep and rows to hold out: a share of the units (subjects or slices) of every class.
+
+    Args:
+        slices: what `rows` number.
+        rows: int64 (N,), those to divide.
+        share: to hold out, in (0, 1).
+        whole_subjects: whether units are subjects; else slices.
+        random: draws.
+        keep: units of each class that are to stay, where it has enough.
+    """
+    classes, unit_of_row = units_of(slices, rows, whole_subjects)
+    held = _stratified_draw(classes, share, keep, random)[unit_of_row]
+    return rows[~held], rows[held]
+
+
+def units_of(slices: SliceSet, rows: np.ndarray, whole_subjects: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What a draw takes whole: subjects or slices, in the order of their numbers.
+
+    Returns:
+        int64 (U,), the class of each unit, a subject's being that of most of its slices; int64 (N,), the unit of each
+        row, from 0.
+    """
     units = slices.subjects[rows] if whole_subjects else np.arange(len(rows))
     numbers, unit_of_row = np.unique(units, return_inverse=True)
     votes = np.zeros((len(numbers), len(slices.class_names)), np.int64)
     np.add.at(votes, (unit_of_row, slices.labels[rows]), 1)
-    held = _stratified_draw(votes.argmax(axis=1), share, keep, random)[unit_of_row]
-    return rows[~held], rows[held]
+    return votes.argmax(axis=1), unit_of_row
+
+
+def stream(seed: int, purpose: str) -> np.random.Generator:
+    """Chance of its own for each purpose, so that another test share leaves the validation draw's alone."""
+    return np.random.default_rng([seed, *purpose.encode()])
+
+
+def _random_split(slices: SliceSet, test: float, validation: float, seed: int, whole_subjects: bool) -> Split:
+    rows = np.arange(len(slices))
+    # Two of each class stay, one to train and one to validate.
+    rest, judged = divide(slices, rows, test, whole_subjects, stream(seed, "test"), keep=2)
+    kept, held = divide(slices, rest, validation, whole_subjects, stream(seed, "validation"))
+    return Split("by_subject" if whole_subjects else "by_slice", kept, held, judged)
 
 
 def _stratified_draw(classes: np.ndarray, share: float, keep: int, random: np.random.Generator) -> np.ndarray:
@@ -181,8 +221,3 @@ def _stratified_draw(classes: np.ndarray, share: float, keep: int, random: np.ra
         count = min(max(round(share * len(members)), 1), len(members) - left)
         drawn[members[:count]] = True
     return drawn
-
-
-def _random(seed: int, purpose: str) -> np.random.Generator:
-    """A stream of its own for each purpose, so that another test share leaves the validation draw's stream alone."""
-    return np.random.default_rng([seed, *purpose.encode()])

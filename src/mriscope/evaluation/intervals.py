@@ -1,13 +1,13 @@
 """Intervals by bootstrap, resampling subjects where they are known: slices of one brain are not independent."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mriscope.evaluation.metrics import CLASS_METRICS, HEADLINE, ClassMetric, Metric, accuracy, confusion_matrix
-from mriscope.evaluation.predictions import Predictions
+from mriscope.evaluation.predictions import Predictions, join
 
 SLICE_NOTE = "subjects are unknown, so the interval resamples slices and is too narrow where slices of one brain agree"
 
@@ -91,6 +91,63 @@ def bootstrap_classes(
     return found
 
 
+def bootstrap_repeats(
+    repeats: Sequence[Predictions],
+    metrics: Mapping[str, Metric] = HEADLINE,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """The mean of each metric over repeats, with the interval of that mean.
+
+    A resample draws subjects (slices, where a subject is unknown) once and has them in every repeat: the interval
+    covers the choice of the subjects and not the luck of training, which the mean makes smaller.
+
+    Args:
+        repeats: of each repeat of a cross-validation the pooled folds (see join), or of each seed of a recipe the test
+            part. Repeats may differ in their slices; a unit that a repeat lacks adds nothing to it.
+        metrics: what to measure, by name; see bootstrap for these and the rest.
+
+    Raises:
+        DataError: there are no repeats, or two have other classes.
+    """
+    averaged = {name: mean_over(repeats, metric) for name, metric in metrics.items()}
+    return bootstrap(stacked(repeats), averaged, resamples=resamples, level=level, seed=seed)
+
+
+def bootstrap_values(predictions: Predictions, metric: Metric, resamples: int, seed: int) -> np.ndarray:
+    """A metric in every resample in which it exists: float64, at most (R,)."""
+    drawn = _measured(predictions, {"": metric}, resamples, seed)[""]
+    return drawn[~np.isnan(drawn)]
+
+
+def stacked(repeats: Sequence[Predictions]) -> Predictions:
+    """All repeats' predictions in one; the unit of every slice stands as its subject, so that resamples draw units.
+
+    Raises:
+        DataError: there are no repeats, or two have other classes.
+    """
+    return replace(join(repeats), subjects=units_of(repeats))
+
+
+def mean_over(repeats: Sequence[Predictions], metric: Metric | ClassMetric) -> Any:
+    """A metric averaged over repeats, as one metric of their stacked predictions."""
+    ends = np.cumsum([len(repeat) for repeat in repeats])[:-1]
+
+    def mean_over_repeats(_: Predictions, weights: np.ndarray | None = None, /) -> Any:
+        shares = [None] * len(repeats) if weights is None else np.split(weights, ends)
+        return np.array([metric(one, share) for one, share in zip(repeats, shares, strict=True)]).mean(axis=0)
+
+    return mean_over_repeats
+
+
+def units_of(repeats: Sequence[Predictions]) -> np.ndarray:
+    """int64 (N of all repeats,), the number from 0 of each slice's subject, or of its path where one is unknown."""
+    name = "subjects" if all(one.knows_subjects for one in repeats) else "paths"
+    return np.unique(np.concatenate([getattr(one, name) for one in repeats]), return_inverse=True)[1].astype(np.int64)
+
+
 def summary(predictions: Predictions, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Every metric with its interval, overall and for each class, ready for JSON: what does not exist is None."""
     level = 0.95
@@ -104,11 +161,11 @@ def summary(predictions: Predictions, resamples: int = 2000, seed: int = 0) -> d
             "resamples": resamples,
             "note": "; ".join(_notes(predictions)) or None,
         },
-        "metrics": {name: _plain(estimate) for name, estimate in headline.items()},
+        "metrics": {name: plain(estimate) for name, estimate in headline.items()},
         "classes": {
             class_name: {
                 **_counts(predictions, predictions.labels == row),
-                **{name: _plain(estimate) for name, estimate in by_class[class_name].items()},
+                **{name: plain(estimate) for name, estimate in by_class[class_name].items()},
             }
             for row, class_name in enumerate(predictions.class_names)
         },
@@ -122,7 +179,7 @@ def _notes(predictions: Predictions) -> Iterator[str]:
     if accuracy(predictions) == 1:  # the rule of three: Hanley and Lippman-Hand, 1983
         count = _n_units(predictions)
         yield (
-            f"no slice is wrong, so the accuracy's interval has no width; with {count} "
+            f"nothing is wrong, so the accuracy's interval has no width; with {count} "
             f"{interval_unit(predictions)}s all right, up to {min(1, 3 / count):.1%} of them may be wrong elsewhere"
         )
     for label in np.unique(predictions.labels):
@@ -170,6 +227,7 @@ def _counts(predictions: Predictions, chosen: np.ndarray) -> dict[str, int | Non
     }
 
 
-def _plain(estimate: Estimate) -> dict[str, float | None]:
+def plain(estimate: Estimate) -> dict[str, float | None]:
+    """An estimate for JSON: what does not exist is None."""
     values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
     return {name: None if np.isnan(value) else value for name, value in values.items()}

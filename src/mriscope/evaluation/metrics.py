@@ -14,9 +14,12 @@ from mriscope.evaluation.predictions import Predictions
 
 Weights = np.ndarray | None
 
+LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
+"""No logarithm is taken of less, so that one slice called impossible does not count without end; as scikit-learn."""
+
 
 class Metric(Protocol):
-    """A number for predictions; higher is better."""
+    """A number for predictions; higher is better, except where its name says loss, error or score of Brier."""
 
     def __call__(self, predictions: Predictions, weights: Weights = None, /) -> float: ...
 
@@ -126,6 +129,42 @@ def quadratic_kappa(predictions: Predictions, weights: Weights = None) -> float:
     return float(1 - _ratio((cost * table).sum() * table.sum(), (cost * chance).sum()))
 
 
+def severity_error(predictions: Predictions, weights: Weights = None) -> float:
+    """Mean absolute error of the predicted class in steps of severity, as quadratic_kappa orders them.
+
+    It judges the class that is predicted, as accuracy and kappa do, not a mean over the probabilities.
+
+    Returns:
+        from 0 to the number of classes less one; nan without slices.
+    """
+    table = confusion_matrix(predictions, weights)
+    ranks = severity_ranks(predictions.class_names)
+    return float(_ratio((np.abs(np.subtract.outer(ranks, ranks)) * table).sum(), table.sum()))
+
+
+def log_loss(predictions: Predictions, weights: Weights = None) -> float:
+    """Mean of minus the logarithm of the true class's probability, natural (the negative log likelihood).
+
+    Returns:
+        0 or more, at most 15.9 (see LEAST_PROBABILITY); nan without slices.
+    """
+    true = predictions.probabilities[np.arange(len(predictions)), predictions.labels].astype(np.float64)
+    return _row_mean(-np.log(np.clip(true, LEAST_PROBABILITY, 1)), weights)
+
+
+def brier_score(predictions: Predictions, weights: Weights = None) -> float:
+    """Mean squared difference between probabilities and truth, summed over classes (Brier, 1950).
+
+    For two classes it is the half of that sum, which is the square for either class alone, as scikit-learn has it.
+
+    Returns:
+        from 0 to 2, or to 1 for two classes; nan without slices.
+    """
+    truth = np.eye(len(predictions.class_names))[predictions.labels]
+    squares = ((predictions.probabilities - truth) ** 2).sum(axis=1)
+    return _row_mean(squares / 2 if len(predictions.class_names) == 2 else squares, weights)
+
+
 def roc_curve(predictions: Predictions, class_index: int) -> tuple[np.ndarray, np.ndarray]:
     """The ROC curve of one class against the rest, a point for each distinct probability.
 
@@ -162,6 +201,12 @@ def _by_rank(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), whole)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _row_mean(values: np.ndarray, weights: Weights) -> float:
+    """Mean over slices of a value of each."""
+    weight = np.ones(len(values)) if weights is None else weights
+    return float(_ratio(values @ weight, weight.sum()))
 
 
 def _mean(values: np.ndarray, predictions: Predictions, weights: Weights) -> float:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet, severity_ranks
+from mriscope.evaluation.calibration import Reliability
 from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
@@ -24,6 +25,7 @@ from mriscope.files import write_bytes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 LINES = ("-", "--", "-.", ":")
+LEAKY = "LEAKY: train and test share subjects"
 
 _DOTS_PER_INCH = 150
 _QUIET = "0.35"
@@ -31,7 +33,7 @@ _LEGEND: dict[str, Any] = {"framealpha": 1, "edgecolor": "white"}  # hides the l
 _SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1")
 
 
-def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95) -> str:
+def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95, leaky: bool | None = False) -> str:
     """A title that shows no number without its interval and its protocol.
 
     Args:
@@ -39,14 +41,28 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
         estimate: the metric with its interval.
         protocol: how train and test were split: "published", "by_slice" or "by_subject".
         level: of the interval.
+        leaky: as split_title takes it.
     """
-    split = f"split {_words(protocol).lower()}" if protocol.startswith("by_") else f"{_words(protocol).lower()} split"
+    split = split_title(protocol, leaky)
     if np.isnan(estimate.value):
         return f"{_words(name)} undefined, {split}"
     unit, scale, digits = (" %", 100, 1) if name in _SHARES else ("", 1, 3)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
     return f"{_words(name)} {value}{unit} ({interval}), {split}"
+
+
+def split_title(protocol: str, leaky: bool | None = False) -> str:
+    """How train and test were split, for a title that nobody overlooks.
+
+    Args:
+        protocol: "published", "by_slice" or "by_subject".
+        leaky: whether they share subjects; None where subjects are unknown.
+    """
+    words = _words(protocol).lower()
+    split = f"split {words}" if protocol.startswith("by_") else f"{words} split"
+    unknown = "subjects unknown" if leaky is None else ""
+    return ", ".join(filter(None, [split, LEAKY if leaky else unknown]))
 
 
 def class_title(class_name: str) -> str:
@@ -131,6 +147,33 @@ def roc_curves(predictions: Predictions, *, title: str = "", note: str = "") -> 
     left_out = [name for name, area in zip(names, areas, strict=True) if np.isnan(area)]
     missing = f"No curve for {', '.join(left_out)}: it needs slices of the class and of another." if left_out else ""
     return _finished(figure, title, " ".join(filter(None, [missing, note])))
+
+
+def reliability(curves: Mapping[str, Reliability], *, title: str = "", note: str = "") -> Figure:
+    """Accuracy against confidence: answers over the diagonal are right more often than they claim.
+
+    Args:
+        curves: by what the legend calls them; each point has its interval, and its area grows with its answers.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    figure = Figure(figsize=(8, 6.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="0.7", linewidth=1, label="Confidence is what it says")
+    for (name, curve), colour, line in zip(curves.items(), COLOURS, LINES, strict=False):
+        confidence, accuracy = 100 * curve.confidence, 100 * curve.accuracy
+        axes.plot(confidence, accuracy, line, color=colour, label=_literal(name))
+        axes.vlines(confidence, 100 * curve.low, 100 * curve.high, color=colour, linewidth=1.2, alpha=0.6)
+        axes.scatter(confidence, accuracy, 20 + 400 * curve.counts / curve.counts.sum(), color=colour, alpha=0.8)
+    axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
+    axes.set_xlabel("Confidence: probability of the predicted class (%)")
+    axes.set_ylabel("Accuracy: answers that are right (%)")
+    _tidy(axes)
+    axes.legend(loc="upper left", **_LEGEND)
+    means = (
+        "A point is the larger the more answers it has; lines at it are its 95 % interval, none where a single unit."
+    )
+    return _finished(figure, title, " ".join(filter(None, [means, note])))
 
 
 def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, title: str = "", note: str = "") -> Figure:

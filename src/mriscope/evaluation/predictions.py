@@ -139,6 +139,22 @@ class Predictions:
         return Predictions(**{column: getattr(self, column)[chosen] for column in _ROWS}, class_names=self.class_names)
 
 
+def join(several: Sequence[Predictions]) -> Predictions:
+    """All rows of several predictions, one after the other: the folds of a cross-validation as one.
+
+    Raises:
+        DataError: there are none, or two have other classes.
+    """
+    if not several:
+        raise DataError("there are no predictions to join")
+    for one in several:
+        if one.class_names != several[0].class_names:
+            names = " and ".join(", ".join(classes) for classes in (several[0].class_names, one.class_names))
+            raise DataError(f"predictions of other classes do not join: {names}")
+    columns = {name: np.concatenate([getattr(one, name) for one in several]) for name in _ROWS}
+    return Predictions(**columns, class_names=several[0].class_names)
+
+
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
     """Keep predictions as a parquet file, which appears whole or not at all.
 

@@ -11,8 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.evaluation.intervals import Estimate, bootstrap, bootstrap_classes
-from mriscope.evaluation.metrics import HEADLINE, ClassMetric, Metric, accuracy, recall
+from mriscope.evaluation.intervals import (
+    Estimate,
+    bootstrap_classes,
+    bootstrap_repeats,
+    mean_over,
+    stacked,
+    units_of,
+)
+from mriscope.evaluation.metrics import HEADLINE, accuracy, recall
 from mriscope.evaluation.predictions import Predictions
 
 Runs = Sequence[Predictions]
@@ -128,13 +135,13 @@ def unit_differences(first: Runs, second: Runs) -> np.ndarray:
     signs = np.repeat([len(second), -len(first)], [len(first), len(second)])
     right = [sign * (run.predicted == run.labels) for sign, run in zip(signs, runs, strict=True)]
     scale = np.gcd(len(first), len(second))
-    return np.bincount(_units(runs), np.concatenate(right)).round().astype(np.int64) // scale
+    return np.bincount(units_of(runs), np.concatenate(right)).round().astype(np.int64) // scale
 
 
 def paired_test_text(recipes: Sequence[Runs]) -> str:
     """What tells neighbours apart, and what it does not see."""
     every = [run for runs in recipes for run in runs]
-    count = len(np.unique(_units(every)))
+    count = len(np.unique(units_of(every)))
     if all(run.knows_subjects for run in every):
         text = f"exact sign-flip test over the {count:,} test subjects"
         tests = max(len(recipes) - 1, 1)
@@ -155,10 +162,8 @@ def over_runs(runs: Runs, *, resamples: int = 2000, seed: int = 0) -> dict[str, 
         "metrics" by name and "recalls" by class; each holds value, low, high, least and greatest, None where a number
         does not exist.
     """
-    stacked = _stacked(runs)
-    metrics = {name: _mean(metric, runs) for name, metric in HEADLINE.items()}
-    headline = bootstrap(stacked, metrics, resamples=resamples, seed=seed)
-    classes = bootstrap_classes(stacked, {"recall": _mean(recall, runs)}, resamples=resamples, seed=seed)
+    headline = bootstrap_repeats(runs, resamples=resamples, seed=seed)
+    classes = bootstrap_classes(stacked(runs), {"recall": mean_over(runs, recall)}, resamples=resamples, seed=seed)
     recalls = np.array([recall(run) for run in runs])
     return {
         "metrics": {name: _plain(one, [HEADLINE[name](run) for run in runs]) for name, one in headline.items()},
@@ -166,32 +171,6 @@ def over_runs(runs: Runs, *, resamples: int = 2000, seed: int = 0) -> dict[str, 
             name: _plain(one["recall"], column) for (name, one), column in zip(classes.items(), recalls.T, strict=True)
         },
     }
-
-
-def _mean(metric: Metric | ClassMetric, runs: Runs) -> Any:
-    """A metric averaged over runs, as one metric of their stacked predictions."""
-    ends = np.cumsum([len(run) for run in runs])[:-1]
-
-    def mean_over_runs(_: Predictions, weights: np.ndarray | None = None, /) -> Any:
-        shares = [None] * len(runs) if weights is None else np.split(weights, ends)
-        return np.array([metric(run, share) for run, share in zip(runs, shares, strict=True)]).mean(axis=0)
-
-    return mean_over_runs
-
-
-def _stacked(runs: Runs) -> Predictions:
-    """All runs' predictions in one; the unit of every slice stands as its subject, so that resamples draw units."""
-    columns = {
-        name: np.concatenate([getattr(run, name) for run in runs])
-        for name in ("paths", "labels", "parts", "probabilities")
-    }
-    return Predictions(**columns, subjects=_units(runs), class_names=runs[0].class_names)
-
-
-def _units(runs: Runs) -> np.ndarray:
-    """int64 (N of all runs,), the number of each slice's unit, from 0."""
-    name = "subjects" if all(run.knows_subjects for run in runs) else "paths"
-    return np.unique(np.concatenate([getattr(run, name) for run in runs]), return_inverse=True)[1].astype(np.int64)
 
 
 def _tests(recipes: Sequence[Runs], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], PairedTest]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import Estimate, interval_unit
-from mriscope.evaluation.plots import ranked, save
+from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, over_runs, paired_test_text, ranking
 from mriscope.experiment.rows import Row, check_comparable, make_row, rows_of, same_slices
 from mriscope.files import write_text
@@ -125,6 +125,10 @@ def _check_alike(recipes: Mapping[str, Recipe]) -> None:
 def _test_part(recipe: Recipe) -> str:
     """What decides a recipe's test part."""
     split = recipe.split
+    if split.file is not None:
+        return f"the file {split.file}"
+    if split.folds is not None:
+        return f"{split.protocol}, fold {split.fold} of {split.folds}, repeat {split.repeat or 0}, seed {recipe.seed}"
     return (
         split.protocol if split.protocol == "published" else f"{split.protocol}, test {split.test}, seed {recipe.seed}"
     )
@@ -158,21 +162,12 @@ def _note_failure(failures: dict[str, str], name: str, error: Exception, before:
 
 def _finished(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
     directory = RunDirectory(folder)
-    if _is_done(directory, recipe):
+    if directory.holds(recipe):
         return directory
     from mriscope.experiment.running import run
 
     LOG.warning("training %s", folder)
     return run(recipe, folder, **settings)
-
-
-def _is_done(directory: RunDirectory, recipe: Recipe) -> bool:
-    """Whether the folder holds this very run, as far as can be told without reading its data again."""
-    if not directory.finished:
-        return False
-    sources = (recipe.data, str(Path(recipe.data).expanduser().resolve()))
-    same = directory.recipe.model_dump(exclude={"data", "study"}) == recipe.model_dump(exclude={"data", "study"})
-    return same and directory.environment.get("source") in sources
 
 
 def _check_place(out: Path) -> None:
@@ -186,7 +181,7 @@ def _compared(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Co
     tested = [row.tested for row in rows]
     comparison = Comparison(
         standings=[_standing(rows[place.index], place) for place in ranking(tested)],
-        judged=protocol_text({**first.metrics, "leaky": None}),
+        judged=protocol_text({**first.metrics, "leaky": None}),  # marked row by row
         unit=interval_unit(first.tested),
         test=paired_test_text(tested),
         notes=tuple(_notes(rows)),
@@ -211,11 +206,16 @@ def _standing(row: Row, place: Place) -> Standing:
         seconds=float(np.mean([one["seconds"] for one in training])),
         slices_per_second=float(np.mean([one["slices_per_second"] for one in training])),
         device=", ".join(_devices(row)),
-        leaky=any(one["leaky"] for one in metrics),
+        leaky=_leaky(metrics),
         study=row.study,
         above=place.above,
         leader=place.leader,
     )
+
+
+def _leaky(metrics: Sequence[Mapping[str, Any]]) -> bool | None:
+    found = {one["leaky"] for one in metrics}
+    return True if True in found else None if None in found else False
 
 
 def _recorded(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,13 +278,11 @@ def _write(comparison: Comparison, out: Path) -> None:
 def _draw(comparison: Comparison, picture: Path) -> None:
     standings = comparison.standings
     note = "With 95 % intervals. Rows that share a rank are not told apart from its first row."
-    if comparison.leaky:
-        note += " LEAKY: test subjects are also in the training part."
     figure = ranked(
-        [f"{one.rank}. {one.name}{' LEAKY' * one.leaky}" for one in standings],
+        [f"{one.rank}. {one.name}{' LEAKY' if one.leaky else ''}" for one in standings],
         [_estimate(one.metrics["accuracy"]) for one in standings],
         [one.study.accuracy / 100 if one.study else None for one in standings],
-        title=f"Accuracy, {comparison.judged}",
+        title=f"Accuracy, {comparison.judged}{f', {LEAKY}' if comparison.leaky else ''}",
         note=note,
     )
     save(figure, picture)

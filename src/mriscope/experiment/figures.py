@@ -1,15 +1,24 @@
 """The pictures of a run, from what it recorded."""
 
+from pathlib import Path
 from typing import Any
 
 from mriscope.data.slices import SliceSet
+from mriscope.evaluation.calibration import reliability_curve, with_temperature
 from mriscope.evaluation.intervals import Estimate
-from mriscope.evaluation.plots import confusion, headline, roc_curves, sample_slices, save, training_curves
+from mriscope.evaluation.plots import (
+    confusion,
+    headline,
+    reliability,
+    roc_curves,
+    sample_slices,
+    save,
+    split_title,
+    training_curves,
+)
 from mriscope.evaluation.predictions import Predictions
 from mriscope.run_directory import FIGURES, RunDirectory
 from mriscope.training.loop import Trained
-
-LEAKY = "LEAKY: test subjects are also in the training part"
 
 
 def draw_run(
@@ -18,20 +27,44 @@ def draw_run(
     """Every figure of a run: its training, its data and its judgement."""
     folder = directory.path / FIGURES
     title = _title(metrics, "accuracy")
-    note = LEAKY if metrics["leaky"] else ""
-    save(training_curves(trained.history, trained.epoch, title=title, note=note), folder / "training.png")
-    save(sample_slices(slices, title="Slices of the data", note=note), folder / "slices.png")
+    save(training_curves(trained.history, trained.epoch, title=title), folder / "training.png")
+    data = f"Slices of the data, {split_title(metrics['protocol'], _leaky(metrics))}"
+    save(sample_slices(slices, title=data), folder / "slices.png")
     draw_evaluation(directory, predictions, metrics)
 
 
 def draw_evaluation(directory: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:
-    """The confusion matrix and the ROC curves of some predictions."""
+    """The confusion matrix and the ROC curves of some predictions, and where it was measured their calibration."""
     folder = directory.path / FIGURES
-    note = LEAKY if metrics["leaky"] else ""
-    save(confusion(predictions, title=_title(metrics, "accuracy"), note=note), folder / "confusion.png")
-    save(roc_curves(predictions, title=_title(metrics, "auroc"), note=note), folder / "roc.png")
+    save(confusion(predictions, title=_title(metrics, "accuracy")), folder / "confusion.png")
+    save(roc_curves(predictions, title=_title(metrics, "auroc")), folder / "roc.png")
+    if "calibration" in metrics:
+        _draw_calibration(predictions, metrics, folder / "reliability.png")
+
+
+def _draw_calibration(predictions: Predictions, metrics: dict[str, Any], path: Path) -> None:
+    measured = metrics["calibration"]
+    temperature, error = measured["temperature"], _estimate(measured["before"]["calibration_error"])
+    curves = {"As the model says": reliability_curve(predictions)}
+    if temperature is not None:
+        scaled = with_temperature(predictions, temperature)
+        curves[f"At temperature {temperature:.2f}, from validation"] = reliability_curve(scaled)
+    save(reliability(curves, title=_headline("calibration_error", error, metrics)), path)
 
 
 def _title(metrics: dict[str, Any], name: str) -> str:
-    figures = {key: float("nan") if value is None else value for key, value in metrics["metrics"][name].items()}
-    return headline(name, Estimate(**figures), metrics["protocol"], level=metrics["interval"]["level"])
+    return _headline(name, _estimate(metrics["metrics"][name]), metrics)
+
+
+def _headline(name: str, estimate: Estimate, metrics: dict[str, Any]) -> str:
+    level = metrics["interval"]["level"]
+    return headline(name, estimate, metrics["protocol"], level=level, leaky=_leaky(metrics))
+
+
+def _estimate(figures: dict[str, float | None]) -> Estimate:
+    return Estimate(**{key: float("nan") if value is None else value for key, value in figures.items()})
+
+
+def _leaky(metrics: dict[str, Any]) -> bool | None:
+    """None where subjects are unknown; another part than test, or another source, shares nothing with itself."""
+    return None if metrics["n_subjects"] is None else bool(metrics["leaky"])

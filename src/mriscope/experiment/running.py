@@ -11,7 +11,7 @@ from torch import nn
 
 from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import SliceSet
-from mriscope.data.splits import Split, make_split, read_split, shared_subjects, split_record
+from mriscope.data.splits import PARTS, Split, read_split, split_record
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
@@ -19,6 +19,7 @@ from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.experiment.figures import draw_run
 from mriscope.experiment.parts import model_for, read_for
+from mriscope.experiment.splitting import sharing, split_for, warn_of_sharing
 from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
 from mriscope.run_directory import (
@@ -79,10 +80,13 @@ def run(
     record = split_record(slices, split, recipe.seed)
     with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
         _check_data(directory, slices)
+        if recipe.split.file is not None:
+            _check_split(directory, recipe.split.file, split, slices)
         if not directory.finished:
+            split = read_split(directory.path / SPLIT, slices)  # a run that goes on keeps the split it began with
             if rank() == 0:
                 report_bad_rows(recipe.data, reading, directory.path / BAD_ROWS)
-            split = read_split(directory.path / SPLIT, slices)  # a run that goes on keeps the split it began with
+                warn_of_sharing(slices, split)
             with _tracker(directory, track) as tracker:
                 monitor = Monitor(silent or rank() != 0, tracker.epoch)
                 trained = _train(directory, model, slices, split, place, monitor)
@@ -112,8 +116,7 @@ def _begun(folder: Path) -> bool:
 
 
 def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
-    chosen = recipe.split
-    return make_split(slices, chosen.protocol, test=chosen.test, validation=chosen.validation, seed=recipe.seed)
+    return split_for(recipe.split, slices, recipe.seed)
 
 
 def _environment(recipe: Recipe, slices: SliceSet, device: torch.device, skip_bad: bool) -> dict[str, Any]:
@@ -141,6 +144,16 @@ def _check_data(directory: RunDirectory, slices: SliceSet) -> None:
         raise RunError(
             f"{directory.path} holds a run on other data (fingerprint {made_for[:12]}, this source has "
             f"{slices.fingerprint[:12]}); name another folder with --out, or train anew there with --fresh"
+        )
+
+
+def _check_split(directory: RunDirectory, file: str, split: Split, slices: SliceSet) -> None:
+    """Refuse to go on, or to be finished already, where the file of a split was changed since the run began."""
+    began = read_split(directory.path / SPLIT, slices)
+    if not all(np.array_equal(getattr(split, part), getattr(began, part)) for part in PARTS):
+        raise RunError(
+            f"{directory.path} holds a run on another split than {file} holds now; "
+            "name another folder with --out, or train anew there with --fresh"
         )
 
 
@@ -174,11 +187,10 @@ def _record(
     predictions = predict(model, slices[rows], recipe.input.scale, parts)
     tested = predictions.of_part("test")
     write_predictions(predictions, directory.path / PREDICTIONS)
-    shared = shared_subjects(slices, split)
     metrics = {
         "protocol": split.protocol,
         "part": "test",
-        "leaky": None if shared is None else shared > 0,
+        **sharing(slices, split),
         **summary(tested, seed=recipe.seed),
         "training": _training_facts(trained, model),
         "model": recipe.model,

@@ -34,7 +34,7 @@ class Standing:
         seconds: of training, a run.
         slices_per_second: of training.
         device: what trained it, in words.
-        leaky: whether test subjects were trained on.
+        leaky: whether test subjects were trained on; None where subjects are unknown.
         study: what the reference study reports of it.
         above: test against the row above.
         leader: test against the first row of the rank above it.
@@ -50,7 +50,7 @@ class Standing:
     seconds: float
     slices_per_second: float
     device: str
-    leaky: bool
+    leaky: bool | None
     study: StudyRow | None = None
     above: PairedTest | None = None
     leader: PairedTest | None = None
@@ -216,7 +216,7 @@ def _record(one: Standing) -> dict[str, object]:
     return {
         "rank": one.rank,
         "recipe": one.name,
-        "leaky": "LEAKY" if one.leaky else "",
+        "leaky": {True: "LEAKY", False: "", None: "subjects unknown"}[one.leaky],
         "runs": one.runs,
         **{f"{name}{end}": figure.get(key) for name, figure in figures.items() for end, key in _BOUNDS.items()},
         "study_accuracy": round(one.study.accuracy / 100, 6) if one.study else None,
@@ -235,7 +235,7 @@ def _record(one: Standing) -> dict[str, object]:
 
 
 def _name(one: Standing) -> Cell:
-    details = ["LEAKY"] * one.leaky + [f"{one.runs} seeds"] * (one.runs > 1)
+    details = ["LEAKY"] * bool(one.leaky) + [f"{one.runs} seeds"] * (one.runs > 1)
     return Cell(one.name, ", ".join(details))
 
 

@@ -65,7 +65,7 @@ def first_tags(recipe: Recipe, environment: Mapping[str, Any]) -> dict[str, str]
         "mlflow.source.git.commit": commit.removesuffix("+"),
         "mlflow.source.git.dirty": str(commit.endswith("+")).lower() if commit else "",
         "model": recipe.model,
-        "protocol": recipe.split.protocol,
+        "protocol": recipe.split.protocol if recipe.split.file is None else "",  # a file says it in the end
         "data": str(environment["data"]),
         **{f"environment.{_name(key)}": str(value) for key, value in _flat(_machine(environment)).items()},
     }
@@ -116,7 +116,8 @@ def _record_figures(run: TrackedRun, metrics: Mapping[str, Any], model_id: str, 
     from mlflow.entities import RunTag
 
     leaky = "unknown" if metrics["leaky"] is None else str(metrics["leaky"]).lower()
-    tags = {"leaky": leaky, "part": str(metrics["part"]), "mlflow.note.content": _claim(metrics)}
+    tags = {"leaky": leaky, "protocol": metrics["protocol"], "part": str(metrics["part"])}
+    tags["mlflow.note.content"] = _claim(metrics)
     about = {"model_id": model_id, "dataset_name": run.source, "dataset_digest": run.digest, "run_id": run.id}
     run.client.log_batch(
         run.id,
@@ -174,7 +175,7 @@ def final_figures(metrics: Mapping[str, Any]) -> dict[str, float]:
             if isinstance(estimate, Mapping):
                 found |= _with_bounds(f"per_class/{name}_{_name(class_name)}", estimate)
     found |= {f"training_{name}": value for name, value in metrics["training"].items()}
-    found |= {name: metrics[name] for name in ("n_slices", "n_subjects")}
+    found |= {name: metrics.get(name) for name in ("n_slices", "n_subjects", "shared_subjects")}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
@@ -186,7 +187,9 @@ def _claim(metrics: Mapping[str, Any]) -> str:
     """The sentence that MLflow shows for a run: no figure without its interval and its protocol."""
     estimate, interval = metrics["metrics"]["accuracy"], metrics["interval"]
     value, low, high = ("unknown" if estimate[key] is None else f"{estimate[key]:.1%}" for key in estimate)
-    leaky = " **LEAKY: test subjects are also in the training part.**" if metrics["leaky"] else ""
+    shared = metrics.get("shared_subjects")
+    told = "test subjects" if shared is None else f"{shared} of {metrics['n_subjects']} test subjects"
+    leaky = f" **LEAKY: {told} also have slices in the training part.**" if metrics["leaky"] else ""
     return (
         f"Accuracy {value} ({interval['level']:.0%} interval by {interval['unit']}: {low} to {high}) "
         f"on the {metrics['part']} part, split {metrics['protocol']}.{leaky}"

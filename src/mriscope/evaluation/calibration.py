@@ -1,0 +1,208 @@
+"""Whether probabilities mean what they say: of the answers given with 80 % confidence, 80 % should be right.
+
+Confidence is the probability of the predicted class. Nothing here is fitted on what it judges: the temperature comes
+from the validation part.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from mriscope.errors import DataError
+from mriscope.evaluation.intervals import Estimate, bootstrap, plain, resamples_of, units_of
+from mriscope.evaluation.metrics import LEAST_PROBABILITY, Metric, Weights, brier_score, log_loss
+from mriscope.evaluation.predictions import Predictions
+
+BINS = 10
+TEMPERATURES = (0.05, 20.0)
+"""Where a temperature is looked for; a validation part without a single mistake would have one of 0."""
+
+By = Literal["width", "mass"]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence and accuracy of the answers in each bin of confidence that has some: float64 (B,) each.
+
+    Attributes:
+        confidence: mean over the answers, in [0, 1].
+        accuracy: share of them that are right.
+        low: of the interval of accuracy by bootstrap; nan where the bin's answers come from a single unit.
+        high: of the same.
+        counts: int64, how many answers.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    counts: np.ndarray
+
+
+def reliability_curve(
+    predictions: Predictions, *, bins: int = BINS, by: By = "width", resamples: int = 2000, seed: int = 0
+) -> Reliability:
+    """The reliability curve (Murphy and Winkler, 1977), with a 95 % interval by subject for each point.
+
+    Args:
+        predictions: one row at least.
+        bins: how many.
+        by: "width" has bins of equal width, "mass" of about equally many answers.
+        resamples: of the bootstrap.
+        seed: of the same.
+    """
+    bin_of_row = _bins(predictions, bins, by)
+    counts = np.bincount(bin_of_row, minlength=bins)
+    weighed = [
+        _bin_sums(predictions, bin_of_row, bins, weight) for weight in resamples_of(predictions, resamples, seed)
+    ]
+    drawn = [np.divide(right, count, out=np.full(bins, np.nan), where=count > 0) for count, _, right in weighed]
+    _, confident, right = _bin_sums(predictions, bin_of_row, bins, np.ones(len(predictions)))
+    low, high = np.full((2, bins), np.nan)
+    for row in np.flatnonzero(counts):
+        if len(np.unique(units_of([predictions])[bin_of_row == row])) > 1:
+            low[row], high[row] = np.nanquantile(np.array(drawn)[:, row], [0.025, 0.975])
+    some = counts > 0
+    return Reliability(
+        confident[some] / counts[some], right[some] / counts[some], low[some], high[some], counts[some].astype(np.int64)
+    )
+
+
+def calibration_error(
+    predictions: Predictions, weights: Weights = None, /, *, bins: int = BINS, by: By = "width"
+) -> float:
+    """Expected calibration error: the mean gap of confidence and accuracy over bins (Naeini et al., 2015; Guo, 2017).
+
+    It is not 0 for few rows of a model that is perfectly calibrated: 0.05 for 200 answers with ten bins, 0.02 for
+    1,280. calibration_error_interval allows for that.
+
+    Returns:
+        in [0, 1]; nan without rows.
+    """
+    weight = np.ones(len(predictions)) if weights is None else weights
+    return _gap(*_bin_sums(predictions, _bins(predictions, bins, by), bins, weight))
+
+
+def calibration_error_interval(
+    predictions: Predictions, *, bins: int = BINS, by: By = "width", resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """The expected calibration error with its 95 % basic bootstrap interval by subject (Davison and Hinkley, 1997).
+
+    A resample's error is larger than that of the rows it is drawn from, as that one is larger than the truth. The basic
+    interval turns this round and so allows for it; that of percentiles would never hold the 0 of a calibrated model.
+    The value itself may lie above the interval.
+    """
+    value = calibration_error(predictions, bins=bins, by=by)
+    bin_of_row = _bins(predictions, bins, by)  # once: a resample has the same edges
+    drawn = [
+        _gap(*_bin_sums(predictions, bin_of_row, bins, weight)) for weight in resamples_of(predictions, resamples, seed)
+    ]
+    if len(np.unique(units_of([predictions]))) < 2:
+        return Estimate(value, np.nan, np.nan)
+    low, high = np.maximum(2 * value - np.quantile(drawn, [0.975, 0.025]), 0)
+    return Estimate(value, float(low), float(high))
+
+
+def fit_temperature(validation: Predictions) -> float:
+    """The temperature under which the validation part has the least log loss (Guo et al., 2017).
+
+    Over 1 it takes confidence away, under 1 it gives some. The loss has one minimum, as it is convex in 1/T.
+
+    Args:
+        validation: rows that did not train the model and do not judge it.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if not len(validation):
+        raise DataError("the validation part is empty, and a temperature is fitted on it; leave calibration out")
+    logs = _logarithms(validation)
+    true = logs[np.arange(len(validation)), validation.labels]
+
+    def loss(log_temperature: float) -> float:
+        temperature = np.exp(log_temperature)
+        return float(np.mean(np.logaddexp.reduce(logs / temperature, axis=1) - true / temperature))
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def with_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """Predictions whose log probabilities are divided by a temperature, and that sum to 1 again.
+
+    The order of the classes stays in every row, and with it the predicted class.
+
+    Args:
+        predictions: of slices or of subjects.
+        temperature: over 0; 1 changes nothing.
+    """
+    scaled = _logarithms(predictions) / temperature
+    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return replace(predictions, probabilities=(scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def calibration_summary(
+    predictions: Predictions, validation: Predictions | None, *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """Calibration before and after a temperature, each figure with its interval, ready for JSON.
+
+    Args:
+        predictions: what is judged.
+        validation: what the temperature is fitted on, in the same classes and at the same level; None or empty for
+            none, and no "after".
+        resamples: of the bootstrap.
+        seed: of the same.
+    """
+    temperature = fit_temperature(validation) if validation is not None and len(validation) else None
+    scaled = None if temperature is None else with_temperature(predictions, temperature)
+    return {
+        "bins": BINS,
+        "temperature": temperature,
+        "before": _figures(predictions, resamples, seed),
+        "after": None if scaled is None else _figures(scaled, resamples, seed),
+    }
+
+
+_LOSSES: Mapping[str, Metric] = {"brier_score": brier_score, "log_loss": log_loss}
+
+
+def _figures(predictions: Predictions, resamples: int, seed: int) -> dict[str, dict[str, float | None]]:
+    estimates = {
+        "calibration_error": calibration_error_interval(predictions, resamples=resamples, seed=seed),
+        "calibration_error_by_mass": calibration_error_interval(predictions, by="mass", resamples=resamples, seed=seed),
+        **bootstrap(predictions, _LOSSES, resamples=resamples, seed=seed),
+    }
+    return {name: plain(estimate) for name, estimate in estimates.items()}
+
+
+def _confidence(predictions: Predictions) -> np.ndarray:
+    return predictions.probabilities.max(axis=1).astype(np.float64)
+
+
+def _bins(predictions: Predictions, bins: int, by: By) -> np.ndarray:
+    """int64 (N,), the bin of each row from 0; an answer on an edge lies under it."""
+    confidence, edges = _confidence(predictions), np.linspace(0, 1, bins + 1)
+    if by == "mass" and len(predictions):
+        edges = np.quantile(confidence, edges)
+    return np.searchsorted(edges[1:-1], confidence)
+
+
+def _bin_sums(
+    predictions: Predictions, bin_of_row: np.ndarray, bins: int, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weight, weighed confidence and weighed right answers of each bin: float64 (bins,) each."""
+    right = weight * (predictions.predicted == predictions.labels)
+    sums = [np.bincount(bin_of_row, one, bins) for one in (weight, weight * _confidence(predictions), right)]
+    return sums[0], sums[1], sums[2]
+
+
+def _gap(counts: np.ndarray, confident: np.ndarray, right: np.ndarray) -> float:
+    return float(np.abs(confident - right).sum() / counts.sum()) if counts.sum() else np.nan
+
+
+def _logarithms(predictions: Predictions) -> np.ndarray:
+    return np.log(np.maximum(predictions.probabilities.astype(np.float64), LEAST_PROBABILITY))

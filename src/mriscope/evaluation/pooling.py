@@ -1,0 +1,113 @@
+"""From slices to subjects: the probabilities of a brain's slices, pooled into one answer for the brain."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mriscope.data.slices import UNKNOWN
+from mriscope.errors import DataError, UnknownName
+from mriscope.evaluation.metrics import LEAST_PROBABILITY, log_loss
+from mriscope.evaluation.predictions import Predictions
+
+
+def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
+    """One row for each subject, pooled over its slices; in the order of the subjects' numbers.
+
+    A subject's label is that of most of its slices, as in a split by subject, and of several that tie the first in the
+    order of class_names. Its path is "subject-" and its number.
+
+    Args:
+        predictions: of slices whose subjects are all known; each subject's in one part.
+        how: "mean_probability", "mean_logit" (the mean of log probabilities, brought back to the sum of 1; Genest and
+            Zidek, 1986, call both opinion pools, linear and logarithmic) or "majority" (each slice votes for its most
+            probable class, and the shares of votes are the probabilities; where classes tie, the first is predicted).
+
+    Raises:
+        UnknownName: there is no such way of pooling.
+        DataError: a slice's subject is unknown, or a subject has slices in two parts.
+    """
+    if how not in POOLINGS:
+        raise UnknownName("way of pooling", how, POOLINGS)
+    check_subjects(predictions)
+    numbers, first, subject_of_row = np.unique(predictions.subjects, return_index=True, return_inverse=True)
+    parts = predictions.parts[first]
+    if (divided := parts[subject_of_row] != predictions.parts).any():
+        row = int(divided.argmax())
+        raise DataError(
+            f"subject {predictions.subjects[row]} has slices in {parts[subject_of_row[row]]} and in "
+            f"{predictions.parts[row]}; pool one part at a time, as of_part gives it"
+        )
+    pooled = _means(POOLINGS[how](predictions), subject_of_row)
+    if how == "mean_logit":
+        pooled = np.exp(pooled - pooled.max(axis=1, keepdims=True, initial=-np.inf))
+    return Predictions.of(
+        _means(np.eye(len(predictions.class_names))[predictions.labels], subject_of_row).argmax(axis=1),
+        pooled / pooled.sum(axis=1, keepdims=True),
+        subjects=numbers,
+        parts=parts,
+        paths=[f"subject-{number}" for number in numbers],
+        class_names=predictions.class_names,
+    )
+
+
+def choose_pooling(validation: Predictions) -> str:
+    """The way of pooling with the least log loss over subjects; of several that tie the first.
+
+    Args:
+        validation: slices that did not train the model and do not judge it, in the classes that will be judged.
+
+    Raises:
+        DataError: there are no slices, a slice's subject is unknown, or a subject has slices in two parts.
+    """
+    if not len(validation):
+        raise DataError("the validation part is empty, and pooling is chosen on it; name the way of pooling")
+    losses = {how: round(log_loss(pool_by_subject(validation, how)), 6) for how in POOLINGS}  # float32 tells no more
+    return min(losses, key=losses.__getitem__)
+
+
+def check_subjects(predictions: Predictions) -> None:
+    """Refuse slices whose subject is unknown.
+
+    Raises:
+        DataError: there are some.
+    """
+    unknown = int((predictions.subjects == UNKNOWN).sum())
+    if unknown:
+        raise DataError(
+            f"the subject of {unknown:,} of {len(predictions):,} slices is unknown, and pooling by subject needs every "
+            "one; find them with `mriscope audit SOURCE --out DIR`, and give its slices.csv as a manifest"
+        )
+
+
+def divided_labels(predictions: Predictions) -> int:
+    """How many subjects have slices of more than one class, so that pooling decides their label by majority."""
+    pairs = np.unique(np.stack([predictions.subjects, predictions.labels]), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+
+
+def _probabilities(predictions: Predictions) -> np.ndarray:
+    return predictions.probabilities.astype(np.float64)
+
+
+def _logarithms(predictions: Predictions) -> np.ndarray:
+    """Log probabilities; one slice that excludes a class altogether does not exclude it for the brain."""
+    return np.log(np.maximum(_probabilities(predictions), LEAST_PROBABILITY))
+
+
+def _votes(predictions: Predictions) -> np.ndarray:
+    return np.eye(len(predictions.class_names))[predictions.predicted]
+
+
+POOLINGS: dict[str, Callable[[Predictions], np.ndarray]] = {
+    "mean_probability": _probabilities,
+    "mean_logit": _logarithms,
+    "majority": _votes,
+}
+"""What each way of pooling takes the mean of: float64 (N, K)."""
+
+
+def _means(values: np.ndarray, group_of_row: np.ndarray) -> np.ndarray:
+    """Mean of the rows (N, K) of each group: float64 (G, K)."""
+    sums = np.zeros((group_of_row.max(initial=-1) + 1, values.shape[1]))
+    np.add.at(sums, group_of_row, values)
+    return sums / np.bincount(group_of_row, minlength=len(sums))[:, None]

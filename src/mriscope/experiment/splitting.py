@@ -1,0 +1,145 @@
+"""Splits as the settings want them, as files, and what a user should know of one."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mriscope.data.folds import fold_split
+from mriscope.data.readers import read
+from mriscope.data.slices import SliceSet
+from mriscope.data.split_files import read_split_file, split_file
+from mriscope.data.splits import Split, make_split, shared_subjects
+from mriscope.errors import DataError
+from mriscope.files import write_text
+from mriscope.recipe import Recipe, SplitSettings, make_recipe
+
+LOG = logging.getLogger("mriscope")
+
+
+def split_for(settings: SplitSettings, slices: SliceSet, seed: int) -> Split:
+    """The split that settings ask for.
+
+    Raises:
+        DataError: the slices do not allow it, or the file of a split does not fit them.
+    """
+    if settings.file is not None:
+        return read_split_file(settings.file, slices)
+    if settings.folds is not None and settings.fold is not None:
+        return fold_split(
+            slices,
+            settings.protocol,
+            folds=settings.folds,
+            fold=settings.fold,
+            repeat=settings.repeat or 0,
+            validation=settings.validation,
+            seed=seed,
+        )
+    return make_split(slices, settings.protocol, test=settings.test, validation=settings.validation, seed=seed)
+
+
+def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: int) -> Recipe:
+    """A recipe for one fold of a cross-validation.
+
+    Raises:
+        RecipeError: protocol and folds do not go together.
+    """
+    settings = recipe.model_dump()
+    settings["split"] |= {"protocol": protocol, "folds": folds, "fold": fold, "repeat": repeat, "file": None}
+    return make_recipe(settings, "crossval")
+
+
+def fold_name(repeat: int, fold: int) -> str:
+    """What a fold's run directory and split file are called."""
+    return f"repeat{repeat}-fold{fold}"
+
+
+def write_splits(
+    source: str,
+    out: str | Path,
+    *,
+    protocol: str,
+    folds: int | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    test: float = 0.2,
+    validation: float = 0.1,
+    skip_bad: bool = False,
+) -> list[Path]:
+    """Write the splits of a source as JSON files that the setting split.file takes: one, or one for each fold.
+
+    Args:
+        source: that mriscope.data.read takes.
+        out: folder; a file that is there already with other content is not replaced.
+        protocol: published, by_slice or by_subject.
+        folds: for K-fold cross-validation; None makes a single split.
+        repeats: how many divisions into folds.
+        seed: of all draws.
+        test: share of a single split's test part.
+        validation: share of the training part.
+        skip_bad: leave unusable rows out where they would be an error.
+
+    Raises:
+        RecipeError: the settings do not go together.
+        DataError: the source cannot be read or does not allow the split, or a file is in the way.
+    """
+    shares = {"protocol": protocol, "test": test, "validation": validation}
+    asked = list(_settings(shares, folds, repeats, seed))
+    slices = read(source, skip_bad=skip_bad)
+    splits = [split_for(settings, slices, seed) for _, settings in asked]
+    warn_of_sharing(slices, splits[0])
+    files = {
+        Path(out) / f"{name}.json": _text(split_file(slices, split, seed), settings)
+        for (name, settings), split in zip(asked, splits, strict=True)
+    }
+    for file, text in files.items():
+        if file.exists() and file.read_bytes() != text.encode():
+            raise DataError(f"{file} holds another split; name another folder with --out")
+    for file, text in files.items():
+        write_text(file, text)
+    return list(files)
+
+
+def _settings(
+    shares: dict[str, Any], folds: int | None, repeats: int, seed: int
+) -> Iterator[tuple[str, SplitSettings]]:
+    """Name and settings of each split, checked as a recipe's are."""
+    base = make_recipe({"model": "any", "split": shares, "seed": seed}, "split")
+    if folds is None:
+        yield f"{shares['protocol']}-seed{seed}", base.split
+        return
+    for repeat in range(repeats):
+        for fold in range(folds):
+            yield fold_name(repeat, fold), fold_recipe(base, shares["protocol"], folds, fold, repeat).split
+
+
+def _text(record: dict[str, Any], settings: SplitSettings) -> str:
+    unused = {"test"} if settings.folds or settings.protocol == "published" else set()
+    facts = settings.model_dump(exclude_none=True, exclude={"protocol", *unused})
+    return json.dumps({**facts, **record}, indent=1, ensure_ascii=False) + "\n"
+
+
+def sharing(slices: SliceSet, split: Split) -> dict[str, Any]:
+    """What metrics.json says of subjects on both sides: leaky, and how many; None where subjects are unknown."""
+    shared = shared_subjects(slices, split)
+    return {"leaky": None if shared is None else shared > 0, "shared_subjects": shared}
+
+
+def warn_of_sharing(slices: SliceSet, split: Split) -> None:
+    """Say through the logger "mriscope" how many test subjects a model is trained on, or that nobody knows."""
+    shared = shared_subjects(slices, split)
+    if shared is None:
+        LOG.warning(
+            "subjects unknown: slices of one brain may lie in the training and in the test part, which flatters every "
+            "figure; name a source that says which slices show one brain"
+        )
+    elif shared:
+        LOG.warning(
+            "LEAKY: %d of %d test subjects also have slices in the training part, so the figures say little about new "
+            "subjects; use split.protocol=by_subject",
+            shared,
+            len(np.unique(slices.subjects[split.test])),
+        )
