@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,10 @@ from PIL import Image
 
 from mriscope import cli
 from mriscope.data.slices import CLASS_NAMES
+from mriscope.evaluation.calibration import fit_temperature
+from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
+from mriscope.evaluation.predictions import write_predictions
+from mriscope.evaluation.tasks import to_task
 from mriscope.run_directory import RunDirectory
 
 RECIPE = """
@@ -160,7 +166,47 @@ def test_evaluate_on_another_source_judges_all_of_it_and_writes(call, run_folder
     shown = json.loads(out)
     assert (shown["protocol"], shown["n_slices"], shown["n_subjects"]) == ("external", 24, 8)
     assert json.loads((tmp_path / "other" / "metrics.json").read_text()) == shown
-    assert {file.name for file in (tmp_path / "other" / "figures").iterdir()} == {"confusion.png", "roc.png"}
+    assert {file.name for file in (tmp_path / "other" / "figures").iterdir()} == {
+        *("confusion.png", "roc.png", "reliability.png")
+    }
+
+
+def test_evaluate_by_subject_pools_as_the_validation_part_says(call, run_folder, tmp_path):
+    words = ("--level", "subject", "--task", "non_vs_demented")
+    code, out, err = call("evaluate", run_folder, *words, "--out", tmp_path / "judged", "--json")
+    assert code == 0, err
+    shown, predictions = json.loads(out), RunDirectory(run_folder).predictions()
+    tested, validation = (to_task(predictions.of_part(part), words[-1]) for part in ("test", "validation"))
+    how = choose_pooling(validation)
+    pooled = pool_by_subject(tested, how)
+    assert shown["pooling"] == {"how": how, "chosen": True, "divided_subjects": 0}
+    assert (shown["level"], shown["task"], list(shown["classes"])) == (
+        "subject",
+        words[-1],
+        ["Non_Demented", "Demented"],
+    )
+    assert (shown["n_slices"], shown["n_subjects"]) == (len(tested), len(pooled))
+    assert np.sum(shown["confusion_matrix"]) == len(pooled)
+    assert shown["metrics"]["accuracy"]["value"] == (pooled.predicted == pooled.labels).mean()
+    assert shown["calibration"]["temperature"] == fit_temperature(pool_by_subject(validation, how))
+    kept = RunDirectory(tmp_path / "judged").predictions()
+    assert kept.paths.tolist() == [f"subject-{number}" for number in np.unique(tested.subjects)]
+    _, out, _ = call("evaluate", run_folder, *words, "--pooling", "majority")
+    assert "task non_vs_demented: Non_Demented, Demented\n" in out
+    assert "each subject is judged once, by the majority of its slices (as named)\n" in out
+    assert "DeLong's interval" in out
+
+
+def test_evaluate_by_subject_needs_subjects_and_says_how_to_find_them(call, run_folder, tmp_path):
+    nameless = tmp_path / "run"
+    shutil.copytree(run_folder, nameless)
+    p = RunDirectory(run_folder).predictions()
+    write_predictions(replace(p, subjects=np.full(len(p), -1)), nameless / "predictions.parquet")
+    code, _, err = call("evaluate", nameless, "--level", "subject")
+    assert code == 2
+    count = len(p.of_part("test"))
+    assert f"the subject of {count} of {count} slices is unknown" in err
+    assert "find them with `mriscope audit SOURCE --out DIR`" in err
 
 
 def test_evaluate_refuses_the_slices_the_run_was_trained_on(call, run_folder):
@@ -233,6 +279,22 @@ def test_data_info_counts(call):
     assert "24 slices of 128×128, 8 subjects" in call("data", "info", "phantom:subjects=8,slices=3")[1]
 
 
+def test_an_audit_answers_a_script_with_its_exit_code(call, run_folder, tmp_path):
+    source = "phantom:subjects=24,slices=6,seed=1"
+    code, out, err = call("audit", source, "--split", run_folder / "split.json", "--out", tmp_path / "audit")
+    assert code == 0, err  # a split by subject, made at the size of the run's network
+    assert out.startswith("No leak found: the ")
+    assert f"written to {tmp_path / 'audit'}; begin with" in out
+    record = json.loads((run_folder / "split.json").read_text())
+    parts = record["parts"]
+    parts["train"][0], parts["test"][0] = parts["test"][0], parts["train"][0]
+    (tmp_path / "recipe.yaml").write_text((run_folder / "recipe.yaml").read_text())
+    (tmp_path / "split.json").write_text(json.dumps(record))
+    code, out, _ = call("audit", source, "--split", tmp_path / "split.json", "--out", tmp_path / "audit", "--json")
+    facts = json.loads(out)
+    assert (code, facts["leaky"], facts["split"]["shared"]["subjects_in_train"]) == (3, True, 2)
+
+
 def test_the_real_slices_are_counted(call, real_slices_folder):
     code, out, _ = call("data", "info", real_slices_folder, "--json")
     facts = json.loads(out)
@@ -251,8 +313,8 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
     code, _, err = call("train", recipe, "--data", real_slices_folder, "--out", tmp_path / "run", *settings)
     assert code == 0, err
     metrics = RunDirectory(tmp_path / "run").metrics()
-    assert (metrics["n_slices"], metrics["n_subjects"], metrics["leaky"]) == (1280, None, None)
-    assert metrics["interval"]["unit"] == "slice"
+    assert (metrics["n_slices"], metrics["n_subjects"], metrics["leaky"]) == (1280, 200, True)
+    assert metrics["interval"]["unit"] == "subject"
     assert metrics["metrics"]["accuracy"]["low"] > 634 / 1280  # more than the share of the largest class
 
 
@@ -274,6 +336,11 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["evaluate", "{tmp}"], "is no run directory"),
         (["evaluate", "{run}", "--part", "tset"], "did you mean test?"),
         (["evaluate", "{run}", "--data", "{tmp}/nowhere"], "does not exist"),
+        (["evaluate", "{run}", "--level", "subjects"], "did you mean subject?"),
+        (["evaluate", "{run}", "--task", "non_vs_dement"], "did you mean non_vs_demented?"),
+        (["evaluate", "{run}", "--level", "subject", "--pooling", "mean"], "mean_probability"),
+        (["evaluate", "{run}", "--pooling", "majority"], "goes with --level subject"),
+        (["evaluate", "{run}", "--level", "subject", "--part", "validation"], "name it with --pooling"),
         (["explain", "{run}", "--layer", "features.conv9", "--out", "{tmp}/e"], "features.conv"),
         (["explain", "{run}", "--class", "Mild", "--out", "{tmp}/e"], "did you mean Mild_Demented or"),
         (["explain", "{run}", "--colormap", "jett", "--out", "{tmp}/e"], "did you mean jet"),
@@ -284,6 +351,9 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
         (["data", "info", "nowhere"], "does not exist"),
         (["data", "fetch", "Falah"], "write hf:owner/name"),
+        (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
+        (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
+        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "--manifest goes with --data"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):
@@ -352,7 +422,16 @@ def test_bad_rows_stop_a_training_or_are_left_out_and_listed(call, recipe, tmp_p
 
 def test_version_and_help(call):
     assert call("--version")[1].strip().count(".") == 2
-    for command in (["data", "info"], ["data", "fetch"], ["train"], ["evaluate"], ["explain"], ["predict"], ["models"]):
+    for command in (
+        ["data", "info"],
+        ["data", "fetch"],
+        ["audit"],
+        ["train"],
+        ["evaluate"],
+        ["explain"],
+        ["predict"],
+        ["models"],
+    ):
         code, out, _ = call(*command, "--help")
         assert code == 0
         assert "Example: mriscope" in out

@@ -99,7 +99,7 @@ def test_severity_runs_from_non_to_moderate():
     assert severity_ranks(["cat", "dog"]).tolist() == [0, 1]
 
 
-def test_subjects_found_afterwards_leave_the_fingerprint_alone() -> None:
+def test_subjects_found_afterwards_leave_the_fingerprint_alone():
     slices = SliceSet.of(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), [0, 1])
     known = slices.with_subjects(np.array([4, 5]), np.array([0, 0]))
     assert known.knows_subjects

@@ -21,7 +21,7 @@ from mriscope.evaluation.metrics import auroc, brier_score, log_loss
 from mriscope.evaluation.predictions import Predictions
 
 TWO = ("a", "b")
-several = settings(max_examples=40, deadline=None)
+several = settings(max_examples=20, deadline=None)
 
 
 def drawn(seed: int, count: int = 300, classes: int = 3, temperature: float = 1, subjects: int = 0) -> Predictions:
@@ -91,11 +91,11 @@ def test_the_interval_allows_for_the_error_that_few_rows_make() -> None:
     assert truth[1.0] < 0.003
     assert truth[0.4] > 0.08
     for temperature, true in truth.items():
-        for seed in range(40):
+        for seed in range(30):
             found = calibration_error_interval(drawn(seed, 300, 2, temperature), resamples=150)
             held[temperature] += found.low - 0.003 <= true <= found.high
-    assert held[1.0] >= 24  # 76 % where it was measured over 300 draws of 200 rows
-    assert held[0.4] >= 31
+    assert held[1.0] >= 17  # 76 % where it was measured over 300 draws of 200 rows
+    assert held[0.4] >= 22
 
 
 def test_the_interval_is_by_subject() -> None:
@@ -129,7 +129,7 @@ def test_a_temperature_changes_confidence_and_no_answer(seed: int, classes: int,
 def test_the_fitted_temperature_is_the_best_of_a_grid(seed: int, temperature: float) -> None:
     p = drawn(seed, 80, temperature=temperature)
     fitted = fit_temperature(p)
-    grid = np.geomspace(*TEMPERATURES, 60)
+    grid = np.geomspace(*TEMPERATURES, 40)
     least = min(log_loss(with_temperature(p, one)) for one in grid)
     assert log_loss(with_temperature(p, fitted)) <= least + 1e-6
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,6 +14,7 @@ from matplotlib.text import Text
 
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation import plots
+from mriscope.evaluation.calibration import reliability_curve
 from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.predictions import Predictions
 
@@ -47,6 +49,7 @@ def every_figure(predictions: Predictions, slices: SliceSet, **words: Any) -> li
         plots.training_curves(HISTORY, 2, **words),
         plots.confusion(predictions, **words),
         plots.roc_curves(predictions, **words),
+        plots.reliability({"as it is": reliability_curve(predictions, resamples=5)}, **words),
         plots.sample_slices(slices, 2, **words),
     ]
 
@@ -259,3 +262,21 @@ def test_nothing_leaks_into_pyplot() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_reliability_curve_shows_its_points_intervals_and_counts() -> None:
+    p = Predictions.of([0] * 3 + [1], [[0.95, 0.05]] * 2 + [[0.75, 0.25]] * 2, class_names=("a", "b"))
+    curve = reliability_curve(p, resamples=50)
+    axes = plots.reliability({"cost $5": curve, "other": curve}).axes[0]
+    diagonal, line, _ = axes.lines
+    np.testing.assert_allclose(ys(diagonal), xs(diagonal))
+    np.testing.assert_allclose(xs(line), [75, 95], rtol=1e-6)
+    assert ys(line).tolist() == [50, 100]
+    intervals, points = axes.collections[:2]
+    assert isinstance(intervals, LineCollection)
+    assert isinstance(points, PathCollection)
+    assert np.array(intervals.get_segments())[0, :, 1].tolist() == [0, 100]
+    assert points.get_sizes().tolist() == [220, 220]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["Confidence is what it says", r"cost \$5", "other"]

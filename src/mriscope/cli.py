@@ -43,6 +43,10 @@ Track = Annotated[
 ]
 LOCAL_STORE = "sqlite:///mlruns/mlflow.db"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Manifest = Annotated[
+    str | None,
+    typer.Option(metavar="CSV", help="Gives the slices their subjects: path, subject, position.", show_default=False),
+]
 SOURCE = "A parquet file, a folder of parquet files or of class folders, hf:owner/name, or phantom."
 
 
@@ -87,17 +91,19 @@ def options(version: Annotated[bool, typer.Option("--version", help="Print the v
 @data_app.command("info", epilog="Example: mriscope data info phantom")
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    manifest: Manifest = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a source holds.
 
-    Slices, size, published parts, classes and subjects are counted.
+    Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
+    pixels where those leave no doubt.
     """
-    from mriscope.data.readers import read
-    from mriscope.reports.text import describe_slices, slices_text
+    from mriscope.experiment.subjects import describe_source
+    from mriscope.reports.text import slices_text
 
-    facts = describe_slices(read(source, skip_bad=skip_bad))
+    facts = describe_source(source, manifest=manifest, skip_bad=skip_bad)
     print(json.dumps(facts, indent=2) if as_json else slices_text(source, facts))
 
 
@@ -114,10 +120,44 @@ def data_fetch(
     print(fetch(source))
 
 
+@app.command(epilog="Example: mriscope audit hf:Falah/Alzheimer_MRI --out audit")
+def audit(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="published|PATH",
+            help="The split to audit, or a run's split.json. Default: published, where the source publishes one.",
+            show_default=False,
+        ),
+    ] = None,
+    manifest: Manifest = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path("audit"),
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whose brains a split shares.
+
+    Duplicates, conflicting labels, subjects on both sides, and scores that need no training. audit.json, audit.html
+    and slices.csv, which --manifest takes, are written. Exit code 3: train and test share subjects or slices; 4: that
+    cannot be told; 0: they share none, or no split was audited.
+    """
+    from mriscope.experiment.auditing import audit_source, exit_code
+    from mriscope.reports.audit import audit_text
+
+    facts = audit_source(source, out, split=split, manifest=manifest, skip_bad=skip_bad)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+    raise typer.Exit(exit_code(facts))
+
+
 @app.command(epilog="Example: mriscope train recipes/study/baseline_cnn.yaml --set training.epochs=3 --out runs/short")
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
+    manifest: Manifest = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
     ] = None,
@@ -141,9 +181,8 @@ def train(
     from mriscope.run_directory import RunDirectory
     from mriscope.training.devices import rank
 
-    settings = read_recipe(recipe, changes or [])
-    if data is not None:
-        settings = settings.model_copy(update={"data": data})
+    named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
+    settings = read_recipe(recipe, changes or []).model_copy(update=named)
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
@@ -154,12 +193,24 @@ def train(
         print(f"written to {folder}")
 
 
-@app.command(epilog="Example: mriscope evaluate mriscope-demo/run")
+@app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
 def evaluate(
     run: RunFolder,
     part: Annotated[str | None, typer.Option(help="test (the default) or validation.", show_default=False)] = None,
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
+    ] = None,
+    manifest: Manifest = None,
+    level: Annotated[str, typer.Option(help="slice, or subject: one answer for each brain.")] = "slice",
+    task: Annotated[
+        str | None,
+        typer.Option(help="four_classes, three_classes or non_vs_demented. Default: the run's own classes."),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="For subjects: mean_probability, mean_logit, majority or chosen (on validation; the default)."
+        ),
     ] = None,
     out: Out = None,
     device: Device = "auto",
@@ -168,12 +219,15 @@ def evaluate(
 ) -> None:
     """Judge a run: metrics with intervals.
 
-    The run's own test part is judged, or another source.
+    The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
+    after a temperature that is fitted on the run's validation part.
     """
     from mriscope.experiment.judging import evaluate_run
     from mriscope.reports.text import metrics_text
 
-    metrics = evaluate_run(run, part=part, source=data, out=out, device=device, skip_bad=skip_bad)
+    other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
+    asked = {"level": level, "task": task, "pooling": pooling}
+    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
     print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
 
 
@@ -239,6 +293,7 @@ def compare(
         list[str] | None, typer.Option(metavar="PATTERN", help="Recipes to train where they are not; may be repeated.")
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"For --recipes. {SOURCE}")] = None,
+    manifest: Manifest = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="For --recipes: runs of each.")] = 1,
     folder: Annotated[Path, typer.Option("--runs", metavar="DIR", help="For --recipes: where their runs are.")] = Path(
         "runs"
@@ -259,7 +314,7 @@ def compare(
     if bool(runs) == bool(recipes):
         raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
     if recipes:
-        settings = {"device": device, "skip_bad": skip_bad, "track": track}
+        settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
         comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
     else:
         comparison = compare_runs(runs or [], out)

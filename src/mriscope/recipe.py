@@ -216,6 +216,8 @@ class Recipe(Settings):
     model_options: Options = {}
     data: str = "phantom"
     """A source that mriscope.data.read takes."""
+    manifest: str | None = None
+    """A CSV file that gives the source's slices their subjects; none: as the source or its pixels tell."""
     input: InputSettings = InputSettings()
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()

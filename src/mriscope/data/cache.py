@@ -2,6 +2,7 @@
 
 An entry is a folder named by its key: one .npy file per column and entry.json, which records the size and SHA-256 of
 each. An entry appears by one rename, so it is whole or absent; one that was changed since is noticed and built anew.
+What is found out about a set, such as its subjects, is kept beside the entries as small .npz files.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -22,7 +24,8 @@ import platformdirs
 
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SliceSet
-from mriscope.errors import BadRow, DataError
+from mriscope.errors import BadRow, DataError, WriteError
+from mriscope.files import replacing
 
 LOG = logging.getLogger("mriscope")
 
@@ -77,6 +80,27 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
         LOG.warning("%s: decoded slices cannot be kept there (%s); every reading decodes anew", cache_folder(), error)
         return built
     return _load(key) or built
+
+
+def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays that are kept under a kind and a key, or else those that are built, and kept from now on.
+
+    Args:
+        kind: name of the folder beside the entries.
+        key: see content_key.
+        build: makes the arrays; numbers become arrays without dimensions.
+    """
+    place = cache_folder().with_name(kind) / f"{key}.npz"
+    unusable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*unusable), np.load(place, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
+    built = {name: np.asarray(value) for name, value in build().items()}
+    try:
+        with replacing(place) as draft, draft.open("wb") as file:
+            np.savez(file, allow_pickle=False, **built)
+    except WriteError as error:
+        LOG.warning("%s; it is found out anew each time", error)
+    return built
 
 
 def _load(key: str) -> Reading | None:

@@ -6,7 +6,7 @@ To add a format: one function from its path to a Source (see parquet.py, folders
 import csv
 import io
 import logging
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import PIL
 from mriscope.data.cache import cached, content_key
 from mriscope.data.folders import open_folders
 from mriscope.data.hub import fetch
+from mriscope.data.manifest import with_manifest
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
@@ -33,6 +34,7 @@ def read(
     skip_bad: bool = False,
     size: int | None = None,
     bad_rows_to: str | Path | None = None,
+    manifest: str | Path | None = None,
 ) -> SliceSet:
     """Read slices; every row becomes a slice or is named as bad, none disappears.
 
@@ -49,22 +51,24 @@ def read(
         size: height and width in pixels, 16 to 1024, to bring every slice to, whatever its own. None: 128, and slices
             of another size than most are bad rows. The phantom is made at that size, else at its own.
         bad_rows_to: the CSV file (row, path, reason) of skip_bad; default bad_rows.csv in the current folder.
+        manifest: a CSV file that gives slices their subjects, see with_manifest, such as slices.csv of an audit.
 
     Raises:
-        DataError: the source is missing, of no known kind, damaged or empty, or all its rows are bad.
+        DataError: the source is missing, of no known kind, damaged or empty, all its rows are bad, or the manifest does
+            not fit it.
         BadRowsError: rows hold no usable slice; every one is listed.
         WriteError: the CSV file cannot be written.
     """
-    reading = read_rows(source, skip_bad=skip_bad, size=size)
+    reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
     return reading.slices
 
 
-def read_rows(source: str | Path, *, skip_bad: bool, size: int | None) -> Reading:
+def read_rows(source: str | Path, *, skip_bad: bool, size: int | None, manifest: str | Path | None = None) -> Reading:
     """What `read` reads, and the rows that skip_bad left out, for report_bad_rows to list."""
     if size is not None and not (isinstance(size, int) and size in SIZES):
         raise DataError(f"size is {size!r}; choose a whole number from {SIZES[0]} to {SIZES[-1]}")
-    reading = _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
+    reading = read_silently(source, size)
     for note in reading.notes:
         LOG.warning("%s: %s", source, note)
     total = len(reading.bad) + len(reading.slices)
@@ -72,7 +76,14 @@ def read_rows(source: str | Path, *, skip_bad: bool, size: int | None) -> Readin
         raise BadRowsError(str(source), reading.bad, total)
     if reading.bad and not len(reading.slices):
         raise BadRowsError(str(source), reading.bad, total, "no slice is left; mend the source")
-    return reading
+    if manifest is None:
+        return reading
+    return replace(reading, slices=with_manifest(reading.slices, manifest, {bad.path for bad in reading.bad}))
+
+
+def read_silently(source: str | Path, size: int | None) -> Reading:
+    """What a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
+    return _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:

@@ -179,7 +179,7 @@ def _notes(predictions: Predictions) -> Iterator[str]:
     if accuracy(predictions) == 1:  # the rule of three: Hanley and Lippman-Hand, 1983
         count = _n_units(predictions)
         yield (
-            f"no slice is wrong, so the accuracy's interval has no width; with {count} "
+            f"nothing is wrong, so the accuracy's interval has no width; with {count} "
             f"{interval_unit(predictions)}s all right, up to {min(1, 3 / count):.1%} of them may be wrong elsewhere"
         )
     for label in np.unique(predictions.labels):

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet, severity_ranks
+from mriscope.evaluation.calibration import Reliability
 from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
@@ -148,6 +149,33 @@ def roc_curves(predictions: Predictions, *, title: str = "", note: str = "") -> 
     return _finished(figure, title, " ".join(filter(None, [missing, note])))
 
 
+def reliability(curves: Mapping[str, Reliability], *, title: str = "", note: str = "") -> Figure:
+    """Accuracy against confidence: answers over the diagonal are right more often than they claim.
+
+    Args:
+        curves: by what the legend calls them; each point has its interval, and its area grows with its answers.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    figure = Figure(figsize=(8, 6.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="0.7", linewidth=1, label="Confidence is what it says")
+    for (name, curve), colour, line in zip(curves.items(), COLOURS, LINES, strict=False):
+        confidence, accuracy = 100 * curve.confidence, 100 * curve.accuracy
+        axes.plot(confidence, accuracy, line, color=colour, label=_literal(name))
+        axes.vlines(confidence, 100 * curve.low, 100 * curve.high, color=colour, linewidth=1.2, alpha=0.6)
+        axes.scatter(confidence, accuracy, 20 + 400 * curve.counts / curve.counts.sum(), color=colour, alpha=0.8)
+    axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
+    axes.set_xlabel("Confidence: probability of the predicted class (%)")
+    axes.set_ylabel("Accuracy: answers that are right (%)")
+    _tidy(axes)
+    axes.legend(loc="upper left", **_LEGEND)
+    means = (
+        "A point is the larger the more answers it has; lines at it are its 95 % interval, none where a single unit."
+    )
+    return _finished(figure, title, " ".join(filter(None, [means, note])))
+
+
 def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, title: str = "", note: str = "") -> Figure:
     """Slices drawn at random, a column per class, least severe first; the subject stands under each if known.
 
@@ -221,6 +249,60 @@ def png_bytes(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def similarity_histogram(
+    same: np.ndarray, other: np.ndarray, threshold: float | None = None, *, title: str = "", note: str = ""
+) -> Figure:
+    """How alike slices of one brain and slices of two are.
+
+    Args:
+        same: float (N,), correlation of each slice with the nearest of its own subject; nan where it has no other.
+        other: float (M,), correlation with the nearest slice of another subject; nan where unknown.
+        threshold: that tells the two apart; marked.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    both = np.concatenate([same, other])
+    bins = np.linspace(np.nanmin(both), np.nanmax(both) + 1e-6, 81)
+    for values, colour, label in ((other, COLOURS[1], "another subject"), (same, COLOURS[0], "the same subject")):
+        axes.hist(values[~np.isnan(values)], bins.tolist(), color=colour, alpha=0.8, label=f"Nearest slice of {label}")
+    if threshold is not None:
+        axes.axvline(threshold, color=_QUIET, linestyle=":", label=f"Threshold {threshold:.3f}")
+    axes.set(xlabel="Pixel correlation", ylabel="Slices")
+    axes.legend(loc="upper left", **_LEGEND)
+    _tidy(axes)
+    return _finished(figure, title, note)
+
+
+def control_scores(
+    rows: Sequence[tuple[str, float, float, float]], majority: float, *, title: str = "", note: str = ""
+) -> Figure:
+    """Accuracies of controls, each a row with its interval or range, against the share of the most common class.
+
+    Args:
+        rows: name, value, low and high of each, in [0, 1]; low and high may be nan.
+        majority: in [0, 1]; marked.
+        title: stands above the figure.
+        note: stands small under it.
+    """
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, value, low, high) in enumerate(rows):
+        axes.plot([100 * low, 100 * high], [place, place], "-", color=COLOURS[0], linewidth=2.5)
+        axes.plot(100 * value, place, "o", color=COLOURS[0], markersize=7)
+        side, align = (-10, "right") if value > 0.85 else (10, "left")
+        end = 100 * np.nanmin([low, value]) if value > 0.85 else 100 * np.nanmax([high, value])
+        words: dict[str, Any] = {"xytext": (side, 0), "textcoords": "offset points", "ha": align, "va": "center"}
+        axes.annotate(f"{100 * value:.1f} %", (float(end), place), fontsize=9, **words)
+    axes.axvline(100 * majority, color=COLOURS[5], linestyle="--", label="Always the most common class")
+    axes.set(xlabel="Accuracy (%)", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, **_LEGEND)
+    _tidy(axes)
+    return _finished(figure, title, note)
 
 
 def save(figure: Figure, path: str | Path) -> None:

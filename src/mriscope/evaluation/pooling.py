@@ -28,7 +28,7 @@ def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
     """
     if how not in POOLINGS:
         raise UnknownName("way of pooling", how, POOLINGS)
-    _check_subjects(predictions)
+    check_subjects(predictions)
     numbers, first, subject_of_row = np.unique(predictions.subjects, return_index=True, return_inverse=True)
     parts = predictions.parts[first]
     if (divided := parts[subject_of_row] != predictions.parts).any():
@@ -65,6 +65,20 @@ def choose_pooling(validation: Predictions) -> str:
     return min(losses, key=losses.__getitem__)
 
 
+def check_subjects(predictions: Predictions) -> None:
+    """Refuse slices whose subject is unknown.
+
+    Raises:
+        DataError: there are some.
+    """
+    unknown = int((predictions.subjects == UNKNOWN).sum())
+    if unknown:
+        raise DataError(
+            f"the subject of {unknown:,} of {len(predictions):,} slices is unknown, and pooling by subject needs every "
+            "one; find them with `mriscope audit SOURCE --out DIR`, and give its slices.csv as a manifest"
+        )
+
+
 def divided_labels(predictions: Predictions) -> int:
     """How many subjects have slices of more than one class, so that pooling decides their label by majority."""
     pairs = np.unique(np.stack([predictions.subjects, predictions.labels]), axis=1)
@@ -97,12 +111,3 @@ def _means(values: np.ndarray, group_of_row: np.ndarray) -> np.ndarray:
     sums = np.zeros((group_of_row.max(initial=-1) + 1, values.shape[1]))
     np.add.at(sums, group_of_row, values)
     return sums / np.bincount(group_of_row, minlength=len(sums))[:, None]
-
-
-def _check_subjects(predictions: Predictions) -> None:
-    unknown = int((predictions.subjects == UNKNOWN).sum())
-    if unknown:
-        raise DataError(
-            f"the subject of {unknown:,} of {len(predictions):,} slices is unknown, and pooling by subject needs every "
-            "one; find them with `mriscope audit SOURCE --out DIR`, and give its slices.csv as a manifest"
-        )

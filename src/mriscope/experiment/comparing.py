@@ -50,6 +50,7 @@ def compare_recipes(
     out: str | Path,
     *,
     source: str | None = None,
+    manifest: str | None = None,
     seeds: int = 1,
     folder: str | Path = "runs",
     **settings: Any,
@@ -63,6 +64,7 @@ def compare_recipes(
         patterns: YAML files, or patterns of them such as recipes/study/*.yaml.
         out: folder that gets ranking.csv, ranking.md, ranking.png and compare.html.
         source: data to put in the place of the recipes'.
+        manifest: a CSV file that gives the source's slices their subjects, to put in the place of the recipes'.
         seeds: how many runs of each recipe; the first has the recipe's own seed, each other one more.
         folder: of the run directories, <recipe> and <recipe>_seed1 and so on.
         settings: further arguments of mriscope.experiment.running.run, such as device.
@@ -73,7 +75,7 @@ def compare_recipes(
         Interrupted: Ctrl-C; the same call goes on.
     """
     _check_place(Path(out))
-    recipes, failures = _read(_recipe_files(patterns), source)
+    recipes, failures = _read(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
     runs = _trained(recipes, seeds, Path(folder), settings, failures)
     if len(runs) < 2:
@@ -100,12 +102,13 @@ def _matches(pattern: str) -> list[Path]:
     return found
 
 
-def _read(files: Sequence[Path], source: str | None) -> tuple[dict[str, Recipe], dict[str, str]]:
+def _read(files: Sequence[Path], settings: Mapping[str, str | None]) -> tuple[dict[str, Recipe], dict[str, str]]:
     """Recipes by name, and why others cannot be read."""
     recipes, failures = {}, {}
+    changes = [f"{name}={json.dumps(value)}" for name, value in settings.items() if value]
     for file in files:
         try:
-            recipes[file.stem] = read_recipe(file, [f"data={json.dumps(source)}"] if source else [])
+            recipes[file.stem] = read_recipe(file, changes)
         except RecipeError as error:
             _note_failure(failures, file.stem, error)
     return recipes, failures

@@ -102,7 +102,8 @@ def _some_of_test(directory: RunDirectory, source: str | None, count: int, seed:
     there = source or directory.environment["source"]
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
-    slices = read_for(directory.recipe, there, skip_bad=directory.environment["skip_bad"]).slices
+    recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
+    slices = read_for(recipe, there, skip_bad=directory.environment["skip_bad"]).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]

@@ -1,10 +1,21 @@
 """The pictures of a run, from what it recorded."""
 
+from pathlib import Path
 from typing import Any
 
 from mriscope.data.slices import SliceSet
+from mriscope.evaluation.calibration import reliability_curve, with_temperature
 from mriscope.evaluation.intervals import Estimate
-from mriscope.evaluation.plots import confusion, headline, roc_curves, sample_slices, save, split_title, training_curves
+from mriscope.evaluation.plots import (
+    confusion,
+    headline,
+    reliability,
+    roc_curves,
+    sample_slices,
+    save,
+    split_title,
+    training_curves,
+)
 from mriscope.evaluation.predictions import Predictions
 from mriscope.run_directory import FIGURES, RunDirectory
 from mriscope.training.loop import Trained
@@ -23,16 +34,35 @@ def draw_run(
 
 
 def draw_evaluation(directory: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:
-    """The confusion matrix and the ROC curves of some predictions."""
+    """The confusion matrix and the ROC curves of some predictions, and where it was measured their calibration."""
     folder = directory.path / FIGURES
     save(confusion(predictions, title=_title(metrics, "accuracy")), folder / "confusion.png")
     save(roc_curves(predictions, title=_title(metrics, "auroc")), folder / "roc.png")
+    if "calibration" in metrics:
+        _draw_calibration(predictions, metrics, folder / "reliability.png")
+
+
+def _draw_calibration(predictions: Predictions, metrics: dict[str, Any], path: Path) -> None:
+    measured = metrics["calibration"]
+    temperature, error = measured["temperature"], _estimate(measured["before"]["calibration_error"])
+    curves = {"As the model says": reliability_curve(predictions)}
+    if temperature is not None:
+        scaled = with_temperature(predictions, temperature)
+        curves[f"At temperature {temperature:.2f}, from validation"] = reliability_curve(scaled)
+    save(reliability(curves, title=_headline("calibration_error", error, metrics)), path)
 
 
 def _title(metrics: dict[str, Any], name: str) -> str:
-    figures = {key: float("nan") if value is None else value for key, value in metrics["metrics"][name].items()}
+    return _headline(name, _estimate(metrics["metrics"][name]), metrics)
+
+
+def _headline(name: str, estimate: Estimate, metrics: dict[str, Any]) -> str:
     level = metrics["interval"]["level"]
-    return headline(name, Estimate(**figures), metrics["protocol"], level=level, leaky=_leaky(metrics))
+    return headline(name, estimate, metrics["protocol"], level=level, leaky=_leaky(metrics))
+
+
+def _estimate(figures: dict[str, float | None]) -> Estimate:
+    return Estimate(**{key: float("nan") if value is None else value for key, value in figures.items()})
 
 
 def _leaky(metrics: dict[str, Any]) -> bool | None:

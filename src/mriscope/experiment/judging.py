@@ -11,7 +11,7 @@ from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import slice_digests
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict, predict_probabilities
-from mriscope.evaluation.intervals import summary
+from mriscope.evaluation.levels import Question, answer, judgement
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.experiment.figures import draw_evaluation
 from mriscope.experiment.parts import load_model, read_for
@@ -26,48 +26,69 @@ def evaluate_run(
     *,
     part: str | None = None,
     source: str | None = None,
+    manifest: str | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     skip_bad: bool = False,
+    level: str = "slice",
+    task: str | None = None,
+    pooling: str | None = None,
 ) -> dict[str, Any]:
     """Judge a run with every metric and its interval.
+
+    The temperature of its calibration, and the way of pooling where none is named, come from the run's own validation
+    part, and from nothing that is judged: a run that is judged on its validation part has neither.
 
     Args:
         folder: the run.
         part: test or validation, None is test; of another source, all slices are judged.
         source: another source than the run's own; None judges the predictions the run kept.
+        manifest: a CSV file that gives the source's slices their subjects.
         out: folder that gets metrics.json, predictions.parquet and figures; None writes nothing.
         device: auto, cpu or cuda.
         skip_bad: leave unusable rows out where they would be an error.
+        level: "slice", or "subject" to pool each subject's slices into one answer.
+        task: "four_classes", "three_classes" or "non_vs_demented"; None for the run's own classes.
+        pooling: "mean_probability", "mean_logit", "majority", or "chosen", which None is too; for subjects alone.
 
     Raises:
+        UnknownName: there is no such part, level, task or way of pooling.
         RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
-        DataError: the source cannot be read or has other classes.
+        DataError: the source cannot be read or has other classes, or subjects are unknown and needed.
     """
+    question = Question(level, task, pooling)
     directory = open_run(folder)
     own = directory.metrics()
     if source is None:
-        if skip_bad:
-            raise RunError("--skip-bad goes with --data: the run's own predictions are judged without reading anything")
+        for option in ["--skip-bad"] * skip_bad + ["--manifest"] * (manifest is not None):
+            raise RunError(f"{option} goes with --data: the run's own predictions are judged without reading anything")
         predictions, protocol, part = directory.predictions().of_part(part or "test"), own["protocol"], part or "test"
     elif part is not None:
         raise RunError(f"all of {source} is judged, whatever the part; leave out --part or --data")
     else:
         protocol = IMPORTED if directory.imported else "external"
-        predictions, part = _ask(directory, source, device, skip_bad), "whole"
+        predictions, part = _ask(directory, source, manifest, device, skip_bad), "whole"
+    given = answer(question, predictions, _validation(directory, part))
     metrics = {
         "protocol": protocol,
         "part": part,
         "leaky": own["leaky"] if part == "test" else None,
         "shared_subjects": own.get("shared_subjects") if part == "test" else None,
-        **summary(predictions, seed=directory.recipe.seed),
+        **judgement(question, given, seed=directory.recipe.seed),
         "model": own["model"],
     }
     if directory.imported:
         metrics["interval"]["note"] = "; ".join(filter(None, (metrics["interval"]["note"], _UNKNOWN_PAST)))
     if out is not None:
-        _write(RunDirectory(Path(out)), predictions, metrics)
+        _write(RunDirectory(Path(out)), given.judged, metrics)
     return metrics
+
+
+def _validation(directory: RunDirectory, judged_part: str) -> Predictions | None:
+    """The run's own validation part, unless it is what is judged or the run has no predictions of its own."""
+    if directory.imported or judged_part == "validation":
+        return None
+    return directory.predictions().of_part("validation")
 
 
 def _write(judged: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:
@@ -78,10 +99,11 @@ def _write(judged: RunDirectory, predictions: Predictions, metrics: dict[str, An
     judged.write_json(METRICS, metrics)
 
 
-def _ask(directory: RunDirectory, source: str, device: str, skip_bad: bool) -> Predictions:
+def _ask(directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool) -> Predictions:
     """A run's predictions for all slices of a source it has not seen."""
     model, class_names = load_model(directory, pick_device(device))
-    reading = read_for(directory.recipe, source, skip_bad=skip_bad)
+    recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
+    reading = read_for(recipe, source, skip_bad=skip_bad)
     slices = reading.slices
     report_bad_rows(source, reading, BAD_ROWS)
     seen = int(np.isin(slice_digests(slices.images), directory.seen_slices()).sum())

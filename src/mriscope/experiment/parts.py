@@ -1,6 +1,7 @@
 """What every command needs of a run: its slices and its network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from mriscope.data.readers import read_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE
 from mriscope.errors import DataError, RunError
+from mriscope.experiment.subjects import with_known_subjects
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
 from mriscope.run_directory import WEIGHTS, RunDirectory
@@ -18,15 +20,20 @@ from mriscope.training.checkpoint import put_weights, read_weights
 def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:
     """The slices of a source, at the size that a recipe's network takes, with what its user should be told.
 
+    Their subjects are those of the recipe's manifest, else of the source, else those that pixels tell beyond doubt.
+
     Raises:
-        DataError: the source cannot be read, or makes slices of another size.
+        DataError: the source or the manifest cannot be read or do not fit, or make slices of another size.
     """
     size = recipe.input.size
-    reading = read_rows(source, skip_bad=skip_bad, size=None if size == SIZE else size)
+    wanted = None if size == SIZE else size
+    reading = read_rows(source, skip_bad=skip_bad, size=wanted, manifest=recipe.manifest)
     if reading.slices.images.shape[1:] != (size, size):
         height, width = reading.slices.images.shape[1:]
         raise DataError(f"{source} has slices of {height}×{width} and input.size is {size}; set input.size={height}")
-    return reading
+    if recipe.manifest is not None:
+        return reading  # what a person wrote down is not guessed at, also where it leaves subjects unknown
+    return replace(reading, slices=with_known_subjects(reading.slices, source))
 
 
 def model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = True) -> nn.Module:

@@ -21,12 +21,29 @@ TIMM = "timm:"
 _NO_OPTIONS = {"classes", "size", "pretrained"}
 
 _makers: dict[str, Callable[..., nn.Module]] = {}
+_estimators: dict[str, Callable[..., nn.Module]] = {}
 
 
 def register(maker: Maker) -> Maker:
     """Make a model known by the name of the function that makes it; its docstring's first line is what it is about."""
     _makers[maker.__name__] = maker
     return maker
+
+
+def register_estimator(maker: Maker) -> Maker:
+    """Make known, by the name of the function that makes it, a model that is fitted in one go.
+
+    It has `fit(slices, seed)` and `probabilities(slices)`, float32 (N, K), in the place of a forward pass from images;
+    its buffers hold what it learned. It has no card, as it has no weights that gradients move.
+    """
+    _estimators[maker.__name__] = maker
+    return maker
+
+
+def list_estimators() -> list[str]:
+    """The names of the models that are fitted in one go, in alphabetical order."""
+    _known_makers()
+    return sorted(_estimators)
 
 
 def create_model(
@@ -41,7 +58,7 @@ def create_model(
     """A new network by its name.
 
     Args:
-        name: one that list_models gives, or any of timm's behind "timm:", as in timm:convnext_tiny.
+        name: one that list_models or list_estimators gives, or any of timm's behind "timm:", as in timm:convnext_tiny.
         classes: number of outputs.
         size: height and width of its input in pixels.
         options: further arguments of the function that makes it.
@@ -50,8 +67,8 @@ def create_model(
             a model that is filled later.
 
     Returns:
-        A module from float32 (B, 1, size, size) to logits (B, classes), with the parts features, pool and head. Its
-        weights lie channels-last.
+        A module from float32 (B, 1, size, size) to logits (B, classes), with the parts features, pool and head; or
+        an estimator with fit and probabilities. Weights lie channels-last.
 
     Raises:
         UnknownName: no model has this name; the message names the near ones.
@@ -112,7 +129,7 @@ def _maker(name: str) -> Callable[..., nn.Module]:
         from mriscope.models.pretrained import timm_model
 
         return partial(timm_model, name.removeprefix(TIMM))
-    makers = _known_makers()
+    makers = _known_makers() | _estimators
     if name not in makers:
         raise UnknownName("model", name, makers)
     return makers[name]

@@ -1,6 +1,6 @@
 """What the commands print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,15 @@ TITLES = {
     "macro_f1": "macro-F1",
     "auroc": "AUROC, one class against the rest",
     "quadratic_kappa": "quadratic-weighted kappa",
+}
+
+ORIGINS = {"pixels": " recovered from pixels", "manifest": " named by the manifest", "source": " named by the source"}
+"""How subjects came to be known."""
+CALIBRATION_TITLES = {
+    "calibration_error": "expected calibration error",
+    "calibration_error_by_mass": "the same, bins of equal mass",
+    "brier_score": "Brier score",
+    "log_loss": "log loss",
 }
 
 
@@ -34,6 +43,7 @@ def describe_slices(slices: SliceSet) -> dict[str, Any]:
 def slices_text(source: str, facts: Facts) -> str:
     """A table of the classes under a line of totals."""
     subjects = "subjects unknown" if facts["n_subjects"] is None else f"{facts['n_subjects']:,} subjects"
+    subjects += ORIGINS.get(facts.get("subjects_from") or "", "")
     height, width = facts["size"]
     parts = list(facts["parts"])
     columns = ["class", "slices", *parts, *(["subjects"] if facts["n_subjects"] is not None else [])]
@@ -48,10 +58,52 @@ def metrics_text(metrics: Facts) -> str:
     rows = [[TITLES[name], *figures(one)] for name, one in metrics["metrics"].items()]
     for name, one in metrics["classes"].items():
         if one["n_slices"]:
-            rows.append([f"recall {name}", *figures(one["recall"]), f"of {one['n_slices']:,}"])
+            count = one["n_subjects"] if metrics.get("level") == "subject" else one["n_slices"]
+            rows.append([f"recall {name}", *figures(one["recall"]), f"of {count:,}"])
+    rows += [*_severity_rows(metrics), *_delong_rows(metrics), *_calibration_rows(metrics)]
     level = f"{100 * interval['level']:.0f} % interval"
-    lines = [protocol_text(metrics), "", table(["metric", "value", level, ""], rows)]
+    lines = [protocol_text(metrics), *_asked(metrics), "", table(["metric", "value", level, ""], rows)]
     return "\n".join([*lines, *(["", f"note: {interval['note']}"] if interval["note"] else [])])
+
+
+def _asked(metrics: Facts) -> Iterator[str]:
+    """What was judged, where it was not each slice in the run's own classes."""
+    if metrics.get("task"):
+        yield f"task {metrics['task']}: {', '.join(metrics['classes'])}"
+    pooling = metrics.get("pooling")
+    if pooling:
+        chosen = "chosen on the validation part" if pooling["chosen"] else "as named"
+        yield f"each subject is judged once, by the {pooling['how'].replace('_', ' ')} of its slices ({chosen})"
+        if pooling["divided_subjects"]:
+            yield f"{pooling['divided_subjects']:,} subjects have slices of several classes; that of most counts"
+
+
+def _severity_rows(metrics: Facts) -> list[list[str]]:
+    severity = metrics.get("severity")
+    return [["mean error in steps of severity", *figures(severity["severity_error"])]] if severity else []
+
+
+def _delong_rows(metrics: Facts) -> list[list[str]]:
+    """DeLong's interval; of two classes either has the same."""
+    found = [(name, one["auroc_delong"]) for name, one in metrics["classes"].items() if "auroc_delong" in one]
+    if len(found) == 2:
+        return [["AUROC", *figures(found[0][1]), "DeLong's interval"]]
+    return [[f"AUROC {name}", *figures(one), "DeLong's interval"] for name, one in found]
+
+
+def _calibration_rows(metrics: Facts) -> list[list[str]]:
+    calibration = metrics.get("calibration")
+    if not calibration:
+        return []
+    after = f"at temperature {calibration['temperature'] or 1:.2f}, fitted on validation"
+    told = (
+        {"before": "", "after": after} if calibration["after"] else {"before": "no validation part for a temperature"}
+    )
+    return [
+        [title, *figures(calibration[when][name]), words]
+        for when, words in told.items()
+        for name, title in CALIBRATION_TITLES.items()
+    ]
 
 
 def protocol_text(metrics: Facts) -> str:

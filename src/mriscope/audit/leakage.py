@@ -1,0 +1,379 @@
+"""What a split shares between its parts, and what that does to a score."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mriscope.audit.controls import Controls, Neighbours, run_controls
+from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.data.slices import UNKNOWN, SliceSet, slice_digests
+from mriscope.errors import DataError
+
+SHOWN = 20
+"""So many conflicts are listed by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedSplit:
+    """Rows of the parts that are audited; int64 each, `validation` may be empty."""
+
+    protocol: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Rows that a model learns from or is chosen by."""
+        return np.concatenate([self.train, self.validation])
+
+
+@dataclass(frozen=True)
+class SubjectFacts:
+    """Which subjects there are, and what tells.
+
+    Args:
+        known_from: source, manifest or pixels; None where the subject of a slice is unknown.
+        n: how many are known; None as above.
+        fewest: slices of the subject with the fewest.
+        most: slices of the subject with the most.
+        clear: whether pixels tell subjects apart beyond doubt.
+        threshold: correlation above which two slices are near-duplicates.
+        within: weakest correlation that links the slices of a subject, as pixels tell them.
+        between: strongest correlation of slices of two subjects, as pixels tell them.
+    """
+
+    known_from: str | None
+    n: int | None
+    fewest: int | None
+    most: int | None
+    clear: bool
+    threshold: float
+    within: float
+    between: float
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """How many slices and subjects a class has; subjects are None where unknown."""
+
+    slices: int
+    share: float
+    subjects: int | None
+    parts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Slices that are equal or nearly so. One of a single grey value shows no brain, and is equal to none.
+
+    Args:
+        exact_groups: groups of slices with equal pixels.
+        exact_slices: slices in these groups.
+        near_slices: slices whose nearest slice is more similar than the threshold, equal ones among them.
+        near_pairs_across_subjects: pairs above the threshold of slices of two known subjects.
+    """
+
+    exact_groups: int
+    exact_slices: int
+    near_slices: int
+    near_pairs_across_subjects: int | None
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """Slices that should agree in their label and do not.
+
+    Args:
+        exact_groups: groups of equal slices with several labels.
+        near_pairs: pairs above the threshold with two labels.
+        subjects: subjects whose slices have several labels; None where unknown.
+        examples: paths and classes of the first pairs, the most similar first.
+    """
+
+    exact_groups: int
+    near_pairs: int
+    subjects: int | None
+    examples: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What the test part, or one class of it, shares with the parts before it.
+
+    Slices of unknown subject count for no subject; where no subject is known at all, what is said of them is None.
+
+    Args:
+        test_slices: slices judged.
+        test_subjects: their subjects.
+        slices_in_train: test slices whose subject has slices in the training part.
+        slices_in_validation: ... in the validation part.
+        slices_in_either: ... in one of the two.
+        subjects_in_train: test subjects with slices in the training part.
+        subjects_in_validation: ... in the validation part.
+        subjects_in_either: ... in one of the two.
+        exact_copies: test slices with an equal slice in the training or validation part.
+        near_copies: test slices with one there that is more similar than the threshold.
+    """
+
+    test_slices: int
+    test_subjects: int | None
+    slices_in_train: int | None
+    slices_in_validation: int | None
+    slices_in_either: int | None
+    subjects_in_train: int | None
+    subjects_in_validation: int | None
+    subjects_in_either: int | None
+    exact_copies: int
+    near_copies: int
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """A split: its protocol, the slices of its parts, and what the test part shares, in all and by class."""
+
+    protocol: str
+    parts: Mapping[str, int]
+    shared: Sharing
+    classes: Mapping[str, Sharing]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A slice, the slice most similar to it, and their correlation."""
+
+    row: int
+    other: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class LeakageReport:
+    """Everything an audit finds; see audit_slices.
+
+    Args:
+        leaky: whether test slices show brains of the training or validation part; None where that cannot be told, or
+            no split was audited.
+    """
+
+    leaky: bool | None
+    fingerprint: str
+    n_slices: int
+    subjects: SubjectFacts
+    classes: Mapping[str, ClassFacts]
+    duplicates: Duplicates
+    conflicts: Conflicts
+    split: SplitFacts | None
+    controls: Controls
+
+
+def audit_slices(
+    slices: SliceSet,
+    neighbours: Neighbours,
+    found: RecoveredSubjects,
+    *,
+    known_from: str | None,
+    split: AuditedSplit | None = None,
+    seed: int = 0,
+) -> LeakageReport:
+    """Audit a slice set and a split of it.
+
+    Near-duplicates are slices more similar than `found.threshold`: where pixels tell subjects apart, more similar than
+    slices of two brains are, else all but equal.
+
+    Args:
+        slices: with whatever is known of subjects.
+        neighbours: find_neighbours of its images.
+        found: recover_subjects of its images, for the threshold and the evidence.
+        known_from: source, manifest or pixels; None where the subject of a slice is unknown.
+        split: the parts to audit; None audits the data alone.
+        seed: of the controls.
+
+    Raises:
+        DataError: there are fewer than two slices.
+    """
+    if len(slices) < 2:
+        raise DataError(f"an audit compares slices, and there is {len(slices)}; give it two at least")
+    copies = copy_groups(slices.images)
+    facts = None if split is None else _split_facts(slices, neighbours, copies, found.threshold, split)
+    parts = {} if split is None else {"train": split.train, "validation": split.validation, "test": split.test}
+    return LeakageReport(
+        leaky=_leaky(facts, slices.knows_subjects),
+        fingerprint=slices.fingerprint,
+        n_slices=len(slices),
+        subjects=_subject_facts(slices, found, known_from),
+        classes={name: _class_facts(slices, label, parts) for label, name in enumerate(slices.class_names)},
+        duplicates=_duplicates(slices, neighbours, copies, found.threshold),
+        conflicts=_conflicts(slices, neighbours, copies, found.threshold),
+        split=facts,
+        controls=run_controls(slices, neighbours, None if split is None else (split.learned, split.test), seed=seed),
+    )
+
+
+def copy_groups(images: np.ndarray) -> np.ndarray:
+    """int64 (N,), equal for slices of equal pixels; a slice of a single grey value is in a group of its own."""
+    group = np.unique(slice_digests(images), return_inverse=True)[1].astype(np.int64)
+    flat = images.reshape(len(images), -1)
+    blank = np.flatnonzero(flat.min(axis=1, initial=255) >= flat.max(axis=1, initial=0))
+    group[blank] = len(images) + np.arange(len(blank))
+    return group
+
+
+def similar_pairs(neighbours: Neighbours, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of slices more similar than a threshold, the most similar first.
+
+    Returns:
+        int64 (P, 2), the lower row first, and float32 (P,), their correlation.
+    """
+    similar = neighbours.similarity > threshold
+    rows = np.repeat(np.arange(len(similar)), similar.sum(axis=1))
+    pairs = np.sort(np.stack([rows, neighbours.index[similar]], axis=1), axis=1)
+    pairs, first = np.unique(pairs, axis=0, return_index=True)
+    values = neighbours.similarity[similar][first]
+    order = np.argsort(-values, kind="stable")
+    return pairs[order], values[order]
+
+
+def _leaky(facts: SplitFacts | None, every_subject_known: bool) -> bool | None:
+    if facts is not None and (facts.shared.exact_copies or facts.shared.subjects_in_either):
+        return True
+    return False if facts is not None and every_subject_known else None
+
+
+def _subject_facts(slices: SliceSet, found: RecoveredSubjects, known_from: str | None) -> SubjectFacts:
+    counts = np.unique(slices.subjects, return_counts=True)[1] if slices.knows_subjects else None
+    return SubjectFacts(
+        known_from=known_from,
+        n=None if counts is None else len(counts),
+        fewest=None if counts is None else int(counts.min()),
+        most=None if counts is None else int(counts.max()),
+        clear=found.clear,
+        threshold=found.threshold,
+        within=found.within,
+        between=found.between,
+    )
+
+
+def _class_facts(slices: SliceSet, label: int, parts: Mapping[str, np.ndarray]) -> ClassFacts:
+    mine = slices.labels == label
+    return ClassFacts(
+        slices=int(mine.sum()),
+        share=float(mine.mean()),
+        subjects=len(np.unique(slices.subjects[mine])) if slices.knows_subjects else None,
+        parts={part: int(mine[rows].sum()) for part, rows in parts.items()},
+    )
+
+
+def _duplicates(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float) -> Duplicates:
+    sizes = np.unique(copies, return_counts=True)[1]
+    pairs = similar_pairs(neighbours, threshold)[0]
+    across = slices.subjects[pairs[:, 0]] != slices.subjects[pairs[:, 1]]
+    return Duplicates(
+        exact_groups=int((sizes > 1).sum()),
+        exact_slices=int(sizes[sizes > 1].sum()),
+        near_slices=int((neighbours.similarity[:, :1] > threshold).sum()),
+        near_pairs_across_subjects=int(across.sum()) if slices.knows_subjects else None,
+    )
+
+
+def _conflicts(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float) -> Conflicts:
+    pairs = similar_pairs(neighbours, threshold)[0]
+    labels = slices.labels[pairs]
+    odd = pairs[labels[:, 0] != labels[:, 1]]
+    return Conflicts(
+        exact_groups=_groups_with_several(copies, slices.labels),
+        near_pairs=len(odd),
+        subjects=_groups_with_several(slices.subjects, slices.labels) if slices.knows_subjects else None,
+        examples=tuple(_named(slices, one, other) for one, other in odd[:SHOWN].tolist()),
+    )
+
+
+def _named(slices: SliceSet, one: int, other: int) -> tuple[str, str, str, str]:
+    names = [slices.class_names[slices.labels[row]] for row in (one, other)]
+    return str(slices.paths[one]), names[0], str(slices.paths[other]), names[1]
+
+
+def _groups_with_several(groups: np.ndarray, labels: np.ndarray) -> int:
+    """How many groups hold more than one label."""
+    both = np.unique(np.stack([groups, labels], axis=1), axis=0)
+    return int((np.unique(both[:, 0], return_counts=True)[1] > 1).sum())
+
+
+def _split_facts(
+    slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float, split: AuditedSplit
+) -> SplitFacts:
+    near = neighbours.among(split.test, split.learned)[0] > threshold
+    same = np.isin(copies[split.test], copies[split.learned])
+
+    def shared(chosen: np.ndarray) -> Sharing:
+        return _sharing(slices, split, split.test[chosen], int(same[chosen].sum()), int((near | same)[chosen].sum()))
+
+    labels = slices.labels[split.test]
+    return SplitFacts(
+        protocol=split.protocol,
+        parts={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
+        shared=shared(np.full(len(labels), True)),
+        classes={name: shared(labels == label) for label, name in enumerate(slices.class_names)},
+    )
+
+
+def _sharing(slices: SliceSet, split: AuditedSplit, test: np.ndarray, exact: int, near: int) -> Sharing:
+    known = slices.subjects != UNKNOWN
+    if not known.any():
+        return Sharing(len(test), None, None, None, None, None, None, None, exact, near)
+    judged = slices.subjects[test[known[test]]]
+    inside = [
+        judged[np.isin(judged, slices.subjects[rows[known[rows]]])]
+        for rows in (split.train, split.validation, split.learned)
+    ]
+    subjects = [len(np.unique(one)) for one in inside]
+    return Sharing(
+        test_slices=len(test),
+        test_subjects=len(np.unique(judged)),
+        slices_in_train=len(inside[0]),
+        slices_in_validation=len(inside[1]),
+        slices_in_either=len(inside[2]),
+        subjects_in_train=subjects[0],
+        subjects_in_validation=subjects[1],
+        subjects_in_either=subjects[2],
+        exact_copies=exact,
+        near_copies=near,
+    )
+
+
+def nearest_by_subject(slices: SliceSet, neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+    """How alike each slice and its nearest are, within its subject and beyond it.
+
+    Returns:
+        two float32 (N,), correlation with the nearest slice of the same known subject, and of another; nan where there
+        is none among the neighbours, or the subject is unknown.
+    """
+    subject, theirs = slices.subjects[:, None], slices.subjects[neighbours.index]
+    known = (subject != UNKNOWN) & (theirs != UNKNOWN)
+    found = []
+    for wanted in (known & (subject == theirs), known & (subject != theirs)):
+        first = (np.arange(len(slices)), wanted.argmax(axis=1))
+        found.append(np.where(wanted.any(axis=1), neighbours.similarity[first], np.float32(np.nan)))
+    return found[0], found[1]
+
+
+def worst_pairs(slices: SliceSet, neighbours: Neighbours, split: AuditedSplit | None, count: int) -> list[Pair]:
+    """The most similar pairs of a test slice and a training or validation slice, at most one for each test subject.
+
+    Without a split, of any two slices. Slices of unknown subject count each for itself.
+    """
+    rows = np.arange(len(slices)) if split is None else split.test
+    similarity, others = neighbours.among(rows, np.arange(len(slices)) if split is None else split.learned)
+    pairs: list[Pair] = []
+    seen: set[int] = set()
+    for place in np.argsort(-similarity, kind="stable"):
+        row, other = int(rows[place]), int(others[place])
+        subject = int(slices.subjects[row])
+        if len(pairs) == count:
+            break
+        if subject in seen:
+            continue
+        pairs.append(Pair(row, other, float(similarity[place])))
+        seen |= {subject} - {UNKNOWN}
+    return pairs

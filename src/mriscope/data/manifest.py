@@ -1,0 +1,103 @@
+"""Subjects from a CSV file, for sources that name none."""
+
+import csv
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.errors import DataError, suggest
+
+COLUMNS = ("path", "part", "label", "subject", "position")
+"""What `mriscope audit` writes to slices.csv; path and subject are needed, part is not read."""
+LARGEST = 2**63 - 1
+
+Table = Sequence[dict[str, str]]
+
+
+def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collection[str] = ()) -> SliceSet:
+    """The slices with the subjects and positions that a CSV file gives them by their paths.
+
+    Args:
+        slices: what a source holds; its fingerprint stays.
+        manifest: UTF-8, with a header. path and subject are needed; subject and position are whole numbers from 0, and
+            -1 or nothing where unknown; label is the name of a class, and checked. Other columns are passed over.
+        passed_over: paths that the file may name though there is no such slice, as its row was unusable.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or does not name each slice once, with its own label.
+    """
+    table = _read(Path(manifest).expanduser())
+    line_of = _lines_by_path(table, manifest)
+    _check_paths(slices.paths.tolist(), line_of, passed_over, manifest)
+    lines = [line_of[path] for path in slices.paths.tolist()]
+    _check_labels(slices, table, lines, manifest)
+    subjects, positions = (_numbers(table, lines, name, manifest) for name in ("subject", "position"))
+    return slices.with_subjects(subjects, positions)
+
+
+def _read(path: Path) -> Table:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            names, table = list(reader.fieldnames or ()), list(reader)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV file of paths and subjects") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is no CSV file in UTF-8 ({error}); expected the columns path and subject") from error
+    for needed in ("path", "subject"):
+        if needed not in names:
+            found = f"has the columns {', '.join(names)}" if names else "is empty"
+            raise DataError(f"{path} {found}, without {needed}; expected path and subject, and position where known")
+    return table
+
+
+def _lines_by_path(table: Table, manifest: str | Path) -> dict[str, int]:
+    line_of: dict[str, int] = {}
+    for line, row in enumerate(table):
+        first = line_of.setdefault(row["path"], line)
+        if first != line:
+            raise DataError(f"{manifest} names {row['path']!r} twice, in rows {first + 1} and {line + 1}; keep one")
+    return line_of
+
+
+def _check_paths(paths: Sequence[str], line_of: dict[str, int], passed_over: Collection[str], where: object) -> None:
+    known = {*paths, *passed_over}
+    if unknown := [path for path in line_of if path not in known]:
+        near = suggest(unknown[0], paths) if paths else "the source is empty"
+        hint = f"; {near}" if near.startswith("did you mean") else ""
+        raise DataError(
+            f"{where} names {len(unknown):,} of {len(line_of):,} slices that the source lacks, first {unknown[0]!r}; "
+            f"its paths are those that `mriscope audit` writes to slices.csv, such as {paths[0]!r}{hint}"
+        )
+    if missing := [path for path in paths if path not in line_of]:
+        raise DataError(
+            f"{where} lacks {len(missing):,} of the source's {len(paths):,} slices, first {missing[0]!r}; "
+            "give each a row, with an empty subject where it is unknown"
+        )
+
+
+def _check_labels(slices: SliceSet, table: Table, lines: Sequence[int], manifest: str | Path) -> None:
+    for line, label, path in zip(lines, slices.labels, slices.paths, strict=True):
+        named, own = table[line].get("label", ""), slices.class_names[label]
+        if named not in ("", own):
+            raise DataError(
+                f"{manifest} calls {str(path)!r} {named} where the source says {own}; "
+                "correct the file, or leave its label column out"
+            )
+
+
+def _numbers(table: Table, lines: Sequence[int], column: str, manifest: str | Path) -> np.ndarray:
+    values = np.full(len(lines), UNKNOWN, np.int64)
+    for row, line in enumerate(lines):
+        text = (table[line].get(column) or "").strip()
+        if re.fullmatch(r"-1|[0-9]{1,19}", text) and int(text) <= LARGEST:
+            values[row] = int(text)
+        elif text:
+            raise DataError(
+                f"row {line + 1} of {manifest} has the {column} {text!r}; "
+                "expected a whole number from 0, or nothing where it is unknown"
+            )
+    return values

@@ -1,0 +1,173 @@
+"""Audit a source and a split of it, and write what was found."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mriscope import __version__
+from mriscope.audit.controls import Neighbours, find_neighbours
+from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, worst_pairs
+from mriscope.data.readers import read_rows, read_silently, report_bad_rows
+from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.splits import read_split
+from mriscope.errors import DataError, RunError
+from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
+from mriscope.experiment.subjects import origin_of_subjects, recovered, with_known_subjects
+from mriscope.files import write_text
+from mriscope.recipe import read_recipe
+from mriscope.reports.audit import CONTROLS, audit_page, pair_strip, slices_csv, verdict_text
+from mriscope.reports.page import Picture
+from mriscope.run_directory import BAD_ROWS, RECIPE
+from mriscope.training.devices import pick_device
+
+PUBLISHED = "published"
+EXIT_CODES = {True: 3, False: 0, None: 4}
+"""Of the command, by whether the split is leaky; where no split is audited it is 0."""
+PAIRS = 12
+
+
+def audit_source(
+    source: str,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    manifest: str | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Audit a source and a split of it; writes audit.json, slices.csv and audit.html.
+
+    Args:
+        source: as mriscope.data.read takes it.
+        out: folder for the three files.
+        split: published, or the split.json of a run; None: published where the source publishes one, else the data
+            alone is audited.
+        manifest: a CSV file that gives slices their subjects.
+        skip_bad: leave unusable rows out and list them in bad_rows.csv.
+        seed: of the controls.
+
+    Returns:
+        what audit.json holds: the verdict, and the fields of a LeakageReport.
+
+    Raises:
+        DataError: the source or manifest cannot be read, or there is no such split.
+        RunError: the split was made for other data.
+        WriteError: a file cannot be written.
+    """
+    reading = read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+    report_bad_rows(source, reading, BAD_ROWS)
+    slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
+    parts = _split_of(slices, source, split)
+    neighbours = find_neighbours(slices.images, device=str(pick_device("auto")))
+    report = audit_slices(
+        slices,
+        neighbours,
+        recovered(reading.slices),
+        known_from=origin_of_subjects(reading.slices, slices, manifest),
+        split=parts,
+        seed=seed,
+    )
+    facts = {"source": source, "mriscope": __version__, "seed": seed, **_plain(asdict(report))}
+    facts = {"verdict": verdict_text(facts), **facts}
+    _write(Path(out), facts, slices, neighbours, parts)
+    return facts
+
+
+def exit_code(facts: Mapping[str, Any]) -> int:
+    """What the command answers a script with: 3 where train and test share subjects, 4 where that cannot be told."""
+    return 0 if facts["split"] is None else EXIT_CODES[facts["leaky"]]
+
+
+def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit | None:
+    train, test = (np.flatnonzero(slices.parts == part) for part in ("train", "test"))
+    if split in (None, PUBLISHED):
+        if len(train) and len(test):
+            return AuditedSplit(PUBLISHED, train, np.empty(0, np.int64), test)
+        if split is None:
+            return None
+        raise DataError(
+            f"{source} publishes no train and test part; name the split.json of a run, or leave --split out"
+        )
+    path = Path(split)
+    if not path.is_file():
+        raise DataError(f"there is no split {split}; name {PUBLISHED}, or the split.json of a run")
+    found = read_split(path, _as_split(slices, source, path))
+    return AuditedSplit(found.protocol, found.train, found.validation, found.test)
+
+
+def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
+    """The slices at the size that the run beside a split was fed, as its fingerprint is of those."""
+    recipe = path.with_name(RECIPE)
+    size = read_recipe(recipe).input.size if recipe.is_file() else SIZE
+    if slices.images.shape[1:] == (size, size):
+        return slices
+    fed = read_silently(source, size).slices
+    if not np.array_equal(fed.paths, slices.paths):
+        raise RunError(f"{path} is of slices of mixed sizes, which an audit reads otherwise; bring them to one size")
+    return fed
+
+
+def _write(
+    out: Path, facts: dict[str, Any], slices: SliceSet, neighbours: Neighbours, split: AuditedSplit | None
+) -> None:
+    parts = {} if split is None else {"train": split.train, "validation": split.validation, "test": split.test}
+    sides = ("one", "the other") if split is None else ("test", "training")
+    pairs = worst_pairs(slices, neighbours, split, PAIRS)
+    strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
+    page = audit_page(
+        f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
+    )
+    write_text(out / "slices.csv", slices_csv(slices, parts))
+    write_text(out / "audit.html", page)
+    write_text(out / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+
+def _caption(facts: Mapping[str, Any]) -> str:
+    if facts["split"] is None:
+        return "The most similar slices of the source, one pair for each subject, with their pixel correlation."
+    return (
+        "Test slices on the left, each beside the most similar slice of the training or validation part, with their "
+        "pixel correlation; the most similar pairs, one for each test subject."
+    )
+
+
+def _pictures(facts: Mapping[str, Any], slices: SliceSet, neighbours: Neighbours) -> dict[str, Picture]:
+    pictures = {}
+    scores = {CONTROLS[name]: one for name, one in facts["controls"].items() if one and name in CONTROLS}
+    if scores:
+        rows = [(name, *_bounds(one["accuracy"])) for name, one in scores.items()]
+        figure = control_scores(
+            rows,
+            max(one["majority"] for one in scores.values()),
+            title="1-nearest-neighbour on pixels, by how train and test are divided",
+            note="Bars are 95 % bootstrap intervals over "
+            + " and ".join(sorted({f"{one['unit']}s" for one in scores.values()})),
+        )
+        pictures["controls"] = Picture("Accuracy without training", "", png_bytes(figure))
+    if slices.knows_subjects and slices.n_subjects > 1:
+        known = facts["subjects"]
+        figure = similarity_histogram(
+            *nearest_by_subject(slices, neighbours), known["threshold"] if known["clear"] else None
+        )
+        caption = "Each slice twice: its nearest slice of the same subject, and its nearest of another."
+        pictures["similarity"] = Picture("How alike slices are", caption, png_bytes(figure))
+    return pictures
+
+
+def _bounds(estimate: Mapping[str, Any]) -> tuple[float, float, float]:
+    value, low, high = (math.nan if estimate[key] is None else estimate[key] for key in ("value", "low", "high"))
+    return value, low, high
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it: what does not exist is None."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,76 @@
+"""Subjects that a source does not name, found from its pixels; and what a source holds."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from mriscope.audit import similarity, subjects
+from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.data.cache import cached_arrays, content_key
+from mriscope.data.readers import read, read_silently
+from mriscope.data.slices import SIZE, SliceSet
+from mriscope.reports.text import describe_slices
+
+METHOD = {module.__name__: Path(str(module.__file__)) for module in (similarity, subjects)}
+"""What is found by other code is another finding."""
+
+
+def recovered(slices: SliceSet) -> RecoveredSubjects:
+    """What recover_subjects finds in a set; kept in the user's cache folder, so that a set costs it once."""
+    arrays = cached_arrays("subjects", content_key(METHOD, data=slices.fingerprint), lambda: _recover(slices))
+    kept = [arrays[field.name] for field in fields(RecoveredSubjects)]
+    values: list[Any] = [value if value.ndim else value.item() for value in kept]
+    return RecoveredSubjects(*values)
+
+
+def _recover(slices: SliceSet) -> dict[str, Any]:
+    from mriscope.training.devices import pick_device  # torch, which a set that is known already does not need
+
+    return vars(subjects.recover_subjects(slices.images, device=str(pick_device("auto"))))
+
+
+def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
+    """The slices with their subjects: as they are where known, else as pixels tell beyond doubt, else unknown.
+
+    Pixels are compared at 128×128, whatever size the slices were read at, so that every network of a comparison is
+    judged on the same subjects.
+
+    Args:
+        slices: of the source.
+        source: read again where the slices have another size.
+    """
+    if slices.knows_subjects or not len(slices):
+        return slices
+    native = slices if slices.images.shape[1:] == (SIZE, SIZE) else read_silently(source, SIZE).slices
+    found = recovered(native)
+    if not found.clear:
+        return slices
+    row_of = {path: row for row, path in enumerate(native.paths.tolist())}
+    rows = [row_of[path] for path in slices.paths.tolist()]
+    return slices.with_subjects(found.subjects[rows], found.positions[rows])
+
+
+def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool = False) -> dict[str, Any]:
+    """What a source holds, as plain values for JSON; `subjects_from` says how its subjects are known.
+
+    Args:
+        source: as mriscope.data.read takes it.
+        manifest: a CSV file that gives its slices their subjects.
+        skip_bad: leave unusable rows out and list them in bad_rows.csv.
+    """
+    slices = read(source, skip_bad=skip_bad, manifest=manifest)
+    known = slices if manifest else with_known_subjects(slices, source)
+    return {**describe_slices(known), "subjects_from": origin_of_subjects(slices, known, manifest)}
+
+
+def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:
+    """manifest, source or pixels; None where the subject of a slice is unknown.
+
+    Args:
+        slices: as they were read.
+        known: with_known_subjects of them.
+        manifest: what gave them subjects.
+    """
+    if not known.knows_subjects:
+        return None
+    return "manifest" if manifest else "source" if slices.knows_subjects else "pixels"
