@@ -260,6 +260,13 @@ def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_pa
     np.testing.assert_allclose(said, tested.probabilities[0], atol=1e-6)
 
 
+def test_splits_are_written_and_named(call, tmp_path):
+    words = ("split", "phantom:subjects=8,slices=2", "--protocol", "by_slice", "--folds", 2, "--out", tmp_path)
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert out.split() == [str(tmp_path / f"repeat0-fold{fold}.json") for fold in (0, 1)]
+
+
 def test_models_are_listed(call):
     code, out, _ = call("models", "--json")
     cards = {card["name"]: card for card in json.loads(out)}
@@ -350,6 +357,12 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["predict", "{run}", "{tmp}"], "holds no JPEG or PNG file"),
         (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
         (["data", "info", "nowhere"], "does not exist"),
+        (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
+        (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read as a split"),
+        (["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"], "the published split has no folds"),
+        (["crossval", "{recipe}", "--folds", "1", "--out", "{tmp}/r"], "Invalid value for '--folds'"),
+        (["crossval", "{recipe}", "--out", "{run}"], "and is no cross-validation; name an empty or new folder"),
+        (["split", "phantom:subjects=8,slices=2", "--folds", "9", "--out", "{tmp}/s"], "9 folds need 9 subjects"),
         (["data", "fetch", "Falah"], "write hf:owner/name"),
         (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
         (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
