@@ -260,6 +260,13 @@ def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_pa
     np.testing.assert_allclose(said, tested.probabilities[0], atol=1e-6)
 
 
+def test_splits_are_written_and_named(call, tmp_path):
+    words = ("split", "phantom:subjects=8,slices=2", "--protocol", "by_slice", "--folds", 2, "--out", tmp_path)
+    code, out, err = call(*words)
+    assert code == 0, err
+    assert out.split() == [str(tmp_path / f"repeat0-fold{fold}.json") for fold in (0, 1)]
+
+
 def test_models_are_listed(call):
     code, out, _ = call("models", "--json")
     cards = {card["name"]: card for card in json.loads(out)}
@@ -277,6 +284,22 @@ def test_data_info_counts(call):
     assert sum(one["slices"] for one in facts["classes"].values()) == 24
     assert sum(one["subjects"] for one in facts["classes"].values()) == 8
     assert "24 slices of 128×128, 8 subjects" in call("data", "info", "phantom:subjects=8,slices=3")[1]
+
+
+def test_an_audit_answers_a_script_with_its_exit_code(call, run_folder, tmp_path):
+    source = "phantom:subjects=24,slices=6,seed=1"
+    code, out, err = call("audit", source, "--split", run_folder / "split.json", "--out", tmp_path / "audit")
+    assert code == 0, err  # a split by subject, made at the size of the run's network
+    assert out.startswith("No leak found: the ")
+    assert f"written to {tmp_path / 'audit'}; begin with" in out
+    record = json.loads((run_folder / "split.json").read_text())
+    parts = record["parts"]
+    parts["train"][0], parts["test"][0] = parts["test"][0], parts["train"][0]
+    (tmp_path / "recipe.yaml").write_text((run_folder / "recipe.yaml").read_text())
+    (tmp_path / "split.json").write_text(json.dumps(record))
+    code, out, _ = call("audit", source, "--split", tmp_path / "split.json", "--out", tmp_path / "audit", "--json")
+    facts = json.loads(out)
+    assert (code, facts["leaky"], facts["split"]["shared"]["subjects_in_train"]) == (3, True, 2)
 
 
 def test_the_real_slices_are_counted(call, real_slices_folder):
@@ -334,7 +357,16 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["predict", "{run}", "{tmp}"], "holds no JPEG or PNG file"),
         (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
         (["data", "info", "nowhere"], "does not exist"),
+        (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
+        (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read as a split"),
+        (["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"], "the published split has no folds"),
+        (["crossval", "{recipe}", "--folds", "1", "--out", "{tmp}/r"], "Invalid value for '--folds'"),
+        (["crossval", "{recipe}", "--out", "{run}"], "and is no cross-validation; name an empty or new folder"),
+        (["split", "phantom:subjects=8,slices=2", "--folds", "9", "--out", "{tmp}/s"], "9 folds need 9 subjects"),
         (["data", "fetch", "Falah"], "write hf:owner/name"),
+        (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
+        (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
+        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "--manifest goes with --data"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):
@@ -403,7 +435,16 @@ def test_bad_rows_stop_a_training_or_are_left_out_and_listed(call, recipe, tmp_p
 
 def test_version_and_help(call):
     assert call("--version")[1].strip().count(".") == 2
-    for command in (["data", "info"], ["data", "fetch"], ["train"], ["evaluate"], ["explain"], ["predict"], ["models"]):
+    for command in (
+        ["data", "info"],
+        ["data", "fetch"],
+        ["audit"],
+        ["train"],
+        ["evaluate"],
+        ["explain"],
+        ["predict"],
+        ["models"],
+    ):
         code, out, _ = call(*command, "--help")
         assert code == 0
         assert "Example: mriscope" in out

@@ -222,6 +222,14 @@ def test_a_headline_has_its_interval_and_protocol() -> None:
         assert plots.headline(*found) == expected
 
 
+def test_a_title_says_that_a_split_is_leaky_or_that_nobody_knows() -> None:
+    share = Estimate(0.9, 0.85, 0.951)
+    begin = "Accuracy 90.0 % (95 % interval 85.0 to 95.1)"
+    for leaky, end in ((True, ", LEAKY: train and test share subjects"), (None, ", subjects unknown"), (False, "")):
+        assert plots.headline("accuracy", share, "published", leaky=leaky) == f"{begin}, published split{end}"
+        assert plots.split_title("by_slice", leaky) == f"split by slice{end}"
+
+
 def test_class_names_become_readable() -> None:
     names = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented", "MCI_late")
     assert [plots.class_title(name) for name in names] == [*READABLE, "MCI late"]

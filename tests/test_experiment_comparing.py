@@ -12,9 +12,10 @@ import pytest
 
 from mriscope.errors import Interrupted, RecipeError, RunError
 from mriscope.evaluation.intervals import summary
+from mriscope.evaluation.plots import save
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.ranking import holm
-from mriscope.experiment import running
+from mriscope.experiment import comparing, running
 from mriscope.experiment.comparing import compare_recipes, compare_runs
 from mriscope.models.registry import count_macs, create_model
 from mriscope.recipe import Recipe, make_recipe, write_recipe
@@ -117,6 +118,7 @@ def test_the_table_holds_the_figures_of_the_runs(three, tmp_path):
         assert (int(record["parameters"]), float(record["training_seconds"])) == (1234, 61.5)
         assert float(record["slices_per_second"]) == 150
     assert [record["study_accuracy"] for record in records] == ["0.9719", "", ""]
+    assert {record["leaky"] for record in records} == {"subjects unknown"}
     assert records[0]["p_above"] == ""
     assert float(records[2]["p_above_holm"]) == pytest.approx(2 * float(records[2]["p_above"]))
 
@@ -165,7 +167,11 @@ def test_the_page_is_one_file_that_lets_no_name_in_as_code(tmp_path):
     assert widths == {10, 4, 7}  # ranking, recall and cost
 
 
-def test_leaky_rows_are_marked_everywhere(tmp_path):
+def test_leaky_rows_are_marked_everywhere(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        comparing, "save", lambda figure, path: (titles.append(figure.get_suptitle()), save(figure, path))
+    )
     known = np.repeat(np.arange(10), 2)
     runs = [
         write_run(tmp_path / name, np.arange(20) >= wrong, subjects=known, leaky=leaky, training={"epochs": wrong + 1})
@@ -179,6 +185,7 @@ def test_leaky_rows_are_marked_everywhere(tmp_path):
     assert "LEAKY" in (out / "compare.html").read_text()
     assert "cheat (LEAKY)" in comparison_text(comparison)
     assert "exact sign-flip test over the 10 test subjects" in comparison.test
+    assert "LEAKY: train and test share subjects" in titles[0].replace("\n", " ")
 
 
 def test_runs_that_differ_in_their_seed_become_one_row(tmp_path):

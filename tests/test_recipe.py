@@ -84,3 +84,22 @@ def test_unfit_changes_say_why(recipe_file, change, message):
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         make_recipe({"model": "m"}).seed = 3
+
+
+@pytest.mark.parametrize(
+    ("split", "problem"),
+    [
+        ({"fold": 1}, "split: fold is given without folds; add folds, such as 5"),
+        ({"repeat": 1}, "split: repeat is given without folds; add folds, such as 5"),
+        ({"folds": 5}, "split: folds is 5 and no fold is named; add fold, 0 to 4, or use crossval"),
+        ({"folds": 5, "fold": 5}, "split: fold is 5 of 5; they count from 0 to 4"),
+        ({"folds": 5, "fold": 0, "protocol": "published"}, "split: the published split has no folds; use protocol"),
+        ({"file": "x", "folds": 5, "fold": 0}, "split: file names a split already; leave out folds and fold"),
+        ({"folds": 1, "fold": 0}, "split.folds: 1 should be greater than or equal to 2"),
+        ({"folds": 5, "fold": True}, "split.fold: True should be a valid integer"),
+    ],
+)
+def test_folds_and_files_fit_together(split, problem):
+    with pytest.raises(RecipeError) as found:
+        make_recipe({"model": "m", "split": split})
+    assert found.value.problems[0].startswith(problem)

@@ -331,6 +331,7 @@ def crossval(
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Divisions into folds.")] = 1,
     protocol: Annotated[str, typer.Option(help="by_subject or by_slice.")] = "by_subject",
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
+    manifest: Manifest = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: runs/, the recipe's name and -crossval.")
     ] = None,
@@ -350,7 +351,7 @@ def crossval(
     from mriscope.recipe import read_recipe
     from mriscope.reports.crossvalidation import crossvalidation_text
 
-    named = {} if data is None else {"data": data}
+    named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
     folder = out or Path("runs", f"{recipe.stem}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
@@ -369,6 +370,7 @@ def split(
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     test: Annotated[float, typer.Option(help="Without --folds: share of the test part.")] = 0.2,
     validation: Annotated[float, typer.Option(help="Share of the training part.")] = 0.1,
+    manifest: Manifest = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Write splits as files.
@@ -379,7 +381,8 @@ def split(
     from mriscope.experiment.splitting import write_splits
 
     drawn = {"protocol": protocol, "folds": folds, "repeats": repeats, "seed": seed}
-    files = write_splits(source, out, **drawn, test=test, validation=validation, skip_bad=skip_bad)
+    shares = {"test": test, "validation": validation}
+    files = write_splits(source, out, **drawn, **shares, manifest=manifest, skip_bad=skip_bad)
     print("\n".join(map(str, files)))
 
 

@@ -298,7 +298,7 @@ def control_scores(
     axes.axvline(100 * majority, color=COLOURS[5], linestyle="--", label="Always the most common class")
     axes.set(xlabel="Accuracy (%)", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
-    axes.legend(loc="lower left", **_LEGEND)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, **_LEGEND)
     _tidy(axes)
     return _finished(figure, title, note)
 

@@ -23,6 +23,8 @@ PERMUTED = {
     "audited_permuted": "the audited split",
     "by_subject_permuted": "splits by subject",
 }
+FEW = 10
+"""Subjects of a class, below which its figures come with a warning."""
 _GAP = 4  # pixels between the slices of a pair
 
 
@@ -42,7 +44,7 @@ def verdict_text(facts: Facts) -> str:
         return "No split was audited: the source publishes none and none was named with --split."
     shared, protocol = facts["split"]["shared"], facts["split"]["protocol"].replace("_", " ")
     if facts["leaky"] is None:
-        reason = "nobody names the subjects and pixels do not tell them apart"
+        reason = _unknown(facts["subjects"])
         return f"Whether test brains are also in the training part cannot be told: {reason}; name them with --manifest."
     if not facts["leaky"]:
         known = ORIGINS[facts["subjects"]["known_from"]].strip()
@@ -51,6 +53,12 @@ def verdict_text(facts: Facts) -> str:
             "slice in its training or validation part."
         )
     return f"LEAKY: {_leak(shared)}, so a score on the {protocol} split says little about new brains{_proof(facts)}."
+
+
+def _unknown(subjects: Facts) -> str:
+    if subjects["clear"]:  # or pixels would have told
+        return "the manifest leaves subjects unknown"
+    return "not every slice has a known subject, and pixels do not tell subjects apart"
 
 
 def _leak(shared: Facts) -> str:
@@ -67,15 +75,15 @@ def _leak(shared: Facts) -> str:
 
 def _proof(facts: Facts) -> str:
     controls = facts["controls"]
-    told = f": the most similar training slice, with no training, names the class of {_percent(controls['audited'])}"
+    told = f": without any training, the most similar training slice has the class of {_percent(controls['audited'])}"
     honest = controls["by_subject"]
-    return told + (f" of them, and of {_percent(honest)} where no subject is shared" if honest else " of them")
+    return f"{told} of them" + (f", and of {_percent(honest)} where no subject is shared" if honest else "")
 
 
 def audit_text(facts: Facts) -> str:
     """The verdict, then the figures behind it, as the command prints them."""
     lines = [verdict_text(facts), "", subjects_text(facts), duplicates_text(facts), conflicts_text(facts), ""]
-    lines += [table(*class_table(facts)), ""]
+    lines += [table(*class_table(facts)), *filter(None, [few_subjects_text(facts)]), ""]
     lines += [table(*control_table(facts))]
     permuted = permuted_table(facts)
     return "\n".join([*lines, "", table(*permuted)] if permuted[1] else lines)
@@ -85,7 +93,7 @@ def subjects_text(facts: Facts) -> str:
     """How many subjects there are, and how that is known."""
     one = facts["subjects"]
     if one["n"] is None:
-        return "Subjects unknown: nobody names them, and pixels do not tell them apart."
+        return f"Subjects unknown: {_unknown(one)}."
     each = f"{one['fewest']}" if one["fewest"] == one["most"] else f"{one['fewest']} to {one['most']}"
     head = f"{one['n']:,} subjects{ORIGINS[one['known_from']]}, {each} slices each"
     if not one["clear"]:
@@ -98,10 +106,12 @@ def subjects_text(facts: Facts) -> str:
 
 def duplicates_text(facts: Facts) -> str:
     """Exact and near-duplicates, in all and across the parts."""
-    one, level = facts["duplicates"], f"{facts['subjects']['threshold']:.4f}"
+    one, known = facts["duplicates"], facts["subjects"]
+    meaning = "more alike than slices of two brains" if known["clear"] else "all but equal"
     text = (
         f"Exact duplicates: {one['exact_slices']:,} slices in {one['exact_groups']:,} groups. Near-duplicates "
-        f"(correlation above {level}): {one['near_slices']:,} of {facts['n_slices']:,} slices have one"
+        f"(correlation above {known['threshold']:.4f}, {meaning}): {one['near_slices']:,} of "
+        f"{facts['n_slices']:,} slices have one"
     )
     if facts["split"] is None:
         return f"{text}."
@@ -122,13 +132,23 @@ def conflicts_text(facts: Facts) -> str:
     )
 
 
+def few_subjects_text(facts: Facts) -> str:
+    """Classes of so few subjects that no figure for them can say much; "" where there is none."""
+    few = [
+        f"{name} has {one['slices']:,} slices, but {one['subjects']} subject{'s' * (one['subjects'] != 1)}"
+        for name, one in facts["classes"].items()
+        if one["slices"] and one["subjects"] is not None and one["subjects"] < FEW
+    ]
+    return f"{'; '.join(few)}: figures for so few say little." if few else ""
+
+
 def class_table(facts: Facts) -> tuple[list[str], list[list[str]]]:
     """Head and rows: each class in slices and in subjects, and what its test slices share."""
     split = facts["split"]
     known = facts["subjects"]["n"] is not None
     columns = ["class", "slices", "share", *["subjects"] * known]
     if split is not None:
-        columns += [*split["parts"], *["test slices, subject seen", "test subjects", "of them seen"] * known]
+        columns += [*_parts(split), *["test slices, subject seen", "test subjects", "of them seen"] * known]
     return columns, [_class_row(facts, name, known) for name in facts["classes"]]
 
 
@@ -138,8 +158,15 @@ def _class_row(facts: Facts, name: str, known: bool) -> list[str]:
     if facts["split"] is not None:
         shared = facts["split"]["classes"][name]
         keys = ("slices_in_either", "test_subjects", "subjects_in_either") if known else ()
-        row += [f"{count:,}" for count in (*one["parts"].values(), *(shared[key] for key in keys))]
+        row += [
+            f"{count:,}"
+            for count in (*(one["parts"][part] for part in _parts(facts["split"])), *(shared[key] for key in keys))
+        ]
     return row
+
+
+def _parts(split: Facts) -> list[str]:
+    return [part for part, count in split["parts"].items() if count]
 
 
 def control_table(facts: Facts) -> tuple[list[str], list[list[str]]]:
@@ -234,6 +261,7 @@ def audit_page(
         verdict=verdict_text(facts),
         evidence=[subjects_text(facts), duplicates_text(facts), conflicts_text(facts)],
         classes=class_table(facts),
+        few=few_subjects_text(facts),
         controls=control_table(facts),
         permuted=permuted_table(facts),
         pictures=pictures,
@@ -244,7 +272,9 @@ def audit_page(
 
 def _percent(score: Mapping[str, Any]) -> str:
     figure = score["accuracy"]
-    bounds = "" if figure["low"] is None else f" ({_hundred(figure['low'])} to {_hundred(figure['high'])})"
+    bounds = (
+        "" if figure["low"] is None else f" (95 % interval {_hundred(figure['low'])} to {_hundred(figure['high'])})"
+    )
     return f"{_hundred(figure['value'])} %{bounds}"
 
 

@@ -1,0 +1,141 @@
+"""What a split shares, counted by hand on a dozen slices."""
+
+import numpy as np
+import pytest
+
+from mriscope.audit.controls import Neighbours, find_neighbours
+from mriscope.audit.leakage import (
+    AuditedSplit,
+    audit_slices,
+    copy_groups,
+    nearest_by_subject,
+    similar_pairs,
+    worst_pairs,
+)
+from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.data.slices import SliceSet
+from mriscope.errors import DataError
+
+CLASSES = ("sick", "well")
+
+
+def rows(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def noise(count: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (count, 8, 8), np.uint8)
+
+
+def split(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> AuditedSplit:
+    return AuditedSplit("by_slice", train, validation, test)
+
+
+def audit(slices: SliceSet, parts: AuditedSplit | None, threshold: float = 0.99):
+    found = RecoveredSubjects(slices.subjects, slices.positions, True, threshold, 0.995, 0.9)
+    known_from = "source" if slices.knows_subjects else None
+    return audit_slices(slices, find_neighbours(slices.images), found, known_from=known_from, split=parts)
+
+
+def test_what_the_test_part_shares_is_counted():
+    #        row: 0  1  2  3  4  5  6  7  8
+    subjects = [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    labels = [0, 0, 0, 0, 0, 1, 1, 1, 1]
+    slices = SliceSet.of(noise(9), labels, subjects=subjects, class_names=CLASSES)
+    report = audit(slices, split(rows(0, 5), rows(3, 6), rows(1, 2, 4, 7, 8)))
+    assert report.leaky is True
+    assert report.split is not None
+    shared = report.split.shared
+    assert (shared.test_slices, shared.test_subjects) == (5, 3)
+    assert (shared.slices_in_train, shared.slices_in_validation, shared.slices_in_either) == (2, 1, 3)
+    assert (shared.subjects_in_train, shared.subjects_in_validation, shared.subjects_in_either) == (1, 1, 2)
+    assert report.split.classes["sick"].slices_in_either == 3
+    assert report.split.classes["well"].subjects_in_either == 0
+    assert report.split.parts == {"train": 2, "validation": 2, "test": 5}
+    assert report.classes["sick"].subjects == 2
+    assert (report.classes["well"].slices, report.classes["well"].share) == (4, 4 / 9)
+    assert report.classes["well"].parts == {"train": 1, "validation": 1, "test": 2}
+    assert (report.subjects.n, report.subjects.fewest, report.subjects.most) == (4, 2, 3)
+
+
+def test_a_split_of_subjects_shares_nothing_and_unknown_subjects_leave_it_open():
+    slices = SliceSet.of(noise(6), [0, 0, 1, 1, 0, 1], subjects=[0, 0, 1, 1, 2, 3], class_names=CLASSES)
+    parts = split(rows(0, 1, 2, 3), rows(), rows(4, 5))
+    assert audit(slices, parts).leaky is False
+    unknown = audit(SliceSet.of(slices.images, slices.labels, class_names=CLASSES), parts)
+    assert unknown.leaky is None
+    assert unknown.split is not None
+    assert unknown.split.shared.slices_in_either is None
+    assert unknown.subjects.n is None
+    assert audit(slices, None).leaky is None
+
+
+def test_where_some_subjects_are_unknown_a_known_one_may_still_be_shared():
+    images, labels = noise(4), [0, 1, 0, 1]
+    parts = split(rows(0, 1), rows(), rows(2, 3))
+    one = SliceSet.of(images, labels, subjects=[5, -1, 5, -1], class_names=CLASSES)
+    assert audit(one, parts).leaky is True
+    none = SliceSet.of(images, labels, subjects=[5, -1, 6, -1], class_names=CLASSES)
+    assert audit(none, parts).leaky is None
+
+
+def test_exact_copies_are_grouped_and_a_blank_slice_is_a_copy_of_none():
+    images = noise(6)
+    images[3], images[4:] = images[0], 7
+    assert len(np.unique(copy_groups(images))) == 5
+    slices = SliceSet.of(images, [0, 0, 0, 1, 0, 1], class_names=CLASSES)
+    report = audit(slices, split(rows(0, 1, 4), rows(), rows(2, 3, 5)))
+    assert (report.duplicates.exact_groups, report.duplicates.exact_slices) == (1, 2)
+    assert report.split is not None
+    assert (report.split.shared.exact_copies, report.split.classes["well"].exact_copies) == (1, 1)
+    assert report.leaky is True  # though no subject is known
+    assert report.conflicts.exact_groups == 1
+
+
+def test_near_duplicates_and_labels_that_contradict_each_other():
+    images = noise(6)
+    images[4] = np.clip(images[1].astype(int) + 3, 0, 255)  # brighter, and so correlated
+    slices = SliceSet.of(images, [0, 0, 0, 1, 1, 1], subjects=[0, 1, 2, 0, 3, 4], class_names=CLASSES)
+    report = audit(slices, split(rows(0, 1, 2), rows(), rows(3, 4, 5)))
+    assert report.duplicates.near_slices == 2
+    assert report.duplicates.near_pairs_across_subjects == 1
+    assert report.conflicts.near_pairs == 1
+    assert report.conflicts.subjects == 1  # 0 has a slice of each class
+    assert report.conflicts.examples == (("1", "sick", "4", "well"),)
+    assert report.split is not None
+    assert report.split.shared.near_copies == 1
+
+
+def test_pairs_come_once_and_the_most_similar_first():
+    similarity = np.array([[0.5, 0.2], [0.9, 0.5], [0.9, 0.2]], np.float32)
+    table = Neighbours(noise(3), similarity, rows(1, 2, 2, 0, 1, 0).reshape(3, 2))
+    pairs, values = similar_pairs(table, 0.4)
+    assert pairs.tolist() == [[1, 2], [0, 1]]
+    assert values.tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_the_nearest_within_a_subject_and_beyond_it():
+    similarity = np.array([[0.9, 0.3], [0.9, 0.4], [0.4, 0.3]], np.float32)
+    table = Neighbours(noise(3), similarity, rows(1, 2, 0, 2, 1, 0).reshape(3, 2))
+    same, other = nearest_by_subject(SliceSet.of(noise(3), [0, 0, 0], subjects=[8, 8, 9]), table)
+    np.testing.assert_allclose(same, [0.9, 0.9, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(other, [0.3, 0.4, 0.4], rtol=1e-6)
+
+
+def test_the_worst_pairs_are_one_for_each_subject():
+    images = noise(6)
+    images[1], images[2], images[5] = images[0], images[0], images[3]
+    slices = SliceSet.of(images, [0] * 6, subjects=[0, 0, 0, 1, 2, 1])
+    pairs = worst_pairs(slices, find_neighbours(images), split(rows(0, 3, 4), rows(), rows(1, 2, 5)), 5)
+    assert [(pair.row, pair.other) for pair in pairs] == [(1, 0), (5, 3)]
+    assert len(worst_pairs(slices, find_neighbours(images), None, 1)) == 1
+
+
+def test_a_single_slice_cannot_be_audited():
+    with pytest.raises(DataError, match="compares slices, and there is 1"):
+        audit_slices(
+            SliceSet.of(noise(1), [0]),
+            Neighbours(noise(1), np.zeros((1, 0), np.float32), np.zeros((1, 0), np.int64)),
+            RecoveredSubjects(rows(0), rows(0), False, 1, 1, 0),
+            known_from=None,
+        )
