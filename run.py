@@ -10,7 +10,7 @@
     python3 run.py docs      write docs/cli.md from the program's own help
     python3 run.py serve     show the folder runs/ (or the one named) in a browser, on this machine only
     python3 run.py bench     run the measurements in benchmarks/ (or the one named)
-    python3 run.py results   write docs/results.md from the run directories under runs/ (or the one named)
+    python3 run.py results   write docs/results.md from the run directories under runs/ (or those in the folder named)
 
 Each task first makes the virtual environment .venv ready: a pinned uv, then every
 package of requirements.lock, each checked against its hash, then the project itself.
