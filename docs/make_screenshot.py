@@ -45,8 +45,7 @@ async def main(page: str, picture: Path, height: int, text: str) -> None:
         finally:
             browser.terminate()
             browser.wait()
-    colours = Image.open(io.BytesIO(content)).convert("RGB")
-    colours.quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
+    Image.open(io.BytesIO(content)).convert("RGB").save(picture, optimize=True)
     print(f"written: {picture}, {picture.stat().st_size / 1000:.0f} kB")
 
 
