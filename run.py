@@ -10,7 +10,8 @@
     python3 run.py docs      write docs/cli.md from the program's own help
     python3 run.py serve     show the folder runs/ (or the one named) in a browser, on this machine only
     python3 run.py bench     run the measurements in benchmarks/ (or the one named)
-    python3 run.py results   write docs/results.md from the run directories under runs/ (or the one named)
+    python3 run.py results   write docs/results.md from the run directories under runs/ (or those in the folder named)
+    python3 run.py notebooks run the notebooks (or the one named) from top to bottom, and keep their outputs
 
 Each task first makes the virtual environment .venv ready: a pinned uv, then every
 package of requirements.lock, each checked against its hash, then the project itself.
@@ -53,6 +54,7 @@ def main(words: list[str]) -> int:
         "serve": serve,
         "bench": bench,
         "results": results,
+        "notebooks": notebooks,
     }
     if not words or words[0] in ("-h", "--help", "help"):
         print(__doc__)
@@ -114,6 +116,12 @@ def bench(words: list[str]) -> int:
 
 def results(words: list[str]) -> int:
     return call(PYTHON, ROOT / "docs" / "make_results_page.py", *words)
+
+
+def notebooks(words: list[str]) -> int:
+    folder = ROOT / "notebooks"
+    files = [folder / f"{name}.ipynb" for name in words] or sorted(folder.glob("*.ipynb"))
+    return call(BIN / "jupyter-execute", "--inplace", "--NotebookClient.record_timing=False", *files)
 
 
 def call(*command: object) -> int:

@@ -232,7 +232,33 @@ def test_explain_takes_images_a_layer_and_a_class(call, run_folder, picture, tmp
     words = ("--images", picture, "--layer", "features.conv1", "--class", "Mild_Demented", "--study-exponents")
     code, _, err = call("explain", run_folder, *words, "--out", tmp_path / "out")
     assert code == 0, err
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"grid.png", "000_slice.png"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"grid.png", "000_slice.png", "pictures.json"}
+
+
+def test_explain_takes_away_what_it_wrote_before_and_nothing_else(call, run_folder, tmp_path):
+    out, word = tmp_path / "explain", ("explain", run_folder, "--out", tmp_path / "explain")
+    assert call(*word, "--n", 6)[0] == 0
+    for name in ("000_mine.png", "notes.txt"):
+        (out / name).write_text("mine")
+    before = {file.name for file in out.glob("*.png")}
+    assert call(*word, "--n", 2, "--seed", 5, "--colormap", "jett")[0] == 2  # a mistake costs nothing
+    assert {file.name for file in out.glob("*.png")} == before
+    assert call(*word, "--n", 2, "--seed", 5)[0] == 0
+    after = {file.name for file in out.iterdir()}
+    assert len([name for name in after if name.endswith(".png")]) == 1 + 2 + 1
+    assert {"grid.png", "pictures.json", "000_mine.png", "notes.txt"} < after
+
+
+@pytest.mark.parametrize("listed", ["damaged", "{}", '["../outside.png", "notes.txt", 3]'])
+def test_explain_takes_away_nothing_that_is_not_its_own(call, run_folder, tmp_path, listed):
+    out = tmp_path / "explain"
+    out.mkdir()
+    (tmp_path / "outside.png").write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    (out / "pictures.json").write_text(listed)
+    assert call("explain", run_folder, "--n", 1, "--out", out)[0] == 0
+    assert (tmp_path / "outside.png").is_file()
+    assert (out / "notes.txt").is_file()
 
 
 def test_predict_prints_class_and_probabilities_of_files_and_folders(call, run_folder, picture):

@@ -1,5 +1,6 @@
 """Show where a run sees evidence."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,12 @@ from mriscope.evaluation.plots import class_title
 from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.cams import GradCAM, study_exponents
 from mriscope.explain.overlays import grid, overlay, save_png
+from mriscope.files import write_text
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+
+LISTED = "pictures.json"
+"""Names the pictures that an explanation wrote, so that the next one can take them away."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ def explain_run(
     device: str = "auto",
 ) -> list[Path]:
     """Grad-CAM overlays of one run: a picture for each slice, and grid.png with all of them.
+
+    They take the place of those that an earlier call wrote to the folder; other files there are left alone.
 
     Args:
         folder: the run.
@@ -88,13 +95,27 @@ def explain_run(
 
 
 def _write_overlays(out: Path, shown: Images, maps: np.ndarray, titles: Sequence[str], look: Look) -> list[Path]:
-    written = [out / "grid.png"]
+    """Write the pictures in the place of those that an earlier explanation left there."""
     colours = {"colormap": look.colormap, "alpha": look.alpha}
-    save_png(grid(shown.images, maps, titles, **colours), written[0])
+    pictures = {"grid.png": grid(shown.images, maps, titles, **colours)}
     for row, path in enumerate(shown.paths):
-        written.append(out / f"{row:03d}_{Path(path).stem}.png")
-        save_png(overlay(shown.images[row], maps[row], **colours), written[-1])
-    return written
+        pictures[f"{row:03d}_{Path(path).stem}.png"] = overlay(shown.images[row], maps[row], **colours)
+    for name in _earlier(out):
+        (out / name).unlink(missing_ok=True)
+    write_text(out / LISTED, json.dumps(list(pictures), indent=2) + "\n")  # first, so that a kill leaves none unlisted
+    for name, picture in pictures.items():
+        save_png(picture, out / name)
+    return [out / name for name in pictures]
+
+
+def _earlier(out: Path) -> list[str]:
+    """What an earlier explanation wrote there; other files are somebody else's."""
+    try:
+        listed = json.loads((out / LISTED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # nothing is listed, so nothing is known to be ours
+        return []
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    return [name for name in names if name == Path(name).name and name.endswith(".png")]
 
 
 def _some_of_test(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
