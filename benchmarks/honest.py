@@ -13,39 +13,42 @@ from collections import Counter
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from mriscope.data.slices import SliceSet, severity_ranks
+from mriscope.data.slices import SliceSet
 from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
-from mriscope.evaluation.tasks import TASKS, to_task
 from mriscope.experiment.parts import read_for
-from mriscope.models.ridge import fit_classes
+from mriscope.models.ridge import ClassRule, fit_classes
 from mriscope.models.tissue import Regions, flat_volume, region_histograms
 from mriscope.models.tissue_histograms import BLOCKS
 from mriscope.recipe import make_recipe
 
 FOLDS, REPEATS, RESAMPLES = 5, 5, 1000
 CHOSEN = "tissue_histograms"
+METHODS = ("nested", CHOSEN)
+WORST = {"non_vs_demented": 2, "three_classes": 3, "four_classes": 4}
+"""How many classes each task has; worse ones join the last."""
+POWERS = np.arange(0, 1.05, 0.1)
 PLACES, SIGMAS = ((8, 1), (8, 4), (1, 4)), (None, 1 / 32, 1 / 64)
 HISTOGRAMS = {f"{s} slabs × {r} rings, sigma {g}": Regions(s, r, g) for s, r in PLACES for g in SIGMAS}
 VOXELS = "voxels"
 
 
 def describe_all(slices: SliceSet) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The class of each subject, and every block of features, float32 (n, D)."""
-    labels, blocks = [], {name: [] for name in (*HISTOGRAMS, VOXELS)}
+    """The rank by severity of each subject, and every block of features, float32 (n, D)."""
+    ranks, blocks = [], {name: [] for name in (*HISTOGRAMS, VOXELS)}
     for subject in np.unique(slices.subjects):
         rows = np.flatnonzero(slices.subjects == subject)
         rows = rows[np.argsort(slices.positions[rows])]
         volume = flat_volume(slices.images[rows])
-        labels.append(slices.labels[rows[0]])
+        ranks.append(slices.severity[slices.labels[rows[0]]])
         for name, regions in HISTOGRAMS.items():
             blocks[name].append(region_histograms(volume, regions))
         blocks[VOXELS].append(tissue_map(volume))
-    return np.array(labels), {name: np.stack(rows) for name, rows in blocks.items()}
+    return np.array(ranks), {name: np.stack(rows) for name, rows in blocks.items()}
 
 
 def tissue_map(volume: np.ndarray) -> np.ndarray:
@@ -61,13 +64,31 @@ def families() -> dict[str, list[str]]:
     return {**single, CHOSEN: own, "all histograms": list(HISTOGRAMS), "with voxels": [*own, VOXELS]}
 
 
-def predict_fold(blocks: list[np.ndarray], labels: np.ndarray, train: np.ndarray, test: np.ndarray, well: int):
-    """AUROC of Non vs demented over left-out training subjects, and the probabilities of the test subjects."""
-    features = np.concatenate(blocks, axis=1)
-    rule = fit_classes(features[train], [block.shape[1] for block in blocks], labels[train], 4)
-    return roc_auc_score(labels[train] == well, softmax(rule.left_out)[:, well]), softmax(
-        features[test] @ rule.weight + rule.bias
-    )
+def choose(blocks: dict[str, np.ndarray], ill: np.ndarray) -> str:
+    """The family whose fit tells ill from well best among the training subjects it leaves out."""
+    found = {}
+    for name, members in families().items():
+        rule = fit(blocks, members, ill.astype(int), 2)
+        found[name] = roc_auc_score(ill, rule.left_out[:, 1] - rule.left_out[:, 0])
+    return max(found, key=found.__getitem__)
+
+
+def fit(blocks: dict[str, np.ndarray], members: list[str], ranks: np.ndarray, classes: int) -> ClassRule:
+    parts = [blocks[name] for name in members]
+    return fit_classes(np.concatenate(parts, axis=1), [part.shape[1] for part in parts], ranks, classes)
+
+
+def judge(rule: ClassRule, features: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Probabilities, each class's divided by a power of its share of training: what serves macro-F1 there best."""
+    shares = np.bincount(ranks, minlength=len(rule.bias)) / len(ranks)
+
+    def weighed(logits: np.ndarray, power: float) -> np.ndarray:
+        return softmax(logits - power * np.log(np.maximum(shares, 1e-9)))
+
+    def gain(power: float) -> float:
+        return f1_score(ranks, weighed(rule.left_out, power).argmax(axis=1), average="macro", zero_division=0)
+
+    return weighed(features @ rule.weight + rule.bias, max(POWERS, key=gain))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -75,52 +96,50 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def cross_validate(labels: np.ndarray, blocks: dict[str, np.ndarray], class_names: tuple[str, ...], repeat: int):
-    """Probabilities of every subject by each method, and which families the training folds chose."""
-    well, strata = class_names.index("Non_Demented"), np.minimum(severity_ranks(class_names)[labels], 2)
-    probabilities = {name: np.zeros((len(labels), 4)) for name in ("nested", CHOSEN)}
-    choices = []
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(labels, strata)
+def cross_validate(
+    severity: np.ndarray, blocks: dict[str, np.ndarray], repeat: int, chosen: Counter[str]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Probabilities of every subject by each method, for each task."""
+    found = {(method, task): np.zeros((len(severity), k)) for method in METHODS for task, k in WORST.items()}
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(severity, np.minimum(severity, 2))
     for train, test in folds:
-        found = {
-            name: predict_fold([blocks[one] for one in members], labels, train, test, well)
-            for name, members in families().items()
-        }
-        choices.append(max(found, key=lambda name: found[name][0]))
-        probabilities["nested"][test] = found[choices[-1]][1]
-        probabilities[CHOSEN][test] = found[CHOSEN][1]
-    return probabilities, choices
+        known = {name: block[train] for name, block in blocks.items()}
+        choice = choose(known, severity[train] > 0)
+        chosen[choice] += 1
+        for method, task in found:
+            members = families()[CHOSEN if method == CHOSEN else choice]
+            ranks = np.minimum(severity[train], WORST[task] - 1)
+            rule = fit(known, members, ranks, WORST[task])
+            asked = np.concatenate([blocks[name][test] for name in members], axis=1)
+            found[method, task][test] = judge(rule, asked, ranks)
+    return found
 
 
-def show(repeats: list[Predictions], method: str) -> None:
-    for task in TASKS:
-        judged = [to_task(one, task) for one in repeats]
-        found = bootstrap_repeats(judged, {"AUROC": auroc, "macro-F1": macro_f1}, resamples=RESAMPLES)
-        spread = {"AUROC": np.std([auroc(one) for one in judged]), "macro-F1": np.std([macro_f1(o) for o in judged])}
-        words = [
-            f"{name} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}] (repeats ± {spread[name]:.3f})"
-            for name, e in found.items()
-        ]
-        print(f"{method:<18} {task:<16} {'  '.join(words)}", flush=True)
+def show(method: str, task: str, repeats: list[Predictions]) -> None:
+    metrics = {"AUROC": auroc, "macro-F1": macro_f1}
+    found = bootstrap_repeats(repeats, metrics, resamples=RESAMPLES)
+    words = [
+        f"{name} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] "
+        f"({', '.join(f'{metrics[name](repeat):.3f}' for repeat in repeats)})"
+        for name, one in found.items()
+    ]
+    print(f"{method:<18} {task:<16} {'  '.join(words)}", flush=True)
 
 
 def main() -> None:
     started = time.perf_counter()
     source = os.environ.get("MRISCOPE_DATA", "../shared/data/alzheimer_mri")
     slices = read_for(make_recipe({"model": CHOSEN}), source, skip_bad=False).slices
-    labels, blocks = describe_all(slices)
-    print(f"{len(labels)} subjects described after {time.perf_counter() - started:.0f} s", flush=True)
-    methods: dict[str, list[Predictions]] = {"nested": [], CHOSEN: []}
+    severity, blocks = describe_all(slices)
+    print(f"{len(severity)} subjects described after {time.perf_counter() - started:.0f} s", flush=True)
     chosen: Counter[str] = Counter()
-    for repeat in range(REPEATS):
-        probabilities, choices = cross_validate(labels, blocks, slices.class_names, repeat)
-        chosen.update(choices)
-        for method, found in probabilities.items():
-            subjects = np.arange(len(labels))
-            methods[method].append(Predictions.of(labels, found, subjects=subjects, class_names=slices.class_names))
-    print("chosen by the training folds:", dict(chosen.most_common()))
-    for method, repeats in methods.items():
-        show(repeats, method)
+    repeats = [cross_validate(severity, blocks, repeat, chosen) for repeat in range(REPEATS)]
+    print("chosen by the training folds:", dict(chosen.most_common()), flush=True)
+    for method, task in repeats[0]:
+        names = [str(rank) for rank in range(WORST[task])]
+        truth = np.minimum(severity, WORST[task] - 1)
+        pooled = [one[method, task] for one in repeats]
+        show(method, task, [Predictions.of(truth, p, subjects=np.arange(len(p)), class_names=names) for p in pooled])
     print(f"{time.perf_counter() - started:.0f} s")
 
 

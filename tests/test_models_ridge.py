@@ -30,9 +30,9 @@ def test_left_out_scores_are_those_of_fits_without_the_subject():
 
 def test_noise_gets_the_strongest_penalty_and_a_clean_signal_a_weak_one():
     noise = RNG.normal(size=(200, 1))
-    assert fit_ridge(RNG.normal(size=(200, 20)), noise).penalty >= 10
+    assert fit_ridge(RNG.normal(size=(200, 20)), noise).penalty[0] >= 10
     clean = RNG.normal(size=(40, 5))
-    assert fit_ridge(clean, clean[:, :1]).penalty == PENALTIES[0]
+    assert fit_ridge(clean, clean[:, :1]).penalty[0] == PENALTIES[0]
 
 
 def test_features_without_variance_say_the_mean():

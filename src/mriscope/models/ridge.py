@@ -21,13 +21,13 @@ class Ridge:
         weights: float64 (D, K).
         offset: float64 (K,).
         left_out: float64 (N, K), what is said of each subject when it is left out of the fit.
-        penalty: the one of PENALTIES that was chosen.
+        penalty: float64 (K,), the one of PENALTIES that was chosen for each target.
     """
 
     weights: np.ndarray
     offset: np.ndarray
     left_out: np.ndarray
-    penalty: float
+    penalty: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,29 @@ class ClassRule:
     left_out: np.ndarray
 
 
-def fit_classes(features: np.ndarray, widths: Sequence[int], labels: np.ndarray, classes: int) -> ClassRule:
-    """Ridge regression of each class's membership, made logits by a logistic regression on left-out scores.
+def fit_classes(features: np.ndarray, widths: Sequence[int], ranks: np.ndarray, classes: int) -> ClassRule:
+    """Ridge regressions on "worse than this class", one for each but the worst, made logits by a logistic regression.
 
-    Each block of features is weighed so that its variances over subjects add up to 1: none outweighs another by its
-    number of features.
+    Classes in order are learned as steps (Frank and Hall, 2001). The logistic regression is fitted to what the ridge
+    regressions say of left-out subjects, so that it sees no score better than those of new subjects. Each block of
+    features is weighed so that its variances over subjects add up to 1: none outweighs another by its size.
 
     Args:
         features: float (N, D).
         widths: how many features each block has, in order; D together.
-        labels: int64 (N,), of at least two classes.
+        ranks: int64 (N,), the class of each subject by severity, from 0; at least two differ.
         classes: K.
     """
     scales = _block_scales(features, widths)
-    ridge = fit_ridge(features * scales, np.eye(classes)[labels])
-    slopes, offsets = _calibration(ridge.left_out, labels, classes)
+    worse = (ranks[:, None] > np.arange(classes - 1)).astype(float)
+    ridge = fit_ridge(features * scales, worse)
+    slopes, offsets = _calibration(ridge.left_out, ranks, classes)
     weight = scales[:, None] * ridge.weights @ slopes
     return ClassRule(weight, ridge.offset @ slopes + offsets, ridge.left_out @ slopes + offsets)
 
 
 def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
-    """The ridge regression (Hoerl and Kennard, 1970) whose squared error over left-out subjects is least.
+    """Ridge regressions (Hoerl and Kennard, 1970) of least squared error over left-out subjects, target by target.
 
     Leaving each subject out costs no further fit (Allen, 1974). The offset carries no penalty.
 
@@ -79,11 +81,12 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
     scale = max(np.trace(kernel) / len(kernel), np.finfo(float).tiny)
     values, vectors = np.linalg.eigh(kernel / scale)
     values, turned = np.maximum(values, 0), vectors.T @ wanted
-    errors = [_left_out_errors(values, vectors, turned, wanted, penalty) for penalty in PENALTIES]
-    best = int(np.argmin([np.square(error).mean() for error in errors]))
-    dual = vectors @ (turned / (values + PENALTIES[best])[:, None])
+    errors = np.stack([_left_out_errors(values, vectors, turned, wanted, penalty) for penalty in PENALTIES])
+    best = np.square(errors).mean(axis=1).argmin(axis=0)
+    dual = vectors @ (turned / (values[:, None] + PENALTIES[best]))
     weights = centred.T @ dual / scale
-    return Ridge(weights, mean - middle @ weights, targets - errors[best], float(PENALTIES[best]))
+    left_out = np.take_along_axis(errors, best[None, None], axis=0)[0]
+    return Ridge(weights, mean - middle @ weights, targets - left_out, PENALTIES[best])
 
 
 def _left_out_errors(
@@ -102,10 +105,10 @@ def _block_scales(features: np.ndarray, widths: Sequence[int]) -> np.ndarray:
     return np.repeat(1 / np.sqrt(np.maximum(sums, 1e-12)), widths)
 
 
-def _calibration(scores: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes (K, K) and offsets (K,) of the multinomial logistic regression from scores to classes."""
-    model = LogisticRegression(C=_LOOSE, max_iter=1000).fit(scores, labels)
-    slopes, offsets = np.zeros((classes, classes)), np.full(classes, _ABSENT)
+def _calibration(scores: np.ndarray, ranks: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes (K - 1, K) and offsets (K,) of the multinomial logistic regression from scores to classes."""
+    model = LogisticRegression(C=_LOOSE, max_iter=1000).fit(scores, ranks)
+    slopes, offsets = np.zeros((classes - 1, classes)), np.full(classes, _ABSENT)
     if len(model.classes_) == 2:  # scikit-learn keeps the second's logit alone
         slopes[:, model.classes_[1]], offsets[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
     else:

@@ -18,7 +18,7 @@ BLOCKS = (Regions(slabs=8, rings=1), Regions(slabs=1, rings=4, sigma=1 / 64))
 
 
 class TissueHistograms(nn.Module):
-    """Ridge regression on histograms of all slices of a subject, made probabilities by a logistic regression.
+    """Ridge regressions on histograms of all slices of a subject, made probabilities by a logistic regression.
 
     All of it is linear, so one linear layer is what is kept; see fit_classes.
 
@@ -48,16 +48,14 @@ class TissueHistograms(nn.Module):
         Raises:
             DataError: a subject or position is unknown, a subject's labels differ, or all subjects are of one class.
         """
-        numbers, descriptions = describe_subjects(slices)
-        self.fit_described(descriptions, _labels_of(slices, numbers))
-
-    def fit_described(self, descriptions: np.ndarray, labels: np.ndarray) -> None:
-        """As fit, from float32 (N, D) of describe_subjects and int64 (N,), the class of each subject."""
+        _, descriptions = describe_subjects(slices)
+        labels = _labels_of(slices)
         if len(np.unique(labels)) < 2:
             raise DataError("all training subjects are of one class; train on subjects of at least two")
-        rule = fit_classes(descriptions, [block.width for block in BLOCKS], labels, len(self.bias))
-        self.weight.copy_(torch.from_numpy(rule.weight.T))
-        self.bias.copy_(torch.from_numpy(rule.bias))
+        ranks = slices.severity
+        rule = fit_classes(descriptions, [block.width for block in BLOCKS], ranks[labels], len(ranks))
+        self.weight.copy_(torch.from_numpy(rule.weight.T[ranks]))
+        self.bias.copy_(torch.from_numpy(rule.bias[ranks]))
 
     def probabilities(self, slices: "SliceSet") -> np.ndarray:
         """float32 (N, K): every slice has the probabilities of its subject.
@@ -66,13 +64,9 @@ class TissueHistograms(nn.Module):
             DataError: a subject or position is unknown.
         """
         numbers, descriptions = describe_subjects(slices)
-        by_subject = self.probabilities_described(descriptions)
-        return by_subject[np.searchsorted(numbers, slices.subjects)]
-
-    def probabilities_described(self, descriptions: np.ndarray) -> np.ndarray:
-        """float32 (N, K) of described subjects, float32 (N, D)."""
         logits = self(torch.from_numpy(descriptions).to(self.weight.device))
-        return logits.cpu().double().softmax(dim=1).float().numpy()
+        by_subject = logits.cpu().double().softmax(dim=1).float().numpy()
+        return by_subject[np.searchsorted(numbers, slices.subjects)]
 
 
 @register_estimator
@@ -100,7 +94,7 @@ def describe_subjects(slices: "SliceSet") -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.stack([describe(slices.images[rows], BLOCKS) for rows in np.split(order, starts[1:])])
 
 
-def _labels_of(slices: "SliceSet", numbers: np.ndarray) -> np.ndarray:
+def _labels_of(slices: "SliceSet") -> np.ndarray:
     """int64 (n,), the class of each subject."""
     _, first, subject = np.unique(slices.subjects, return_index=True, return_inverse=True)
     labels = slices.labels[first]
