@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mriscope.errors import RecipeError, UnknownName
-from mriscope.models.registry import count_macs, count_parameters, create_model, list_models
+from mriscope.models.registry import count_macs, count_parameters, create_model, list_estimators, list_models
 
 CARDS = list_models()
 NAMES = [card.name for card in CARDS]
@@ -23,6 +23,8 @@ PARAMETERS = {
     "study_model": 27_575_060,
     "keras_like": 2_618_052,
     "gpt_cnn": 4_276_004,
+    # Filters 16·49 + 32·16·9 + 64·32·9 + 64·64·9, two numbers of batch norm per channel, and 64·4 + 4.
+    "compact_cnn": 784 + 4_608 + 18_432 + 36_864 + 2 * (16 + 32 + 64 + 64) + 260,
     # torchvision's count, less its classifier (2,048·1,000 + 1,000) and two of three filters of 64·7·7, and our head.
     "resnet50": 25_557_032 - 2_049_000 - 2 * 64 * 49 + (2048 * 4 + 4),
     # The published count, less its classifier (1,536·1,000 + 1,000) and two of three filters of 40·3·3, and our head.
@@ -103,3 +105,10 @@ def test_a_model_that_needs_no_timm_leaves_it_alone():
         "assert 'timm' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_estimators_are_made_by_name_and_have_no_card():
+    assert list_estimators() == ["nearest_neighbour", "tissue_histograms"]
+    assert not set(list_estimators()) & set(NAMES)
+    for name in list_estimators():
+        assert callable(create_model(name).fit)

@@ -132,6 +132,11 @@ class SliceSet:
         """How many subjects are known; slices without one do not count."""
         return len(np.unique(self.subjects[self.subjects != UNKNOWN]))
 
+    @property
+    def severity(self) -> np.ndarray:
+        """int64 (K,), rank of each class by severity; see severity_ranks."""
+        return severity_ranks(self.class_names)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the source says of pixels, labels, subjects, positions and classes, wherever it is kept."""

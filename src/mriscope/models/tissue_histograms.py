@@ -4,26 +4,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from mriscope.errors import DataError
 from mriscope.models.registry import register_estimator
-from mriscope.models.ridge import fit_ridge
+from mriscope.models.ridge import fit_classes
 from mriscope.models.tissue import Regions, describe
 
 if TYPE_CHECKING:
     from mriscope.data.slices import SliceSet
 
-BLOCKS = (Regions(8, 1), Regions(8, 4, 1 / 32), Regions(1, 4, 1 / 64))
-_ABSENT = -30.0  # logit of a class that no training subject has
+BLOCKS = (Regions(slabs=8, rings=1), Regions(slabs=1, rings=4, sigma=1 / 64))
 
 
 class TissueHistograms(nn.Module):
-    """Ridge regression on histograms of all slices of a subject, made probabilities by a logistic regression.
+    """Ridge regressions on histograms of all slices of a subject, made probabilities by a logistic regression.
 
-    Each block of histograms is weighed so that subjects differ as much in one as in another. The logistic regression
-    is fitted to what the ridge regression says of left-out subjects. Both are linear, so one linear layer is kept.
+    All of it is linear, so one linear layer is what is kept; see fit_classes.
 
     Args:
         classes: number of classes.
@@ -51,20 +48,14 @@ class TissueHistograms(nn.Module):
         Raises:
             DataError: a subject or position is unknown, a subject's labels differ, or all subjects are of one class.
         """
-        numbers, descriptions = describe_subjects(slices)
-        self.fit_described(descriptions, _labels_of(slices, numbers))
-
-    def fit_described(self, descriptions: np.ndarray, labels: np.ndarray) -> None:
-        """As fit, from float32 (N, D) of describe_subjects and int64 (N,), the class of each subject."""
+        _, descriptions = describe_subjects(slices)
+        labels = _labels_of(slices)
         if len(np.unique(labels)) < 2:
             raise DataError("all training subjects are of one class; train on subjects of at least two")
-        scales = _block_scales(descriptions)
-        classes = len(self.bias)
-        ridge = fit_ridge(descriptions * scales, np.eye(classes)[labels])
-        slopes, offsets = _calibration(ridge.left_out, labels, classes)
-        weights = scales[:, None] * ridge.weights @ slopes
-        self.weight.copy_(torch.from_numpy(weights.T))
-        self.bias.copy_(torch.from_numpy(ridge.offset @ slopes + offsets))
+        ranks = slices.severity
+        rule = fit_classes(descriptions, [block.width for block in BLOCKS], ranks[labels], len(ranks))
+        self.weight.copy_(torch.from_numpy(rule.weight.T[ranks]))
+        self.bias.copy_(torch.from_numpy(rule.bias[ranks]))
 
     def probabilities(self, slices: "SliceSet") -> np.ndarray:
         """float32 (N, K): every slice has the probabilities of its subject.
@@ -73,13 +64,9 @@ class TissueHistograms(nn.Module):
             DataError: a subject or position is unknown.
         """
         numbers, descriptions = describe_subjects(slices)
-        by_subject = self.probabilities_described(descriptions)
-        return by_subject[np.searchsorted(numbers, slices.subjects)]
-
-    def probabilities_described(self, descriptions: np.ndarray) -> np.ndarray:
-        """float32 (N, K) of described subjects, float32 (N, D)."""
         logits = self(torch.from_numpy(descriptions).to(self.weight.device))
-        return logits.cpu().double().softmax(dim=1).float().numpy()
+        by_subject = logits.cpu().double().softmax(dim=1).float().numpy()
+        return by_subject[np.searchsorted(numbers, slices.subjects)]
 
 
 @register_estimator
@@ -107,7 +94,7 @@ def describe_subjects(slices: "SliceSet") -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.stack([describe(slices.images[rows], BLOCKS) for rows in np.split(order, starts[1:])])
 
 
-def _labels_of(slices: "SliceSet", numbers: np.ndarray) -> np.ndarray:
+def _labels_of(slices: "SliceSet") -> np.ndarray:
     """int64 (n,), the class of each subject."""
     _, first, subject = np.unique(slices.subjects, return_index=True, return_inverse=True)
     labels = slices.labels[first]
@@ -116,25 +103,3 @@ def _labels_of(slices: "SliceSet", numbers: np.ndarray) -> np.ndarray:
         number = slices.subjects[differing[0]]
         raise DataError(f"subject {number} has slices of several classes; give each subject one class")
     return labels
-
-
-def _block_scales(descriptions: np.ndarray) -> np.ndarray:
-    """float64 (D,), one factor for each block, by which its variance over subjects adds up to 1."""
-    variance = descriptions.var(axis=0, dtype=np.float64)
-    widths = [block.width for block in BLOCKS]
-    sums = np.add.reduceat(variance, np.cumsum([0, *widths[:-1]]))
-    return np.repeat(1 / np.sqrt(np.maximum(sums, 1e-12)), widths)
-
-
-def _calibration(scores: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes (K, K) and offsets (K,) of the multinomial logistic regression from scores to classes."""
-    model = LogisticRegression(C=_LOOSE, max_iter=1000).fit(scores, labels)
-    slopes, offsets = np.zeros((classes, classes)), np.full(classes, _ABSENT)
-    if len(model.classes_) == 2:  # scikit-learn keeps the second's logit alone
-        slopes[:, model.classes_[1]], offsets[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
-    else:
-        slopes[:, model.classes_], offsets[model.classes_] = model.coef_.T, model.intercept_
-    return slopes, offsets
-
-
-_LOOSE = 100.0  # scores spread over a fraction of 1, so scikit-learn's usual penalty would flatten them
