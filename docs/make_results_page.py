@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from honest_table import FOLDER, crossval_records, honest_section
 
 from mriscope.files import write_text
 from mriscope.recipe import Recipe, StudyRow, make_recipe, read_recipe
@@ -59,10 +60,13 @@ def main(folder: Path, root: Path = ROOT, *, headers: bool = False) -> None:
     files = sorted((root / "recipes" / "study").glob("*.yaml"))
     recipes = {file.stem: read_recipe(file) for file in files}
     recipes = dict(sorted(recipes.items(), key=lambda item: study_row(item[1]).rank))
-    records = newest(recipes, kept(root / "docs" / "results.json"), folder)
-    lines = [f"{json.dumps(name)}: {json.dumps(record)}" for name, record in records.items()]
+    before = kept(root / "docs" / "results.json")
+    honest = crossval_records(root, folder, before.pop(FOLDER, {}))
+    records = newest(recipes, before, folder)
+    lines = [f"{json.dumps(name)}: {json.dumps(record)}" for name, record in {**records, FOLDER: honest}.items()]
     write_text(root / "docs" / "results.json", "{\n" + ",\n".join(lines) + "\n}\n")
-    write_text(root / "docs" / "results.md", page(recipes, records))
+    section = honest_section(root, honest, records, changes=changes, share=share, figure=figure)
+    write_text(root / "docs" / "results.md", page(recipes, records, section))
     if headers:
         for file in files:
             update_header(file, recipes[file.stem], records.get(file.stem))
@@ -74,7 +78,7 @@ def study_row(recipe: Recipe) -> StudyRow:
     return recipe.study
 
 
-def kept(path: Path) -> dict[str, Record]:
+def kept(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -99,7 +103,7 @@ def record_of(run: RunDirectory) -> Record:
     }
 
 
-def page(recipes: Mapping[str, Recipe], records: Mapping[str, Record]) -> str:
+def page(recipes: Mapping[str, Recipe], records: Mapping[str, Record], honest: str = "") -> str:
     rows = [row(name, recipe, records.get(name)) for name, recipe in recipes.items()]
     origins = [origin(name, recipes[name], record) for name, record in records.items()]
     strange = [remark(recipe, records.get(name)) for name, recipe in recipes.items()]
@@ -107,6 +111,7 @@ def page(recipes: Mapping[str, Recipe], records: Mapping[str, Record]) -> str:
         HEAD + fair(records),
         line(COLUMNS) + line(["---"] * len(COLUMNS)) + "".join(rows),
         reached(recipes, records),
+        *[honest] * bool(honest),
         "## Rows 15, 18 and 19\n\n" + "".join(strange),
         "## How each row was run\n\n" + "".join(origins),
     ]

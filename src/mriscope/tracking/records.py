@@ -49,7 +49,9 @@ class TrackedRun:
 
     @property
     def source(self) -> str:
-        return self.recipe.data[:_LONGEST_SOURCE]
+        """Name of the data in MLflow: of a file or folder its last part alone, as folders above may name people."""
+        data = self.recipe.data
+        return (data if data.startswith(("phantom", "hf:")) else Path(data).name)[:_LONGEST_SOURCE]
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,108 @@
+"""The part of docs/results.md that stands beside the published split: the same recipes cross-validated by subject."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mriscope.recipe import Recipe, read_recipe
+from mriscope.run_directory import RunDirectory
+
+Record = Mapping[str, Any]
+
+FOLDER = "crossval"
+"""Below the run directories: one cross-validation per recipe, under the recipe's name."""
+PUBLISHED = "published"
+"""Below it too: runs on the published split of recipes that are not the study's."""
+COLUMNS = (
+    *("recipe", "published split, % of slices", "by subject, % of slices", "drop, points", "% of subjects"),
+    *("macro-F1", "macro-F1, three classes", "macro-F1, Non vs demented", "AUROC, Non vs demented", "note"),
+)
+TEXT = """## The same recipes, judged by subject
+
+Here no brain is on both sides: each of {folds} folds holds out whole subjects, as recovered from the pixels
+([how](subjects.md)), and the folds together judge all {slices:,} slices of {subjects} subjects. The drop is what the
+published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into one
+answer, in the way that suits each fold's validation part best. Intervals are 95 % bootstrap intervals over subjects.
+Half of the subjects are Non demented, so always saying so is right for 50 % of them.
+
+"""
+
+
+def recipe_files(root: Path) -> dict[str, Path]:
+    """Every recipe that the table may have, by name."""
+    return {
+        file.stem: file for kind in ("study", "honest") for file in sorted((root / "recipes" / kind).glob("*.yaml"))
+    }
+
+
+def crossval_records(root: Path, folder: Path, before: Mapping[str, Record]) -> dict[str, Record]:
+    """What is kept of each cross-validation: from its folder, or as it was kept before."""
+    found = {name: place for name in recipe_files(root) if (place := folder / FOLDER / name / "summary.json").is_file()}
+    return {**before, **{name: _record(place, folder) for name, place in found.items()}}
+
+
+def _record(summary: Path, folder: Path) -> Record:
+    facts = json.loads(summary.read_text(encoding="utf-8"))
+    first = RunDirectory(next(iter(sorted(summary.parent.glob("repeat*-fold*")))))
+    run, published = first.environment, RunDirectory(folder / PUBLISHED / summary.parent.name)
+    split = {"protocol", "folds", "fold", "repeat"}
+    return {
+        "recipe": first.recipe.model_dump(exclude={"data": True, "study": True, "split": split}, exclude_defaults=True),
+        **{name: facts[name] for name in ("folds", "repeats", "n_slices", "n_subjects", "training_seconds")},
+        "slice": facts["slice"]["four_classes"]["accuracy"],
+        "subject": {
+            "accuracy": facts["subject"]["four_classes"]["accuracy"],
+            **{task: facts["subject"][task]["macro_f1"] for task in facts["subject"]},
+            "auroc": facts["subject"]["non_vs_demented"]["auroc"],
+        },
+        "published": published.metrics()["metrics"]["accuracy"] if published.finished else None,
+        "run": {name: run[name] for name in ("commit", "cores", "processor", "device", "started")},
+    }
+
+
+def honest_section(
+    root: Path,
+    records: Mapping[str, Record],
+    published: Mapping[str, Record],
+    *,
+    changes: Callable[[Recipe, Record], Sequence[str]],
+    share: Callable[[Record], str],
+    figure: Callable[[Record], str],
+) -> str:
+    """The table and how each row was run; nothing where no recipe was cross-validated."""
+    if not records:
+        return ""
+    files, first = recipe_files(root), next(iter(records.values()))
+    names = sorted(records, key=lambda name: -records[name]["subject"]["auroc"]["value"])
+    head = TEXT.format(folds=first["folds"], slices=first["n_slices"], subjects=first["n_subjects"])
+    rows = [COLUMNS, ["---"] * len(COLUMNS)]
+    origins = []
+    for name in names:
+        one, recipe = records[name], read_recipe(files[name])
+        before = published[name]["metrics"]["accuracy"] if name in published else one["published"]
+        changed = [change for change in changes(recipe, one) if not change.startswith("split.")]
+        subject = one["subject"]
+        tasks = ("four_classes", "three_classes", "non_vs_demented")
+        drop = "" if before is None else f"{100 * (before['value'] - one['slice']['value']):.1f}"
+        rows.append(
+            [
+                *(f"`{name}`", "" if before is None else share(before), share(one["slice"]), drop),
+                *(share(subject["accuracy"]), *(figure(subject[task]) for task in tasks), figure(subject["auroc"])),
+                "; ".join(change.removeprefix("training.precision=") for change in changed),
+            ]
+        )
+        origins.append(_origin(name, files[name].parent.name, one, changed))
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    return f"{head}{table}\n### How each was run\n\n{''.join(origins)}"
+
+
+def _origin(name: str, kind: str, record: Record, changed: Sequence[str]) -> str:
+    facts, sets = record["run"], "".join(f" --set {change}" for change in changed)
+    folds = f"--folds {record['folds']} --repeats {record['repeats']}"
+    return (
+        f"* `mriscope crossval recipes/{kind}/{name}.yaml{sets} {folds} --data ../shared/data/alzheimer_mri`: "
+        f"{record['training_seconds']:,.0f} s of training on "
+        f"{facts['cores']} cores of {facts['processor']} ({facts['device']}), commit {facts['commit']}, "
+        f"{facts['started'][:10]}.\n"
+    )
