@@ -43,8 +43,9 @@ def test_subjects_are_pooled_in_the_classes_of_the_task_as_validation_says(task:
     question = Question("subject", task)
     given = answer(question, p, validation)
     tested, held = (to_task(one, task) if task else one for one in (p, validation))
-    assert given.pooling == choose_pooling(held)
-    expected = pool_by_subject(tested, given.pooling)
+    how = choose_pooling(held)
+    assert given.pooling == how
+    expected = pool_by_subject(tested, how)
     np.testing.assert_array_equal(given.judged.probabilities, expected.probabilities)
     found = judgement(question, given, resamples=20)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -55,7 +56,7 @@ def test_subjects_are_pooled_in_the_classes_of_the_task_as_validation_says(task:
         found["classes"]["Non_Demented"]["auroc_delong"]["low"]
         == delong_interval(expected, expected.class_names.index("Non_Demented")).low
     )
-    assert found["calibration"]["temperature"] == fit_temperature(pool_by_subject(held, given.pooling))
+    assert found["calibration"]["temperature"] == fit_temperature(pool_by_subject(held, how))
     assert (found["severity"] is None) == (task == "non_vs_demented")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from mriscope.data.batches import Scale, scaled
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 from mriscope.evaluation.predictions import Predictions
+from mriscope.models.registry import is_estimator
 
 
 def predict(
@@ -25,7 +27,7 @@ def predict(
     """What a model says of each slice.
 
     Args:
-        model: float32 (B, 1, H, W) to logits (B, K).
+        model: float32 (B, 1, H, W) to logits (B, K), or an estimator.
         slices: at least one.
         scale: "raw", "unit" or "imagenet", as the model was trained.
         part: the part these slices belong to: "train", "validation" or "test"; one for all, or one for each.
@@ -38,7 +40,7 @@ def predict(
     home = _device(model)
     try:
         model.to(home if device is None else device)
-        probabilities = predict_probabilities(model, slices.images, scale, batch_size)
+        probabilities = _ask(model, slices, scale, batch_size)
     finally:
         model.to(home)
     return Predictions(
@@ -55,7 +57,8 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
     """Softmax of a model's logits, in evaluation mode and without gradients, on the model's device.
 
     Args:
-        model: float32 (B, 1, H, W) to logits (B, K); each of its modules is left in the mode it was in.
+        model: float32 (B, 1, H, W) to logits (B, K), or an estimator that needs no subjects; each of its modules is
+            left in the mode it was in.
         images: uint8 (N, H, W), N at least 1; may be memory-mapped.
         scale: "raw", "unit" or "imagenet", as the model was trained.
         batch_size: slices at once.
@@ -64,10 +67,12 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
         float32 (N, K); each row sums to 1.
 
     Raises:
-        DataError: there are no images.
+        DataError: there are no images, or the estimator needs to know whose they are.
     """
     if not len(images):
         raise DataError("there is no slice to predict; name at least one")
+    if is_estimator(model):
+        return _ask(model, SliceSet.of(images, np.zeros(len(images), np.int64)), scale, batch_size)
     device, batches = _device(model), []
     with _evaluating(model), torch.inference_mode():
         for start in range(0, len(images), batch_size):
@@ -75,6 +80,13 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
             logits = model(scaled(torch.from_numpy(pixels).to(device), scale))
             batches.append(logits.cpu().double().softmax(dim=1).float().numpy())
     return np.concatenate(batches)
+
+
+def _ask(model: Any, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
+    """float32 (N, K): an estimator is asked about the whole set, a network about its images."""
+    if is_estimator(model) and len(slices):
+        return model.probabilities(slices)
+    return predict_probabilities(model, slices.images, scale, batch_size)
 
 
 @contextmanager

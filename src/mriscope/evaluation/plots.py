@@ -169,11 +169,9 @@ def reliability(curves: Mapping[str, Reliability], *, title: str = "", note: str
     axes.set_xlabel("Confidence: probability of the predicted class (%)")
     axes.set_ylabel("Accuracy: answers that are right (%)")
     _tidy(axes)
-    axes.legend(loc="upper left", **_LEGEND)
-    means = (
-        "A point is the larger the more answers it has; lines at it are its 95 % interval, none where a single unit."
-    )
-    return _finished(figure, title, " ".join(filter(None, [means, note])))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, fontsize=9, **_LEGEND)
+    means = "The larger a point, the more answers; its line is the 95 % interval, which a single subject does not have."
+    return _finished(figure, title, " ".join(filter(None, [note and f"{note}.", means])))
 
 
 def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, title: str = "", note: str = "") -> Figure:

@@ -231,10 +231,10 @@ def _recorded(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _macs(recipe: Recipe, classes: int) -> int | None:
-    """Multiply-accumulate operations of a recipe's network; None where the network cannot be made here."""
+    """Multiply-accumulate operations of a recipe's network; None for an estimator, or where it cannot be made here."""
     import torch
 
-    from mriscope.models.registry import count_macs, create_model
+    from mriscope.models.registry import count_macs, create_model, is_estimator
 
     size = recipe.input.size
     try:
@@ -242,7 +242,7 @@ def _macs(recipe: Recipe, classes: int) -> int | None:
             model = create_model(
                 recipe.model, classes=classes, size=size, options=recipe.model_options, pretrained=False
             )
-        return count_macs(model.eval(), size)
+        return None if is_estimator(model) else count_macs(model.eval(), size)
     except MriscopeError:
         return None
 

@@ -27,7 +27,8 @@ def draw_run(
     """Every figure of a run: its training, its data and its judgement."""
     folder = directory.path / FIGURES
     title = _title(metrics, "accuracy")
-    save(training_curves(trained.history, trained.epoch, title=title), folder / "training.png")
+    if "train_loss" in trained.history[0]:  # an estimator has no epochs to draw
+        save(training_curves(trained.history, trained.epoch, title=title), folder / "training.png")
     data = f"Slices of the data, {split_title(metrics['protocol'], _leaky(metrics))}"
     save(sample_slices(slices, title=data), folder / "slices.png")
     draw_evaluation(directory, predictions, metrics)

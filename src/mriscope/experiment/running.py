@@ -20,7 +20,7 @@ from mriscope.evaluation.predictions import write_predictions
 from mriscope.experiment.figures import draw_run
 from mriscope.experiment.parts import model_for, read_for
 from mriscope.experiment.splitting import sharing, split_for, warn_of_sharing
-from mriscope.models.registry import count_parameters
+from mriscope.models.registry import count_parameters, is_estimator
 from mriscope.recipe import Recipe
 from mriscope.run_directory import (
     BAD_ROWS,
@@ -37,6 +37,7 @@ from mriscope.tracking.store import NONE, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 from mriscope.training.checkpoint import put_weights, save_weights
 from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
+from mriscope.training.fitting import fit
 from mriscope.training.loop import Trained, check_settings, train
 from mriscope.training.progress import Monitor
 
@@ -75,7 +76,8 @@ def run(
         model_for(recipe, reading.slices.class_names, pretrained=fresh or not _begun(Path(folder))),
     )
     split = _split_for(recipe, slices)
-    check_settings(model, recipe.training, len(split.train))
+    if not is_estimator(model):
+        check_settings(model, recipe.training, len(split.train))
     environment = _environment(recipe, slices, place, skip_bad)
     record = split_record(slices, split, recipe.seed)
     with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
@@ -161,6 +163,8 @@ def _train(
     directory: RunDirectory, model: nn.Module, slices: SliceSet, split: Split, device: torch.device, monitor: Monitor
 ) -> Trained:
     recipe = directory.recipe
+    if is_estimator(model):
+        return fit(model, slices, split.train, seed=recipe.seed, device=device)
     return train(
         model,
         slices,
