@@ -127,7 +127,7 @@ def audit(
         str | None,
         typer.Option(
             metavar="published|PATH",
-            help="The split to audit, or a run's split.json. Default: published, where the source publishes one.",
+            help="The split to audit, or a file of one. Default: published, where the source publishes one.",
             show_default=False,
         ),
     ] = None,
@@ -369,6 +369,7 @@ def split(
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     test: Annotated[float, typer.Option(help="Without --folds: share of the test part.")] = 0.2,
     validation: Annotated[float, typer.Option(help="Share of the training part.")] = 0.1,
+    manifest: Manifest = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Write splits as files.
@@ -379,7 +380,8 @@ def split(
     from mriscope.experiment.splitting import write_splits
 
     drawn = {"protocol": protocol, "folds": folds, "repeats": repeats, "seed": seed}
-    files = write_splits(source, out, **drawn, test=test, validation=validation, skip_bad=skip_bad)
+    given = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
+    files = write_splits(source, out, **drawn, **given)
     print("\n".join(map(str, files)))
 
 

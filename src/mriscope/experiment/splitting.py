@@ -14,6 +14,7 @@ from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split, make_split, shared_subjects
 from mriscope.errors import DataError
+from mriscope.experiment.subjects import with_known_subjects
 from mriscope.files import write_text
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
 
@@ -67,6 +68,7 @@ def write_splits(
     seed: int = 0,
     test: float = 0.2,
     validation: float = 0.1,
+    manifest: str | None = None,
     skip_bad: bool = False,
 ) -> list[Path]:
     """Write the splits of a source as JSON files that the setting split.file takes: one, or one for each fold.
@@ -80,6 +82,7 @@ def write_splits(
         seed: of all draws.
         test: share of a single split's test part.
         validation: share of the training part.
+        manifest: a CSV file that gives the source's slices their subjects.
         skip_bad: leave unusable rows out where they would be an error.
 
     Raises:
@@ -88,7 +91,8 @@ def write_splits(
     """
     shares = {"protocol": protocol, "test": test, "validation": validation}
     asked = list(_settings(shares, folds, repeats, seed))
-    slices = read(source, skip_bad=skip_bad)
+    slices = read(source, skip_bad=skip_bad, manifest=manifest)
+    slices = slices if manifest else with_known_subjects(slices, source)
     splits = [split_for(settings, slices, seed) for _, settings in asked]
     warn_of_sharing(slices, splits[0])
     files = {
