@@ -10,6 +10,7 @@ COMMANDS = (
     "demo",
     "data info",
     "data fetch",
+    "audit",
     "train",
     "evaluate",
     "explain",

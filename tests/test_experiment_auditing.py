@@ -11,7 +11,7 @@ from data_files import png, write_files
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import by_slice, by_subject, split_record
-from mriscope.errors import DataError, RunError
+from mriscope.errors import DataError
 from mriscope.experiment.auditing import audit_source, exit_code
 from mriscope.experiment.parts import read_for
 from mriscope.experiment.subjects import describe_source, with_known_subjects
@@ -39,7 +39,7 @@ def test_a_split_by_slice_is_leaky_and_one_by_subject_is_not(tmp_path: Path):
     slices = read(PHANTOM)
     leaky = audit_source(PHANTOM, tmp_path / "leaky", split=split_of(tmp_path, slices, by_slice))
     assert (leaky["leaky"], exit_code(leaky)) == (True, 3)
-    assert leaky["verdict"].startswith("LEAKY: 16 of the 16 test subjects, with 100 % of the test slices, also have")
+    assert leaky["verdict"].startswith("LEAKY: 14 of the 14 test subjects, with 100 % of the test slices, also have")
     honest = audit_source(PHANTOM, tmp_path / "honest", split=split_of(tmp_path, slices))
     assert (honest["leaky"], exit_code(honest)) == (False, 0)
     shared = honest["split"]["shared"]
@@ -106,12 +106,12 @@ def test_a_manifest_reaches_a_recipe_and_pixels_are_not_asked_then(noise: Path, 
 
 
 def test_splits_that_are_none(tmp_path: Path):
-    with pytest.raises(DataError, match="publishes no train and test part; name the split.json of a run"):
+    with pytest.raises(DataError, match="publishes no train and test part; name a split file"):
         audit_source(PHANTOM, tmp_path / "out", split="published")
-    with pytest.raises(DataError, match="there is no split by_slice; name published, or the split.json of a run"):
+    with pytest.raises(DataError, match="there is no split by_slice; name published, or a file"):
         audit_source(PHANTOM, tmp_path / "out", split="by_slice")
     other = split_of(tmp_path, read("phantom:subjects=16,slices=6,size=64,seed=2"))
-    with pytest.raises(RunError, match="was made for other data"):
+    with pytest.raises(DataError, match="was made for other data"):
         audit_source(PHANTOM, tmp_path / "out", split=other)
     assert not (tmp_path / "out").exists()
 

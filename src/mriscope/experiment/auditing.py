@@ -13,8 +13,8 @@ from mriscope import __version__
 from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, worst_pairs
 from mriscope.data.readers import read_rows, read_silently, report_bad_rows
-from mriscope.data.slices import SIZE, SliceSet
-from mriscope.data.splits import read_split
+from mriscope.data.slices import SliceSet
+from mriscope.data.split_files import read_split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.experiment.subjects import origin_of_subjects, recovered, with_known_subjects
@@ -45,8 +45,8 @@ def audit_source(
     Args:
         source: as mriscope.data.read takes it.
         out: folder for the three files.
-        split: published, or the split.json of a run; None: published where the source publishes one, else the data
-            alone is audited.
+        split: published, or a file of `mriscope split` or of a run (split.json); None: published where the source
+            publishes one, else the data alone is audited.
         manifest: a CSV file that gives slices their subjects.
         skip_bad: leave unusable rows out and list them in bad_rows.csv.
         seed: of the controls.
@@ -55,8 +55,7 @@ def audit_source(
         what audit.json holds: the verdict, and the fields of a LeakageReport.
 
     Raises:
-        DataError: the source or manifest cannot be read, or there is no such split.
-        RunError: the split was made for other data.
+        DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data.
         WriteError: a file cannot be written.
     """
     reading = read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
@@ -90,20 +89,20 @@ def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit 
             return AuditedSplit(PUBLISHED, train, np.empty(0, np.int64), test)
         if split is None:
             return None
-        raise DataError(
-            f"{source} publishes no train and test part; name the split.json of a run, or leave --split out"
-        )
+        raise DataError(f"{source} publishes no train and test part; name a split file, or leave --split out")
     path = Path(split)
     if not path.is_file():
-        raise DataError(f"there is no split {split}; name {PUBLISHED}, or the split.json of a run")
-    found = read_split(path, _as_split(slices, source, path))
+        raise DataError(f"there is no split {split}; name {PUBLISHED}, or a file of `mriscope split` or of a run")
+    found = read_split_file(path, _as_split(slices, source, path))
     return AuditedSplit(found.protocol, found.train, found.validation, found.test)
 
 
 def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
     """The slices at the size that the run beside a split was fed, as its fingerprint is of those."""
     recipe = path.with_name(RECIPE)
-    size = read_recipe(recipe).input.size if recipe.is_file() else SIZE
+    if not recipe.is_file():
+        return slices
+    size = read_recipe(recipe).input.size
     if slices.images.shape[1:] == (size, size):
         return slices
     fed = read_silently(source, size).slices

@@ -75,6 +75,8 @@ def _leak(shared: Facts) -> str:
 
 def _proof(facts: Facts) -> str:
     controls = facts["controls"]
+    if controls["audited"]["accuracy"]["value"] <= controls["audited"]["majority"]:
+        return ""  # pixels alone prove nothing here
     told = f": without any training, the most similar training slice has the class of {_percent(controls['audited'])}"
     honest = controls["by_subject"]
     return f"{told} of them" + (f", and of {_percent(honest)} where no subject is shared" if honest else "")
