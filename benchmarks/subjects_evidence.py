@@ -23,9 +23,8 @@ def main() -> None:
     counts = np.bincount(found.subjects)
     print(f"subjects {len(counts)}, slices of each {np.unique(counts).tolist()}, clear {found.clear} ({found.measure})")
     print(f"weakest link within {found.within:.4f}, strongest between {found.between:.4f}")
-    print(
-        f"labels of one subject differ: {sum(len(set(slices.labels[found.subjects == s])) > 1 for s in range(len(counts)))}"
-    )
+    mixed = sum(len(set(slices.labels[found.subjects == one])) > 1 for one in range(len(counts)))
+    print(f"subjects whose slices have several labels: {mixed}")
     thresholds(slices.images)
     assignment(slices.images, found.subjects, found.positions)
     numbering(slices.paths, found.subjects, found.positions)
@@ -55,20 +54,29 @@ def assignment(images: np.ndarray, subjects: np.ndarray, positions: np.ndarray) 
 
 
 def numbering(paths: np.ndarray, subjects: np.ndarray, positions: np.ndarray) -> None:
-    """Whether files are numbered position by position: then the slices of a subject share their remainder."""
-    names = [re.fullmatch(r"(\D+?)_?(\d+)?\.\w+", str(path).rsplit("/", 1)[-1]) for path in paths]
+    """Whether files are numbered position by position, so that a subject's files, by number, go along its brain.
+
+    A class without a number is its first file. The numbering may begin anywhere in the brain and go round.
+    """
+    names = [re.fullmatch(r"([a-z]+)_?(\d+)?\.jpg", str(path)) for path in paths]
+    number = np.array([int(name[2] or 1) if name else 0 for name in names])
     classes = np.array([name[1] if name else "" for name in names])
-    numbers = np.array([int(name[2]) if name and name[2] else -1 for name in names])
+    most = positions.max() + 1
+    steps = []
+    for subject in range(subjects.max() + 1):
+        rows = np.flatnonzero(subjects == subject)
+        steps.append(np.diff(positions[rows[np.argsort(number[rows])]]) % most == 1)
+    whole = sum(bool(one.all()) for one in steps)
+    print(
+        f"by file number, {sum(one.sum() for one in steps)} of {sum(map(len, steps))} steps within a subject go to the"
+    )
+    print(f"  next position (or round from the last to the first); in {whole} of {len(steps)} subjects all do")
     for word in np.unique(classes):
-        rows = np.flatnonzero((classes == word) & (numbers >= 0))
-        count = len(np.unique(subjects[classes == word]))
-        remainder, block = numbers[rows] % count, numbers[rows] // count
-        print(
-            f"{word}: {len(rows)} of {(classes == word).sum()} files numbered {numbers[rows].min()} to "
-            f"{numbers[rows].max()}, {count} subjects; number mod {count} against subject: adjusted Rand index "
-            f"{adjusted_rand_score(remainder, subjects[rows]):.4f}; number // {count} is the position from the top or "
-            f"bottom for {max(np.mean(block == positions[rows]), np.mean(block == positions.max() - positions[rows])):.2%}"
-        )
+        rows = np.flatnonzero(classes == word)
+        count = len(np.unique(subjects[rows]))
+        block = (number[rows] - 1) // count
+        once = sum(len(np.unique(subjects[rows[block == one]])) == count for one in range(most))
+        print(f"  {word}: in {once} of {most} runs of {count} numbers, each of its {count} subjects comes once")
 
 
 if __name__ == "__main__":
