@@ -10,7 +10,6 @@ import re
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score
 
 from mriscope.audit.similarity import neighbours, standardised
 from mriscope.audit.subjects import _components, _tree, recover_subjects
