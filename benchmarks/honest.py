@@ -86,7 +86,7 @@ def judge(rule: ClassRule, features: np.ndarray, ranks: np.ndarray) -> np.ndarra
         return softmax(logits - power * np.log(np.maximum(shares, 1e-9)))
 
     def gain(power: float) -> float:
-        return f1_score(ranks, weighed(rule.left_out, power).argmax(axis=1), average="macro", zero_division=0)
+        return f1_score(ranks, weighed(rule.left_out, power).argmax(axis=1), average="macro")
 
     return weighed(features @ rule.weight + rule.bias, max(POWERS, key=gain))
 

@@ -3,7 +3,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mriscope.data.slices import SliceSet
-from mriscope.models.registry import create_model
+from mriscope.models.nearest_neighbour import NearestNeighbour
 
 RNG = np.random.default_rng(0)
 
@@ -13,7 +13,7 @@ def slices(count, size=16):
 
 
 def fitted(known):
-    model = create_model("nearest_neighbour", size=16)
+    model = NearestNeighbour(classes=4, size=16)
     model.fit(known, seed=0)
     return model
 
@@ -35,7 +35,7 @@ def test_it_knows_its_own_slices_by_heart():
 def test_an_empty_model_is_filled_from_another_ones_state():
     known, asked = slices(30), slices(9)
     model = fitted(known)
-    other = create_model("nearest_neighbour", size=16)
+    other = NearestNeighbour(classes=4, size=16)
     other.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(other.probabilities(asked), model.probabilities(asked))
     assert torch.equal(other.images, torch.from_numpy(known.images.copy()))

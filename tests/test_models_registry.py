@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mriscope.errors import RecipeError, UnknownName
-from mriscope.models.registry import count_macs, count_parameters, create_model, list_estimators, list_models
+from mriscope.models.registry import Estimator, count_macs, count_parameters, create_model, list_estimators, list_models
 
 CARDS = list_models()
 NAMES = [card.name for card in CARDS]
@@ -111,4 +111,5 @@ def test_estimators_are_made_by_name_and_have_no_card():
     assert list_estimators() == ["nearest_neighbour", "tissue_histograms"]
     assert not set(list_estimators()) & set(NAMES)
     for name in list_estimators():
-        assert callable(create_model(name).fit)
+        assert isinstance(create_model(name), Estimator)
+    assert not isinstance(untrained("compact_cnn"), Estimator)

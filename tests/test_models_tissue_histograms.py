@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from mriscope.data.phantom import make_brain
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
-from mriscope.models.registry import create_model
+from mriscope.models.tissue_histograms import TissueHistograms
 
 WELL, ILL = 2, 0  # Non_Demented, Mild_Demented
 
@@ -22,7 +22,7 @@ KNOWN, ASKED = brains(0, 24), brains(24, 40)
 
 
 def fitted(slices=KNOWN, seed=0):
-    model = create_model("tissue_histograms", size=64)
+    model = TissueHistograms(classes=4)
     model.fit(slices, seed)
     return model
 
@@ -52,7 +52,7 @@ def test_classes_that_no_subject_has_are_not_expected():
 
 
 def test_an_empty_model_is_filled_from_another_ones_state():
-    model, other = fitted(), create_model("tissue_histograms", size=64)
+    model, other = fitted(), TissueHistograms(classes=4)
     other.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(other.probabilities(ASKED), model.probabilities(ASKED))
 

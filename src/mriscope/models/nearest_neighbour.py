@@ -30,6 +30,7 @@ class NearestNeighbour(nn.Module):
         self.classes = classes
         self.register_buffer("images", torch.zeros(0, size, size, dtype=torch.uint8))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
+        self.register_load_state_dict_pre_hook(_make_room)
 
     def fit(self, slices: "SliceSet", seed: int) -> None:
         """Remember every slice; nothing is drawn, so the seed changes nothing."""
@@ -51,13 +52,6 @@ class NearestNeighbour(nn.Module):
             found.append((halves - asked @ known.T).argmin(dim=1))  # the asked slice's own length is the same for all
         return torch.cat(found)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Make room first: how many slices were remembered is known from the state alone."""
-        for name in ("images", "labels"):
-            if prefix + name in state_dict and state_dict[prefix + name].shape[1:] == getattr(self, name).shape[1:]:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=getattr(self, name).device))
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
 
 @register_estimator
 def nearest_neighbour(*, classes: int = 4, size: int = 128) -> nn.Module:
@@ -67,3 +61,11 @@ def nearest_neighbour(*, classes: int = 4, size: int = 128) -> nn.Module:
 
 def _flat(images: Tensor) -> Tensor:
     return images.flatten(1).float() / 255
+
+
+def _make_room(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """How many slices were remembered is known from the state alone."""
+    for name in ("images", "labels"):
+        own, given = module.get_buffer(name), state.get(prefix + name)
+        if given is not None and given.shape[1:] == own.shape[1:]:
+            setattr(module, name, torch.empty_like(given, device=own.device))

@@ -6,14 +6,18 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mriscope.models
 from mriscope.errors import RecipeError, UnknownName, suggest
+
+if TYPE_CHECKING:
+    from mriscope.data.slices import SliceSet
 
 Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 INPUT_SIZE = 128
@@ -30,12 +34,21 @@ def register(maker: Maker) -> Maker:
     return maker
 
 
-def register_estimator(maker: Maker) -> Maker:
-    """Make known, by the name of the function that makes it, a model that is fitted in one go.
+@runtime_checkable
+class Estimator(Protocol):
+    """A model that is fitted in one go, not by gradient steps; its buffers hold what it learned."""
 
-    It has `fit(slices, seed)` and `probabilities(slices)`, float32 (N, K), in the place of a forward pass from images;
-    its buffers hold what it learned. It has no card, as it has no weights that gradients move.
-    """
+    def fit(self, slices: "SliceSet", seed: int) -> None:
+        """Learn from slices; equal seeds learn the same."""
+        ...
+
+    def probabilities(self, slices: "SliceSet") -> np.ndarray:
+        """float32 (N, K) of slices; each row sums to 1."""
+        ...
+
+
+def register_estimator(maker: Maker) -> Maker:
+    """Make an Estimator known by the name of the function that makes it; it has no card, as it has no weights."""
     _estimators[maker.__name__] = maker
     return maker
 
@@ -73,7 +86,7 @@ def create_model(
 
     Returns:
         A module from float32 (B, 1, size, size) to logits (B, classes), with the parts features, pool and head; or
-        an estimator with fit and probabilities. Weights lie channels-last.
+        an Estimator. Weights lie channels-last.
 
     Raises:
         UnknownName: no model has this name; the message names the near ones.
