@@ -23,7 +23,7 @@ def chains(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np
             brain = y**2 + y.T**2 < (15 - 4 * place / 32) ** 2
             images.append(np.where(brain, start + (end - start) * place / 32, 0))
     subjects = np.repeat(np.arange(len(counts)), counts)
-    return np.uint8(images), subjects, np.concatenate([np.arange(count) for count in counts])
+    return np.array(images, np.uint8), subjects, np.concatenate([np.arange(count) for count in counts])
 
 
 @settings(max_examples=15, deadline=None)

@@ -34,7 +34,7 @@ input: {size: 32}
 split: {validation: 0.2}
 training: {epochs: 1, batch_size: 16}
 """
-ASKED = {"folds": 2, "repeats": 2}
+ASKED: dict[str, Any] = {"folds": 2, "repeats": 2}
 
 
 def sixteen() -> SliceSet:

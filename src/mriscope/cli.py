@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -380,9 +380,8 @@ def split(
     """
     from mriscope.experiment.splitting import write_splits
 
-    drawn = {"protocol": protocol, "folds": folds, "repeats": repeats, "seed": seed}
-    shares = {"test": test, "validation": validation}
-    files = write_splits(source, out, **drawn, **shares, manifest=manifest, skip_bad=skip_bad)
+    given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
+    files = write_splits(source, out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)
     print("\n".join(map(str, files)))
 
 

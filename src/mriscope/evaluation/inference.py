@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from mriscope.data.batches import Scale, scaled
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 from mriscope.evaluation.predictions import Predictions
-from mriscope.models.registry import is_estimator
+from mriscope.models.registry import Estimator
 
 
 def predict(
@@ -71,7 +70,7 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
     """
     if not len(images):
         raise DataError("there is no slice to predict; name at least one")
-    if is_estimator(model):
+    if isinstance(model, Estimator):
         return _ask(model, SliceSet.of(images, np.zeros(len(images), np.int64)), scale, batch_size)
     device, batches = _device(model), []
     with _evaluating(model), torch.inference_mode():
@@ -82,9 +81,9 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
     return np.concatenate(batches)
 
 
-def _ask(model: Any, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
+def _ask(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
     """float32 (N, K): an estimator is asked about the whole set, a network about its images."""
-    if is_estimator(model) and len(slices):
+    if isinstance(model, Estimator) and len(slices):
         return model.probabilities(slices)
     return predict_probabilities(model, slices.images, scale, batch_size)
 

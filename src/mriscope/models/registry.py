@@ -53,11 +53,6 @@ def register_estimator(maker: Maker) -> Maker:
     return maker
 
 
-def is_estimator(model: nn.Module) -> bool:
-    """Whether a model is fitted in one go, and answers for whole slice sets."""
-    return hasattr(model, "fit") and hasattr(model, "probabilities")
-
-
 def list_estimators() -> list[str]:
     """The names of the models that are fitted in one go, in alphabetical order."""
     _known_makers()
