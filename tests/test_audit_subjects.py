@@ -14,14 +14,15 @@ from mriscope.data.readers import read
 
 
 def chains(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brains that change slowly from slice to slice and shrink: images, subjects, positions."""
+    """Brains whose texture turns by 0.2 rad from slice to slice, and which shrink: images, subjects, positions."""
     random = np.random.default_rng(seed)
     images, y = [], np.arange(32)[:, None] - 15.5
     for count in counts:
-        start, end = random.uniform(80, 255, (2, 32, 32))
+        one, other = random.normal(0, 30, (2, 32, 32))
         for place in range(count):
-            brain = y**2 + y.T**2 < (15 - 4 * place / 32) ** 2
-            images.append(np.where(brain, start + (end - start) * place / 32, 0))
+            texture = np.cos(0.2 * place) * one + np.sin(0.2 * place) * other
+            brain = np.clip(14 - place / 16 - np.hypot(y, y.T), 0, 1)  # a soft edge moves evenly
+            images.append(brain * np.clip(128 + texture, 1, 255))
     subjects = np.repeat(np.arange(len(counts)), counts)
     return np.array(images, np.uint8), subjects, np.concatenate([np.arange(count) for count in counts])
 

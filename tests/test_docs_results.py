@@ -137,6 +137,7 @@ def test_the_limit_is_one_point_below_as_the_studys_table_is_rounded(value, reac
 def test_the_unit_of_the_intervals_is_the_one_that_the_runs_used(written):
     assert "bootstrap intervals over subjects" in " ".join(page_of(written).split())
     records = json.loads((written / "docs" / "results.json").read_text())
+    assert records.pop("crossval") == {}
     assert {record["interval"]["unit"] for record in records.values()} == {"subject"}
     records["low"]["interval"] = {"unit": "slice", "note": "they are too narrow"}
     assert "over slices or subjects, as stands below with each row." in PAGE.intervals(records)

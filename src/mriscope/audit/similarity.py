@@ -102,7 +102,7 @@ def nearest_rows(a: "Tensor", b: "Tensor", k: int, same: bool) -> tuple[np.ndarr
     """As `nearest`, for rows at unit length; `same` where b is a, so that no row is its own neighbour."""
     import torch
 
-    k = min(k, len(b) - same)
+    k = max(min(k, len(b) - same), 0)
     similarity, index = np.empty((len(a), k), np.float32), np.empty((len(a), k), np.int64)
     for start in range(0, len(a), _ROWS):
         block = a[start : start + _ROWS] @ b.T
