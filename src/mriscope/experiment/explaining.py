@@ -19,6 +19,7 @@ from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.cams import GradCAM, study_exponents
 from mriscope.explain.overlays import grid, overlay, save_png
 from mriscope.files import write_text
+from mriscope.models.registry import Estimator
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 
@@ -76,6 +77,8 @@ def explain_run(
     """
     directory = open_run(folder)
     model, class_names = load_model(directory, pick_device(device))
+    if isinstance(model, Estimator):
+        raise RunError(f"{directory.recipe.model} has no layers whose maps could be explained; name a network's run")
     if images is None:
         slices = _some_of_test(directory, source, count, seed)
         shown = Images(slices.images, tuple(slices.paths.tolist()))
