@@ -77,7 +77,9 @@ def test_mlflow_gives_the_model_back(runs, monkeypatch: pytest.MonkeyPatch):
     directory = runs["nearest_neighbour"]
     record = json.loads((directory.path / "tracking.json").read_text())
     mlflow.set_tracking_uri(record["uri"])
-    (output,) = mlflow.MlflowClient().get_run(record["run_id"]).outputs.model_outputs
+    outputs = mlflow.MlflowClient().get_run(record["run_id"]).outputs
+    assert outputs is not None
+    (output,) = outputs.model_outputs
     model = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
     predictions = directory.predictions().of_part("test")
     slices = read(SOURCE)
