@@ -105,7 +105,7 @@ def record_of(run: RunDirectory) -> Record:
 
 def page(recipes: Mapping[str, Recipe], records: Mapping[str, Record], honest: str = "") -> str:
     rows = [row(name, recipe, records.get(name)) for name, recipe in recipes.items()]
-    origins = [origin(name, recipes[name], record) for name, record in records.items()]
+    origins = [origin(name, recipes[name], record) + taken_over(record, records) for name, record in records.items()]
     strange = [remark(recipe, records.get(name)) for name, recipe in recipes.items()]
     sections = [
         HEAD + fair(records),
@@ -202,6 +202,16 @@ def origin(name: str, recipe: Recipe, record: Record) -> str:
         f"({facts['device']}), intervals over {record['interval']['unit']}s, commit {facts['commit']}, "
         f"torch {facts['torch']}, {facts['started'][:10]}.\n"
     )
+
+
+def taken_over(record: Record, records: Mapping[str, Record]) -> str:
+    """Whose first epochs a row shares: its run directory began as a copy of a shorter run's, with the same start."""
+    for name, other in records.items():
+        same = all(record["run"][key] == other["run"][key] for key in ("started", "commit"))
+        shorter = other["training"]["epochs"] < record["training"]["epochs"]
+        if same and shorter and other["recipe"]["model"] == record["recipe"]["model"]:
+            return f"  It went on from the last checkpoint of `{name}`, whose first steps are the same.\n"
+    return ""
 
 
 def command(name: str, changed: Sequence[str]) -> str:

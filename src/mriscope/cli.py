@@ -421,11 +421,13 @@ def models(as_json: AsJson = False) -> None:
     """List the models recipes can name."""
     from dataclasses import asdict
 
-    from mriscope.models.registry import list_models
+    from mriscope.models.registry import list_estimators, list_models
     from mriscope.reports.text import models_text
 
     cards = [asdict(card) for card in list_models()]
     print(json.dumps(cards, indent=2) if as_json else models_text(cards))
+    if not as_json:
+        print(f"fitted in one go, so without a card: {', '.join(list_estimators())}")
 
 
 @app.command(epilog="Example: mriscope demo --out my-demo")
