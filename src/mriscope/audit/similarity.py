@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 SIDE = 32
 """Pixels along a side at which slices are compared; smaller images are compared as they are."""
 SEARCHED_WHOLE = 20_000
-"""Slices up to which each is compared with all; of more, each with those of the clusters around its own."""
+"""Slices up to which each is compared with all; of more, each with those of the clusters near it."""
 _ROWS = 1024  # of a block
-_PROBES, _REDUCED = 16, 32  # clusters that a slice is compared with; dimensions in which clusters are found
+_PROBES, _REDUCED = 32, 256  # clusters that a slice is compared with; dimensions in which clusters are found
 _LEAST_TO_WHITEN, _SLICES_PER_DIRECTION, _DIRECTIONS = 1000, 8, 256
 
 
@@ -118,7 +118,7 @@ def neighbours(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of similar rows: each with its k nearest, found by search in clusters where there are many rows.
 
     The clusters are scikit-learn's k-means over principal components, about 2 √N of them, and each row is compared
-    with all rows of the 16 clusters around its own (an inverted file; Jégou et al., 2011): the cost grows as N √N.
+    with all rows of the 32 clusters it is nearest to (an inverted file; Jégou et al., 2011): the cost grows as N √N.
 
     Args:
         rows: float32 (N, D) at unit length.
@@ -127,36 +127,48 @@ def neighbours(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         int64 (P, 2), which rows, and float64 (P,), 1 - their dot product.
     """
-    if len(rows) <= SEARCHED_WHOLE:
-        similarity, index = nearest_rows(rows, rows, k, same=True)
-        pairs = np.stack([np.repeat(np.arange(len(rows)), index.shape[1]), index.ravel()], axis=1)
-        return pairs, 1 - similarity.ravel().astype(np.float64)
-    found = [_within_reach(rows, asking, reached, k) for asking, reached in _clusters(rows)]
-    return np.concatenate([pairs for pairs, _ in found]), np.concatenate([distance for _, distance in found])
+    whole = len(rows) <= SEARCHED_WHOLE
+    similarity, index = nearest_rows(rows, rows, k, same=True) if whole else _nearest_in_clusters(rows, k)
+    pairs = np.stack([np.repeat(np.arange(len(rows)), index.shape[1]), index.ravel()], axis=1)
+    found = similarity.ravel() > -np.inf  # clusters may hold fewer than k others
+    return pairs[found], 1 - similarity.ravel()[found].astype(np.float64)
 
 
-def _within_reach(rows: "Tensor", asking: np.ndarray, reached: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    similarity, index = nearest_rows(rows[asking], rows[reached], k + 1, same=False)
-    pairs = np.stack([np.repeat(asking, index.shape[1]), reached[index.ravel()]], axis=1)
-    others = pairs[:, 0] != pairs[:, 1]
-    return pairs[others], 1 - similarity.ravel()[others].astype(np.float64)
+def _nearest_in_clusters(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `nearest_rows` of rows among themselves, looked for in the clusters near each row; -inf where none is left."""
+    import torch
+
+    similarity = torch.full((len(rows), k), -torch.inf, device=rows.device)
+    index = torch.zeros(len(rows), k, dtype=torch.int64, device=rows.device)
+    for asking, members in _clusters(rows):
+        columns = rows[members].T
+        for some in asking.split(_ROWS):
+            block = rows[some] @ columns
+            block.masked_fill_(some[:, None] == members, -torch.inf)
+            best, which = torch.cat([similarity[some], block], dim=1).topk(k)
+            similarity[some] = best
+            index[some] = torch.cat([index[some], members.expand(len(some), -1)], dim=1).gather(1, which)
+    return similarity.clamp_(max=1).cpu().numpy(), index.cpu().numpy()
 
 
-def _clusters(rows: "Tensor") -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each cluster, its own rows and those of the clusters around it."""
+def _clusters(rows: "Tensor") -> "list[tuple[Tensor, Tensor]]":
+    """Of each cluster, the rows it is near to, and its members."""
     import torch
     from sklearn.cluster import MiniBatchKMeans
 
     sample = rows[:: max(1, len(rows) // 10_000)]
-    directions = torch.linalg.eigh((sample - sample.mean(0)).T @ (sample - sample.mean(0)))[1][:, -_REDUCED:]
-    reduced = (rows @ directions).cpu().numpy()
+    sample = sample - sample.mean(0)
+    reduced = (rows @ torch.linalg.eigh(sample.T @ sample)[1][:, -_REDUCED:]).cpu()
     count = int(2 * len(rows) ** 0.5)
-    means = MiniBatchKMeans(count, batch_size=8192, n_init="auto", max_iter=20, random_state=0).fit(reduced)
-    members = np.split(np.argsort(means.labels_, kind="stable"), np.cumsum(np.bincount(means.labels_))[:-1])
+    means = MiniBatchKMeans(count, batch_size=8192, n_init="auto", max_iter=20, random_state=0).fit(reduced.numpy())
     centres = torch.from_numpy(means.cluster_centers_)
-    around = torch.cdist(centres, centres).topk(min(_PROBES, count), largest=False).indices.numpy()
-    return [
-        (own, np.concatenate([members[n] for n in near if n < len(members)]))
-        for own, near in zip(members, around, strict=False)
-        if len(own)
-    ]
+    probes = min(_PROBES, count)
+    near = [torch.cdist(some, centres).topk(probes, largest=False).indices for some in reduced.split(_ROWS)]
+    asking, members = _grouped(torch.cat(near), count), _grouped(torch.from_numpy(means.labels_).long()[:, None], count)
+    return [(a.to(rows.device), m.to(rows.device)) for a, m in zip(asking, members, strict=True) if len(a) and len(m)]
+
+
+def _grouped(labels: "Tensor", count: int) -> "list[Tensor]":
+    """The rows that carry each label; labels int64 (N, L), each of them below count."""
+    order = labels.flatten().argsort(stable=True) // labels.shape[1]
+    return list(order.split(labels.flatten().bincount(minlength=count).tolist()))
