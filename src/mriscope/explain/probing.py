@@ -80,9 +80,7 @@ class Probes:
         return self._answer(torch.zeros_like(self.images[:1]))
 
     def _answer(self, images: Tensor) -> Tensor:
-        images = images.to(self.images.dtype)
-        images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-        return self.model(images).float()
+        return self.model(images.to(self.images.dtype)).float()
 
     def _ablated(self, row: int) -> Tensor:
         output = self.output[row : row + 1]
