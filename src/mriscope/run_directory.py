@@ -77,6 +77,10 @@ class RunDirectory:
             raise RunError(f"the weights in {self.path} were imported and never judged; judge them with --data SOURCE")
         return read_predictions(self.path / PREDICTIONS)
 
+    def parts(self) -> dict[str, list[str]]:
+        """The paths of the slices of each part."""
+        return self._json(SPLIT)["parts"]
+
     def seen_slices(self) -> list[str]:
         """Digests of the training and validation slices; see slice_digests."""
         return list(self._json(SPLIT).get("seen", []))

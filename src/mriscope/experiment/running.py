@@ -12,7 +12,7 @@ from torch import nn
 
 from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import SliceSet
-from mriscope.data.splits import PARTS, Split, read_split, split_record
+from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
@@ -204,7 +204,7 @@ def _record(
     metrics = {
         "protocol": split.protocol,
         "part": "test",
-        **sharing(slices, split),
+        **sharing(shared_subjects(slices, split)),
         **summary(tested, seed=recipe.seed),
         "training": _training_facts(trained, model),
         "model": recipe.model,
