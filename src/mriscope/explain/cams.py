@@ -84,7 +84,7 @@ def score_cam(evidence: Evidence) -> Tensor:
 def ablation_cam(evidence: Evidence) -> Tensor:
     """Ablation-CAM (Desai & Ramaswamy, 2020): w = (y - y without the channel) / y, y the logit."""
     assert evidence.probes is not None
-    whole = logit(evidence.logits, evidence.classes)[:, None].float()
+    whole = logit(evidence.logits, evidence.classes)[:, None]
     return (whole - evidence.of_class(evidence.probes.ablated)) / whole
 
 

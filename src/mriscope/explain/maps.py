@@ -25,7 +25,7 @@ from mriscope.explain.engine import (
 )
 from mriscope.explain.full_grad import full_grad
 from mriscope.explain.layers import Layer, Reshape, check_modules, find_layers
-from mriscope.explain.probing import Probes
+from mriscope.explain.probing import Probes, at_least_float32
 
 STUDY_EXPONENTS = MappingProxyType(
     {"Very_Mild_Demented": 1.5, "Mild_Demented": 1.3, "Moderate_Demented": 1.2, "Non_Demented": 1.0}
@@ -308,7 +308,7 @@ def _cam_maps(
     heard: Heard, cams: Sequence[str], classes: Tensor, probes: Sequence[Probes], way: _Way
 ) -> dict[str, tuple[list[Tensor], list[str]]]:
     """For each method the raw map by each layer, (B, h, w); and what it would mean if one carried nothing."""
-    logits = heard.logits.detach().float()
+    logits = at_least_float32(heard.logits.detach())
     scores = {CAMS[name].score for name in cams if CAMS[name].gradients}
     slopes: dict[Score | None, list[Tensor]] = {score: heard.gradients(score, classes) for score in scores}
     slopes[None] = [probe.activations for probe in probes]  # stands in where a method needs none

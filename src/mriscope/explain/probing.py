@@ -82,7 +82,7 @@ class Probes:
     def _answer(self, images: Tensor) -> Tensor:
         images = images.to(self.images.dtype)
         images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-        return self.model(images).float()
+        return at_least_float32(self.model(images))
 
     def _ablated(self, row: int) -> Tensor:
         output = self.output[row : row + 1]
@@ -91,13 +91,18 @@ class Probes:
         low = output.min()
         lacking = torch.where(low == 0, low, low - _FAR)
         lively = (output.movedim(axis, 0).flatten(1) != lacking).any(1).nonzero()[:, 0]  # the others change nothing
-        answers = self.logits[row].float().expand(output.shape[axis], -1).clone()
+        answers = at_least_float32(self.logits[row]).expand(output.shape[axis], -1).clone()
         behind = Behind(self.model, self.layer, self.images[row : row + 1], output)
         for channels in lively.split(self.chunk):
             without = output.repeat(len(channels), *[1] * (output.ndim - 1))
             without.movedim(axis, 1)[torch.arange(len(channels)), channels] = lacking
-            answers[channels] = behind(without).float()
+            answers[channels] = at_least_float32(behind(without))
         return answers
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision in full; float64 as it is."""
+    return values.float() if values.itemsize < 4 else values
 
 
 def _masks(maps: Tensor, size: Sequence[int]) -> Tensor:
