@@ -100,6 +100,8 @@ def seeded(make: Any, *args: Any, seed: int = 1, **kwargs: Any) -> Any:
     model = make(*args, **kwargs)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.weight, 0.7, 1.3)
             nn.init.uniform_(module.bias, -0.2, 0.2)
             module.running_mean.uniform_(-0.2, 0.2)

@@ -121,11 +121,10 @@ def test_finer_cam_with_two_classes_is_grad_cam_of_their_difference():
 
 def test_hires_cam_is_complete_on_the_last_map():
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 7, 3), nn.Tanh(), nn.Conv2d(7, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)
-    )
+    last, head = nn.Conv2d(7, 5, 3), nn.Linear(5, 4)
+    model = nn.Sequential(nn.Conv2d(1, 7, 3), nn.Tanh(), last, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
     images, classes = some_images(), torch.tensor([0, 1, 2, 3, 0, 1])
-    heard = listen(model, [model[2]], images, record=True)
+    heard = listen(model, [last], images, record=True)
 
     def score(logits: Tensor, classes: Tensor) -> Tensor:
         return logits.gather(1, classes[:, None])[:, 0]
@@ -133,7 +132,7 @@ def test_hires_cam_is_complete_on_the_last_map():
     logits = heard.logits.detach()
     known = Evidence(heard.activations()[0], heard.gradients(score, classes)[0], classes, logits)
     explained = map_of(hires_cam(known), known, eigen_smooth=False).sum((1, 2))
-    torch.testing.assert_close(explained, logits[range(6), classes] - model[5].bias.detach()[classes])
+    torch.testing.assert_close(explained, logits[range(6), classes] - head.bias.detach()[classes])
 
 
 # --- the sign of a component ---

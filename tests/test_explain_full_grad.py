@@ -17,17 +17,17 @@ CLASS = torch.zeros(1, dtype=torch.int64)
 
 def with_slopes(layer: nn.Module) -> nn.Module:
     """The layer, and a sum of its places times 1, 2, 3 and 5."""
-    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(4, 1))
+    head = nn.Linear(4, 1)
     with torch.no_grad():
-        model[2].weight.copy_(SLOPES)
-    return model.eval()
+        head.weight.copy_(SLOPES)
+    return nn.Sequential(layer, nn.Flatten(), head).eval()
 
 
 def convolution(bias: float | None) -> nn.Conv2d:
     layer = nn.Conv2d(1, 1, 1, bias=bias is not None)
     with torch.no_grad():
         layer.weight.fill_(2.0)
-        if layer.bias is not None:
+        if layer.bias is not None and bias is not None:
             layer.bias.fill_(bias)
     return layer
 
