@@ -292,12 +292,12 @@ class Constant(SmallNet):
 
     def __init__(self) -> None:
         super().__init__()
-        nn.init.zeros_(self.head[5].weight)
+        self.head[5].get_parameter("weight").data.zero_()
 
 
 def test_a_map_that_carries_nothing_is_zero_and_says_why():
     silent = small_net()
-    nn.init.constant_(silent.features[4].bias, -100.0)
+    silent.features[4].get_parameter("bias").data.fill_(-100.0)
     for model, images, layer in (
         (seeded(Constant), some_images(), "features.4"),
         (silent, some_images(), "features.5"),

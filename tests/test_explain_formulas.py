@@ -100,6 +100,13 @@ def test_ablation_cam_sets_a_channel_that_could_be_negative_far_below_computed_b
     torch.testing.assert_close(found, (7 + 4 * (4 + 1e7)) / 7 * IMAGE[0])
 
 
+def test_ablation_cam_of_a_logit_of_0_is_not_divided():
+    # Channels x and 2x and a bias of -21: 0. Without one: -7 and -14.
+    model = pointwise([1.0, 2.0], [[1.0, 1.0]], bias=-21.0, relu=True)
+    found = CAM(model, "1", method="ablationcam")(IMAGE, 0, normalise=False)
+    torch.testing.assert_close(found, (7 + 2 * 14) * IMAGE[0])
+
+
 def test_finer_cams_score_computed_by_hand():
     # From 2 the others are 1, 2, 2 and 11 away: the last one is not counted.
     logits = torch.tensor([[2.0, 1.0, 0.0, 4.0, -9.0], [2.0, 1.0, 0.0, 4.0, -9.0]])
