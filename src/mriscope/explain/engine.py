@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from mriscope.errors import MriscopeError
 from mriscope.explain.layers import Reshape, own_reshape
-from mriscope.explain.probing import Probes
+from mriscope.explain.probing import Probes, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Heard:
         Raises:
             MriscopeError: no logit depends on a layer.
         """
-        total = score(self.logits.float() if self.logits.itemsize < 4 else self.logits, classes).sum()
+        total = score(at_least_float32(self.logits), classes).sum()
         slopes: Sequence[Tensor | None] = [None]
         if total.requires_grad:
             slopes = torch.autograd.grad(total, self.outputs, allow_unused=True, retain_graph=True)
@@ -272,8 +272,7 @@ def _hear(
 
 
 def _read(output: Tensor, reshape: Reshape | None) -> Tensor:
-    output = output if reshape is None else reshape(output)
-    return output.float() if output.itemsize < 4 else output
+    return at_least_float32(output if reshape is None else reshape(output))
 
 
 def _checked_reshape(

@@ -26,7 +26,7 @@ from mriscope.explain.engine import (
 )
 from mriscope.explain.full_grad import full_grad
 from mriscope.explain.layers import Layer, Reshape, check_modules, find_layers
-from mriscope.explain.probing import Probes
+from mriscope.explain.probing import Probes, at_least_float32
 
 STUDY_EXPONENTS = MappingProxyType(
     {"Very_Mild_Demented": 1.5, "Mild_Demented": 1.3, "Moderate_Demented": 1.2, "Non_Demented": 1.0}
@@ -310,9 +310,15 @@ def _probes(heard: Heard, images: Tensor, chunk: int) -> list[Probes]:
 
 def _cam_maps(
     heard: Heard, cams: Sequence[str], classes: Tensor, probes: Sequence[Probes], way: _Way
+<<<<<<< HEAD
 ) -> dict[str, tuple[list[Tensor], Callable[[int], str]]]:
     """For each method the raw map by each layer, (B, h, w); and what it means if that of an image carries nothing."""
     logits = heard.logits.detach().float()
+=======
+) -> dict[str, tuple[list[Tensor], list[str]]]:
+    """For each method the raw map by each layer, (B, h, w); and what it would mean if one carried nothing."""
+    logits = at_least_float32(heard.logits.detach())
+>>>>>>> camtests
     scores = {CAMS[name].score for name in cams if CAMS[name].gradients}
     slopes: dict[Score | None, list[Tensor]] = {score: heard.gradients(score, classes) for score in scores}
     slopes[None] = [probe.activations for probe in probes]  # stands in where a method needs none
