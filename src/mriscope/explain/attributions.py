@@ -155,9 +155,7 @@ def _in_chunks(make: Callable[[Tensor, Tensor], Tensor], images: Tensor, classes
     return torch.cat([make(*part) for part in zip(images.split(chunk), classes.split(chunk), strict=True)])
 
 
-def _occluded(
-    model: nn.Module, image: Tensor, target: Tensor, covers: Tensor, baseline: float, chunk: int
-) -> Tensor:
+def _occluded(model: nn.Module, image: Tensor, target: Tensor, covers: Tensor, baseline: float, chunk: int) -> Tensor:
     """The fall of the logit under each cover, summed over the covers of each pixel."""
     whole = model(image[None])[0, target].float()
     total = torch.zeros(image.shape, device=image.device)
@@ -189,6 +187,6 @@ class _GuidedReLUs(TorchFunctionMode):
         if func not in _RELUS:
             return func(*args, **kwargs)
         values = args[0] if args else kwargs["input"]
-        if func in _IN_PLACE or kwargs.get("inplace") or len(args) > 1 and args[1]:
+        if func in _IN_PLACE or kwargs.get("inplace") or (len(args) > 1 and args[1]):
             return values.copy_(_Guided.apply(values.clone()))
         return _Guided.apply(values)
