@@ -79,7 +79,8 @@ def randomise(
         model: left as it is.
         images: float (B, C, H, W) or (B, C, D, H, W), scaled as the model was trained.
         classes: int64 (B,), the class explained for each image.
-        explain_maps: makes maps in [0, 1], (B, H, W) or (B, D, H, W), of the same images and classes for any weights.
+        explain_maps: makes maps in [0, 1], (B, H, W) or (B, D, H, W), with the model that it is handed; it names a
+            layer by its dotted name, as a module would be the original's.
         seed: of the weights and the places.
         stages: how many, evenly chosen over the layers with weights; the last has all weights random, the first
             (where there are two or more) the last layer's alone. None takes every layer, but 8 stages at most.
