@@ -146,17 +146,16 @@ def road(
     shares = [percentile / 100 for percentile in percentiles]
     if not shares or min(shares) <= 0 or max(shares) >= 1:
         raise MriscopeError(f"percentiles are {tuple(percentiles)}; ROAD needs one or more above 0 and below 100")
-    count = maps[:1].numel()
+    count = maps.shape[1:].numel()
     counts = torch.tensor([min(max(round(share * count), 1), count - 1) for share in shares], device=maps.device)
     ranks = _ranks(maps)
     noise = _NOISE * torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)).to(images)
-    deviations = images.flatten(1).std(1)
 
     def shown(rows: Tensor, variants: Tensor) -> Tensor:
         numbers = _wide(counts[variants % len(counts)], maps)
         most, least = ranks[rows] < numbers, ranks[rows] >= count - numbers
         lost = most.where(_wide(variants, maps) < len(counts), least)
-        imputed = impute(images[rows], ~lost) + noise * _wide(deviations[rows], images)
+        imputed = impute(images[rows], ~lost) + noise * _wide(images[rows].flatten(1).std(1), images)
         return imputed.where(lost[:, None], images[rows])
 
     scores = _answers(model, images, shown, classes, 2 * len(counts), chunk, _probability)
@@ -298,7 +297,7 @@ def _curve(
     """From one image to another, pixel by pixel in the order of the map."""
     if steps < 1:
         raise MriscopeError(f"steps is {steps}; a curve needs 1 or more")
-    ranks, count = _ranks(maps), maps[:1].numel()
+    ranks, count = _ranks(maps), maps.shape[1:].numel()
 
     def shown(rows: Tensor, variants: Tensor) -> Tensor:
         changed = ranks[rows] < _wide((variants * count / steps).round(), maps)

@@ -107,7 +107,7 @@ def _coarse_means(values: Tensor, weights: Tensor) -> Tensor:
     if max(size) == 1:
         return values
     pool, mode = (F.avg_pool2d, "bilinear") if len(size) == 2 else (F.avg_pool3d, "trilinear")
-    sums, shares = (pool(what, 2, ceil_mode=True) for what in (values, weights))
+    sums, shares = (pool(what, [min(2, side) for side in size], ceil_mode=True) for what in (values, weights))
     means = sums / shares.where(shares > 0, 1.0)
     coarse = _coarse_means(means, (shares > 0).to(values))
     return values.where(weights > 0, F.interpolate(coarse, size=size, mode=mode))
