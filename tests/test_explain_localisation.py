@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,8 +133,8 @@ def test_agreement_is_the_mean_rank_correlation() -> None:
     names, matrix = agreement(maps)
     assert names == ["first", "second", "opposite"]
     pairs = zip(maps["first"].flatten(1), maps["second"].flatten(1), strict=True)
-    expected = sum(float(spearmanr(one, other)[0]) for one, other in pairs) / 4
-    assert matrix[0].tolist() == pytest.approx([1, expected, -1])
+    each: list[Any] = [spearmanr(one, other)[0] for one, other in pairs]
+    assert matrix[0].tolist() == pytest.approx([1, sum(each) / 4, -1])
     torch.testing.assert_close(matrix, matrix.T)
 
 
