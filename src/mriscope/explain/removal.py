@@ -13,6 +13,7 @@ BASELINES = ("blur", "mean", "zero")
 """What stands where a pixel is removed."""
 
 _ENOUGH = 1e-5  # of an image's range, the residual at which an imputation stands
+_AT_ONCE = 4  # images imputed together on a CPU, few enough for the processor's cache
 
 
 def removed(images: Tensor, baseline: str) -> Tensor:
@@ -53,6 +54,11 @@ def impute(images: Tensor, known: Tensor) -> Tensor:
     Returns:
         (B, C, ...), the images with missing pixels filled, in the images' type.
     """
+    few = _AT_ONCE if images.device.type == "cpu" else max(1, len(images))
+    return torch.cat([_imputed(*some) for some in zip(images.split(few), known.split(few), strict=True)])
+
+
+def _imputed(images: Tensor, known: Tensor) -> Tensor:
     lost = ~known[:, None]
     given = at_least_float32(images).where(~lost, 0.0)
     degrees = _neighbours(torch.ones_like(given[:1, :1]))
@@ -79,9 +85,9 @@ def _conjugate_gradients(spread: Callable[[Tensor], Tensor], right: Tensor, gues
             break
         ahead = spread(way)
         length = (power / _dot(way, ahead).clamp_min(1e-30)).where(moving, 0.0)  # images that stand do not move on
-        found, rest = found + length * way, rest - length * ahead
+        found, rest = found.addcmul(length, way), rest.addcmul(length, ahead, value=-1)
         before, power = power, _dot(rest, rest)
-        way = rest + (power / before.clamp_min(1e-30)) * way
+        way = rest.addcmul(power / before.clamp_min(1e-30), way)
     return found
 
 
