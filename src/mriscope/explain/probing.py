@@ -80,9 +80,7 @@ class Probes:
         return self._answer(torch.zeros_like(self.images[:1]))
 
     def _answer(self, images: Tensor) -> Tensor:
-        images = images.to(self.images.dtype)
-        images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-        return at_least_float32(self.model(images))
+        return at_least_float32(self.model(images.to(self.images.dtype)))
 
     def _ablated(self, row: int) -> Tensor:
         output = self.output[row : row + 1]
