@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import mriscope.explain
 from mriscope.errors import MriscopeError, UnknownName
 from mriscope.explain import CAM, METHODS, explain
-from mriscope.explain.maps import stretch
+from mriscope.explain.finishing import stretch
 
 CLASSES = [2, 0, 3, 1, 2, 0]
 EACH = [[2, 0, 1], [0, 3, 3], [3, 1, 0], [1, 1, 2], [2, 3, 0], [0, 1, 2]]

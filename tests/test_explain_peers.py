@@ -20,7 +20,7 @@ from explain_networks import CAM_METHODS, baseline, resnet18, some_images, swin,
 from torch import Tensor, nn
 
 from mriscope.explain import CAM, channels_last, tokens
-from mriscope.explain.maps import stretch
+from mriscope.explain.finishing import stretch
 
 PEERS = {
     "gradcam": "GradCAM",
