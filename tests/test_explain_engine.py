@@ -333,7 +333,7 @@ def test_maps_of_volumes_do_not_overshoot_by_any_method(monkeypatch: pytest.Monk
         assert (found.amin((1, 2, 3)) >= given.amin((1, 2, 3)) - 1e-6).all()
         return found
 
-    for user in ("maps", "full_grad"):
+    for user in ("finishing", "full_grad"):
         monkeypatch.setattr(f"mriscope.explain.{user}.lay_over", watched)
     model, volumes = seeded(SmallVolumeNet), some_volumes()
     for name, shown in all_maps(model, volumes, [0, 1, 2], layer="features.0").items():
