@@ -115,9 +115,10 @@ def test_integrated_gradients_sum_to_what_the_logit_gained(model: nn.Module):
 
 
 def test_a_linear_model_by_hand():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    linear = nn.Linear(4, 2, bias=False)
+    model = nn.Sequential(nn.Flatten(), linear)
     weight = torch.tensor([[1.0, -2.0, 3.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
-    model[1].weight.data.copy_(weight)
+    linear.weight.data.copy_(weight)
     image, first = torch.tensor([[[[2.0, 1.0], [1.0, 5.0]]]]), torch.tensor([0])
     shares = torch.tensor([[[[2.0, -2.0], [3.0, 0.0]]]])
     for method in (gradient_times_input, integrated_gradients):
