@@ -232,7 +232,8 @@ def test_explain_takes_images_a_layer_and_a_class(call, run_folder, picture, tmp
     words = ("--images", picture, "--layer", "features.conv1", "--class", "Mild_Demented", "--study-exponents")
     code, _, err = call("explain", run_folder, *words, "--out", tmp_path / "out")
     assert code == 0, err
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"grid.png", "000_slice.png", "pictures.json"}
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"grid.png", "000_slice_gradcam.png", "explain.html", "pictures.json"}
 
 
 def test_explain_takes_away_what_it_wrote_before_and_nothing_else(call, run_folder, tmp_path):
