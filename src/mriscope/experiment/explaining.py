@@ -30,7 +30,7 @@ from mriscope.training.devices import pick_device
 LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
 """The first names the pictures that an explanation wrote, so that the next one can take them away."""
 ALL = "all"
-_TILE, _ROW = 256, 1100  # pixels; the most that a slice and a row of slices are enlarged to
+_TILE, _ROW = 256, 1300  # pixels; the most that a slice and a row of slices are enlarged to
 
 
 @dataclass(frozen=True)

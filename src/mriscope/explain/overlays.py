@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PAPER, _INK = (255, 255, 255), (32, 32, 32)
-_TEXT, _LINE, _GAP, _MARGIN = 15, 20, 16, 215  # pixels
+_TEXT, _LINE, _GAP, _MARGIN = 15, 20, 16, 225  # pixels
 _MEANING = "evidence"
 _NOTHING = "carries nothing"
 
