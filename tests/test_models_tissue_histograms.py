@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -5,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 from mriscope.data.phantom import make_brain
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
-from mriscope.models.tissue_histograms import TissueHistograms
+from mriscope.models import tissue_histograms
+from mriscope.models.tissue_histograms import TissueHistograms, describe_subjects
 
 WELL, ILL = 2, 0  # Non_Demented, Mild_Demented
 
@@ -45,6 +48,24 @@ def test_every_slice_has_its_subjects_probabilities_in_whatever_order_they_come(
 def test_two_fits_are_equal_and_the_seed_is_of_no_matter():
     one, other = (fitted(seed=seed).state_dict() for seed in (0, 1))
     assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_a_subject_is_described_once_and_anew_when_a_pixel_changes(monkeypatch):
+    described = []
+    true = tissue_histograms.describe
+    monkeypatch.setattr(tissue_histograms, "_described", {})
+    monkeypatch.setattr(tissue_histograms, "describe", lambda *given: described.append(1) or true(*given))
+    numbers, first = describe_subjects(ASKED)
+    np.testing.assert_array_equal(describe_subjects(ASKED[ASKED.subjects > 30])[1], first[numbers > 30])
+    assert len(described) == len(numbers) == 16
+    images = ASKED.images.copy()
+    images[0, 32, 32] ^= 128
+    changed = describe_subjects(replace(ASKED, images=images))[1]
+    assert len(described) == 17
+    assert (changed != first).any(axis=1).tolist() == [True] + [False] * 15
+    monkeypatch.setattr(tissue_histograms, "_MOST", 20)
+    np.testing.assert_array_equal(describe_subjects(brains(0, 16))[1], describe_subjects(brains(0, 16))[1])
+    assert len(tissue_histograms._described) == 20
 
 
 def test_classes_that_no_subject_has_are_not_expected():

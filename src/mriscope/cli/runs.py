@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, RunFolder, SkipBad, Track
+from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
 
 app = typer.Typer()
 
@@ -23,9 +23,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
     device: Device = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on where a run was broken off, or begin it anew.")
-    ] = True,
+    resume: Resume = True,
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
 ) -> None:

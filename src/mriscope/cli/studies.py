@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, SkipBad, Track
+from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
 from mriscope.errors import MriscopeError
 
 app = typer.Typer()
@@ -64,6 +64,7 @@ def crossval(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
     device: Device = "auto",
+    resume: Resume = True,
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
 ) -> None:
@@ -80,7 +81,7 @@ def crossval(
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
     folder = out or Path("runs", f"{recipe.stem}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
-    facts = crossvalidate(settings, folder, **drawn, device=device, skip_bad=skip_bad, track=track)
+    facts = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     print(crossvalidation_text(facts))
     print(f"written to {folder}")
 

@@ -1,5 +1,6 @@
 """The subject as a whole: histograms of its tissue by region, and a penalised linear rule on them."""
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,9 @@ from mriscope.models.tissue import Regions, describe
 
 if TYPE_CHECKING:
     from mriscope.data.slices import SliceSet
+
+_MOST = 20_000  # subjects, of 2.7 KB each
+_described: dict[bytes, np.ndarray] = {}
 
 BLOCKS = (Regions(slabs=8, rings=1), Regions(slabs=1, rings=4, sigma=1 / 64))
 
@@ -91,7 +95,17 @@ def describe_subjects(slices: "SliceSet") -> tuple[np.ndarray, np.ndarray]:
         )
     order = np.lexsort((slices.positions, slices.subjects))
     numbers, starts = np.unique(slices.subjects[order], return_index=True)
-    return numbers, np.stack([describe(slices.images[rows], BLOCKS) for rows in np.split(order, starts[1:])])
+    return numbers, np.stack([_description(slices.images[rows]) for rows in np.split(order, starts[1:])])
+
+
+def _description(images: np.ndarray) -> np.ndarray:
+    """float32 (D,), what is known of a subject; looked up where it was described before, as every fold asks again."""
+    key = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).digest()
+    if key not in _described:
+        if len(_described) >= _MOST:
+            _described.pop(next(iter(_described)))
+        _described[key] = describe(images, BLOCKS)
+    return _described[key]
 
 
 def _labels_of(slices: "SliceSet") -> np.ndarray:
