@@ -304,6 +304,15 @@ def test_explain_marks_a_leaky_run(call, run_folder, tmp_path):
     assert size_of(tmp_path / "out" / "grid.png")[1] > size_of(tmp_path / "honest" / "grid.png")[1]
 
 
+def test_explain_compare_prints_the_tables_and_a_recommendation(call, run_folder, tmp_path):
+    code, out, err = call("explain-compare", run_folder, "--n", 6, "--methods", "gradcam,layercam", "--out", tmp_path)
+    assert code == 0, err
+    assert {file.name for file in tmp_path.iterdir()} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    for words in ("split by subject", "Grad-CAM", "Random map", "Centre map", "Insertion less deletion", "recommended"):
+        assert words.lower() in out.lower()
+    assert "4/4  Centre map" in err
+
+
 def test_explain_takes_away_what_it_wrote_before_and_nothing_else(call, run_folder, tmp_path):
     out, word = tmp_path / "explain", ("explain", run_folder, "--out", tmp_path / "explain")
     assert call(*word, "--n", 6)[0] == 0
@@ -445,6 +454,8 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["evaluate", "{run}", "--level", "subject", "--part", "validation"], "name it with --pooling"),
         (["explain", "{run}", "--layer", "features.conv9", "--out", "{tmp}/e"], "features.conv"),
         (["explain", "{run}", "--methods", "gradcam,layercan", "--out", "{tmp}/e"], "did you mean layercam"),
+        (["explain-compare", "{run}", "--methods", "gradcam,layercan"], "did you mean layercam"),
+        (["explain-compare", "{run}", "--n", "1"], "Invalid value for '--n'"),
         (["explain", "{run}", "--class", "Mild", "--out", "{tmp}/e"], "did you mean Mild_Demented or"),
         (["explain", "{run}", "--colormap", "jett", "--out", "{tmp}/e"], "did you mean jet"),
         (["explain", "{run}", "--images", "{tmp}/no.png", "--out", "{tmp}/e"], "there is no file"),
@@ -538,6 +549,7 @@ def test_version_and_help(call):
         ["train"],
         ["evaluate"],
         ["explain"],
+        ["explain-compare"],
         ["predict"],
         ["models"],
     ):

@@ -65,3 +65,37 @@ def explain(
     folder = out or run / "explain"
     written = explain_run(run, folder, look, images=images, count=count, seed=seed, source=data, device=device)
     print(f"{len(written)} pictures in {folder}; begin with {folder / PAGE}")
+
+
+@app.command(name="explain-compare", epilog="Example: mriscope explain-compare mriscope-demo/run --n 32 --out compared")
+def explain_compare(
+    run: RunFolder,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="With commas between; or all. Default: those that cost few passes.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--n", min=2, max=2000, help="How many test slices.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the choice of slices, of random maps and of resampling.")] = 0,
+    layer: Layer = None,
+    data: Moved = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Measure which maps mean something.
+
+    Methods are compared by faithfulness to the model, by what is left of their maps when its weights become random, by
+    where the maps lie and by speed; random and centre maps stand beside them. The predicted class is explained.
+    """
+    from mriscope.experiment.explain_comparing import compare_methods
+    from mriscope.experiment.explaining import methods_named
+    from mriscope.reports.explanation_comparison import comparison_text
+
+    names = None if methods is None else methods_named(methods)
+    folder = out or run / "explain_compare"
+    facts = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
+    print(comparison_text(facts))
+    print(f"\nwritten: {folder}/explain_compare.html, .csv, .json")

@@ -95,11 +95,19 @@ def methods_named(text: str) -> tuple[str, ...]:
     Raises:
         UnknownName: there is no such method.
     """
-    names = tuple(METHODS) if text.strip() == ALL else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    return tuple(METHODS) if text.strip() == ALL else known_methods([name.strip() for name in text.split(",")])
+
+
+def known_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once.
+
+    Raises:
+        UnknownName: one is no method's.
+    """
     for name in names:
         if name not in METHODS:
             raise UnknownName("method", name, METHODS)
-    return names
+    return tuple(dict.fromkeys(names))
 
 
 def explain_run(
