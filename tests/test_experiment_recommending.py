@@ -30,13 +30,15 @@ def test_the_greatest_insertion_less_deletion_is_recommended():
     assert why.endswith("is the greatest.")
 
 
-def test_of_methods_that_are_not_told_apart_the_fastest_is_recommended():
+def test_of_methods_that_are_not_told_apart_one_that_is_much_faster_is_recommended():
     noisy = measured("noisy", 0.2, 0.8, seconds=1.0)
     values = {**noisy.values, "insertion": noisy.values["insertion"] + np.repeat([0.3, -0.3], 6)}
     noisy = Measured("noisy", "Noisy", False, values, noisy.maps, 1.0, 0, {"passes": True})
     name, why = recommend([measured("quick", 0.21, 0.78, seconds=0.001), noisy, *BASELINES], UNITS)
     assert name == "quick"
-    assert "nor is that of Noisy, and it is the fastest of these" in why
+    assert "is not told from the greatest, that of Noisy, while it is 1000.0 times as fast" in why
+    name, why = recommend([measured("quick", 0.21, 0.78, seconds=0.6), noisy, *BASELINES], UNITS)
+    assert name == "noisy"  # a little faster may be the luck of a measurement
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ _TABLES = {
 RULE = (
     "A method can be recommended if its maps pass the randomisation check (they change when the weights become random) "
     "and beat random maps in deletion and in insertion, each by a paired difference whose 95 % interval leaves out 0. "
-    "Among these the greatest insertion less deletion wins; of methods that its interval does not tell from the best, "
-    "the fastest."
+    "Among these the greatest insertion less deletion wins, unless a method that its interval does not tell from it is "
+    "at least twice as fast."
 )
 
 
