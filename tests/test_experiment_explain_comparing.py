@@ -15,7 +15,7 @@ from mriscope.data.readers import read
 from mriscope.errors import MriscopeError, RunError, UnknownName
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.experiment.explain_comparing import cheap_methods, compare_methods, phantom_masks
-from mriscope.explain.maps import METHODS
+from mriscope.explain.methods import METHODS
 from mriscope.recipe import make_recipe
 from mriscope.reports.explanation_comparison import METRICS, comparison_text
 from mriscope.run_directory import RunDirectory

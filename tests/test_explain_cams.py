@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import MriscopeError, UnknownName
-from mriscope.explain.maps import STUDY_EXPONENTS, GradCAM, stretch, study_exponents
+from mriscope.explain.cam import GradCAM
+from mriscope.explain.finishing import STUDY_EXPONENTS, stretch, study_exponents
 
 CLASSES = [2, 0, 3, 1, 2, 0]
 

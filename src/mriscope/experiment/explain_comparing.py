@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,11 @@ from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.experiment.explaining import judged_by, known_methods, open_network, some_of_test
 from mriscope.experiment.recommending import CENTRE, RANDOM, Measured, mean_interval, recommend
-from mriscope.explain import measures
-from mriscope.explain.maps import METHODS, explain
+from mriscope.explain import faithfulness, localisation
+from mriscope.explain.maps import explain
+from mriscope.explain.methods import METHODS
+from mriscope.explain.randomisation import RULE as VERDICT
+from mriscope.explain.randomisation import randomise
 from mriscope.files import write_text
 from mriscope.reports.explanation_comparison import RULE, comparison_csv, comparison_page
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
@@ -34,14 +36,12 @@ COSTLY = frozenset({"scorecam", "ablationcam", "integrated_gradients", "smoothgr
 """Methods that take many passes for each slice; compared where they are asked for."""
 RANDOMISED = 16
 """Slices on which the randomisation check is made, as it makes every map anew for each layer."""
-UNRELATED = 0.5
-"""Rank correlation under which maps share less than a quarter of the variance of their ranks."""
+STEPS, DRAWS = 16, 32
+"""Shares of pixels along a curve, and draws of places for sensitivity-n: half of what those take by themselves."""
 RANDOMISATION_RULE = (
     "The weights become random layer by layer, from the last one to the first, and maps of the first {count} slices "
-    "are made anew (Adebayo et al., 2018). Shown is what is left when all are random: SSIM, and Spearman's rank "
-    "correlation within the brain. Maps pass if the 95 % interval of the latter lies between -{level} and {level}: those "
-    "that share a quarter of the variance of their ranks or more with maps of random weights, be they inverted, show "
-    "the slice and not what was learned."
+    "are made anew (Adebayo et al., 2018). Shown is what is left when all are random, within the brain. A method "
+    "{verdict}."
 )
 PHANTOM = "phantom"
 BASELINES = {RANDOM: "Random map", CENTRE: "Centre map"}
@@ -62,7 +62,6 @@ class Case:
         slices: the same, as they were read.
         classes: int64 (N,), the predicted class, which is explained.
         layer: dotted name; None takes the last convolution.
-        brains: bool (N, H, W), where the slices show brain.
         masks: bool (N, H, W), the truth; None where there is none.
         seed: of all chance.
     """
@@ -72,7 +71,6 @@ class Case:
     slices: SliceSet
     classes: Tensor
     layer: str | None
-    brains: np.ndarray
     masks: Tensor | None
     seed: int
 
@@ -139,8 +137,7 @@ def _case(directory: RunDirectory, count: int, seed: int, source: str | None, la
     with torch.no_grad():
         classes = torch.cat([model(part).argmax(1) for part in images.split(64)])
     truth = None if masks is None else torch.from_numpy(masks).to(images.device)
-    brains = measures.brain_masks(slices.images)
-    return Case(model, images, _with_subjects(slices, directory), classes, layer, brains, truth, seed)
+    return Case(model, images, _with_subjects(slices, directory), classes, layer, truth, seed)
 
 
 def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
@@ -194,11 +191,9 @@ def _measured(case: Case, names: Sequence[str], tell: Callable[[str], None]) -> 
 
 def _baselines(case: Case, tell: Callable[[str], None]) -> Iterator[Measured]:
     """Maps that know nothing of the model."""
-    count, *size = case.slices.images.shape
-    made = {RANDOM: measures.random_maps(count, size, case.seed), CENTRE: measures.centre_maps(count, size)}
+    made = {RANDOM: faithfulness.random_maps(case.images, case.seed), CENTRE: faithfulness.centre_maps(case.images)}
     for name, title in BASELINES.items():
-        maps = made[name].to(case.images.device)
-        yield Measured(name, title, True, map_values(case, maps), maps)
+        yield Measured(name, title, True, map_values(case, made[name]), made[name])
         tell(title)
 
 
@@ -210,51 +205,49 @@ def map_values(case: Case, maps: Tensor) -> dict[str, np.ndarray]:
         maps: float32 (N, H, W) in [0, 1].
     """
     arguments = (case.model, case.images, maps, case.classes)
-    found: dict[str, Tensor] = {}
-    found["deletion"], found["insertion"] = measures.deletion_insertion(*arguments, seed=case.seed)
-    found["average_drop"], found["increase"] = measures.average_drop(*arguments)
-    found["sensitivity"] = measures.sensitivity(*arguments, seed=case.seed)
-    found["sparsity"] = measures.sparsity(maps)
-    found["outside"] = 1 - measures.share_within(maps, torch.from_numpy(case.brains).to(maps.device))
+    found: dict[str, Tensor] = {
+        "deletion": faithfulness.deletion(*arguments, steps=STEPS).auc,
+        "insertion": faithfulness.insertion(*arguments, steps=STEPS).auc,
+        "road": faithfulness.road(*arguments, seed=case.seed),
+        "sensitivity": faithfulness.sensitivity_n(*arguments, samples=DRAWS, seed=case.seed),
+        "sparsity": faithfulness.sparsity(maps),
+        "outside": localisation.outside_share(maps, case.slices.images),
+    }
+    found["average_drop"], found["increase"] = faithfulness.average_drop(*arguments)
     if case.masks is not None:
-        found["pointing"] = measures.pointing_game(maps, case.masks)
-        found["energy"] = measures.share_within(maps, case.masks)
-        found["iou"] = measures.best_iou(maps, case.masks)
-        for name in ("pointing", "energy", "iou"):
-            found[name] = torch.where(case.masks.any(2).any(1), found[name].double(), torch.nan)
+        found["pointing"] = localisation.pointing_game(maps, case.masks)
+        found["energy"] = localisation.energy_inside(maps, case.masks)
+        found["iou"] = localisation.best_iou(maps, case.masks)
     return {name: values.double().cpu().numpy() for name, values in found.items()}
 
 
 def _randomised(case: Case, name: str) -> dict[str, Any]:
     """The check and its verdict, on the first slices of the case."""
     few = slice(RANDOMISED)
-    images, classes = case.images[few], case.classes[few]
 
-    def make(model: nn.Module) -> Tensor:
+    def make(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
         return explain(model, images, (name,), classes, layer=case.layer)[name].maps
 
-    found = measures.randomise(case.model, make, case.brains[few], seed=case.seed)
-    units = case.units[few]
-    ranks = mean_interval(found.rank_correlation[-1], units, case.seed)
+    brains = torch.from_numpy(localisation.brain_mask(case.slices.images[few]))
+    found = randomise(case.model, case.images[few], case.classes[few], make, seed=case.seed, within=brains)
+
+    def mean(values: Tensor) -> dict[str, float | None]:
+        return _plain(mean_interval(values.double().cpu().numpy(), case.units[few], case.seed))
+
     return {
-        "passes": bool(-UNRELATED < ranks[1] and ranks[2] < UNRELATED),
-        "ssim": _plain(mean_interval(found.ssim[-1], units, case.seed)),
-        "rank_correlation": _plain(ranks),
-        "stages": {
-            layer: _plain(mean_interval(values, units, case.seed))
-            for layer, values in zip(found.layers, found.rank_correlation, strict=True)
-        },
+        "passes": found.passes,
+        "ssim": mean(found.ssim[-1]),
+        "rank_correlation": mean(found.rank_correlation[-1]),
+        "chance": mean(found.chance),
+        "stages": {layer: mean(values) for layer, values in zip(found.stages, found.rank_correlation, strict=True)},
     }
 
 
 def _agreement(measured: Sequence[Measured]) -> dict[str, Any]:
     """Mean rank correlation of the maps of each two methods; None where it does not exist."""
-    matrix = np.eye(len(measured))
-    for one, other in combinations(range(len(measured)), 2):
-        values = measures.rank_correlation(measured[one].maps, measured[other].maps)
-        matrix[one, other] = matrix[other, one] = np.nan if np.isnan(values).all() else np.nanmean(values)
+    titles, matrix = localisation.agreement({one.title: one.maps for one in measured})
     rows = [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()]
-    return {"titles": [one.title for one in measured], "matrix": rows}
+    return {"titles": titles, "matrix": rows}
 
 
 def _facts(directory: RunDirectory, case: Case, measured: Sequence[Measured]) -> dict[str, Any]:
@@ -274,7 +267,7 @@ def _facts(directory: RunDirectory, case: Case, measured: Sequence[Measured]) ->
         "unit": case.unit,
         "unit_note": _unit_note(case.unit, n_units),
         "recommendation": {"method": name, "sentence": sentence, "rule": RULE},
-        "randomisation_rule": RANDOMISATION_RULE.format(count=min(RANDOMISED, len(case.slices)), level=UNRELATED),
+        "randomisation_rule": RANDOMISATION_RULE.format(count=min(RANDOMISED, len(case.slices)), verdict=VERDICT),
         "truth": _truth_text(case),
         "methods": [_record(one, random, case, recommended=one.name == name) for one in measured],
         "agreement": _agreement(measured),

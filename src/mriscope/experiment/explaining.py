@@ -18,7 +18,9 @@ from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
 from mriscope.experiment.parts import load_model, read_for
-from mriscope.explain.maps import METHODS, Explanation, explain, study_exponents
+from mriscope.explain.finishing import study_exponents
+from mriscope.explain.maps import Explanation, explain
+from mriscope.explain.methods import METHODS, known_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
 from mriscope.files import write_bytes, write_text
 from mriscope.models.registry import Estimator
@@ -104,10 +106,7 @@ def known_methods(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UnknownName: one is no method's.
     """
-    for name in names:
-        if name not in METHODS:
-            raise UnknownName("method", name, METHODS)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(known_method(name) for name in names))
 
 
 def explain_run(

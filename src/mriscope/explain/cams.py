@@ -82,10 +82,11 @@ def score_cam(evidence: Evidence) -> Tensor:
 
 
 def ablation_cam(evidence: Evidence) -> Tensor:
-    """Ablation-CAM (Desai & Ramaswamy, 2020): w = (y - y without the channel) / y, y the logit."""
+    """Ablation-CAM (Desai & Ramaswamy, 2020): w = (y - y without the channel) / y, y the logit; undivided where 0."""
     assert evidence.probes is not None
-    whole = logit(evidence.logits, evidence.classes)[:, None].float()
-    return (whole - evidence.of_class(evidence.probes.ablated)) / whole
+    whole = logit(evidence.logits, evidence.classes)[:, None]
+    drops = whole - evidence.of_class(evidence.probes.ablated)
+    return drops / torch.where(whole == 0, 1.0, whole)
 
 
 def nearest_classes(logits: Tensor, classes: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ def principal(shares: Tensor) -> Tensor:
     rows = rows - rows.mean(2, keepdim=True)
     wide = rows.shape[1] <= rows.shape[2]
     gram = rows @ rows.mT if wide else rows.mT @ rows
-    values, vectors = torch.linalg.eigh(gram.double())
+    values, vectors = torch.linalg.eigh(gram.double().nan_to_num())  # fails on NaN, which the rows carry on
     first, length = vectors[..., -1:].to(rows), values[:, -1:].clamp_min(0).sqrt().to(rows)
     component = (rows.mT @ first)[..., 0] if wide else length * first[..., 0]
     rises = (component * rows.sum(1)).sum(1, keepdim=True) >= 0

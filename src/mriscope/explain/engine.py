@@ -15,10 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mriscope.errors import MriscopeError
 from mriscope.explain.layers import Reshape, own_reshape
-from mriscope.explain.probing import Probes
+from mriscope.explain.probing import Probes, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Heard:
         Raises:
             MriscopeError: no logit depends on a layer.
         """
-        total = score(self.logits.float() if self.logits.itemsize < 4 else self.logits, classes).sum()
+        total = score(at_least_float32(self.logits), classes).sum()
         slopes: Sequence[Tensor | None] = [None]
         if total.requires_grad:
             slopes = torch.autograd.grad(total, self.outputs, allow_unused=True, retain_graph=True)
@@ -175,7 +176,7 @@ def _set(module: nn.Module, training: bool, compiled: Callable[..., Any] | None)
 
 
 def on_device(model: nn.Module, images: Tensor) -> Tensor:
-    """The images where the model is, channels last, as convolutions like them; a copy where autograd needs one.
+    """The images where the model is; a copy where autograd could not save them.
 
     Raises:
         MriscopeError: the model cannot be differentiated.
@@ -187,8 +188,24 @@ def on_device(model: nn.Module, images: Tensor) -> Tensor:
             "build or load the model outside it"
         )
     images = images.to(weights[0].device) if weights else images
-    images = images.clone() if images.is_inference() else images
-    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+    return images.clone() if images.is_inference() else images
+
+
+class ChannelsLast(TorchFunctionMode):
+    """Within it, this thread's 2-D convolutions on the CPU work with channels last, which takes them half the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d and len(args) > 1 and args[0].device.type == "cpu":
+            image, weight, *rest = args
+            image = image.contiguous(memory_format=torch.channels_last)
+            if weight.shape[1] == 1:  # an image of one channel is in either order, so its filters have to tell
+                weight = weight.clone(memory_format=torch.channels_last)
+            args = image, weight, *rest
+        if func is torch.Tensor.view and not args[0].is_contiguous():
+            size = args[1:] or ((kwargs or {}).get("size"),)  # None where a dtype is named
+            if not isinstance(size[0], torch.dtype | None):
+                return args[0].reshape(*size)  # what was contiguous without this mode has a view
+        return func(*args, **(kwargs or {}))
 
 
 def chosen_classes(classes: Tensor | None, logits: Tensor) -> Tensor:
@@ -257,8 +274,7 @@ def _hear(
 
 
 def _read(output: Tensor, reshape: Reshape | None) -> Tensor:
-    output = output if reshape is None else reshape(output)
-    return output.float() if output.itemsize < 4 else output
+    return at_least_float32(output if reshape is None else reshape(output))
 
 
 def _checked_reshape(

@@ -1,9 +1,8 @@
 """From a model and images to finished maps: all methods asked for share one forward pass and its gradients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from mriscope.errors import MriscopeError, UnknownName
 from mriscope.explain.cams import CAMS, map_of
 from mriscope.explain.engine import (
+    ChannelsLast,
     Evidence,
     Heard,
     Score,
@@ -23,41 +23,15 @@ from mriscope.explain.engine import (
     listen,
     on_device,
 )
-from mriscope.explain.full_grad import full_grad
-from mriscope.explain.layers import Layer, Reshape, check_modules, find_layers
-from mriscope.explain.probing import Probes
-
-STUDY_EXPONENTS = MappingProxyType(
-    {"Very_Mild_Demented": 1.5, "Mild_Demented": 1.3, "Moderate_Demented": 1.2, "Non_Demented": 1.0}
-)
-"""The power to which the reference study raises the maps of each class."""
+from mriscope.explain.finishing import FUSIONS, finished, raised
+from mriscope.explain.layers import Layer, Reshape, find_layers
+from mriscope.explain.methods import METHODS, ON_PIXELS, OnPixels, known_method
+from mriscope.explain.probing import Probes, at_least_float32
 
 Classes = int | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | Tensor
 
 _SCALES = (0.9, 1.0, 1.1)
 _AT_ONCE = 4  # images whose maps are made together, few enough for what methods share to stay in the processor's cache
-
-
-@dataclass(frozen=True)
-class OnPixels:
-    """A method on the whole network, whose map has the image's size from the start.
-
-    Args:
-        title: its name in print.
-        make: from model, images, int64 (B,) classes and chunk to maps (B, H, W), 0 or more.
-    """
-
-    title: str
-    make: Callable[..., Tensor]
-
-
-ON_PIXELS = {"fullgrad": OnPixels("FullGrad", full_grad)}
-"""The methods on the whole network, by the names that settings use."""
-
-METHODS = {**{name: cam.title for name, cam in CAMS.items()}, **{name: one.title for name, one in ON_PIXELS.items()}}
-"""All methods: the names that settings use, and their names in print."""
-
-_FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda maps: maps.mean(0), "max": lambda maps: maps.amax(0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +80,7 @@ def explain(
     exponents: Sequence[float] | None = None,
     eigen_smooth: bool = False,
     flip_smooth: bool = False,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> dict[str, Explanation]:
     """Maps of several methods from one forward pass; gradients are taken once for all methods that use them.
 
@@ -131,7 +105,8 @@ def explain(
             reference study does (study_exponents).
         eigen_smooth: take the first principal component of the channels' shares in a map in place of their sum.
         flip_smooth: mean of the maps of the image and its mirror image, each times 0.9, 1 and 1.1.
-        chunk: how many images, or changed images, run at once; the maps do not depend on it.
+        chunk: how many images, or changed images, run at once; the maps do not depend on it. None takes 16 on a CPU,
+            whose cache they then suit, and 64 elsewhere.
 
     Returns:
         An Explanation for each method, on the model's device; normalised maps are in [0, 1], and all zero where no
@@ -147,8 +122,10 @@ def explain(
     asked = _asked(classes, len(images))
     if not len(images):
         return {name: _nothing(images) for name in methods}
-    with torch.inference_mode(False), borrowed(model):
-        layers = find_layers(model, layer, on_device(model, images[:1])) if any(m in CAMS for m in methods) else []
+    with torch.inference_mode(False), borrowed(model), ChannelsLast():
+        first = on_device(model, images[:1])
+        chunk = chunk or (16 if first.device.type == "cpu" else 64)
+        layers = find_layers(model, layer, first) if any(map(_listens, methods)) else []
         powers = None if exponents is None else tuple(exponents)
         way = _Way(tuple(methods), layers, fuse, reshape, normalise, powers, eigen_smooth, chunk)
         parts: list[dict[str, Explanation]] = []
@@ -159,111 +136,16 @@ def explain(
     one_each = classes is None or _plain(classes).ndim < 2
     named = {one: name for name, one in model.named_modules()}
     heard = tuple(named[one] for one in layers)
-    return {name: _joined([part[name] for part in parts], one_each, heard if name in CAMS else ()) for name in methods}
-
-
-class CAM:
-    """One method, bound to a model: cam(images, classes) gives maps.
-
-    Args:
-        model: any network from images to logits (B, K).
-        layer: as in explain; where it is found by itself, that is done with the first images.
-        method: a name among METHODS.
-        settings: fuse, reshape, eigen_smooth and flip_smooth, as in explain.
-
-    Raises:
-        UnknownName: there is no such method.
-        MriscopeError: a module is no part of the model.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: Layer | Sequence[Layer] | None = None,
-        *,
-        method: str = "gradcam",
-        fuse: str = "mean",
-        reshape: Reshape | None = None,
-        eigen_smooth: bool = False,
-        flip_smooth: bool = False,
-    ) -> None:
-        self.model, self.layer, self.method = getattr(model, "_orig_mod", model), layer, _known(method)
-        if layer is not None:
-            check_modules(self.model, layer)
-        self.settings: dict[str, Any] = {
-            "fuse": fuse,
-            "reshape": reshape,
-            "eigen_smooth": eigen_smooth,
-            "flip_smooth": flip_smooth,
-        }
-
-    def __call__(
-        self,
-        images: Tensor,
-        classes: Classes | None = None,
-        *,
-        normalise: bool = True,
-        exponents: Sequence[float] | None = None,
-        chunk: int = 64,
-    ) -> Tensor:
-        """The map of each image for its class; arguments and errors as in explain.
-
-        Returns:
-            float32 (B, H, W) or (B, D, H, W) on the model's device, in [0, 1] where normalised; (B, M, ...) where M
-            classes of each image are asked for.
-        """
-        return self.explain(images, classes, normalise=normalise, exponents=exponents, chunk=chunk).maps
-
-    def explain(self, images: Tensor, classes: Classes | None = None, **settings: Any) -> Explanation:
-        """As a call, with the classes explained, the logits, and why maps carry nothing."""
-        settings = {**self.settings, **settings}
-        found = explain(self.model, images, (self.method,), classes, layer=self.layer, **settings)[self.method]
-        self.layer = self.layer or found.layers or None  # looked for once
-        return found
-
-
-GradCAM = partial(CAM, method="gradcam")
-GradCAMPlusPlus = partial(CAM, method="gradcam++")
-XGradCAM = partial(CAM, method="xgradcam")
-HiResCAM = partial(CAM, method="hirescam")
-LayerCAM = partial(CAM, method="layercam")
-ElementwiseGradCAM = partial(CAM, method="elementwise")
-EigenCAM = partial(CAM, method="eigencam")
-EigenGradCAM = partial(CAM, method="eigengradcam")
-ScoreCAM = partial(CAM, method="scorecam")
-AblationCAM = partial(CAM, method="ablationcam")
-FinerCAM = partial(CAM, method="finercam")
-FullGrad = partial(CAM, method="fullgrad")
-
-
-def study_exponents(class_names: Sequence[str]) -> tuple[float, ...]:
-    """The study's exponents in the order of a set's classes.
-
-    Raises:
-        UnknownName: a class that the study does not know.
-    """
-    for name in class_names:
-        if name not in STUDY_EXPONENTS:
-            raise UnknownName("exponent for class", name, STUDY_EXPONENTS)
-    return tuple(STUDY_EXPONENTS[name] for name in class_names)
-
-
-def stretch(maps: Tensor) -> Tensor:
-    """Each map less its minimum and divided by its maximum after that; a map without contrast becomes zero."""
-    axes = tuple(range(1, maps.ndim))
-    low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
-    flat = _flat(low, high)
-    return torch.where(flat, 0.0, (maps - low) / torch.where(flat, 1.0, high - low))
-
-
-def _flat(low: Tensor, high: Tensor) -> Tensor:
-    return high - low <= 1e-6 * high  # rounding while an even map was summed or resized, no contrast
+    return {
+        name: _joined([part[name] for part in parts], one_each, heard if _listens(name) else ()) for name in methods
+    }
 
 
 def _look(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None) -> dict[str, Explanation]:
     """One chunk's maps (B, M, ...) by every method."""
-    cams = [name for name in way.methods if name in CAMS]
-    heard, logits = None, None
+    whole = {name: ON_PIXELS[name] for name in way.methods if name in ON_PIXELS}
+    cams = [name for name in {*way.methods, *(one.times for one in whole.values())} if name in CAMS]
+    heard = None
     if cams:
         record = any(CAMS[name].gradients for name in cams)
         heard = listen(model, way.layers, images, record=record, reshape=way.reshape)
@@ -279,11 +161,12 @@ def _look(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None) -> 
     probes = [] if heard is None else _probes(heard, images, way.chunk)
     for classes in chosen.T:
         made = {} if heard is None else _cam_maps(heard, cams, classes, probes, way)
-        for name in set(way.methods) - set(cams):
-            raw = ON_PIXELS[name].make(model, images, classes, chunk=way.chunk).detach().float()
-            made[name] = [raw], ["no pixel speaks for the class"] * len(raw)
-        for name, (raws, reasons) in made.items():
-            found[name].append(_finished(raws, reasons, images.shape[2:], way, classes, logits.shape[1]))
+        for name, one in whole.items():
+            made[name] = [_on_pixels(model, one, images, classes, made, way)], _no_pixel
+        for name in way.methods:
+            maps, reasons = finished(*made[name], images.shape[2:], way.fuse, way.normalise)
+            shaped = maps if way.exponents is None else raised(maps, classes, way.exponents, logits.shape[1])
+            found[name].append((shaped, reasons))
     return {
         name: Explanation(
             torch.stack([maps for maps, _ in columns], dim=1),
@@ -293,6 +176,28 @@ def _look(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None) -> 
         )
         for name, columns in found.items()
     }
+
+
+def _listens(method: str) -> bool:
+    """Whether a method needs the activations of a layer."""
+    return method in CAMS or ON_PIXELS[method].times is not None
+
+
+def _on_pixels(
+    model: nn.Module, method: OnPixels, images: Tensor, classes: Tensor, made: Mapping[str, Any], way: _Way
+) -> Tensor:
+    """The raw map of a method on the whole network, (B, H, W)."""
+    found = method.make(model, images, classes, chunk=way.chunk).detach().float()
+    found = found.abs() if method.magnitude else found
+    found = found.sum(1) if found.ndim == images.ndim else found
+    if method.times is None:
+        return found
+    raws = [lay_over(raw.relu(), images.shape[2:]) for raw in made[method.times][0]]
+    return found * FUSIONS[way.fuse](torch.stack(raws))
+
+
+def _no_pixel(_row: int) -> str:
+    return "no pixel speaks for the class"
 
 
 def _probes(heard: Heard, images: Tensor, chunk: int) -> list[Probes]:
@@ -306,19 +211,19 @@ def _probes(heard: Heard, images: Tensor, chunk: int) -> list[Probes]:
 
 def _cam_maps(
     heard: Heard, cams: Sequence[str], classes: Tensor, probes: Sequence[Probes], way: _Way
-) -> dict[str, tuple[list[Tensor], list[str]]]:
-    """For each method the raw map by each layer, (B, h, w); and what it would mean if one carried nothing."""
-    logits = heard.logits.detach().float()
+) -> dict[str, tuple[list[Tensor], Callable[[int], str]]]:
+    """For each method the raw map by each layer, (B, h, w); and what it means if that of an image carries nothing."""
+    logits = at_least_float32(heard.logits.detach())
     scores = {CAMS[name].score for name in cams if CAMS[name].gradients}
     slopes: dict[Score | None, list[Tensor]] = {score: heard.gradients(score, classes) for score in scores}
     slopes[None] = [probe.activations for probe in probes]  # stands in where a method needs none
-    made: dict[str, tuple[list[Tensor], list[str]]] = {}
+    made: dict[str, tuple[list[Tensor], Callable[[int], str]]] = {}
     with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):  # in full precision, whatever the model's
         for score, gradients in slopes.items():
             names = [name for name in cams if (CAMS[name].score if CAMS[name].gradients else None) is score]
             at_once = len(classes) if score is None else _AT_ONCE
             for name, maps in _by_blocks(names, gradients, classes, logits, probes, way.eigen_smooth, at_once).items():
-                made[name] = maps, _meanings(probes, gradients)
+                made[name] = maps, partial(_meaning, probes, gradients)
     return made
 
 
@@ -345,37 +250,13 @@ def _by_blocks(
     return made
 
 
-def _meanings(probes: Sequence[Probes], gradients: Sequence[Tensor]) -> list[str]:
-    silent, unmoved = (
-        torch.stack([(values.flatten(1) == 0).all(1) for values in many]).all(0).tolist()
-        for many in ([probe.activations for probe in probes], gradients)
-    )
-    words = {
-        (True, True): "the layer is silent: all its activations are 0",
-        (False, True): "saturated: no gradient of the class reaches the layer",
-        (False, False): "no positive evidence for the class",
-    }
-    return [words[quiet, quiet or still] for quiet, still in zip(silent, unmoved, strict=True)]
-
-
-def _finished(
-    raws: Sequence[Tensor], meanings: Sequence[str], size: torch.Size, way: _Way, classes: Tensor, n_classes: int
-) -> tuple[Tensor, list[str | None]]:
-    """Maps at the images' size, and for each a reason where it carries nothing."""
-    if not all(raw.isfinite().all() for raw in raws):
-        raise MriscopeError("the evidence holds values that are not finite; look for NaN in the images and the weights")
-    maps = [stretch(raw.relu()) if way.normalise else raw.relu() for raw in raws]
-    maps = [one if one.shape[1:] == size else lay_over(one, size) for one in maps]
-    fused = _FUSIONS[way.fuse](torch.stack(maps)).float()
-    axes = tuple(range(1, fused.ndim))
-    low, high = fused.amin(axes), fused.amax(axes)
-    evident = torch.stack([raw.flatten(1).amax(1) > 0 for raw in raws]).any(0)
-    reasons = [
-        None if not flat else "every place speaks for the class alike" if any_evidence else meaning
-        for flat, any_evidence, meaning in zip(_flat(low, high).tolist(), evident.tolist(), meanings, strict=True)
-    ]
-    fused = stretch(fused) if way.normalise else fused
-    return (fused if way.exponents is None else _raised(fused, classes, way.exponents, n_classes)), reasons
+def _meaning(probes: Sequence[Probes], gradients: Sequence[Tensor], row: int) -> str:
+    """Why nothing speaks for the class of one image."""
+    if not any(probe.activations[row].any() for probe in probes):
+        return "the layer is silent: all its activations are 0"
+    if not any(slopes[row].any() for slopes in gradients):
+        return "saturated: no gradient of the class reaches the layer"
+    return "no positive evidence for the class"
 
 
 def _smoothed(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None) -> dict[str, Explanation]:
@@ -394,15 +275,6 @@ def _smoothed(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None)
     }
 
 
-def _raised(maps: Tensor, classes: Tensor, exponents: Sequence[float], n_classes: int) -> Tensor:
-    """Normalised maps to the power of their class's exponent; their maximum is 1 and stays 1."""
-    if len(exponents) != n_classes or not all(exponent > 0 for exponent in exponents):
-        raise MriscopeError(
-            f"exponents are {list(exponents)}; give one positive number for each of the {n_classes} classes"
-        )
-    return maps ** maps.new_tensor(exponents)[classes].reshape(-1, *[1] * (maps.ndim - 1))
-
-
 def _joined(parts: Sequence[Explanation], one_each: bool, layers: tuple[str, ...]) -> Explanation:
     maps, classes = torch.cat([part.maps for part in parts]), torch.cat([part.classes for part in parts])
     reasons = tuple(reason for part in parts for reason in part.reasons)
@@ -417,26 +289,25 @@ def _nothing(images: Tensor) -> Explanation:
     return Explanation(empty, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), ())
 
 
-def _known(method: str) -> str:
-    if method not in METHODS:
-        raise UnknownName("method", method, METHODS)
-    return method
-
-
 def _check(
-    images: Tensor, methods: Sequence[str], fuse: str, exponents: Sequence[float] | None, normalise: bool, chunk: int
+    images: Tensor,
+    methods: Sequence[str],
+    fuse: str,
+    exponents: Sequence[float] | None,
+    normalise: bool,
+    chunk: int | None,
 ) -> None:
     if isinstance(methods, str) or not methods:
         raise MriscopeError(f"methods is {methods!r}; give a list of names: {', '.join(METHODS)}")
     for method in methods:
-        _known(method)
-    if fuse not in _FUSIONS:
-        raise UnknownName("fusion", fuse, _FUSIONS)
+        known_method(method)
+    if fuse not in FUSIONS:
+        raise UnknownName("fusion", fuse, FUSIONS)
     fits = isinstance(images, Tensor) and images.ndim in (4, 5) and images.is_floating_point()
     if not fits:
         found = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise MriscopeError(f"images is {found}; an explanation needs a float tensor (B, C, H, W) or (B, C, D, H, W)")
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise MriscopeError(f"chunk is {chunk}; run at least 1 image at once")
     if exponents is not None and not normalise:
         raise MriscopeError("exponents shape normalised maps; leave out exponents or normalise=False")

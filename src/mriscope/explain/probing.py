@@ -80,9 +80,7 @@ class Probes:
         return self._answer(torch.zeros_like(self.images[:1]))
 
     def _answer(self, images: Tensor) -> Tensor:
-        images = images.to(self.images.dtype)
-        images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-        return self.model(images).float()
+        return at_least_float32(self.model(images.to(self.images.dtype)))
 
     def _ablated(self, row: int) -> Tensor:
         output = self.output[row : row + 1]
@@ -91,13 +89,18 @@ class Probes:
         low = output.min()
         lacking = torch.where(low == 0, low, low - _FAR)
         lively = (output.movedim(axis, 0).flatten(1) != lacking).any(1).nonzero()[:, 0]  # the others change nothing
-        answers = self.logits[row].float().expand(output.shape[axis], -1).clone()
+        answers = at_least_float32(self.logits[row]).expand(output.shape[axis], -1).clone()
         behind = Behind(self.model, self.layer, self.images[row : row + 1], output)
         for channels in lively.split(self.chunk):
             without = output.repeat(len(channels), *[1] * (output.ndim - 1))
             without.movedim(axis, 1)[torch.arange(len(channels)), channels] = lacking
-            answers[channels] = behind(without).float()
+            answers[channels] = at_least_float32(behind(without))
         return answers
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision in full; float64 as it is."""
+    return values.float() if values.itemsize < 4 else values
 
 
 def _masks(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -113,8 +116,9 @@ class Behind:
     """The part of a model behind a layer, for one image: from other outputs of the layer to logits.
 
     PyTorch has no such part as a module. The model runs again, but every torch function before the layer gives what it
-    gave the first time, so that only what lies behind costs anything. If that does not reproduce the model's answer (as
-    where a batch size is read before the layer and used behind it), the whole model runs, and only costs more.
+    gave the first time, as if for N images, so that only what lies behind costs anything. If that does not reproduce
+    the model's answer (as where images are cut into windows before the layer that are used behind it), the whole model
+    runs, and only costs more.
 
     Args:
         model: in eval mode.
@@ -145,8 +149,9 @@ class Behind:
 
     def _replay(self, outputs: Tensor) -> Tensor:
         replay = _Replay(self.log, len(outputs))
+        images = replay.as_if_many(self.image)
         with _spoken(self.layer, lambda run: replay.hand_over(run, outputs)), replay:
-            return self.model(self.image)
+            return self.model(images)
 
     def _run(self, outputs: Tensor) -> Tensor:
         last = self.log.runs - 1
@@ -175,11 +180,6 @@ class _Calls:
     calls: list[tuple[Any, Any]]
     runs: int
 
-    @cached_property
-    def known(self) -> set[int]:
-        """The identities of all tensors given."""
-        return {id(leaf) for _, result in self.calls for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
-
 
 class _Log(TorchFunctionMode):
     """Notes every torch function of this thread, and what it gave."""
@@ -202,13 +202,14 @@ class _Log(TorchFunctionMode):
 
 
 class _Replay(TorchFunctionMode):
-    """Gives again what a log holds, until the layer has spoken; then calls, each logged tensor repeated N times."""
+    """Gives again what a log holds, as if for N images, until the layer has spoken; then calls."""
 
     def __init__(self, log: _Calls, count: int) -> None:
         super().__init__()
         self.log, self.count = log, count
         self.place, self.behind = 0, False
-        self.repeats: dict[int, Tensor] = {}
+        self.views: dict[int, Tensor] = {}
+        self.copies: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def hand_over(self, run: int, outputs: Tensor) -> Tensor | None:
         self.behind = run == self.log.runs - 1
@@ -217,17 +218,30 @@ class _Replay(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self.behind:
-            args, kwargs = tree_map(self._repeated, (tuple(args), kwargs))
+            args, kwargs = tree_map(self._copied, (tuple(args), kwargs))
             return func(*args, **kwargs)
         expected, result = self.log.calls[self.place]
         if func != expected:
             raise RuntimeError("the model took another way than before")
         self.place += 1
-        return result if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)) else func(*args, **kwargs)
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            return tree_map(self.as_if_many, result)
+        return func(*args, **kwargs)  # a size, say, which is that of N images
 
-    def _repeated(self, value: Any) -> Any:
-        if not isinstance(value, Tensor) or id(value) not in self.log.known or not value.ndim or len(value) != 1:
+    def as_if_many(self, value: Any) -> Any:
+        """What belongs to one image, N times without a copy."""
+        if not isinstance(value, Tensor) or not value.ndim or len(value) != 1:
             return value
-        if id(value) not in self.repeats:  # one copy for each tensor, which may be changed in place
-            self.repeats[id(value)] = value.repeat(self.count, *[1] * (value.ndim - 1))
-        return self.repeats[id(value)]
+        if id(value) not in self.views:
+            view = value.expand(self.count, *value.shape[1:])
+            self.views[id(value)] = view
+            self.copies[id(view)] = view, None
+        return self.views[id(value)]
+
+    def _copied(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or id(value) not in self.copies:
+            return value
+        view, copy = self.copies[id(value)]
+        copy = view.clone(memory_format=torch.contiguous_format) if copy is None else copy
+        self.copies[id(value)] = view, copy  # one for each tensor, which may be changed in place
+        return copy

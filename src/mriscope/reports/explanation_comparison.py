@@ -37,11 +37,17 @@ METRICS = {
         "Share of the probability that is lost where the slice is shown through its map (Chattopadhay et al., 2018).",
     ),
     "increase": Metric("Increase", "more", "Share of slices whose probability rises instead."),
+    "road": Metric(
+        "ROAD",
+        "more",
+        "Probability left where the least relevant pixels are replaced by what their neighbours suggest, less that "
+        "where the most relevant ones are, halved; 0 is chance (Rong et al., 2022).",
+    ),
     "sensitivity": Metric(
         "Sensitivity",
         "more",
-        "Correlation between the map within a square and the logit that blurring the square costs, over 32 random "
-        "squares of a quarter of the side (sensitivity-n; Ancona et al., 2018).",
+        "Correlation over random draws of 16 of 64 places between the map's sum there and the logit that blurring them "
+        "costs (sensitivity-n; Ancona et al., 2018).",
     ),
     "sparsity": Metric(
         "Sparsity",
@@ -56,7 +62,7 @@ METRICS = {
 """What a map is measured by, in the order in which it is shown."""
 
 _TABLES = {
-    "Faithful to the model": ("deletion", "insertion", "average_drop", "increase", "sensitivity"),
+    "Faithful to the model": ("deletion", "insertion", "average_drop", "increase", "road", "sensitivity"),
     "Where the map lies": ("sparsity", "outside", "pointing", "energy", "iou"),
 }
 RULE = (
@@ -79,7 +85,15 @@ def tables(facts: Facts) -> list[Rows]:
     """The verdicts first, then the metrics by what they tell."""
     verdicts = Rows(
         "Which maps mean something",
-        ["Method", "Randomisation", "SSIM", "Rank correlation", "Insertion less deletion", "Seconds a slice"],
+        [
+            "Method",
+            "Randomisation",
+            "SSIM",
+            "Rank correlation",
+            "By chance",
+            "Insertion less deletion",
+            "Seconds a slice",
+        ],
         [_verdict_row(one) for one in facts["methods"]],
     )
     measured = [name for name in METRICS if name in facts["methods"][0]["figures"]]
@@ -136,7 +150,11 @@ def _name(one: Facts) -> tuple[str, str]:
 def _verdict_row(one: Facts) -> list[tuple[str, str]]:
     random = one["randomisation"]
     verdict = ("–", "") if random is None else ("passes" if random["passes"] else "FAILS", "")
-    scores = [("–", "")] * 2 if random is None else [_figure(random[name]) for name in ("ssim", "rank_correlation")]
+    scores = (
+        [("–", "")] * 3
+        if random is None
+        else [_figure(random[name]) for name in ("ssim", "rank_correlation", "chance")]
+    )
     seconds = "–" if one["seconds"] is None else f"{one['seconds']:.4f}"
     return [_name(one), verdict, *scores, _figure(one["figures"]["gain"]), (seconds, "")]
 
@@ -151,7 +169,7 @@ def _figure(estimate: Mapping[str, float | None]) -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
+    return f"{value:.3f}".replace("-0.000", "0.000") if abs(value) < 100 else f"{value:.3g}"
 
 
 def _record(one: Facts) -> dict[str, Any]:
@@ -165,6 +183,7 @@ def _record(one: Facts) -> dict[str, Any]:
         "randomisation": {True: "passes", False: "fails", None: None}[random.get("passes")],
         **dict(_bounds("randomisation_ssim", random.get("ssim"))),
         **dict(_bounds("randomisation_rank_correlation", random.get("rank_correlation"))),
+        **dict(_bounds("randomisation_chance", random.get("chance"))),
         **{key: value for name, figure in one["figures"].items() for key, value in _bounds(name, figure)},
         **{
             key: value
