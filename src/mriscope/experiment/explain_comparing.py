@@ -36,8 +36,8 @@ COSTLY = frozenset({"scorecam", "ablationcam", "integrated_gradients", "smoothgr
 """Methods that take many passes for each slice; compared where they are asked for."""
 RANDOMISED = 16
 """Slices on which the randomisation check is made, as it makes every map anew for each layer."""
-STEPS, DRAWS = 16, 32
-"""Shares of pixels along a curve, and draws of places for sensitivity-n: half of what those take by themselves."""
+STEPS, DRAWS, PERCENTILES = 16, 32, (20, 50, 80)
+"""Shares of pixels along a curve, draws of places for sensitivity-n, percentiles of ROAD: half of their defaults."""
 RANDOMISATION_RULE = (
     "The weights become random layer by layer, from the last one to the first, and maps of the first {count} slices "
     "are made anew (Adebayo et al., 2018). Shown is what is left when all are random, within the brain. A method "
@@ -208,7 +208,7 @@ def map_values(case: Case, maps: Tensor) -> dict[str, np.ndarray]:
     found: dict[str, Tensor] = {
         "deletion": faithfulness.deletion(*arguments, steps=STEPS).auc,
         "insertion": faithfulness.insertion(*arguments, steps=STEPS).auc,
-        "road": faithfulness.road(*arguments, seed=case.seed),
+        "road": faithfulness.road(*arguments, percentiles=PERCENTILES, seed=case.seed),
         "sensitivity": faithfulness.sensitivity_n(*arguments, samples=DRAWS, seed=case.seed),
         "sparsity": faithfulness.sparsity(maps),
         "outside": localisation.outside_share(maps, case.slices.images),
@@ -274,7 +274,8 @@ def _facts(directory: RunDirectory, case: Case, measured: Sequence[Measured]) ->
         "made": {
             "Run": str(directory.path),
             "Data": str(directory.environment["source"] or "unknown"),
-            "Layer": case.layer or "the last convolution",
+            "Layer": case.layer
+            or "found by itself: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,
             "Machine": f"{machine['processor']}, {machine['device']}",
             "mriscope": f"{machine['mriscope']}, commit {machine['commit'] or 'unknown'}",

@@ -41,7 +41,7 @@ METRICS = {
         "ROAD",
         "more",
         "Probability left where the least relevant pixels are replaced by what their neighbours suggest, less that "
-        "where the most relevant ones are, halved; 0 is chance (Rong et al., 2022).",
+        "where the most relevant ones are, halved; over 20, 50 and 80 % of pixels; 0 is chance (Rong et al., 2022).",
     ),
     "sensitivity": Metric(
         "Sensitivity",
