@@ -2,10 +2,11 @@
 
     python3 run.py bench honest_networks
 
-Reads the source that MRISCOPE_DATA names. Folds are development draws, as networks were found not worth a look at the
+Reads the source that MRISCOPE_DATA names. Folds are a development draw, as networks were found not worth a look at the
 draws of `bench honest`: Non vs demented, two trainings of each network for each fold, their logits averaged.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -24,13 +25,16 @@ from mriscope.models.tissue import BINS, flat_volume
 from mriscope.models.tissue_families import TAKEN, best_first
 from mriscope.recipe import make_recipe
 
-DRAWS = (100, 101)
+DRAW = 100
 TRAININGS, EPOCHS, BATCH, RATE, DECAY = 2, 30, 16, 3e-3, 0.1
+CELLS = (8, 16, 16)
 VERSIONS = 8  # of each subject: as it is, and seven turned, shifted, scaled and re-exposed
 STEPS = torch.tensor([1.0, 0.5, 0.1])  # what "worse than Non", than Very mild and than Mild weigh in the loss
 
 
-def block(kind: type[nn.Module], before: int, width: int, kernel: int, stride: int | tuple[int, ...]) -> nn.Sequential:
+def block(
+    kind: Callable[..., nn.Module], before: int, width: int, kernel: int, stride: int | tuple[int, ...]
+) -> nn.Sequential:
     """Convolution in two or three dimensions, batch norm, ReLU."""
     norm = nn.BatchNorm2d if kind is nn.Conv2d else nn.BatchNorm3d
     convolution = kind(before, width, kernel, stride, padding=kernel // 2, bias=False)
@@ -98,8 +102,13 @@ def turned(volume: Tensor, generator: torch.Generator) -> Tensor:
 
 def histograms(volume: Tensor) -> Tensor:
     """Square roots of the share of each grey value in each of 8×16×16 cells: (BINS, 8, 16, 16)."""
-    codes = functional.one_hot((volume * 10).long().clamp(0, BINS - 1), BINS).movedim(-1, 0).float()
-    return functional.adaptive_avg_pool3d(codes, (8, 16, 16)).sqrt()
+    codes = (volume * 10).long().clamp(0, BINS - 1)
+    sides = zip(volume.shape, CELLS, strict=True)
+    parts = (torch.arange(cells).repeat_interleave(side // cells) for side, cells in sides)
+    z, y, x = torch.meshgrid(*parts, indexing="ij")
+    cell = (z * CELLS[1] + y) * CELLS[2] + x
+    counts = torch.bincount((codes * math.prod(CELLS) + cell).ravel(), minlength=BINS * math.prod(CELLS))
+    return (counts * math.prod(CELLS) / volume.numel()).sqrt().reshape(BINS, *CELLS)
 
 
 def train(make: Callable[[], nn.Module], seen: Tensor, severity: np.ndarray, rows: np.ndarray, seed: int) -> nn.Module:
@@ -137,12 +146,10 @@ def judge(network: nn.Module, seen: Tensor) -> np.ndarray:
     return ((network(volumes) + network(volumes.flip(-1)))[:, 0] / 2).numpy()
 
 
-def cross_validate(
-    severity: np.ndarray, described: np.ndarray, seen: dict[str, Tensor], draw: int
-) -> dict[str, np.ndarray]:
+def cross_validate(severity: np.ndarray, described: np.ndarray, seen: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Scores of every subject by each network and by the average of the five best families."""
     found = {name: np.zeros(len(severity)) for name in (*NETWORKS, "families")}
-    folds = StratifiedKFold(honest.FOLDS, shuffle=True, random_state=draw).split(severity, np.minimum(severity, 2))
+    folds = StratifiedKFold(honest.FOLDS, shuffle=True, random_state=DRAW).split(severity, np.minimum(severity, 2))
     for fold, (rows, test) in enumerate(folds):
         ill = (severity[rows] > 0).astype(int)
         known, asked = honest.fit_families(described[rows], described[test], ill, 2)
@@ -151,6 +158,7 @@ def cross_validate(
             for seed in range(TRAININGS):
                 network = train(make, seen[kind], severity, rows, 1000 * fold + seed)
                 found[name][test] += judge(network, seen[kind][:, test]) / TRAININGS
+        print(f"fold {fold + 1} of {honest.FOLDS} done", flush=True)
     return found
 
 
@@ -169,15 +177,13 @@ def main() -> None:
     severity, described = honest.describe_subjects(slices)
     seen = versions(slices)
     print(f"subjects described after {time.perf_counter() - started:.0f} s", flush=True)
-    draws = [with_averages(cross_validate(severity, described, seen, draw)) for draw in DRAWS]
+    found = with_averages(cross_validate(severity, described, seen))
     ill, subjects = (severity > 0).astype(int), np.arange(len(severity))
-    for name in draws[0]:
-        likely = [1 / (1 + np.exp(-one[name])) for one in draws]
-        pooled = [
-            Predictions.of(ill, np.stack([1 - p, p], 1), subjects=subjects, class_names=["0", "1"]) for p in likely
-        ]
-        close = np.mean([np.corrcoef(one[name], one["families"])[0, 1] for one in draws])
-        honest.show(name, f"r {close:.2f}", pooled)
+    for name, score in found.items():
+        likely = 1 / (1 + np.exp(-score))
+        judged = np.stack([1 - likely, likely], axis=1)
+        close = np.corrcoef(score, found["families"])[0, 1]
+        honest.show(name, f"r {close:.2f}", [Predictions.of(ill, judged, subjects=subjects, class_names=["0", "1"])])
     print(f"{time.perf_counter() - started:.0f} s")
 
 

@@ -3,7 +3,6 @@
 from functools import partial
 
 import numpy as np
-from torch import nn
 
 from mriscope.models.registry import register_estimator
 from mriscope.models.ridge import ClassRule, fit_classes
@@ -15,7 +14,7 @@ _WIDTHS = [block.width for block in BLOCKS]
 
 
 @register_estimator
-def tissue_histograms(*, classes: int = 4, size: int = 128) -> nn.Module:
+def tissue_histograms(*, classes: int = 4, size: int = 128) -> SubjectRule:
     """Ridge regression on tissue histograms by region of a whole subject."""
     return SubjectRule(classes, sum(_WIDTHS), partial(describe, blocks=BLOCKS), _learn)
 
