@@ -3,7 +3,7 @@
     python3 run.py bench honest_networks
 
 Reads the source that MRISCOPE_DATA names. Folds are a development draw, as networks were found not worth a look at the
-draws of `bench honest`: Non vs demented, two trainings of each network for each fold, their logits averaged.
+draws of `bench honest`: Non vs demented, one training of each network for each fold, 20 epochs.
 """
 
 import math
@@ -26,7 +26,7 @@ from mriscope.models.tissue_families import TAKEN, best_first
 from mriscope.recipe import make_recipe
 
 DRAW = 100
-TRAININGS, EPOCHS, BATCH, RATE, DECAY = 2, 30, 16, 3e-3, 0.1
+TRAININGS, EPOCHS, BATCH, RATE, DECAY = 1, 20, 16, 3e-3, 0.1
 CELLS = (8, 16, 16)
 VERSIONS = 8  # of each subject: as it is, and seven turned, shifted, scaled and re-exposed
 STEPS = torch.tensor([1.0, 0.5, 0.1])  # what "worse than Non", than Very mild and than Mild weigh in the loss
