@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,6 +210,47 @@ def test_evaluate_by_subject_needs_subjects_and_says_how_to_find_them(call, run_
     assert "find them with `mriscope audit SOURCE --out DIR`" in err
 
 
+def manifest_of(run_folder: Path, file: Path, subject_of: Callable[[str], int], leave_out: int = 0) -> list[str]:
+    """Write subjects for all slices of a run but the last few; the paths of its test part."""
+    parts = json.loads((run_folder / "split.json").read_text())["parts"]
+    paths = [path for name in ("train", "validation", "test") for path in parts[name]]
+    kept = paths[: len(paths) - leave_out]
+    file.write_text("path,subject\n" + "".join(f"{path},{subject_of(path)}\n" for path in kept))
+    return parts["test"]
+
+
+def test_evaluate_takes_the_subjects_of_a_runs_own_slices_from_a_manifest(call, run_folder, tmp_path):
+    nameless, file, words = tmp_path / "run", tmp_path / "slices.csv", ("--level", "subject", "--json")
+    shutil.copytree(run_folder, nameless)
+    p = RunDirectory(run_folder).predictions()
+    write_predictions(replace(p, subjects=np.full(len(p), -1)), nameless / "predictions.parquet")
+    numbers = dict(zip(p.paths.tolist(), p.subjects.tolist(), strict=True))
+    manifest_of(run_folder, file, lambda path: numbers.get(path, 900))
+    code, out, err = call("evaluate", nameless, *words, "--manifest", file)
+    assert code == 0, err
+    assert json.loads(out) == json.loads(call("evaluate", run_folder, *words)[1])
+
+
+def test_evaluate_finds_by_a_manifest_that_test_subjects_were_trained_on(call, run_folder, tmp_path):
+    file, words = tmp_path / "slices.csv", ("--level", "subject", "--json", "--out", tmp_path / "judged")
+    tested = manifest_of(run_folder, file, lambda path: int(path.rsplit("_p", 1)[1].split(".")[0]))
+    code, out, err = call("evaluate", run_folder, *words, "--pooling", "majority", "--manifest", file)
+    assert code == 0, err
+    shown = json.loads(out)
+    assert (shown["leaky"], shown["shared_subjects"], shown["n_subjects"]) == (True, 6, 6)
+    manifest_of(run_folder, file, lambda path: -1 if path not in tested else 1)
+    shown = json.loads(call("evaluate", run_folder, "--json", "--manifest", file)[1])
+    assert (shown["leaky"], shown["n_subjects"]) == (None, 1)
+
+
+def test_evaluate_says_which_slice_a_manifest_lacks(call, run_folder, tmp_path):
+    tested = manifest_of(run_folder, tmp_path / "slices.csv", len, leave_out=2)
+    code, out, err = call("evaluate", run_folder, "--manifest", tmp_path / "slices.csv")
+    assert (code, out) == (2, "")
+    assert f"slices.csv lacks 2 of the run's {len(tested)} slices, first {tested[-2]!r}; give each a row" in err
+    assert err.count("\n") == 1
+
+
 def test_evaluate_refuses_the_slices_the_run_was_trained_on(call, run_folder):
     code, _, err = call("evaluate", run_folder, "--data", "phantom:subjects=24,slices=6,seed=1")
     assert code == 2
@@ -392,7 +434,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["data", "fetch", "Falah"], "write hf:owner/name"),
         (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
         (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
-        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "--manifest goes with --data"),
+        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):

@@ -99,7 +99,9 @@ def test_a_manifest_reaches_a_recipe_and_pixels_are_not_asked_then(noise: Path, 
     rows = [f"{path},{row // 3}" for row, path in enumerate(read(noise).paths)]
     (tmp_path / "m.csv").write_text("path,subject\n" + "\n".join(rows))
     settings = {"model": "baseline_cnn", "input": {"size": 32}, "manifest": str(tmp_path / "m.csv")}
-    found = read_for(make_recipe(settings), str(noise), skip_bad=False).slices
+    reading = read_for(make_recipe(settings), str(noise), skip_bad=False)
+    found = reading.slices
+    assert reading.subjects_from == "manifest"
     assert found.images.shape == (12, 32, 32)
     assert found.subjects.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert found.fingerprint == read(noise, size=32).fingerprint

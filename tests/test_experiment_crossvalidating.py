@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score
 import mriscope
 from mriscope.data.folds import fold_numbers, fold_split
 from mriscope.data.slices import SliceSet
-from mriscope.errors import RecipeError, RunError
+from mriscope.errors import MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.experiment import crossvalidating, running
@@ -131,6 +131,71 @@ def test_what_is_printed_has_an_interval_for_each_task_and_level(recipe, tmp_pat
     assert "intervals resample subjects; figures are means over 2 repeats" in text
     page = (tmp_path / "summary.md").read_text()
     assert page.count("\n| 0 | ") == page.count("\n| 1 | ") == 2
+
+
+def test_a_summary_stands_until_a_fold_or_the_code_changes(recipe, tmp_path, untrained, monkeypatch):
+    write_folds(tmp_path, recipe)
+    summed: list[int] = []
+    summarise = crossvalidating.summarised
+    monkeypatch.setattr(crossvalidating, "summarised", lambda *given: summed.append(1) or summarise(*given))
+    facts = crossvalidate(recipe, tmp_path, **ASKED)
+    assert crossvalidate(recipe, tmp_path, **ASKED) == facts
+    assert len(summed) == 1
+    fold = RunDirectory(tmp_path / "repeat1-fold0")
+    fold.write_json(METRICS, {**fold.metrics(), "training": {"seconds": 9.0}})
+    assert crossvalidate(recipe, tmp_path, **ASKED)["training_seconds"] == 15.0
+    monkeypatch.setattr(crossvalidating, "RESAMPLES", 81)
+    assert crossvalidate(recipe, tmp_path, **ASKED)["interval"]["resamples"] == 81
+    assert crossvalidate(recipe, tmp_path, folds=2, repeats=1)["repeats"] == 1
+    assert len(summed) == 4
+    for damage in ("{", "[]", "{}"):
+        (tmp_path / "summary.json").write_text(damage)
+        assert crossvalidate(recipe, tmp_path, folds=2, repeats=1)["repeats"] == 1
+    (tmp_path / "predictions.parquet").unlink()
+    crossvalidate(recipe, tmp_path, folds=2, repeats=1)
+    assert (tmp_path / "predictions.parquet").is_file()
+    assert len(summed) == 8
+
+
+def test_fresh_empties_every_fold_before_the_first_is_trained(tmp_path, untrained, monkeypatch):
+    recipe = make_recipe({"model": "keras_like", "data": "phantom:subjects=16,slices=3,seed=1"})
+    write_folds(tmp_path, recipe)
+    crossvalidate(recipe, tmp_path, **ASKED)
+    (tmp_path / "repeat1-fold1" / "notes.txt").write_text("mine")
+    called = []
+
+    def stopped(recipe: Recipe, folder: Path, **settings: Any) -> None:
+        called.append((folder.name, settings))
+        raise RunError("stopped")
+
+    monkeypatch.setattr(running, "run", stopped)
+    other = make_recipe({**recipe.model_dump(), "model": "nothing_like"})
+    with pytest.raises(MriscopeError, match="nothing_like"):
+        crossvalidate(other, tmp_path, **ASKED, fresh=True)
+    assert all(RunDirectory(tmp_path / fold_name(*one)).finished for one in np.ndindex(2, 2))
+    other = make_recipe({**recipe.model_dump(), "seed": 5})
+    with pytest.raises(RunError, match="or train anew there with --fresh"):
+        crossvalidate(other, tmp_path, **ASKED)
+    with pytest.raises(RunError, match="stopped"):
+        crossvalidate(other, tmp_path, **ASKED, fresh=True)
+    assert called == [("repeat0-fold0", {"warn": True})]
+    left = {file.name for folder in tmp_path.iterdir() for file in folder.iterdir()}
+    assert left == {ENVIRONMENT, ".lock", "notes.txt"}
+
+
+def test_what_subjects_share_is_said_once(tmp_path, monkeypatch):
+    recipe = make_recipe({"model": "keras_like"})
+    warned = []
+
+    def run(recipe: Recipe, folder: Path, *, warn: bool) -> None:
+        warned.append(warn)
+
+    monkeypatch.setattr(running, "run", run)
+    write_folds(tmp_path, recipe, "by_slice", leaky=True)
+    for one in ("repeat0-fold1", "repeat1-fold0", "repeat1-fold1"):
+        (tmp_path / one / WEIGHTS).unlink()
+    crossvalidate(recipe, tmp_path, **ASKED, protocol="by_slice")
+    assert warned == [True, False, False]
 
 
 def test_folds_of_slices_are_leaky_and_say_nothing_of_subjects(recipe, tmp_path, untrained):

@@ -5,15 +5,18 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data_files import png, write_files
 from PIL import Image
 
 import mriscope
-from mriscope.data.slices import CLASS_NAMES
+from mriscope.data.rows import Reading
+from mriscope.data.slices import CLASS_NAMES, SliceSet
 from mriscope.data.splits import by_subject
 from mriscope.errors import MriscopeError, RecipeError, RunError, TrainingError
 from mriscope.experiment import running
@@ -178,6 +181,18 @@ def test_names_that_look_like_something_else_stay_names(tmp_path, monkeypatch):
     (tmp_path / "phantom:subjects=24,slices=4,seed=1").mkdir()
     directory = mriscope.run(small(), tmp_path / "runs" / "phantom", silent=True)
     assert directory.environment["source"] == "phantom:subjects=24,slices=4,seed=1"
+
+
+@pytest.mark.parametrize(("threads", "words"), [(1, "CPU, 1 thread"), (2, "CPU, 2 threads")])
+def test_the_environment_says_what_computed_and_how_subjects_are_known(monkeypatch, threads, words):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    named = Reading(SliceSet.of(np.zeros((2, 2, 2), np.uint8), [0, 1]))
+    told = running._environment(make_recipe({"model": "keras_like"}), named, torch.device("cpu"), False)
+    assert (told["device"], told["subjects_from"]) == (words, "unknown")
+    told = running._environment(
+        make_recipe({"model": "keras_like"}), replace(named, subjects_from="pixels"), torch.device("cpu"), False
+    )
+    assert told["subjects_from"] == "pixels"
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

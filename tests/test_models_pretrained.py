@@ -17,7 +17,7 @@ from mriscope.data.batches import scaled
 from mriscope.errors import DataError, RecipeError, UnknownName
 from mriscope.experiment.parts import load_model
 from mriscope.experiment.running import run
-from mriscope.explain.cams import GradCAM
+from mriscope.explain.cam import GradCAM
 from mriscope.models.registry import create_model
 from mriscope.recipe import make_recipe
 

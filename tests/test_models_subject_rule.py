@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from phantom_subjects import ILL, WELL, brains
@@ -5,6 +7,9 @@ from sklearn.metrics import roc_auc_score
 
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
+from mriscope.models import subject_rule
+from mriscope.models.ridge import fit_classes
+from mriscope.models.subject_rule import SubjectRule
 from mriscope.models.tissue_histograms import tissue_histograms
 
 KNOWN, ASKED = brains(0, 24), brains(24, 40)
@@ -34,6 +39,29 @@ def test_every_slice_has_its_subjects_probabilities_in_whatever_order_they_come(
 def test_two_fits_are_equal_and_the_seed_is_of_no_matter():
     one, other = (fitted(seed=seed).state_dict() for seed in (0, 1))
     assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_a_subject_is_described_once_and_anew_when_a_pixel_changes(monkeypatch):
+    described = []
+
+    def describe(images):
+        described.append(1)
+        return images[:, 32, 32].astype(np.float32)
+
+    def rule():
+        return SubjectRule(4, 6, describe, lambda features, ranks, classes: fit_classes(features, [6], ranks, classes))
+
+    numbers, first = rule().describe_subjects(ASKED)
+    np.testing.assert_array_equal(rule().describe_subjects(ASKED[ASKED.subjects > 30])[1], first[numbers > 30])
+    assert len(described) == len(numbers) == 16
+    images = ASKED.images.copy()
+    images[0, 32, 32] ^= 128
+    changed = rule().describe_subjects(replace(ASKED, images=images))[1]
+    assert len(described) == 17
+    assert (changed != first).any(axis=1).tolist() == [True] + [False] * 15
+    monkeypatch.setattr(subject_rule, "_MOST", 20 * 24)  # 6 numbers of 4 bytes
+    np.testing.assert_array_equal(rule().describe_subjects(KNOWN)[1], rule().describe_subjects(KNOWN)[1])
+    assert len(subject_rule._described[describe]) == 20
 
 
 def test_classes_that_no_subject_has_are_not_expected():

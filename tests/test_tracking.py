@@ -23,6 +23,7 @@ import pytest
 
 import mriscope
 from mriscope.errors import Interrupted, MissingExtra, MriscopeError
+from mriscope.experiment.splitting import fold_recipe
 from mriscope.recipe import make_recipe
 from mriscope.run_directory import RunDirectory
 from mriscope.tracking import page, store
@@ -128,6 +129,14 @@ def check_model(folder: Path, trained: RunDirectory, monkeypatch: pytest.MonkeyP
 
 
 # What is recorded
+
+
+def test_a_fold_bears_the_name_of_its_cross_validation(uri, tmp_path):
+    folder = tmp_path / "small-crossval" / "repeat0-fold1"
+    folder.mkdir(parents=True)
+    fold = fold_recipe(make_recipe(SETTINGS), "by_subject", 2, 1, 0)
+    with open_tracker(uri, folder, fold, MACHINE) as tracker:
+        assert client_of(uri).get_run(tracker.run_id).info.run_name == "small-crossval/repeat0-fold1"
 
 
 def test_settings_data_commit_and_machine_of_a_run_are_recorded(uri, folder, tmp_path):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mriscope.experiment.judging import evaluate_run, predict_images
     from mriscope.experiment.parts import load_model
     from mriscope.experiment.running import run
-    from mriscope.explain.cams import GradCAM
+    from mriscope.explain.cam import GradCAM
     from mriscope.explain.overlays import grid, overlay
     from mriscope.models.registry import create_model, list_models
     from mriscope.recipe import make_recipe, read_recipe
@@ -62,7 +62,7 @@ _HOMES = {
     "experiment.judging": ("evaluate_run", "predict_images"),
     "experiment.parts": ("load_model",),
     "experiment.running": ("run",),
-    "explain.cams": ("GradCAM",),
+    "explain.cam": ("GradCAM",),
     "explain.overlays": ("grid", "overlay"),
     "models.registry": ("create_model", "list_models"),
     "recipe": ("make_recipe", "read_recipe"),

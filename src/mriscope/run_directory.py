@@ -77,6 +77,10 @@ class RunDirectory:
             raise RunError(f"the weights in {self.path} were imported and never judged; judge them with --data SOURCE")
         return read_predictions(self.path / PREDICTIONS)
 
+    def parts(self) -> dict[str, list[str]]:
+        """The paths of the slices of each part."""
+        return self._json(SPLIT)["parts"]
+
     def seen_slices(self) -> list[str]:
         """Digests of the training and validation slices; see slice_digests."""
         return list(self._json(SPLIT).get("seen", []))
@@ -129,21 +133,38 @@ def prepared_run(
         RunError: the folder holds another recipe's run or no run at all, or another process is at work there.
     """
     run = RunDirectory(Path(path))
-    _check_place(run.path)
-    run.path.mkdir(parents=True, exist_ok=True)
+    with _held(run.path):
+        if fresh:
+            _empty(run.path)
+        elif (run.path / RECIPE).is_file():
+            _check_same(run, recipe)
+        remove_unfinished(run.path)
+        remove_unfinished(run.path / FIGURES)
+        if not (run.path / RECIPE).is_file():
+            run.write_json(ENVIRONMENT, environment)  # first: it is what tells a run from a stranger's folder
+            run.write_json(SPLIT, split)
+            write_text(run.path / RECIPE, write_recipe(recipe))
+        yield run
+
+
+def empty_run(path: str | Path) -> None:
+    """Remove what a run left in its directory, so that it begins anew there; other files are left alone.
+
+    Raises:
+        RunError: it is no run directory, or another process is at work there.
+    """
+    with _held(Path(path)):
+        _empty(Path(path))
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """A run's directory, held against other processes within the block."""
+    _check_place(path)
+    path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.path / LOCK, timeout=0):
-            if fresh:
-                _empty(run.path)
-            elif (run.path / RECIPE).is_file():
-                _check_same(run, recipe)
-            remove_unfinished(run.path)
-            remove_unfinished(run.path / FIGURES)
-            if not (run.path / RECIPE).is_file():
-                run.write_json(ENVIRONMENT, environment)  # first: it is what tells a run from a stranger's folder
-                run.write_json(SPLIT, split)
-                write_text(run.path / RECIPE, write_recipe(recipe))
-            yield run
+        with FileLock(path / LOCK, timeout=0):
+            yield
     except Timeout as error:
         raise RunError(
             f"another process is at work in {path}; wait for it, or name another folder with --out"

@@ -30,12 +30,35 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
         DataError: the file cannot be read, lacks a column, or does not name each slice once, with its own label.
     """
     table = _read(Path(manifest).expanduser())
-    line_of = _lines_by_path(table, manifest)
-    _check_paths(slices.paths.tolist(), line_of, passed_over, manifest)
-    lines = [line_of[path] for path in slices.paths.tolist()]
-    _check_labels(slices, table, lines, manifest)
+    line_of, paths = _lines_by_path(table, manifest), slices.paths.tolist()
+    _check_known(paths, line_of, passed_over, manifest)
+    _check_named(paths, line_of, manifest, "the source's")
+    lines = [line_of[path] for path in paths]
+    _check_labels([slices.class_names[label] for label in slices.labels], table, lines, manifest)
     subjects, positions = (_numbers(table, lines, name, manifest) for name in ("subject", "position"))
     return slices.with_subjects(subjects, positions)
+
+
+def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Path) -> np.ndarray:
+    """The subjects that a CSV file gives to slices of a run, whatever others it names.
+
+    Args:
+        paths: of the slices.
+        labels: the class of each, or nothing where it is not to be checked.
+        manifest: as with_manifest takes it.
+
+    Returns:
+        int64 (N,), -1 where the file leaves it unknown.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column or a slice, or gives one another label.
+    """
+    table = _read(Path(manifest).expanduser())
+    line_of = _lines_by_path(table, manifest)
+    _check_named(paths, line_of, manifest, "the run's")
+    lines = [line_of[path] for path in paths]
+    _check_labels(labels, table, lines, manifest)
+    return _numbers(table, lines, "subject", manifest)
 
 
 def _read(path: Path) -> Table:
@@ -63,7 +86,7 @@ def _lines_by_path(table: Table, manifest: str | Path) -> dict[str, int]:
     return line_of
 
 
-def _check_paths(paths: Sequence[str], line_of: dict[str, int], passed_over: Collection[str], where: object) -> None:
+def _check_known(paths: Sequence[str], line_of: dict[str, int], passed_over: Collection[str], where: object) -> None:
     known = {*paths, *passed_over}
     if unknown := [path for path in line_of if path not in known]:
         near = suggest(unknown[0], paths) if paths else "the source is empty"
@@ -72,19 +95,22 @@ def _check_paths(paths: Sequence[str], line_of: dict[str, int], passed_over: Col
             f"{where} names {len(unknown):,} of {len(line_of):,} slices that the source lacks, first {unknown[0]!r}; "
             f"its paths are those that `mriscope audit` writes to slices.csv, such as {paths[0]!r}{hint}"
         )
+
+
+def _check_named(paths: Sequence[str], line_of: dict[str, int], where: object, whose: str) -> None:
     if missing := [path for path in paths if path not in line_of]:
         raise DataError(
-            f"{where} lacks {len(missing):,} of the source's {len(paths):,} slices, first {missing[0]!r}; "
+            f"{where} lacks {len(missing):,} of {whose} {len(paths):,} slices, first {missing[0]!r}; "
             "give each a row, with an empty subject where it is unknown"
         )
 
 
-def _check_labels(slices: SliceSet, table: Table, lines: Sequence[int], manifest: str | Path) -> None:
-    for line, label, path in zip(lines, slices.labels, slices.paths, strict=True):
-        named, own = table[line].get("label", ""), slices.class_names[label]
+def _check_labels(labels: Sequence[str], table: Table, lines: Sequence[int], manifest: str | Path) -> None:
+    for line, own in zip(lines, labels, strict=False):
+        named, path = table[line].get("label", ""), table[line]["path"]
         if named not in ("", own):
             raise DataError(
-                f"{manifest} calls {str(path)!r} {named} where the source says {own}; "
+                f"{manifest} calls {path!r} {named} where the source says {own}; "
                 "correct the file, or leave its label column out"
             )
 

@@ -5,11 +5,13 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mriscope.data.cache import content_key
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import RecipeError, RunError
 from mriscope.evaluation.intervals import (
@@ -23,11 +25,12 @@ from mriscope.evaluation.metrics import HEADLINE, Metric, severity_error
 from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.tasks import TASKS, to_task
-from mriscope.experiment.splitting import fold_name, fold_recipe
+from mriscope.experiment.splitting import fold_name, fold_recipe, split_for
 from mriscope.files import write_bytes, write_text
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
-from mriscope.run_directory import PREDICTIONS, RECIPE, RunDirectory, recipe_changes
+from mriscope.run_directory import METRICS as METRICS_FILE
+from mriscope.run_directory import PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
 
 LOG = logging.getLogger("mriscope")
 
@@ -36,6 +39,13 @@ OWN_CLASSES = "own_classes"
 """The task of data whose classes are not the field's four."""
 METRICS: dict[str, Metric] = {**HEADLINE, "severity_error": severity_error}
 RESAMPLES, LEVEL = 2000, 0.95
+
+CODE = (
+    __name__,
+    *(f"mriscope.evaluation.{name}" for name in ("intervals", "metrics", "pooling", "predictions", "tasks")),
+    "mriscope.reports.crossvalidation",
+)
+"""Modules that decide what a summary says."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
 
@@ -63,12 +73,14 @@ def crossvalidate(
     folds: int = 5,
     repeats: int = 1,
     protocol: str = "by_subject",
+    fresh: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train and judge a recipe on every fold of a repeated K-fold cross-validation, and pool what the folds say.
 
     A fold that is finished is left alone and one that was broken off goes on, so that the same call finishes what a
-    kill left. Nothing is chosen on a test part: epoch and way of pooling come from each fold's own validation part.
+    kill left; a summary stands while neither the folds nor the code that sums them up have changed. Nothing is chosen
+    on a test part: epoch and way of pooling come from each fold's own validation part.
 
     Args:
         recipe: its seed draws the folds; protocol and folds of its split are replaced.
@@ -77,6 +89,7 @@ def crossvalidate(
         folds: how many, 2 or more.
         repeats: how many divisions into folds.
         protocol: by_subject or by_slice.
+        fresh: begin every fold anew, whatever the folder holds of a cross-validation.
         settings: further arguments of mriscope.experiment.running.run, such as device.
 
     Returns:
@@ -93,11 +106,18 @@ def crossvalidate(
         for repeat in range(repeats)
         for fold in range(folds)
     }
-    _check_place(place, recipes[0, 0])
+    _check_place(place, None if fresh else recipes[0, 0])
+    if fresh:
+        _check_fits(recipes[0, 0], settings)
+        _empty(place)
+    trained = False
     for (repeat, fold), one in recipes.items():
-        _train(one, place / fold_name(repeat, fold), settings)
+        trained |= _train(one, place / fold_name(repeat, fold), settings, warn=not trained)
+    key = _key(place, list(recipes))
+    if kept := _kept(place, key):
+        return kept
     done = [_read(place, repeat, fold) for repeat, fold in recipes]
-    facts = summarised(done, recipes[0, 0])
+    facts = {**summarised(done, recipes[0, 0]), "made_from": key}
     _write(place, done, facts)
     return facts
 
@@ -111,8 +131,8 @@ def _check_alone(recipe: Recipe, repeats: int) -> None:
         raise RunError("crossval trains in one process; give a fold's recipe to `mriscope train` under torchrun")
 
 
-def _check_place(place: Path, recipe: Recipe) -> None:
-    """Refuse, before anything is trained, a folder of other things or of another recipe's folds."""
+def _check_place(place: Path, recipe: Recipe | None) -> None:
+    """Refuse, before anything is trained, a folder of other things or of the folds of another recipe than the given."""
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} is a file; name a folder for the cross-validation with --out")
     for one in sorted(place.iterdir()) if place.is_dir() else ():
@@ -122,24 +142,63 @@ def _check_place(place: Path, recipe: Recipe) -> None:
             raise RunError(
                 f"{place} holds {one.name} and is no cross-validation; name an empty or new folder with --out"
             )
-        if not (one / RECIPE).is_file():
+        if recipe is None or not (one / RECIPE).is_file():
             continue
         told = ("split.fold is", "split.repeat is")
         changes = [text for text in recipe_changes(RunDirectory(one).recipe, recipe) if not text.startswith(told)]
         if changes:
             raise RunError(
                 f"{place} holds the cross-validation of another recipe ({'; '.join(changes)}); "
-                "name another folder with --out"
+                "name another folder with --out, or train anew there with --fresh"
             )
 
 
-def _train(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> None:
+def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Read and split the data and make the model, so that a mistake is named while what was there is whole."""
+    from mriscope.experiment.parts import model_for, read_for
+
+    slices = read_for(recipe, recipe.data, skip_bad=settings.get("skip_bad", False)).slices
+    split_for(recipe.split, slices, recipe.seed)
+    model_for(recipe, slices.class_names, pretrained=False)
+
+
+def _empty(place: Path) -> None:
+    """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
+    for name in (SUMMARY, MARKDOWN, PREDICTIONS):
+        (place / name).unlink(missing_ok=True)
+    for one in sorted(place.iterdir()) if place.is_dir() else ():
+        if _FOLD.fullmatch(one.name):
+            empty_run(one)
+
+
+def _train(recipe: Recipe, folder: Path, settings: Mapping[str, Any], *, warn: bool) -> bool:
+    """Whether there was anything to train."""
     if RunDirectory(folder).holds(recipe):
-        return
+        return False
     from mriscope.experiment.running import run
 
     LOG.warning("training %s", folder)
-    run(recipe, folder, **settings)
+    run(recipe, folder, warn=warn, **settings)
+    return True
+
+
+def _key(place: Path, folds: Sequence[tuple[int, int]]) -> str:
+    """Of all that decides the summary: what each fold holds, and the code that sums them up."""
+    names = [f"{fold_name(*one)}/{file}" for one in folds for file in (RECIPE, METRICS_FILE, PREDICTIONS)]
+    code = {module: Path(str(sys.modules[module].__file__)) for module in CODE}
+    files = {name: place / name for name in names}
+    return content_key({**files, **code}, resamples=RESAMPLES, level=LEVEL)
+
+
+def _kept(place: Path, key: str) -> dict[str, Any] | None:
+    """The summary that is there, if it was made of the same."""
+    if not all((place / name).is_file() for name in (MARKDOWN, PREDICTIONS)):
+        return None
+    try:
+        facts = json.loads((place / SUMMARY).read_text(encoding="utf-8"))
+        return facts if facts["made_from"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):  # missing, damaged or of an earlier version
+        return None
 
 
 def _read(place: Path, repeat: int, fold: int) -> Fold:

@@ -16,7 +16,8 @@ from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.inference import predict_probabilities
 from mriscope.evaluation.plots import class_title
 from mriscope.experiment.parts import load_model, read_for
-from mriscope.explain.cams import GradCAM, study_exponents
+from mriscope.explain.cam import GradCAM
+from mriscope.explain.finishing import study_exponents
 from mriscope.explain.overlays import grid, overlay, save_png
 from mriscope.files import write_text
 from mriscope.models.registry import Estimator

@@ -68,4 +68,5 @@ def _estimate(figures: dict[str, float | None]) -> Estimate:
 
 def _leaky(metrics: dict[str, Any]) -> bool | None:
     """None where subjects are unknown; another part than test, or another source, shares nothing with itself."""
-    return None if metrics["n_subjects"] is None else bool(metrics["leaky"])
+    untold = metrics["part"] == "test" and metrics["leaky"] is None
+    return None if untold or metrics["n_subjects"] is None else bool(metrics["leaky"])

@@ -1,20 +1,23 @@
 """Judge a run, and ask it about images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mriscope.data.images import read_images
+from mriscope.data.manifest import subjects_of
 from mriscope.data.readers import report_bad_rows
-from mriscope.data.slices import slice_digests
+from mriscope.data.slices import UNKNOWN, slice_digests
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict, predict_probabilities
 from mriscope.evaluation.levels import Question, answer, judgement
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.experiment.figures import draw_evaluation
 from mriscope.experiment.parts import load_model, read_for
+from mriscope.experiment.splitting import sharing
 from mriscope.run_directory import BAD_ROWS, IMPORTED, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 
@@ -43,7 +46,7 @@ def evaluate_run(
         folder: the run.
         part: test or validation, None is test; of another source, all slices are judged.
         source: another source than the run's own; None judges the predictions the run kept.
-        manifest: a CSV file that gives the source's slices their subjects.
+        manifest: a CSV file that gives the slices their subjects: those of the source, or all of the run's own.
         out: folder that gets metrics.json, predictions.parquet and figures; None writes nothing.
         device: auto, cpu or cuda.
         skip_bad: leave unusable rows out where they would be an error.
@@ -60,20 +63,20 @@ def evaluate_run(
     directory = open_run(folder)
     own = directory.metrics()
     if source is None:
-        for option in ["--skip-bad"] * skip_bad + ["--manifest"] * (manifest is not None):
-            raise RunError(f"{option} goes with --data: the run's own predictions are judged without reading anything")
-        predictions, protocol, part = directory.predictions().of_part(part or "test"), own["protocol"], part or "test"
+        if skip_bad:
+            raise RunError("--skip-bad goes with --data: the run's own predictions are judged without reading slices")
+        part, protocol = part or "test", own["protocol"]
+        predictions = _kept(directory, part, manifest)
     elif part is not None:
         raise RunError(f"all of {source} is judged, whatever the part; leave out --part or --data")
     else:
         protocol = IMPORTED if directory.imported else "external"
         predictions, part = _ask(directory, source, manifest, device, skip_bad), "whole"
-    given = answer(question, predictions, _validation(directory, part))
+    given = answer(question, predictions, _validation(directory, part, manifest if source is None else None))
     metrics = {
         "protocol": protocol,
         "part": part,
-        "leaky": own["leaky"] if part == "test" else None,
-        "shared_subjects": own.get("shared_subjects") if part == "test" else None,
+        **_sharing(directory, own, part, manifest),
         **judgement(question, given, seed=directory.recipe.seed),
         "model": own["model"],
     }
@@ -84,11 +87,33 @@ def evaluate_run(
     return metrics
 
 
-def _validation(directory: RunDirectory, judged_part: str) -> Predictions | None:
+def _kept(directory: RunDirectory, part: str, manifest: str | None) -> Predictions:
+    """The run's own predictions of a part, their subjects those of a manifest where one is named."""
+    predictions = directory.predictions().of_part(part)
+    if manifest is None:
+        return predictions
+    labels = [predictions.class_names[label] for label in predictions.labels]
+    return replace(predictions, subjects=subjects_of(predictions.paths.tolist(), labels, manifest))
+
+
+def _validation(directory: RunDirectory, judged_part: str, manifest: str | None) -> Predictions | None:
     """The run's own validation part, unless it is what is judged or the run has no predictions of its own."""
     if directory.imported or judged_part == "validation":
         return None
-    return directory.predictions().of_part("validation")
+    return _kept(directory, "validation", manifest)
+
+
+def _sharing(directory: RunDirectory, own: Mapping[str, Any], part: str, manifest: str | None) -> dict[str, Any]:
+    """What the run's test part shares with what trained it; other subjects may share what the run's own do not."""
+    if part != "test":
+        return {"leaky": None, "shared_subjects": None}
+    if manifest is None:
+        return {"leaky": own["leaky"], "shared_subjects": own.get("shared_subjects")}
+    parts = directory.parts()
+    seen = subjects_of([*parts["train"], *parts["validation"]], (), manifest)
+    tested = subjects_of(parts["test"], (), manifest)
+    unknown = UNKNOWN in seen or UNKNOWN in tested
+    return sharing(None if unknown else len(np.intersect1d(seen, tested)))
 
 
 def _write(judged: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from mriscope.data.readers import read_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE
 from mriscope.errors import DataError, RunError
-from mriscope.experiment.subjects import with_known_subjects
+from mriscope.experiment.subjects import origin_of_subjects, with_known_subjects
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
 from mriscope.run_directory import WEIGHTS, RunDirectory
@@ -31,9 +31,9 @@ def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:
     if reading.slices.images.shape[1:] != (size, size):
         height, width = reading.slices.images.shape[1:]
         raise DataError(f"{source} has slices of {height}×{width} and input.size is {size}; set input.size={height}")
-    if recipe.manifest is not None:
-        return reading  # what a person wrote down is not guessed at, also where it leaves subjects unknown
-    return replace(reading, slices=with_known_subjects(reading.slices, source))
+    slices = reading.slices  # what a person wrote down is not guessed at, also where it leaves subjects unknown
+    known = slices if recipe.manifest is not None else with_known_subjects(slices, source)
+    return replace(reading, slices=known, subjects_from=origin_of_subjects(slices, known, recipe.manifest))
 
 
 def model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = True) -> nn.Module:

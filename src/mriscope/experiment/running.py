@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from mriscope.data.readers import report_bad_rows
+from mriscope.data.rows import Reading
 from mriscope.data.slices import SliceSet
-from mriscope.data.splits import PARTS, Split, read_split, split_record
+from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
@@ -51,6 +52,7 @@ def run(
     skip_bad: bool = False,
     silent: bool = False,
     track: str = NONE,
+    warn: bool = True,
 ) -> RunDirectory:
     """Train, judge and record a recipe; a run that was broken off goes on, a finished one is left as it is.
 
@@ -62,6 +64,7 @@ def run(
         skip_bad: leave unusable rows out and list them in bad_rows.csv, where they would be an error.
         silent: show no progress.
         track: where MLflow keeps a record: a server or a database, see open_tracker; none keeps none.
+        warn: say how many test subjects the model is trained on.
 
     Raises:
         MriscopeError: data, recipe or folder do not fit, nothing answers at `track`, or the training cannot go on.
@@ -78,7 +81,7 @@ def run(
     split = _split_for(recipe, slices)
     if not isinstance(model, Estimator):
         check_settings(model, recipe.training, len(split.train))
-    environment = _environment(recipe, slices, place, skip_bad)
+    environment = _environment(recipe, reading, place, skip_bad)
     record = split_record(slices, split, recipe.seed)
     with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
         _check_data(directory, slices)
@@ -88,7 +91,8 @@ def run(
             split = read_split(directory.path / SPLIT, slices)  # a run that goes on keeps the split it began with
             if rank() == 0:
                 report_bad_rows(recipe.data, reading, directory.path / BAD_ROWS)
-                warn_of_sharing(slices, split)
+                if warn:
+                    warn_of_sharing(slices, split)
             with _tracker(directory, track) as tracker:
                 monitor = Monitor(silent or rank() != 0, tracker.epoch)
                 trained = _train(directory, model, slices, split, place, monitor)
@@ -121,13 +125,14 @@ def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
     return split_for(recipe.split, slices, recipe.seed)
 
 
-def _environment(recipe: Recipe, slices: SliceSet, device: torch.device, skip_bad: bool) -> dict[str, Any]:
-    """What environment.json holds: on what the run was made, and of which slices."""
+def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> dict[str, Any]:
+    """What environment.json holds: on what the run was made, of which slices, and how their subjects are known."""
     named = recipe.data.startswith(("phantom", "hf:"))
     return {
         **describe_environment(_device_name(device)),
         "source": recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
-        "data": slices.fingerprint,
+        "data": reading.slices.fingerprint,
+        "subjects_from": reading.subjects_from or "unknown",
         "skip_bad": skip_bad,
     }
 
@@ -204,7 +209,7 @@ def _record(
     metrics = {
         "protocol": split.protocol,
         "part": "test",
-        **sharing(slices, split),
+        **sharing(shared_subjects(slices, split)),
         **summary(tested, seed=recipe.seed),
         "training": _training_facts(trained, model),
         "model": recipe.model,
@@ -227,4 +232,7 @@ def _training_facts(trained: Trained, model: nn.Module) -> dict[str, Any]:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads != 1)}"

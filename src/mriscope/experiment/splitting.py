@@ -127,9 +127,8 @@ def _text(record: dict[str, Any], settings: SplitSettings) -> str:
     return json.dumps({**facts, **record}, indent=1, ensure_ascii=False) + "\n"
 
 
-def sharing(slices: SliceSet, split: Split) -> dict[str, Any]:
+def sharing(shared: int | None) -> dict[str, Any]:
     """What metrics.json says of subjects on both sides: leaky, and how many; None where subjects are unknown."""
-    shared = shared_subjects(slices, split)
     return {"leaky": None if shared is None else shared > 0, "shared_subjects": shared}
 
 

@@ -1,157 +1,152 @@
-"""Class activation maps: where in a slice the evidence for a class lies. One method is one short function."""
+"""Class activation maps: where in a slice the evidence for a class lies. One method is one short function.
 
-from collections.abc import Sequence
-from types import MappingProxyType
+Each function of Evidence (A activations, G gradients, S the sum of A over places) gives one of three: channel weights
+(B, C), for the map Σ_k w_k A_k; the share of each channel in the map, (B, C, h, w); or the map itself, (B, h, w).
+"""
 
-import numpy as np
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mriscope.errors import MriscopeError, UnknownName
-from mriscope.explain.engine import Evidence, borrowed, find_layer, gather_evidence, last_convolution, lay_over
+from mriscope.explain.engine import Evidence, Score, logit
 
-STUDY_EXPONENTS = MappingProxyType(
-    {"Very_Mild_Demented": 1.5, "Mild_Demented": 1.3, "Moderate_Demented": 1.2, "Non_Demented": 1.0}
-)
-"""The power to which the reference study raises the maps of each class."""
+_TINY = 1e-7
 
-Classes = int | Sequence[int] | np.ndarray | Tensor
+
+@dataclass(frozen=True)
+class Cam:
+    """A method on the activations of a layer.
+
+    Args:
+        title: its name in print.
+        make: from Evidence to channel weights, shares or a map.
+        gradients: whether it needs them.
+        score: whose gradients.
+    """
+
+    title: str
+    make: Callable[[Evidence], Tensor]
+    gradients: bool = True
+    score: Score = logit
 
 
 def grad_cam(evidence: Evidence) -> Tensor:
-    """Channels weighted by their mean gradient and summed: (B, h, w), before ReLU."""
-    weights = evidence.gradients.flatten(2).mean(2)
-    return torch.einsum("bc,bc...->b...", weights, evidence.activations)
+    """Grad-CAM (Selvaraju et al., 2017): w = mean G over places."""
+    return evidence.gradients.flatten(2).mean(2)
 
 
-class GradCAM:
-    """Grad-CAM (Selvaraju et al., 2017), with the channels of one layer weighted by their mean gradient.
+def grad_cam_plus_plus(evidence: Evidence) -> Tensor:
+    """Grad-CAM++ (Chattopadhay et al., 2018): w = Σ relu(G) α, α = G² / (2 G² + S G³ + 1e-6), 0 where G = 0."""
+    slopes, totals = evidence.gradients.flatten(2), evidence.activations.flatten(2).sum(2, keepdim=True)
+    squares = slopes * slopes
+    below = squares * torch.addcmul(torch.full_like(totals, 2.0), totals, slopes) + 1e-6
+    return (slopes.relu() * squares / below).sum(2)
 
-    The model is explained in eval mode and comes back as it was found: modes, hooks and gradients, also after an
-    error. Frozen weights, autocast, torch.no_grad(), torch.inference_mode() and several threads at once are all fine.
+
+def x_grad_cam(evidence: Evidence) -> Tensor:
+    """XGrad-CAM (Fu et al., 2020): w = Σ G A / (S + 1e-7)."""
+    return evidence.product.flatten(2).sum(2) / (evidence.activations.flatten(2).sum(2) + _TINY)
+
+
+def hires_cam(evidence: Evidence) -> Tensor:
+    """HiRes-CAM (Draelos & Carin, 2020): shares G A, whose sum on the last map is the logit less its bias."""
+    return evidence.product
+
+
+def layer_cam(evidence: Evidence) -> Tensor:
+    """Layer-CAM (Jiang et al., 2021): shares relu(G) A."""
+    return evidence.gradients.relu() * evidence.activations
+
+
+def elementwise_grad_cam(evidence: Evidence) -> Tensor:
+    """Element-wise Grad-CAM (Pillai & Pirsiavash, 2021): shares relu(G A)."""
+    return evidence.product.relu()
+
+
+def eigen_cam(evidence: Evidence) -> Tensor:
+    """Eigen-CAM (Muhammad & Yeasin, 2020): the first principal component of A, the same for every class."""
+    return principal(evidence.activations)
+
+
+def eigen_grad_cam(evidence: Evidence) -> Tensor:
+    """Eigen-Grad-CAM: the first principal component of G A."""
+    return principal(evidence.product)
+
+
+def score_cam(evidence: Evidence) -> Tensor:
+    """Score-CAM (Wang et al., 2020): w = softmax over channels of the logit of the image under the channel's mask."""
+    assert evidence.probes is not None
+    return evidence.of_class(evidence.probes.masked).softmax(1)
+
+
+def ablation_cam(evidence: Evidence) -> Tensor:
+    """Ablation-CAM (Desai & Ramaswamy, 2020): w = (y - y without the channel) / y, y the logit; undivided where 0."""
+    assert evidence.probes is not None
+    whole = logit(evidence.logits, evidence.classes)[:, None]
+    drops = whole - evidence.of_class(evidence.probes.ablated)
+    return drops / torch.where(whole == 0, 1.0, whole)
+
+
+def nearest_classes(logits: Tensor, classes: Tensor) -> Tensor:
+    """Finer-CAM's score (Zhang et al., 2025): Σ p_j (y_c - y_j) / Σ p_j over the three classes j nearest in logit."""
+    own = logit(logits, classes)[:, None]
+    apart = (logits.detach() - own.detach()).abs().scatter(1, classes[:, None], -1)
+    others = apart.argsort(dim=1, stable=True)[:, 1:4]
+    shares = logits.softmax(1).gather(1, others)
+    return (shares * (own - logits.gather(1, others))).sum(1) / (shares.sum(1) + 1e-9)
+
+
+def principal(shares: Tensor) -> Tensor:
+    """The first principal component over places of what channels hold.
+
+    The singular vector is found from the smaller of the two Gram matrices. A solver gives it either sign; here it is
+    the one with which the component rises where the sum over channels does, so that a map is bright where the layer is.
 
     Args:
-        model: any network from images to logits (B, K).
-        layer: the layer whose maps are weighted: a module of the model or its dotted name. None takes the output of
-            the last convolution that still has more than one place, found with the first images. Where a layer runs
-            several times, its last run counts.
+        shares: float32 (B, C, h, w) or (B, C, d, h, w).
 
-    Raises:
-        UnknownName: the model has no layer of that name.
-        MriscopeError: the module is no part of the model, or there is no convolution to find.
+    Returns:
+        float32 (B, h, w) or (B, d, h, w), of mean 0.
     """
-
-    def __init__(self, model: nn.Module, layer: nn.Module | str | None = None) -> None:
-        self.model: nn.Module = getattr(model, "_orig_mod", model)  # a compiled model is explained by its original
-        self.layer = find_layer(self.model, layer)
-
-    def __call__(
-        self,
-        images: Tensor,
-        classes: Classes | None = None,
-        *,
-        normalise: bool = True,
-        exponents: Sequence[float] | None = None,
-        chunk: int = 64,
-    ) -> Tensor:
-        """The map of each image for its class.
-
-        Args:
-            images: float (B, C, H, W) or volumes (B, C, D, H, W), scaled as the model was trained, on any device.
-            classes: the class to explain, one for all images or one for each; None explains the prediction.
-            normalise: stretch each map from 0 to 1. Otherwise maps keep the unit of logits: the weighted sum after
-                ReLU, resized.
-            exponents: one positive number for each of the K classes; a normalised map is raised to its class's and
-                divided by its maximum again, as the reference study does (study_exponents).
-            chunk: how many images run at once; the maps do not depend on it.
-
-        Returns:
-            float32 (B, H, W) or (B, D, H, W) on the model's device, in [0, 1] where normalised; all zero where no
-            place speaks for the class more than another.
-
-        Raises:
-            MriscopeError: images, classes or exponents do not fit each other or the model, the layer gives no map,
-                or the evidence is not finite.
-        """
-        _check_images(images, chunk)
-        asked = _asked(classes, len(images))
-        if exponents is not None and not normalise:
-            raise MriscopeError("exponents shape normalised maps; leave out exponents or normalise=False")
-        if not len(images):
-            return torch.zeros_like(images[:, 0], dtype=torch.float32)
-        with torch.inference_mode(False), borrowed(self.model):
-            if self.layer is None:
-                self.layer = last_convolution(self.model, images)
-            parts: list[Tensor] = []
-            for start in range(0, len(images), chunk):
-                rows = slice(start, start + chunk)
-                evidence = gather_evidence(self.model, self.layer, images[rows], None if asked is None else asked[rows])
-                parts.append(_finish(evidence, images.shape[2:], normalise, exponents))
-        return torch.cat(parts)
+    rows = shares.flatten(2)
+    rows = rows - rows.mean(2, keepdim=True)
+    wide = rows.shape[1] <= rows.shape[2]
+    gram = rows @ rows.mT if wide else rows.mT @ rows
+    values, vectors = torch.linalg.eigh(gram.double().nan_to_num())  # fails on NaN, which the rows carry on
+    first, length = vectors[..., -1:].to(rows), values[:, -1:].clamp_min(0).sqrt().to(rows)
+    component = (rows.mT @ first)[..., 0] if wide else length * first[..., 0]
+    rises = (component * rows.sum(1)).sum(1, keepdim=True) >= 0
+    return torch.where(rises, component, -component).unflatten(1, shares.shape[2:])
 
 
-def study_exponents(class_names: Sequence[str]) -> tuple[float, ...]:
-    """The study's exponents in the order of a set's classes.
+CAMS = {
+    "gradcam": Cam("Grad-CAM", grad_cam),
+    "gradcam++": Cam("Grad-CAM++", grad_cam_plus_plus),
+    "xgradcam": Cam("XGrad-CAM", x_grad_cam),
+    "hirescam": Cam("HiRes-CAM", hires_cam),
+    "layercam": Cam("Layer-CAM", layer_cam),
+    "elementwise": Cam("Element-wise Grad-CAM", elementwise_grad_cam),
+    "eigencam": Cam("Eigen-CAM", eigen_cam, gradients=False),
+    "eigengradcam": Cam("Eigen-Grad-CAM", eigen_grad_cam),
+    "scorecam": Cam("Score-CAM", score_cam, gradients=False),
+    "ablationcam": Cam("Ablation-CAM", ablation_cam, gradients=False),
+    "finercam": Cam("Finer-CAM", grad_cam, score=nearest_classes),
+}
+"""The methods on one layer's activations, by the names that settings use."""
 
-    Raises:
-        UnknownName: a class that the study does not know.
+
+def map_of(made: Tensor, evidence: Evidence, eigen_smooth: bool) -> Tensor:
+    """The map, (B, h, w), of what a method made: weights, shares, or a map already.
+
+    Args:
+        eigen_smooth: the first principal component of the channels' shares in place of their sum.
     """
-    for name in class_names:
-        if name not in STUDY_EXPONENTS:
-            raise UnknownName("exponent for class", name, STUDY_EXPONENTS)
-    return tuple(STUDY_EXPONENTS[name] for name in class_names)
-
-
-def stretch(maps: Tensor) -> Tensor:
-    """Each map less its minimum and divided by its maximum after that; a map without contrast becomes zero."""
-    axes = tuple(range(1, maps.ndim))
-    low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
-    flat = high - low <= 1e-6 * high  # rounding while an even map was summed or resized, no contrast
-    return torch.where(flat, 0.0, (maps - low) / torch.where(flat, 1.0, high - low))
-
-
-def _finish(evidence: Evidence, size: torch.Size, normalise: bool, exponents: Sequence[float] | None) -> Tensor:
-    with torch.autocast(
-        evidence.activations.device.type, enabled=False
-    ):  # maps in full precision, whatever the model's
-        maps = lay_over(grad_cam(evidence).relu(), size)
-    if not maps.isfinite().all():
-        raise MriscopeError("the evidence holds values that are not finite; look for NaN in the images and the weights")
-    if not normalise:
-        return maps
-    return stretch(maps) if exponents is None else _raised(stretch(maps), evidence, exponents)
-
-
-def _raised(maps: Tensor, evidence: Evidence, exponents: Sequence[float]) -> Tensor:
-    """Normalised maps to the power of their class's exponent; their maximum is 1 and stays 1."""
-    if len(exponents) != evidence.n_classes or not all(exponent > 0 for exponent in exponents):
-        raise MriscopeError(
-            f"exponents are {list(exponents)}; give one positive number for each of the {evidence.n_classes} classes"
-        )
-    powers = maps.new_tensor(exponents)[evidence.classes]
-    return maps ** powers.reshape(-1, *[1] * (maps.ndim - 1))
-
-
-def _check_images(images: Tensor, chunk: int) -> None:
-    fits = isinstance(images, Tensor) and images.ndim in (4, 5) and images.is_floating_point()
-    if not fits:
-        found = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise MriscopeError(f"images is {found}; an explanation needs a float tensor (B, C, H, W) or (B, C, D, H, W)")
-    if chunk < 1:
-        raise MriscopeError(f"chunk is {chunk}; run at least 1 image at once")
-
-
-def _asked(classes: Classes | None, count: int) -> Tensor | None:
-    """One class for each image as a tensor; checked before anything runs."""
-    if classes is None:
-        return None
-    try:
-        asked = classes if isinstance(classes, Tensor) else torch.tensor(classes)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise MriscopeError(f"classes is {classes!r}; give class numbers, counted from 0") from error
-    asked = asked.expand(count) if not asked.ndim else asked
-    if asked.shape != (count,):
-        raise MriscopeError(f"classes is of shape {tuple(asked.shape)} for {count} images; give one, or one for each")
-    if count and (asked.is_floating_point() or asked.is_complex() or asked.dtype == torch.bool):
-        raise MriscopeError(f"classes holds {asked.dtype}; give class numbers, counted from 0")
-    return asked.long()
+    if made.ndim == evidence.activations.ndim - 1 and made.ndim > 2:
+        return made
+    if made.ndim > 2:
+        return principal(made) if eigen_smooth else made.sum(1)
+    if eigen_smooth:
+        return principal(made.reshape(*made.shape, *[1] * (evidence.activations.ndim - 2)) * evidence.activations)
+    return torch.einsum("bc,bc...->b...", made, evidence.activations)

@@ -1,110 +1,129 @@
-"""The engine under every class activation map: finds the layer, listens to it, and hands the model back as it was.
+"""The engine under every class activation map: listens to layers, asks for gradients, and hands the model back.
 
-A method is one function from Evidence to maps; hooks, modes, threads, precision and resizing are settled here.
+A method is one function from Evidence to channel weights or maps; hooks, modes, threads, precision and resizing are
+settled here.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from mriscope.errors import MriscopeError, UnknownName
-
-_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
-_NO_CONVOLUTION = "there is no convolution whose map has more than one place in this model; pass layer= to choose"
+from mriscope.errors import MriscopeError
+from mriscope.explain.layers import Reshape, own_reshape
+from mriscope.explain.probing import Probes, at_least_float32
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one layer had to say about a batch.
+    """What one layer had to say about a batch, for one class of each image.
 
     Args:
         activations: float32 (B, C, h, w), or (B, C, d, h, w) for volumes: the layer's output.
-        gradients: float32, same shape: slope of each image's explained logit along its activations.
+        gradients: float32, same shape: slope of each image's score along its activations; of no use where a method did
+            not ask for it.
         classes: int64 (B,), the class explained for each image.
-        n_classes: how many classes the model tells apart.
+        logits: float32 (B, K), the model's answer.
+        probes: answers to masked images and to layers that lack a channel, made when they are asked for.
     """
 
     activations: Tensor
     gradients: Tensor
     classes: Tensor
-    n_classes: int
+    logits: Tensor
+    probes: Probes | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes the model tells apart."""
+        return self.logits.shape[1]
+
+    @cached_property
+    def product(self) -> Tensor:
+        """Gradients times activations, which several methods share; same shape."""
+        return self.gradients * self.activations
+
+    def of_class(self, logits: Tensor) -> Tensor:
+        """The explained class's column of logits (B, C, K); (B, C)."""
+        return logits.gather(2, self.classes[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
 
 
-def find_layer(model: nn.Module, layer: nn.Module | str | None) -> nn.Module | None:
-    """The layer meant by a module or a dotted name; None stays None, once the model is known to hold a convolution.
-
-    Raises:
-        UnknownName: no layer has that name.
-        MriscopeError: the module is no part of the model, or None was asked of a model without a convolution.
-    """
-    if isinstance(layer, str):
-        named = dict(model.named_modules(remove_duplicate=False))
-        if layer not in named:
-            raise UnknownName("layer", layer, filter(None, named))
-        return named[layer]
-    if layer is None and not any(isinstance(module, _CONVOLUTIONS) for module in model.modules()):
-        raise MriscopeError(_NO_CONVOLUTION)
-    if layer is not None and all(module is not layer for module in model.modules()):
-        raise MriscopeError(
-            f"the layer {type(layer).__name__} is no part of the model; pass one of its own modules or a dotted name"
-        )
-    return layer
+Score = Callable[[Tensor, Tensor], Tensor]
+"""From logits (B, K) and classes (B,) to the number of each image whose gradient is taken, (B,)."""
 
 
-def last_convolution(model: nn.Module, images: Tensor) -> nn.Module:
-    """The convolution that ran last; those on pooled values (squeeze-excite, heads) give no map and do not count.
-
-    Raises:
-        MriscopeError: no convolution gives a map of more than one place.
-    """
-    owner = threading.get_ident()
-    heard: list[nn.Module] = []
-
-    def listen(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        if threading.get_ident() == owner and output.ndim == images.ndim and output[0, 0].numel() > 1:
-            heard.append(module)
-
-    convolutions = [module for module in model.modules() if isinstance(module, _CONVOLUTIONS)]
-    handles = [module.register_forward_hook(listen) for module in convolutions]
-    try:
-        with torch.no_grad():
-            model(_on_device(model, images[:1]))
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not heard:
-        raise MriscopeError(_NO_CONVOLUTION)
-    return heard[-1]
+def logit(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logit of the explained class."""
+    return logits.gather(1, classes[:, None])[:, 0]
 
 
-def gather_evidence(model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor | None) -> Evidence:
-    """Run a batch forward, and backward only as far down as the layer; no parameter's gradient is touched.
+@dataclass(frozen=True)
+class Heard:
+    """One forward pass of a batch: what the layers gave, and the logits.
 
     Args:
-        images: float (B, C, H, W) or (B, C, D, H, W).
-        classes: int64 (B,), or None for the class each image is given by the model.
+        layers: the modules.
+        outputs: what each gave, as the model holds it.
+        reshapes: how each output is read as (B, C, h, w); None where it is that already.
+        logits: (B, K).
+    """
+
+    model: nn.Module
+    layers: tuple[nn.Module, ...]
+    outputs: tuple[Tensor, ...]
+    reshapes: tuple[Reshape | None, ...]
+    logits: Tensor
+
+    def activations(self) -> list[Tensor]:
+        """The outputs as float32 (B, C, h, w) or (B, C, d, h, w)."""
+        return [_read(output.detach(), way) for output, way in zip(self.outputs, self.reshapes, strict=True)]
+
+    def gradients(self, score: Score, classes: Tensor) -> list[Tensor]:
+        """The gradient of the score along each layer's activations; may be asked again, for other classes.
+
+        Raises:
+            MriscopeError: no logit depends on a layer.
+        """
+        total = score(at_least_float32(self.logits), classes).sum()
+        slopes: Sequence[Tensor | None] = [None]
+        if total.requires_grad:
+            slopes = torch.autograd.grad(total, self.outputs, allow_unused=True, retain_graph=True)
+        for layer, slope in zip(self.layers, slopes, strict=False):
+            if slope is None:
+                name = layer_name(self.model, layer)
+                raise MriscopeError(f"no logit depends on layer {name!r}; choose a layer on the way to them")
+        return [_read(slope, way) for slope, way in zip(slopes, self.reshapes, strict=True) if slope is not None]
+
+
+def listen(
+    model: nn.Module, layers: Sequence[nn.Module], images: Tensor, *, record: bool, reshape: Reshape | None = None
+) -> Heard:
+    """Run a batch forward; with `record` so that gradients can be asked for, which touch no parameter.
+
+    The pass is recorded from the first of the layers on, which spares the memory and time of all that lies before.
+
+    Args:
+        images: float (B, C, H, W) or (B, C, D, H, W), on the model's device.
+        reshape: reads a layer's output as (B, C, h, w); None where it is that, or tokens that can be told.
 
     Raises:
-        MriscopeError: the model gives no logits, lacks a class, or does not use the layer; the layer gives no map.
+        MriscopeError: the model gives no logits, or does not run a layer; a layer gives no map.
     """
-    images = _on_device(model, images)
-    for only_behind in (True, False):
-        activations, logits = _listen(model, layer, images, only_behind)
-        if logits.requires_grad:  # else the model switched gradients off behind the layer: record the whole pass
-            break
-    chosen = _chosen(classes, logits)
-    score = logits.gather(1, chosen[:, None]).sum()
-    gradients = torch.autograd.grad(score, activations, allow_unused=True)[0] if score.requires_grad else None
-    if gradients is None:
-        raise MriscopeError(f"no logit depends on layer {_name(model, layer)!r}; choose a layer on the way to them")
-    return Evidence(activations.detach().float(), gradients.float(), chosen, logits.shape[1])
+    outputs, logits = _hear(model, layers, images, record, only_behind=True)
+    if record and not logits.requires_grad:  # the model switched gradients off behind the layer: record the whole pass
+        outputs, logits = _hear(model, layers, images, record, only_behind=False)
+    reshapes = [
+        _checked_reshape(model, layer, output, images, reshape) for layer, output in zip(layers, outputs, strict=True)
+    ]
+    return Heard(model, tuple(layers), tuple(outputs), tuple(reshapes), logits)
 
 
 def lay_over(maps: Tensor, size: torch.Size) -> Tensor:
@@ -156,8 +175,12 @@ def _set(module: nn.Module, training: bool, compiled: Callable[..., Any] | None)
         module._compiled_call_impl = compiled
 
 
-def _on_device(model: nn.Module, images: Tensor) -> Tensor:
-    """The images where the model is; as a copy where autograd could not save them."""
+def on_device(model: nn.Module, images: Tensor) -> Tensor:
+    """The images where the model is; a copy where autograd could not save them.
+
+    Raises:
+        MriscopeError: the model cannot be differentiated.
+    """
     weights = list(chain(model.parameters(), model.buffers()))
     if any(weight.is_inference() for weight in weights):
         raise MriscopeError(
@@ -168,48 +191,29 @@ def _on_device(model: nn.Module, images: Tensor) -> Tensor:
     return images.clone() if images.is_inference() else images
 
 
-def _listen(model: nn.Module, layer: nn.Module, images: Tensor, only_behind: bool) -> tuple[Tensor, Tensor]:
-    """Activations and logits; where the layer runs several times, its last run counts.
+class ChannelsLast(TorchFunctionMode):
+    """Within it, this thread's 2-D convolutions on the CPU work with channels last, which takes them half the time."""
 
-    Args:
-        only_behind: record for the backward pass from the layer on, which spares the memory of all that lies before.
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d and len(args) > 1 and args[0].device.type == "cpu":
+            image, weight, *rest = args
+            image = image.contiguous(memory_format=torch.channels_last)
+            if weight.shape[1] == 1:  # an image of one channel is in either order, so its filters have to tell
+                weight = weight.clone(memory_format=torch.channels_last)
+            args = image, weight, *rest
+        if func is torch.Tensor.view and not args[0].is_contiguous():
+            size = args[1:] or ((kwargs or {}).get("size"),)  # None where a dtype is named
+            if not isinstance(size[0], torch.dtype | None):
+                return args[0].reshape(*size)  # what was contiguous without this mode has a view
+        return func(*args, **(kwargs or {}))
+
+
+def chosen_classes(classes: Tensor | None, logits: Tensor) -> Tensor:
+    """The classes asked for, or the predicted ones: int64, one row for each of the logits' rows.
+
+    Raises:
+        MriscopeError: the model lacks a class.
     """
-    owner = threading.get_ident()
-    heard: list[Tensor] = []
-
-    def listen(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-        if threading.get_ident() != owner:
-            return None  # another thread's call of the same model
-        heard.append(_checked(output, images, model, layer).detach().requires_grad_())
-        torch.set_grad_enabled(True)
-        return heard[-1].clone()  # an in-place operation behind the layer must not reach the kept activations
-
-    with layer.register_forward_hook(listen), torch.set_grad_enabled(not only_behind):
-        logits = model(images)
-    if not heard:
-        raise MriscopeError(f"layer {_name(model, layer)!r} did not run on these images; choose one that does")
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        raise MriscopeError(
-            f"the model gives {_shape(logits)}; an explanation needs its logits, one row of classes for each image"
-        )
-    return heard[-1], logits
-
-
-def _checked(output: Any, images: Tensor, model: nn.Module, layer: nn.Module) -> Tensor:
-    fits = isinstance(output, Tensor) and output.is_floating_point() and output.ndim == images.ndim
-    if not fits or len(output) != len(images):
-        raise MriscopeError(
-            f"layer {_name(model, layer)!r} gives {_shape(output)}; a map needs floats with {images.ndim} axes, "
-            f"one row for each of the {len(images)} images"
-        )
-    if output[0, 0].numel() == 1:
-        raise MriscopeError(
-            f"layer {_name(model, layer)!r} gives one value per channel, which shows no place; choose one before it"
-        )
-    return output
-
-
-def _chosen(classes: Tensor | None, logits: Tensor) -> Tensor:
     if classes is None:
         return logits.argmax(1)
     outside = classes[(classes < 0) | (classes >= logits.shape[1])]
@@ -220,8 +224,84 @@ def _chosen(classes: Tensor | None, logits: Tensor) -> Tensor:
     return classes.to(logits.device, torch.int64, copy=True)  # a copy, as autograd cannot save an inference tensor
 
 
-def _name(model: nn.Module, layer: nn.Module) -> str:
+def checked_logits(logits: Any, images: Tensor) -> Tensor:
+    """What a model gave, where that is one row of classes for each image.
+
+    Raises:
+        MriscopeError: it gave something else.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        raise MriscopeError(
+            f"the model gives {_shape(logits)}; an explanation needs its logits, one row of classes for each image"
+        )
+    return logits
+
+
+def layer_name(model: nn.Module, layer: nn.Module) -> str:
+    """The dotted name of a module of the model."""
     return next(name for name, module in model.named_modules() if module is layer)
+
+
+def _hear(
+    model: nn.Module, layers: Sequence[nn.Module], images: Tensor, record: bool, only_behind: bool
+) -> tuple[list[Tensor], Tensor]:
+    """Outputs and logits; where a layer runs several times, its last run counts."""
+    owner = threading.get_ident()
+    heard: dict[nn.Module, Tensor] = {}
+
+    def hear(module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
+        if threading.get_ident() != owner:
+            return None  # another thread's call of the same model
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            raise MriscopeError(_no_map(model, module, output, images))
+        if record:
+            torch.set_grad_enabled(True)
+        heard[module] = output if output.requires_grad else output.detach().requires_grad_(record)
+        return heard[module].clone()  # an in-place operation behind the layer must not reach the kept activations
+
+    handles = [layer.register_forward_hook(hear) for layer in dict.fromkeys(layers)]
+    try:
+        with torch.set_grad_enabled(record and not only_behind):
+            logits = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer in layers:
+        if layer not in heard:
+            name = layer_name(model, layer)
+            raise MriscopeError(f"layer {name!r} did not run on these images; choose one that does")
+    return [heard[layer] for layer in layers], checked_logits(logits, images)
+
+
+def _read(output: Tensor, reshape: Reshape | None) -> Tensor:
+    return at_least_float32(output if reshape is None else reshape(output))
+
+
+def _checked_reshape(
+    model: nn.Module, layer: nn.Module, output: Tensor, images: Tensor, reshape: Reshape | None
+) -> Reshape | None:
+    """The given way to read an output, or one found by itself, if it gives a map."""
+    way = reshape or own_reshape(layer, output, images)
+    try:
+        read = _read(output[:1].detach(), way)
+    except (IndexError, RuntimeError, ValueError) as error:
+        name = layer_name(model, layer)
+        raise MriscopeError(f"reshape does not fit layer {name!r}, which gives {_shape(output)}: {error}") from error
+    if read.ndim != images.ndim or len(output) != len(images):
+        raise MriscopeError(_no_map(model, layer, output, images))
+    if read[0, 0].numel() == 1:
+        raise MriscopeError(
+            f"layer {layer_name(model, layer)!r} gives one value per channel, which shows no place; "
+            "choose one before it"
+        )
+    return way
+
+
+def _no_map(model: nn.Module, layer: nn.Module, output: Any, images: Tensor) -> str:
+    return (
+        f"layer {layer_name(model, layer)!r} gives {_shape(output)}; a map needs floats with {images.ndim} axes, "
+        f"one row for each of the {len(images)} images"
+    )
 
 
 def _shape(value: Any) -> str:

@@ -1,7 +1,5 @@
 """The subject as a whole: histograms of its tissue by region, and a penalised linear rule on them."""
 
-from functools import partial
-
 import numpy as np
 
 from mriscope.models.registry import register_estimator
@@ -16,7 +14,11 @@ _WIDTHS = [block.width for block in BLOCKS]
 @register_estimator
 def tissue_histograms(*, classes: int = 4, size: int = 128) -> SubjectRule:
     """Ridge regression on tissue histograms by region of a whole subject."""
-    return SubjectRule(classes, sum(_WIDTHS), partial(describe, blocks=BLOCKS), _learn)
+    return SubjectRule(classes, sum(_WIDTHS), _describe, _learn)
+
+
+def _describe(images: np.ndarray) -> np.ndarray:
+    return describe(images, BLOCKS)
 
 
 def _learn(descriptions: np.ndarray, ranks: np.ndarray, classes: int) -> ClassRule:

@@ -98,7 +98,8 @@ def open_tracker(
 
     Args:
         uri: of a server (http://…) or a database (sqlite:///…, made where there is none), or none.
-        folder: the run directory; gets tracking.json. Its name is the run's.
+        folder: the run directory; gets tracking.json. Its name is the run's, behind that of the folder it
+            is in for a fold.
         recipe: of the run.
         environment: what environment.json holds; "data" is the fingerprint of the slices.
         history: figures of the epochs behind a run that goes on; those that the store has not are added.
@@ -119,7 +120,7 @@ def open_tracker(
 def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Mapping[str, Any]) -> TrackedRun:
     client, home = connect(store, experiment)
     known = _known_id(client, folder)
-    name = folder.resolve().name
+    name = _name(folder.resolve(), recipe)
     run_id = known or client.create_run(home, tags=first_tags(recipe, environment), run_name=name).info.run_id
     run = TrackedRun(client, home, run_id, shown(store), recipe, environment["data"], set())
     if known:
@@ -129,6 +130,11 @@ def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment
         record_start(run, environment)
         write_text(folder / TRACKING, json.dumps({"uri": run.place, "run_id": run_id}, indent=2) + "\n")
     return run
+
+
+def _name(folder: Path, recipe: Recipe) -> str:
+    """What MLflow calls a run: its folder's name, and for a fold, which all cross-validations have, also theirs."""
+    return folder.name if recipe.split.fold is None else f"{folder.parent.name}/{folder.name}"
 
 
 def _known_id(client: "MlflowClient", folder: Path) -> str | None:

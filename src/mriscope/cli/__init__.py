@@ -1,0 +1,72 @@
+"""The command line: each command reads its arguments, calls one function and prints.
+
+Nothing heavy is imported before a command needs it, so that --help answers at once.
+"""
+
+import logging
+import os
+import sys
+from typing import Annotated, cast
+
+import typer
+
+from mriscope import __version__
+from mriscope.cli.beside import app as other_commands
+from mriscope.cli.data import app as data_commands
+from mriscope.cli.data import data_app
+from mriscope.cli.runs import app as run_commands
+from mriscope.cli.studies import app as study_commands
+from mriscope.errors import Interrupted, MriscopeError
+
+# The common kind of every mistake on the command line; typer carries it under a private name.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(
+    name="mriscope",
+    help="Train, rank, explain and honestly evaluate dementia classifiers on brain-MRI slices.\n\n"
+    "A research tool, not a medical device: nothing it prints is a diagnosis.",
+    epilog="Begin with: mriscope demo",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+for group in (data_commands, run_commands, study_commands, other_commands):  # the order in which --help lists them
+    app.add_typer(group)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is a sentence on stderr and exit code 2."""
+    logging.basicConfig(format="note: %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    sys.exit(_run_app(sys.argv[1:]))
+
+
+def _run_app(words: list[str]) -> int:
+    if not words or words == ["data"]:
+        words = [*words, "--help"]
+    try:
+        return app(words, prog_name="mriscope", standalone_mode=False) or 0
+    except UsageError as error:
+        return _fail(f"{error.format_message()} (mriscope --help shows how)", 2)
+    except Interrupted as error:
+        return _fail(str(error), 128 + error.signal)
+    except MriscopeError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"mriscope: {message}", file=sys.stderr)
+    return code
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit

@@ -1,0 +1,77 @@
+"""Commands about data: whose slices a source holds, and what a split of them shares."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mriscope.cli.options import SOURCE, AsJson, Manifest, SkipBad
+
+app = typer.Typer()
+data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
+
+
+@data_app.command("info", epilog="Example: mriscope data info phantom")
+def data_info(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    manifest: Manifest = None,
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a source holds.
+
+    Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
+    pixels where those leave no doubt.
+    """
+    from mriscope.experiment.subjects import describe_source
+    from mriscope.reports.text import slices_text
+
+    facts = describe_source(source, manifest=manifest, skip_bad=skip_bad)
+    print(json.dumps(facts, indent=2) if as_json else slices_text(source, facts))
+
+
+@data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")
+def data_fetch(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf:owner/name.")] = "hf:Falah/Alzheimer_MRI",
+) -> None:
+    """Bring a data set to this machine.
+
+    It comes from the Hugging Face hub; the folder it is in is printed.
+    """
+    from mriscope.data.readers import fetch
+
+    print(fetch(source))
+
+
+@app.command(epilog="Example: mriscope audit hf:Falah/Alzheimer_MRI --out audit")
+def audit(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="published|PATH",
+            help="The split to audit, or a run's split.json. Default: published, where the source publishes one.",
+            show_default=False,
+        ),
+    ] = None,
+    manifest: Manifest = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path("audit"),
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whose brains a split shares.
+
+    Duplicates, conflicting labels, subjects on both sides, and scores that need no training. audit.json, audit.html
+    and slices.csv, which --manifest takes, are written. Exit code 3: train and test share subjects or slices; 4: that
+    cannot be told; 0: they share none, or no split was audited.
+    """
+    from mriscope.experiment.auditing import audit_source, exit_code
+    from mriscope.reports.audit import audit_text
+
+    facts = audit_source(source, out, split=split, manifest=manifest, skip_bad=skip_bad)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+    raise typer.Exit(exit_code(facts))

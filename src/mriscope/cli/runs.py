@@ -1,0 +1,142 @@
+"""Commands about one run: train, evaluate, explain, predict."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: mriscope train recipes/study/baseline_cnn.yaml --set training.epochs=3 --out runs/short")
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
+    manifest: Manifest = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+    resume: Resume = True,
+    skip_bad: SkipBad = False,
+    track: Track = LOCAL_STORE,
+) -> None:
+    """Train a recipe, and judge it.
+
+    All is written to a run directory. An unfinished run is finished, a finished one left alone.
+    """
+    from mriscope.experiment.running import run
+    from mriscope.recipe import read_recipe
+    from mriscope.reports.text import metrics_text
+    from mriscope.run_directory import RunDirectory
+    from mriscope.training.devices import rank
+
+    named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
+    settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    folder = out or Path("runs", recipe.stem)
+    was_finished = resume and RunDirectory(folder).finished
+    directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
+    if rank() == 0:
+        if was_finished:
+            print(f"{folder} was finished already; --fresh would train it anew")
+        print(metrics_text(directory.metrics()))
+        print(f"written to {folder}")
+
+
+@app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
+def evaluate(
+    run: RunFolder,
+    part: Annotated[str | None, typer.Option(help="test (the default) or validation.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
+    ] = None,
+    manifest: Manifest = None,
+    level: Annotated[str, typer.Option(help="slice, or subject: one answer for each brain.")] = "slice",
+    task: Annotated[
+        str | None,
+        typer.Option(help="four_classes, three_classes or non_vs_demented. Default: the run's own classes."),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="For subjects: mean_probability, mean_logit, majority or chosen (on validation; the default)."
+        ),
+    ] = None,
+    out: Out = None,
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run: metrics with intervals.
+
+    The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
+    after a temperature that is fitted on the run's validation part.
+    """
+    from mriscope.experiment.judging import evaluate_run
+    from mriscope.reports.text import metrics_text
+
+    other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
+    asked = {"level": level, "task": task, "pooling": pooling}
+    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
+    print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
+
+
+@app.command(epilog="Example: mriscope explain mriscope-demo/run --n 12 --out explained")
+def explain(
+    run: RunFolder,
+    images: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="A JPEG, PNG or folder of them; may be repeated.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Dotted name; default: the last convolution.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="The class to explain; default: the predicted one.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--n", min=1, max=200, help="How many test slices, where no images are named.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(help="Of the choice of slices.")] = 0,
+    exponents: Annotated[
+        bool, typer.Option("--study-exponents", help="Raise maps to the reference study's power for each class.")
+    ] = False,
+    colormap: Annotated[str, typer.Option(help="Of matplotlib.")] = "jet",
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours.")] = 0.5,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Where the run's data is now, if it moved.")
+    ] = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Show where a run sees evidence.
+
+    Grad-CAM gives an overlay for each slice, and a grid of all.
+    """
+    from mriscope.experiment.explaining import Look, explain_run
+
+    look = Look(layer, class_name, exponents, colormap, alpha)
+    folder = out or run / "explain"
+    written = explain_run(run, folder, look, images=images, count=count, seed=seed, source=data, device=device)
+    print(f"{len(written)} pictures in {folder}; begin with {folder / 'grid.png'}")
+
+
+@app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")],
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Ask a run about images.
+
+    It answers with a class and the probability of each class.
+    """
+    from mriscope.experiment.judging import predict_images
+    from mriscope.reports.text import answers_text
+
+    answers = predict_images(run, images, device=device)
+    print(json.dumps(answers, indent=2) if as_json else answers_text(answers))

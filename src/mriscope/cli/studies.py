@@ -1,0 +1,111 @@
+"""Commands about several runs: their ranking, cross-validation, and the splits they share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
+from mriscope.errors import MriscopeError
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: mriscope compare --recipes 'recipes/study/*.yaml' --data phantom --out compared")
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Finished runs, two at least.")] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Recipes to train where they are not; may be repeated.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"For --recipes. {SOURCE}")] = None,
+    manifest: Manifest = None,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="For --recipes: runs of each.")] = 1,
+    folder: Annotated[Path, typer.Option("--runs", metavar="DIR", help="For --recipes: where their runs are.")] = Path(
+        "runs"
+    ),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the ranking.")] = Path("comparison"),
+    device: Device = "auto",
+    skip_bad: SkipBad = False,
+    track: Track = LOCAL_STORE,
+) -> None:
+    """Rank runs, with tests.
+
+    ranking.csv, ranking.md, ranking.png and compare.html are written. With --recipes, what is missing is trained,
+    what is finished is skipped, and a recipe that fails is reported while the others go on.
+    """
+    from mriscope.experiment.comparing import compare_recipes, compare_runs
+    from mriscope.reports.comparison import comparison_text
+
+    if bool(runs) == bool(recipes):
+        raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
+    if recipes:
+        settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
+        comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
+    else:
+        comparison = compare_runs(runs or [], out)
+    print(comparison_text(comparison))
+    print(f"written to {out}; begin with {out / 'compare.html'}")
+    if comparison.failures:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: mriscope crossval recipes/study/baseline_cnn.yaml --folds 5 --repeats 3")
+def crossval(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
+    folds: Annotated[int, typer.Option(min=2, help="Each is the test part once.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Divisions into folds.")] = 1,
+    protocol: Annotated[str, typer.Option(help="by_subject or by_slice.")] = "by_subject",
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
+    manifest: Manifest = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: runs/, the recipe's name and -crossval.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    device: Device = "auto",
+    resume: Resume = True,
+    skip_bad: SkipBad = False,
+    track: Track = LOCAL_STORE,
+) -> None:
+    """Cross-validate a recipe, fold by fold.
+
+    Each fold is a run directory; finished ones are skipped, so that the same command goes on after a kill.
+    summary.json, summary.md and predictions.parquet hold what all folds say, by slice and by subject.
+    """
+    from mriscope.experiment.crossvalidating import crossvalidate
+    from mriscope.recipe import read_recipe
+    from mriscope.reports.crossvalidation import crossvalidation_text
+
+    named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
+    settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    folder = out or Path("runs", f"{recipe.stem}-crossval")
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
+    facts = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
+    print(crossvalidation_text(facts))
+    print(f"written to {folder}")
+
+
+@app.command(epilog="Example: mriscope split phantom --protocol by_subject --folds 5 --out splits")
+def split(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
+    protocol: Annotated[str, typer.Option(help="published, by_slice or by_subject.")] = "by_subject",
+    folds: Annotated[int | None, typer.Option(min=2, help="A file for each fold.", show_default=False)] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="With --folds: divisions into folds.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
+    test: Annotated[float, typer.Option(help="Without --folds: share of the test part.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of the training part.")] = 0.1,
+    manifest: Manifest = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Write splits as files.
+
+    A file names slices by their paths and checks them by their pixels, so that it is good on another machine.
+    Train on one with: mriscope train RECIPE --set split.file=FILE
+    """
+    from mriscope.experiment.splitting import write_splits
+
+    given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
+    files = write_splits(source, out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)
+    print("\n".join(map(str, files)))

@@ -1,0 +1,192 @@
+"""Attributions on pixels, for comparison with class activation maps: what each pixel adds to a logit.
+
+Each method gives a signed attribution of the images' own shape, in the unit of logits (guided backpropagation and
+SmoothGrad: logits for each unit of brightness). The model is borrowed and in eval mode.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mriscope.explain.engine import checked_logits, logit
+
+_IN_PLACE = {torch.relu_, torch.Tensor.relu_}
+_RELUS = {torch.relu, torch.Tensor.relu, nn.functional.relu, *_IN_PLACE}
+
+
+def slopes(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """The gradient of each image's explained logit along the image (Simonyan et al., 2014).
+
+    Args:
+        model: any network from images to logits (B, K).
+        images: float (B, C, H, W) or (B, C, D, H, W), on the model's device.
+        classes: int64 (B,).
+
+    Returns:
+        float32, the images' shape.
+    """
+    images = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = checked_logits(model(images), images)
+        score = logit(logits.float() if logits.itemsize < 4 else logits, classes).sum()
+        found = torch.autograd.grad(score, images, allow_unused=True)[0] if score.requires_grad else None
+    return torch.zeros_like(images).detach().float() if found is None else found.float()
+
+
+def gradient_times_input(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
+    """Gradient × input (Shrikumar et al., 2016): arguments and shape as in slopes."""
+    return _in_chunks(lambda some, of: slopes(model, some, of) * some.float(), images, classes, chunk)
+
+
+def integrated_gradients(
+    model: nn.Module, images: Tensor, classes: Tensor, *, steps: int = 50, baseline: float = 0.0, chunk: int = 64
+) -> Tensor:
+    """Integrated Gradients (Sundararajan et al., 2017), along a straight line from an even image.
+
+    The integral is taken by Gauss and Legendre's rule, which is exact for polynomials of degree 2 × steps - 1. Summed
+    over an image, the attribution is its logit less that of the even image, but for what the rule leaves.
+
+    Args:
+        steps: points of the rule; chunk counts images times steps.
+        baseline: value of all pixels where the line begins.
+    """
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    places = torch.tensor((points + 1) / 2, dtype=images.dtype, device=images.device)
+    shares = torch.tensor(weights / 2, dtype=torch.float32, device=images.device)
+    parts: list[Tensor] = []
+    for image, target in zip(images, classes, strict=True):
+        away = image - baseline
+        line = baseline + places.reshape(-1, *[1] * image.ndim) * away
+        along = _in_chunks(lambda some, of: slopes(model, some, of), line, target.expand(steps), chunk)
+        parts.append(torch.einsum("s,s...->...", shares, along) * away.float())
+    return torch.stack(parts)
+
+
+def smooth_grad(
+    model: nn.Module,
+    images: Tensor,
+    classes: Tensor,
+    *,
+    samples: int = 25,
+    noise: float = 0.15,
+    seed: int = 0,
+    chunk: int = 64,
+) -> Tensor:
+    """SmoothGrad (Smilkov et al., 2017): the mean gradient over noisy copies of an image.
+
+    Args:
+        samples: copies of each image; chunk counts images times samples.
+        noise: standard deviation of the noise, as a share of the image's range.
+        seed: of the noise, which is the same for every image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(samples, *images.shape[1:], generator=generator).to(images)
+    parts: list[Tensor] = []
+    for image, target in zip(images, classes, strict=True):
+        noisy = image + noise * (image.max() - image.min()) * drawn
+        along = _in_chunks(lambda some, of: slopes(model, some, of), noisy, target.expand(samples), chunk)
+        parts.append(along.mean(0))
+    return torch.stack(parts)
+
+
+def guided_backpropagation(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
+    """Guided backpropagation (Springenberg et al., 2015): gradients that pass a ReLU only where they are positive.
+
+    Every ReLU counts, be it a module, a function or in place; only this thread's pass is changed.
+    """
+
+    def guided(some: Tensor, of: Tensor) -> Tensor:
+        with _GuidedReLUs():
+            return slopes(model, some, of)
+
+    return _in_chunks(guided, images, classes, chunk)
+
+
+def occlusion(
+    model: nn.Module,
+    images: Tensor,
+    classes: Tensor,
+    *,
+    window: int = 16,
+    stride: int = 8,
+    baseline: float = 0.0,
+    chunk: int = 64,
+) -> Tensor:
+    """Occlusion (Zeiler & Fergus, 2014): how far the logit falls when a window is covered, as a mean over windows.
+
+    Args:
+        window: its side in pixels, on every axis of space; cut off at the border.
+        stride: from one window to the next; the last ones reach the border.
+        baseline: value of the pixels that are covered.
+        chunk: how many covered images run at once.
+
+    Returns:
+        float32, the images' shape; the same for all channels, as a window covers all of them.
+    """
+    size = images.shape[2:]
+    corners = list(itertools.product(*[range(0, max(side - window, 0) + stride, stride) for side in size]))
+    covers = torch.zeros(len(corners), *size, dtype=torch.bool, device=images.device)
+    for cover, corner in zip(covers, corners, strict=True):
+        cover[tuple(slice(begin, begin + window) for begin in corner)] = True
+    covers = covers[covers.flatten(1).any(1)]
+    times = covers.float().sum(0)
+    with torch.no_grad():
+        return torch.stack(
+            [_occluded(model, *one, covers, baseline, chunk) / times for one in zip(images, classes, strict=True)]
+        )
+
+
+def guided_grad_cam(guided: Tensor, maps: Tensor) -> Tensor:
+    """Guided Grad-CAM (Selvaraju et al., 2017): guided backpropagation times the Grad-CAM map.
+
+    Args:
+        guided: float (B, C, H, W), of guided_backpropagation.
+        maps: float (B, H, W), Grad-CAM after ReLU, at the images' size.
+    """
+    return guided * maps[:, None]
+
+
+def _in_chunks(make: Callable[[Tensor, Tensor], Tensor], images: Tensor, classes: Tensor, chunk: int) -> Tensor:
+    return torch.cat([make(*part) for part in zip(images.split(chunk), classes.split(chunk), strict=True)])
+
+
+def _occluded(model: nn.Module, image: Tensor, target: Tensor, covers: Tensor, baseline: float, chunk: int) -> Tensor:
+    """The fall of the logit under each cover, summed over the covers of each pixel."""
+    whole = model(image[None])[0, target].float()
+    total = torch.zeros(image.shape, device=image.device)
+    for some in covers.split(chunk):
+        covered = torch.where(some[:, None], baseline, image)
+        falls = whole - model(covered)[:, target].float()
+        total += torch.einsum("n,n...->...", falls, some.float())
+    return total
+
+
+class _Guided(torch.autograd.Function):
+    """A ReLU through which only positive gradients go back."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].clamp_min(0) * (ctx.saved_tensors[0] > 0)
+
+
+class _GuidedReLUs(TorchFunctionMode):
+    """Within it, every ReLU of this thread is guided."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _RELUS:
+            return func(*args, **kwargs)
+        values = args[0] if args else kwargs["input"]
+        if func in _IN_PLACE or kwargs.get("inplace") or (len(args) > 1 and args[1]):
+            return values.copy_(_Guided.apply(values.clone()))
+        return _Guided.apply(values)

@@ -1,0 +1,85 @@
+"""FullGrad: what the input and every bias add to a logit, gathered over the whole network."""
+
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mriscope.explain.engine import checked_logits, lay_over, logit
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def full_grad(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
+    """FullGrad (Srinivas & Fleuret, 2019): Σ of |x ∂x| and of |bias G| over all channels, each stretched from 0 to 1.
+
+    The biases are those of convolutions and batch norms; a batch norm's is β - μ γ / √(var + ε). Channels of a layer
+    are summed before they are resized, which is the same as after, as resizing is linear.
+
+    Args:
+        model: borrowed, in eval mode.
+        images: float (B, C, H, W) or (B, C, D, H, W), on the model's device.
+        classes: int64 (B,).
+        chunk: how many images run at once.
+
+    Returns:
+        float32 (B, H, W) or (B, D, H, W), 0 or more.
+    """
+    parts = zip(images.split(chunk), classes.split(chunk), strict=True)
+    return torch.cat([_full_grad(model, *part) for part in parts])
+
+
+def _full_grad(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    images = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        heard, logits = _biased_outputs(model, images)
+        score = logit(logits.float(), classes).sum()
+        given = torch.autograd.grad(score, [images, *[output for _, output in heard]], allow_unused=True)
+    images = images.detach()
+    total = images.new_zeros(len(images), *images.shape[2:], dtype=torch.float32)
+    total = total if given[0] is None else _stretched((images * given[0]).abs().float())
+    for (bias, _), slopes in zip(heard, given[1:], strict=True):
+        if slopes is not None:
+            amounts = (bias.reshape(-1, *[1] * (slopes.ndim - 2)) * slopes).abs().float()
+            total = total + lay_over(_stretched(amounts), images.shape[2:])
+    return total
+
+
+def _stretched(amounts: Tensor) -> Tensor:
+    """Each channel from 0 to 1, summed over channels."""
+    axes = tuple(range(2, amounts.ndim))
+    amounts = amounts - amounts.amin(axes, keepdim=True)
+    return (amounts / (1e-7 + amounts.amax(axes, keepdim=True))).sum(1)
+
+
+def _biased_outputs(model: nn.Module, images: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """The bias of each layer that has one, with each output of it that is a map; and the logits."""
+    owner = threading.get_ident()
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def hear(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
+        if threading.get_ident() != owner or output.ndim != images.ndim:
+            return None
+        heard.append((biases[module], output))
+        return output.clone()  # an in-place operation behind the layer would make its gradient that of its result
+
+    biases = {module: bias for module in model.modules() if (bias := _bias(module)) is not None}
+    handles = [module.register_forward_hook(hear) for module in biases]
+    try:
+        return heard, checked_logits(model(images), images)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    """What a layer adds to its output whatever comes in, (C,); None where it adds nothing."""
+    if isinstance(module, _CONVOLUTIONS):
+        return None if module.bias is None else module.bias.detach()
+    if not isinstance(module, _NORMS) or module.running_mean is None or module.running_var is None:
+        return None
+    scale = 1 / (module.running_var + module.eps).sqrt()
+    gain = scale if module.weight is None else scale * module.weight.detach()
+    return -module.running_mean * gain + (0 if module.bias is None else module.bias.detach())

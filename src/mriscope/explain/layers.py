@@ -1,0 +1,165 @@
+"""Which layer an explanation listens to, and how its output is read as channels of a map."""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mriscope.errors import MriscopeError, UnknownName
+
+Layer = nn.Module | str
+Reshape = Callable[[Tensor], Tensor]
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_NO_CONVOLUTION = "there is no convolution whose map has more than one place in this model; pass layer= to choose"
+_MOST_PREFIX = 16  # tokens before those of the patches: class, distillation, registers
+
+
+def channels_last(output: Tensor) -> Tensor:
+    """(B, h, w, C), as Swin's layers give it, read as (B, C, h, w)."""
+    return output.movedim(-1, 1)
+
+
+def tokens(height: int, width: int, prefix: int = 1) -> Reshape:
+    """A reshape function for a vision transformer's tokens.
+
+    Args:
+        height: patches in a column.
+        width: patches in a row.
+        prefix: tokens before the patches', as the class token; they have no place, and are left out.
+
+    Returns:
+        A function from (B, prefix + height × width, C) to (B, C, height, width).
+    """
+
+    def reshape(output: Tensor) -> Tensor:
+        return output[:, prefix:].unflatten(1, (height, width)).movedim(-1, 1)
+
+    return reshape
+
+
+def find_layers(model: nn.Module, layer: "Layer | Sequence[Layer] | None", images: Tensor) -> list[nn.Module]:
+    """The layers meant by modules or dotted names, or the one found by itself.
+
+    By itself it is the convolution that ran last on a map; in a transformer the norm that ran last before the last
+    attention.
+
+    Raises:
+        UnknownName: no layer has that name; the near ones are named with the shapes of their outputs.
+        MriscopeError: a module is no part of the model, or nothing is found.
+    """
+    if layer is None:
+        return [_own_choice(model, images)]
+    check_modules(model, layer)
+    return [_found(model, one, images) if isinstance(one, str) else one for one in _listed(layer)]
+
+
+def check_modules(model: nn.Module, layer: "Layer | Sequence[Layer]") -> None:
+    """Names aside, which are looked up when shapes are known, all layers are the model's own.
+
+    Raises:
+        MriscopeError: a module is no part of the model, or there is no layer.
+    """
+    for one in _listed(layer):
+        if isinstance(one, nn.Module) and all(module is not one for module in model.modules()):
+            raise MriscopeError(
+                f"the layer {type(one).__name__} is no part of the model; pass one of its own modules or a dotted name"
+            )
+
+
+def _listed(layer: "Layer | Sequence[Layer]") -> list[Layer]:
+    meant = [layer] if isinstance(layer, nn.Module | str) else list(layer)
+    if not meant:
+        raise MriscopeError("layer is an empty list; name at least one layer")
+    return meant
+
+
+def _found(model: nn.Module, name: str, images: Tensor) -> nn.Module:
+    named = dict(model.named_modules(remove_duplicate=False))
+    if name not in named:
+        names = [known for known in named if known]
+        near = get_close_matches(name, names, n=5, cutoff=0.4) or names[-5:]
+        raise UnknownName("layer", name, [_with_shape(model, one, named[one], images) for one in near])
+    return named[name]
+
+
+def _with_shape(model: nn.Module, name: str, module: nn.Module, images: Tensor) -> str:
+    heard = [output for _, output in _runs(model, [module], images)]
+    return f"{name} {tuple(heard[-1].shape)}" if heard and isinstance(heard[-1], Tensor) else name
+
+
+def _own_choice(model: nn.Module, images: Tensor) -> nn.Module:
+    """The last convolution with a map, or in a transformer the last norm before an attention."""
+    watched = [
+        module for module in model.modules() if isinstance(module, (*_CONVOLUTIONS, nn.LayerNorm)) or _attends(module)
+    ]
+    if not watched:
+        raise MriscopeError(_NO_CONVOLUTION)
+    convolution = norm = before_attention = None
+    for module, output in _runs(model, watched, images, begun=_attends):
+        if isinstance(module, _CONVOLUTIONS):
+            if output.ndim == images.ndim and output[0, 0].numel() > 1:
+                convolution, before_attention = module, None
+        elif isinstance(module, nn.LayerNorm):
+            norm = module
+        else:
+            before_attention = norm
+    chosen = before_attention or convolution
+    if chosen is None:
+        raise MriscopeError(_NO_CONVOLUTION)
+    return chosen
+
+
+def _attends(module: nn.Module) -> bool:
+    return isinstance(module, nn.MultiheadAttention) or type(module).__name__.endswith("Attention")
+
+
+def _runs(
+    model: nn.Module, watched: Sequence[nn.Module], images: Tensor, begun: Callable[[nn.Module], bool] | None = None
+) -> list[tuple[nn.Module, Any]]:
+    """Modules in the order in which they ran on the first image, and what they gave.
+
+    Args:
+        begun: modules that count when they begin, whose output is not kept.
+    """
+    owner = threading.get_ident()
+    heard: list[tuple[nn.Module, Any]] = []
+
+    def listen(module: nn.Module, _inputs: Any, output: Any = None) -> None:
+        if threading.get_ident() == owner:
+            heard.append((module, output))
+
+    handles = [
+        module.register_forward_pre_hook(listen) if begun and begun(module) else module.register_forward_hook(listen)
+        for module in watched
+    ]
+    try:
+        with torch.no_grad():
+            model(images[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return heard
+
+
+def own_reshape(layer: nn.Module, output: Tensor, images: Tensor) -> Reshape | None:
+    """How a layer's output is read as a map without being told; None where it is one already."""
+    if output.ndim == 3 and images.ndim == 4:
+        return _own_tokens(output.shape[1], *images.shape[2:])
+    last = isinstance(layer, nn.LayerNorm) and layer.normalized_shape[0] == output.shape[-1]
+    if last and output.ndim == images.ndim and (output.shape[1] != output.shape[-1] or type(layer) is nn.LayerNorm):
+        return channels_last
+    return None
+
+
+def _own_tokens(count: int, height: int, width: int) -> Reshape | None:
+    """Patches in the proportion of the image, after as few other tokens as that allows."""
+    for prefix in range(min(count, _MOST_PREFIX)):
+        rows = math.isqrt((count - prefix) * height // width)
+        if rows and (count - prefix) % rows == 0 and rows * width == (count - prefix) // rows * height:
+            return tokens(rows, (count - prefix) // rows, prefix)
+    return None
