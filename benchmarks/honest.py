@@ -2,9 +2,10 @@
 
     python3 run.py bench honest
 
-Reads the source that MRISCOPE_DATA names. Two methods: `nested`, where each training fold chooses among families of
-features by what a fit says of its own left-out subjects, and `tissue_histograms`, which chooses nothing. Test folds
-decide nothing in either.
+Reads the source that MRISCOPE_DATA names. Four methods: `best_five`, where each training fold takes the five families
+of features whose fits tell best of its own left-out subjects and averages their logits; `nested`, where it takes the
+one best; `all_families`, the average of all, without choice; and `tissue_histograms`, one family, without choice. Test
+folds decide nothing in any of them.
 """
 
 import os
@@ -12,8 +13,7 @@ import time
 from collections import Counter
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from mriscope.data.slices import SliceSet
@@ -21,74 +21,42 @@ from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
 from mriscope.experiment.parts import read_for
-from mriscope.models.ridge import ClassRule, fit_classes
-from mriscope.models.tissue import Regions, flat_volume, region_histograms
-from mriscope.models.tissue_histograms import BLOCKS
+from mriscope.models.tissue_families import FAMILIES, TAKEN, best_first, columns, fit_family, tissue_families
 from mriscope.recipe import make_recipe
 
 FOLDS, REPEATS, RESAMPLES = 5, 5, 1000
 CHOSEN = "tissue_histograms"
-METHODS = ("nested", CHOSEN)
+AVERAGED = {"best_five": TAKEN, "nested": 1, "all_families": None}
+"""Of how many families, best first, each method averages the logits."""
+METHODS = (*AVERAGED, CHOSEN)
 WORST = {"non_vs_demented": 2, "three_classes": 3, "four_classes": 4}
 """How many classes each task has; worse ones join the last."""
 POWERS = np.arange(0, 1.05, 0.1)
-PLACES, SIGMAS = ((8, 1), (8, 4), (1, 4)), (None, 1 / 32, 1 / 64)
-HISTOGRAMS = {f"{s} slabs × {r} rings, sigma {g}": Regions(s, r, g) for s, r in PLACES for g in SIGMAS}
-VOXELS = "voxels"
 
 
-def describe_all(slices: SliceSet) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The rank by severity of each subject, and every block of features, float32 (n, D)."""
-    ranks, blocks = [], {name: [] for name in (*HISTOGRAMS, VOXELS)}
-    for subject in np.unique(slices.subjects):
-        rows = np.flatnonzero(slices.subjects == subject)
-        rows = rows[np.argsort(slices.positions[rows])]
-        volume = flat_volume(slices.images[rows])
-        ranks.append(slices.severity[slices.labels[rows[0]]])
-        for name, regions in HISTOGRAMS.items():
-            blocks[name].append(region_histograms(volume, regions))
-        blocks[VOXELS].append(tissue_map(volume))
-    return np.array(ranks), {name: np.stack(rows) for name, rows in blocks.items()}
+def describe_subjects(slices: SliceSet) -> tuple[np.ndarray, np.ndarray]:
+    """The rank by severity of each subject, and its description, float32 (n, D)."""
+    _, first = np.unique(slices.subjects, return_index=True)
+    return slices.severity[slices.labels[first]], tissue_families().describe_subjects(slices)[1]
 
 
-def tissue_map(volume: np.ndarray) -> np.ndarray:
-    """What is not fluid, blurred and coarse, as voxel-based morphometry has it."""
-    tissue = np.clip((volume - 0.3) / 0.3, 0, 1)
-    return gaussian_filter(tissue, (4, 8, 8))[::4, ::8, ::8].ravel()
+def judge(known: np.ndarray, asked: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Probabilities, each class's divided by a power of its share of training: what serves macro-F1 there best.
 
-
-def families() -> dict[str, list[str]]:
-    """Which blocks each family joins."""
-    own = [name for name, regions in HISTOGRAMS.items() if regions in BLOCKS]
-    single = {name: [name] for name in (*HISTOGRAMS, VOXELS)}
-    return {**single, CHOSEN: own, "all histograms": list(HISTOGRAMS), "with voxels": [*own, VOXELS]}
-
-
-def choose(blocks: dict[str, np.ndarray], ill: np.ndarray) -> str:
-    """The family whose fit tells ill from well best among the training subjects it leaves out."""
-    found = {}
-    for name, members in families().items():
-        rule = fit(blocks, members, ill.astype(int), 2)
-        found[name] = roc_auc_score(ill, rule.left_out[:, 1] - rule.left_out[:, 0])
-    return max(found, key=found.__getitem__)
-
-
-def fit(blocks: dict[str, np.ndarray], members: list[str], ranks: np.ndarray, classes: int) -> ClassRule:
-    parts = [blocks[name] for name in members]
-    return fit_classes(np.concatenate(parts, axis=1), [part.shape[1] for part in parts], ranks, classes)
-
-
-def judge(rule: ClassRule, features: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Probabilities, each class's divided by a power of its share of training: what serves macro-F1 there best."""
-    shares = np.bincount(ranks, minlength=len(rule.bias)) / len(ranks)
+    Args:
+        known: float (N, K), logits of left-out training subjects.
+        asked: float (M, K), logits of those who are judged.
+        ranks: int64 (N,), the classes of the training subjects.
+    """
+    shares = np.bincount(ranks, minlength=known.shape[1]) / len(ranks)
 
     def weighed(logits: np.ndarray, power: float) -> np.ndarray:
         return softmax(logits - power * np.log(np.maximum(shares, 1e-9)))
 
     def gain(power: float) -> float:
-        return f1_score(ranks, weighed(rule.left_out, power).argmax(axis=1), average="macro")
+        return f1_score(ranks, weighed(known, power).argmax(axis=1), average="macro")
 
-    return weighed(features @ rule.weight + rule.bias, max(POWERS, key=gain))
+    return weighed(asked, max(POWERS, key=gain))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -97,22 +65,35 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_validate(
-    severity: np.ndarray, blocks: dict[str, np.ndarray], repeat: int, chosen: Counter[str]
+    severity: np.ndarray, described: np.ndarray, repeat: int, chosen: Counter[str]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Probabilities of every subject by each method, for each task."""
     found = {(method, task): np.zeros((len(severity), k)) for method in METHODS for task, k in WORST.items()}
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(severity, np.minimum(severity, 2))
     for train, test in folds:
-        known = {name: block[train] for name, block in blocks.items()}
-        choice = choose(known, severity[train] > 0)
-        chosen[choice] += 1
-        for method, task in found:
-            members = families()[CHOSEN if method == CHOSEN else choice]
-            ranks = np.minimum(severity[train], WORST[task] - 1)
-            rule = fit(known, members, ranks, WORST[task])
-            asked = np.concatenate([blocks[name][test] for name in members], axis=1)
-            found[method, task][test] = judge(rule, asked, ranks)
+        order: list[str] = []
+        for task, classes in WORST.items():
+            ranks = np.minimum(severity[train], classes - 1)
+            known, asked = fit_families(described[train], described[test], ranks, classes)
+            order = order or best_first(known, ranks > 0)
+            for method in METHODS:
+                taken = [CHOSEN] if method == CHOSEN else order[: AVERAGED[method]]
+                found[method, task][test] = judge(averaged(known, taken), averaged(asked, taken), ranks)
+        chosen.update(order[: AVERAGED["best_five"]])
     return found
+
+
+def fit_families(
+    train: np.ndarray, test: np.ndarray, ranks: np.ndarray, classes: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Logits of each family, for every training subject left out and for every test subject."""
+    rules = {family: fit_family(train, family, ranks, classes) for family in FAMILIES}
+    known = {family: rule.left_out for family, rule in rules.items()}
+    return known, {family: test[:, columns(family)] @ rule.weight + rule.bias for family, rule in rules.items()}
+
+
+def averaged(logits: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
+    return np.mean([logits[name] for name in names], axis=0)
 
 
 def show(method: str, task: str, repeats: list[Predictions]) -> None:
@@ -130,11 +111,11 @@ def main() -> None:
     started = time.perf_counter()
     source = os.environ.get("MRISCOPE_DATA", "../shared/data/alzheimer_mri")
     slices = read_for(make_recipe({"model": CHOSEN}), source, skip_bad=False).slices
-    severity, blocks = describe_all(slices)
+    severity, described = describe_subjects(slices)
     print(f"{len(severity)} subjects described after {time.perf_counter() - started:.0f} s", flush=True)
     chosen: Counter[str] = Counter()
-    repeats = [cross_validate(severity, blocks, repeat, chosen) for repeat in range(REPEATS)]
-    print("chosen by the training folds:", dict(chosen.most_common()), flush=True)
+    repeats = [cross_validate(severity, described, repeat, chosen) for repeat in range(REPEATS)]
+    print("among the best five of the training folds:", dict(chosen.most_common()), flush=True)
     for method, task in repeats[0]:
         names = [str(rank) for rank in range(WORST[task])]
         truth = np.minimum(severity, WORST[task] - 1)

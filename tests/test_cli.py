@@ -274,7 +274,43 @@ def test_explain_takes_images_a_layer_and_a_class(call, run_folder, picture, tmp
     words = ("--images", picture, "--layer", "features.conv1", "--class", "Mild_Demented", "--study-exponents")
     code, _, err = call("explain", run_folder, *words, "--out", tmp_path / "out")
     assert code == 0, err
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"grid.png", "000_slice.png", "pictures.json"}
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"grid.png", "000_slice_gradcam.png", "explain.html", "pictures.json"}
+
+
+def test_explain_shows_several_methods_in_one_matrix_and_a_page(call, run_folder, tmp_path):
+    words = ("--methods", "gradcam, layercam,eigencam", "--colormap", "inferno", "--alpha-by-strength")
+    code, out, err = call("explain", run_folder, "--n", 3, *words, "--flip-smooth", "--out", tmp_path)
+    assert code == 0, err
+    assert f"10 pictures in {tmp_path}; begin with {tmp_path / 'explain.html'}" in out
+    ends = [file.stem.rpartition("_")[2] for file in tmp_path.glob("0*.png")]
+    assert sorted(ends) == ["eigencam"] * 3 + ["gradcam"] * 3 + ["layercam"] * 3
+    page = (tmp_path / "explain.html").read_text()
+    assert page.count("data:image/png;base64,") == 1
+    for words in ("Grad-CAM, Layer-CAM, Eigen-CAM", "flips and brightness", "inferno", "split by subject"):
+        assert words in page
+    assert "nothing on this page is a diagnosis" in page
+    assert "LEAKY" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_explain_marks_a_leaky_run(call, run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({**metrics, "leaky": True}))
+    assert call("explain", tmp_path / "run", "--n", 1, "--out", tmp_path / "out")[0] == 0
+    assert '<p class="leaky">LEAKY' in (tmp_path / "out" / "explain.html").read_text()
+    assert call("explain", run_folder, "--n", 1, "--out", tmp_path / "honest")[0] == 0
+    assert size_of(tmp_path / "out" / "grid.png")[1] > size_of(tmp_path / "honest" / "grid.png")[1]
+
+
+def test_explain_compare_prints_the_tables_and_a_recommendation(call, run_folder, tmp_path):
+    code, out, err = call("explain-compare", run_folder, "--n", 6, "--methods", "gradcam,layercam", "--out", tmp_path)
+    assert code == 0, err
+    assert {file.name for file in tmp_path.iterdir()} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    for words in ("split by subject", "Grad-CAM", "Random map", "Centre map", "Insertion less deletion", "recommended"):
+        assert words.lower() in out.lower()
+    assert "4/4  Centre map" in err
 
 
 def test_explain_takes_away_what_it_wrote_before_and_nothing_else(call, run_folder, tmp_path):
@@ -417,6 +453,9 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["evaluate", "{run}", "--pooling", "majority"], "goes with --level subject"),
         (["evaluate", "{run}", "--level", "subject", "--part", "validation"], "name it with --pooling"),
         (["explain", "{run}", "--layer", "features.conv9", "--out", "{tmp}/e"], "features.conv"),
+        (["explain", "{run}", "--methods", "gradcam,layercan", "--out", "{tmp}/e"], "did you mean layercam"),
+        (["explain-compare", "{run}", "--methods", "gradcam,layercan"], "did you mean layercam"),
+        (["explain-compare", "{run}", "--n", "1"], "Invalid value for '--n'"),
         (["explain", "{run}", "--class", "Mild", "--out", "{tmp}/e"], "did you mean Mild_Demented or"),
         (["explain", "{run}", "--colormap", "jett", "--out", "{tmp}/e"], "did you mean jet"),
         (["explain", "{run}", "--images", "{tmp}/no.png", "--out", "{tmp}/e"], "there is no file"),
@@ -510,6 +549,7 @@ def test_version_and_help(call):
         ["train"],
         ["evaluate"],
         ["explain"],
+        ["explain-compare"],
         ["predict"],
         ["models"],
     ):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from captum import attr
 from torch import Tensor, nn
 
+from mriscope.errors import MriscopeError
 from mriscope.explain.attributions import (
     gradient_times_input,
     guided_backpropagation,
@@ -115,9 +116,10 @@ def test_integrated_gradients_sum_to_what_the_logit_gained(model: nn.Module):
 
 
 def test_a_linear_model_by_hand():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    linear = nn.Linear(4, 2, bias=False)
+    model = nn.Sequential(nn.Flatten(), linear)
     weight = torch.tensor([[1.0, -2.0, 3.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
-    model[1].weight.data.copy_(weight)
+    linear.weight.data.copy_(weight)
     image, first = torch.tensor([[[[2.0, 1.0], [1.0, 5.0]]]]), torch.tensor([0])
     shares = torch.tensor([[[[2.0, -2.0], [3.0, 0.0]]]])
     for method in (gradient_times_input, integrated_gradients):
@@ -164,6 +166,63 @@ def test_half_precision_gives_float32_near_full(model: nn.Module, method: Any):
         found = method(model, some_images(), CLASSES)
     assert found.dtype == torch.float32
     assert (found - wanted).abs().mean() < 0.1 * wanted.abs().max()
+
+
+def test_the_rule_is_all_but_exact_on_a_smooth_network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    images = torch.rand(3, 2, 9, 9)
+    gained = (model(images) - model(torch.zeros_like(images))).gather(1, CLASSES[:, None])[:, 0]
+    found = integrated_gradients(model, images, CLASSES, steps=20)
+    torch.testing.assert_close(found.sum((1, 2, 3)), gained, atol=1e-6, rtol=1e-5)
+
+
+def test_smooth_grad_follows_its_seed(model: nn.Module):
+    first = smooth_grad(model, some_images(), CLASSES, samples=5, seed=1)
+    assert torch.equal(first, smooth_grad(model, some_images(), CLASSES, samples=5, seed=1))
+    assert not torch.allclose(first, smooth_grad(model, some_images(), CLASSES, samples=5, seed=2))
+    assert not torch.allclose(first, slopes(model, some_images(), CLASSES))
+    none = smooth_grad(model, some_images(), CLASSES, samples=5, noise=0.0)
+    torch.testing.assert_close(none, slopes(model, some_images(), CLASSES))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_more_images_than_the_chunk_run_at_once(model: nn.Module, method: Any):
+    counts: list[int] = []
+    model.register_forward_pre_hook(lambda _model, given: counts.append(len(given[0])))
+    method(model, some_images(), CLASSES, chunk=2)
+    assert max(counts) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "sentence"),
+    [
+        (integrated_gradients, {"steps": 0}, "steps is 0; give at least 1"),
+        (smooth_grad, {"samples": 0}, "samples is 0; give at least 1"),
+        (occlusion, {"window": 0}, "window is 0; give at least 1"),
+        (occlusion, {"stride": 0}, "stride is 0; give at least 1"),
+        (occlusion, {"window": 3, "stride": 5}, "stride is 5 and leaves pixels between windows of 3; give at most 3"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(model: nn.Module, method: Any, settings: dict[str, int], sentence: str):
+    with pytest.raises(MriscopeError, match=f"^{sentence}$"):
+        method(model, some_images(), CLASSES, **settings)
+
+
+def test_agrees_with_captum_on_volumes():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(2), nn.Flatten(), nn.Linear(32, 3)
+    )
+    images = torch.rand(3, 1, 7, 8, 11)
+    wanted = quietly(
+        lambda: attr.Occlusion(model).attribute(images, (1, 4, 4, 4), strides=(1, 3, 3, 3), target=CLASSES)
+    )
+    assert (occlusion(model, images, CLASSES, window=4, stride=3) - wanted).abs().max() < 1e-5
+    wanted = quietly(lambda: attr.IntegratedGradients(model).attribute(images, target=CLASSES))
+    assert (integrated_gradients(model, images, CLASSES) - wanted).abs().max() < 1e-5
+    wanted = quietly(lambda: attr.GuidedBackprop(model).attribute(images, target=CLASSES))
+    assert (guided_backpropagation(model, images, CLASSES) - wanted).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -333,7 +333,7 @@ def test_maps_of_volumes_do_not_overshoot_by_any_method(monkeypatch: pytest.Monk
         assert (found.amin((1, 2, 3)) >= given.amin((1, 2, 3)) - 1e-6).all()
         return found
 
-    for user in ("maps", "full_grad"):
+    for user in ("finishing", "full_grad"):
         monkeypatch.setattr(f"mriscope.explain.{user}.lay_over", watched)
     model, volumes = seeded(SmallVolumeNet), some_volumes()
     for name, shown in all_maps(model, volumes, [0, 1, 2], layer="features.0").items():
@@ -373,3 +373,18 @@ def test_a_float64_model_is_explained_in_float64():
 )
 def test_images_may_lie_in_memory_as_they_like(wanted: dict[str, Tensor], change: Callable[[Tensor], Tensor]):
     assert_same(all_maps(small_net(), change(some_images())), wanted)
+
+
+class Views(SmallNet):
+    """Views of what convolutions give, in every form; they need memory that lies in order."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.features(images)
+        maps = maps.view(maps.shape).view(len(maps), *maps.shape[1:]).view(size=maps.shape)
+        maps = maps.view(torch.int32).view(dtype=torch.float32) if not maps.requires_grad else maps
+        return self.head[1:](self.head[0](maps).view(len(maps), -1))
+
+
+def test_a_model_that_views_what_its_convolutions_give(wanted: dict[str, Tensor]):
+    assert_same(all_maps(seeded(Views), some_images()), all_maps(small_net(), some_images()))
+    assert_same(all_maps(small_net(), some_images()), wanted)

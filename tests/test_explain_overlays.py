@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from mriscope.errors import MriscopeError, UnknownName
-from mriscope.explain.overlays import grid, overlay, save_png
+from mriscope.explain.overlays import grid, matrix, overlay, save_png
 
 GREY = np.array([[0, 100], [201, 255]], np.uint8)
 HEAT = np.array([[0.0, 0.5], [1.0, 0.0]], np.float32)
@@ -40,6 +40,16 @@ def test_alpha_reaches_from_the_grey_slice_to_the_colours():
     assert (overlay(GREY, HEAT, alpha=0) == GREY[..., None]).all()
     magma = np.rint(np.array(colormaps["magma"](HEAT))[..., :3] * 255)
     assert (overlay(GREY, HEAT, "magma", alpha=1) == magma).all()
+
+
+def test_alpha_by_strength_leaves_the_slice_plain_where_the_map_is_0():
+    found = overlay(GREY, HEAT, "magma", alpha=0.8, by_strength=True)
+    assert found[0, 0].tolist() == [0, 0, 0]
+    assert found[1, 1].tolist() == [255, 255, 255]
+    full = np.array(colormaps["magma"](1.0))[:3] * 255  # the share is 0.8 · 1 there and 0.8 · 0.5 here
+    assert found[1, 0].tolist() == np.rint(0.2 * 201 + 0.8 * full).tolist()
+    half = np.array(colormaps["magma"](0.5))[:3] * 255
+    assert found[0, 1].tolist() == np.rint(0.6 * 100 + 0.4 * half).tolist()
 
 
 def test_an_overlay_takes_tensors_too():
@@ -109,6 +119,54 @@ def test_a_grid_has_a_bar_from_0_to_1(many: tuple[np.ndarray, np.ndarray]):
     last = find_tile(page, overlay(slices[3], maps[3], alpha=0).repeat(2, 0).repeat(2, 1))
     assert columns_of(page, top).min() > last[1] + 80
     assert rows_of(page, top).max() < rows_of(page, bottom).min()
+
+
+def test_a_matrix_holds_the_plain_slice_and_every_method(many: tuple[np.ndarray, np.ndarray]):
+    slices, maps = many
+    columns = {"Grad-CAM": maps, "Element-wise Grad-CAM": maps[::-1]}
+    page = matrix(slices, columns, ["true Mild\npredicted Very mild 0.50"] * 5, scale=2, by_strength=True)
+    for row, pixels in enumerate(slices):
+        tiles = [overlay(pixels, maps[row], alpha=0)]
+        tiles += [overlay(pixels, column[row], by_strength=True) for column in columns.values()]
+        places = [find_tile(page, tile.repeat(2, 0).repeat(2, 1)) for tile in tiles]
+        assert len({y for y, _ in places}) == 1
+        assert places == sorted(places)
+        assert places[0][1] > 150  # room for the title
+    margin = np.concatenate([page[:8].reshape(-1, 3), page[-8:].reshape(-1, 3), page[:, :8].reshape(-1, 3)])
+    assert (margin == 255).all()
+
+
+def test_a_matrix_says_which_map_carries_nothing():
+    black = np.zeros((2, 120, 160), np.uint8)
+    maps = np.stack([np.zeros((120, 160), np.float32), np.eye(120, 160, dtype=np.float32)])
+    page = matrix(black, {"Grad-CAM": maps}, ["", ""], alpha=0)
+    find_tile(page, black[0][..., None].repeat(3, 2))
+    silent = matrix(black, {"Grad-CAM": maps * 0}, ["", ""], alpha=0)
+    white = [int((one == 255).all(-1).sum()) for one in (page, silent)]
+    assert white[1] > white[0] + 30  # a second text
+
+
+def test_a_heading_stands_above_grid_and_matrix_in_full(many: tuple[np.ndarray, np.ndarray]):
+    slices, maps = many
+    heading = "baseline_cnn, published split, LEAKY: train and test share subjects, and many more words than fit on one"
+    for plain, headed in (
+        (grid(slices, maps, ["x"] * 5), grid(slices, maps, ["x"] * 5, heading=heading)),
+        (matrix(slices, {"A": maps}, ["x"] * 5), matrix(slices, {"A": maps}, ["x"] * 5, heading=heading)),
+    ):
+        assert (headed[-len(plain) :, : plain.shape[1]] == plain).all()
+        above = headed[: -len(plain)]
+        assert (above < 128).any()
+        assert (above[:, -8:] == 255).all()
+
+
+def test_a_matrix_that_does_not_fit_is_refused(many: tuple[np.ndarray, np.ndarray]):
+    slices, maps = many
+    with pytest.raises(MriscopeError, match="there are no maps"):
+        matrix(slices, {}, ["x"] * 5)
+    with pytest.raises(MriscopeError, match="5 slices, 4 maps and 5 titles"):
+        matrix(slices, {"A": maps, "B": maps[1:]}, ["x"] * 5)
+    with pytest.raises(MriscopeError, match="the slice is float32"):
+        matrix(slices.astype(np.float32), {"A": maps}, ["x"] * 5)
 
 
 def test_titles_are_neither_cut_off_nor_laid_over_a_slice():

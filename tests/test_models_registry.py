@@ -108,7 +108,7 @@ def test_a_model_that_needs_no_timm_leaves_it_alone():
 
 
 def test_estimators_are_made_by_name_and_have_no_card():
-    assert list_estimators() == ["nearest_neighbour", "tissue_histograms"]
+    assert list_estimators() == ["nearest_neighbour", "tissue_families", "tissue_histograms"]
     assert not set(list_estimators()) & set(NAMES)
     for name in list_estimators():
         assert isinstance(create_model(name), Estimator)

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from mriscope.models.tissue import BINS, Regions, describe, flat_volume, region_histograms, white_matter_level
+from mriscope.models.tissue import (
+    BINS,
+    MAP_WIDTH,
+    Regions,
+    describe,
+    flat_volume,
+    region_histograms,
+    tissue_map,
+    white_matter_level,
+)
 
 FLUID, GREY, WHITE = 60, 140, 200
 RNG = np.random.default_rng(0)
@@ -65,3 +74,14 @@ def test_pairs_hold_the_plain_histogram_as_their_margin():
 @pytest.mark.parametrize("images", [np.zeros((3, 32, 32), np.uint8), brain(slices=1)])
 def test_an_empty_or_single_slice_is_described_by_finite_numbers(images):
     assert np.isfinite(describe(images, [Regions(8, 4, 1 / 32)])).all()
+
+
+def test_a_map_of_tissue_is_coarse_and_of_one_size():
+    assert tissue_map(np.ones((5, 40, 40), np.float32)) == pytest.approx(np.ones(MAP_WIDTH), abs=1e-5)
+    assert tissue_map(np.full((32, 128, 128), 0.3, np.float32)) == pytest.approx(np.zeros(MAP_WIDTH), abs=1e-6)
+    half = np.zeros((32, 128, 128), np.float32)
+    half[:, :, 64:] = 1
+    seen = tissue_map(half).reshape(8, 16, 16)
+    np.testing.assert_allclose(seen, np.broadcast_to(seen[0, 0], seen.shape), atol=1e-6)
+    assert seen[0, 0, 8] == pytest.approx(0.5, abs=0.03)  # the first column right of the edge
+    assert seen[0, 0, [0, 4]].max() < 1e-3 < 0.999 < seen[0, 0, [12, 15]].min()

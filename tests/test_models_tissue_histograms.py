@@ -1,92 +1,19 @@
-from dataclasses import replace
-
 import numpy as np
-import pytest
-from sklearn.metrics import roc_auc_score
+from phantom_subjects import brains
 
 from mriscope.data.phantom import make_brain
-from mriscope.data.slices import SliceSet
-from mriscope.errors import DataError
-from mriscope.models import tissue_histograms
-from mriscope.models.tissue_histograms import TissueHistograms, describe_subjects
-
-WELL, ILL = 2, 0  # Non_Demented, Mild_Demented
+from mriscope.models.ridge import fit_classes
+from mriscope.models.tissue import describe
+from mriscope.models.tissue_histograms import BLOCKS, tissue_histograms
 
 
-def brains(first, count, slices=6, size=64):
-    """Brains of which every second one is ill."""
-    images = [make_brain(subject, severity=subject % 2, slices=slices, size=size)[0] for subject in range(first, count)]
-    subjects = np.arange(first, count).repeat(slices)
-    labels = np.where(subjects % 2, ILL, WELL)
-    return SliceSet.of(np.concatenate(images), labels, subjects=subjects, positions=np.tile(range(slices), len(images)))
-
-
-KNOWN, ASKED = brains(0, 24), brains(24, 40)
-
-
-def fitted(slices=KNOWN, seed=0):
-    model = TissueHistograms(classes=4)
-    model.fit(slices, seed)
-    return model
-
-
-def test_it_tells_ill_brains_from_well_ones():
-    probabilities = fitted().probabilities(ASKED)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert roc_auc_score(ASKED.labels == ILL, probabilities[:, ILL]) > 0.9
-
-
-def test_every_slice_has_its_subjects_probabilities_in_whatever_order_they_come():
-    model, order = fitted(), np.random.default_rng(0).permutation(len(ASKED))
-    straight, shuffled = model.probabilities(ASKED), model.probabilities(ASKED[order])
-    np.testing.assert_array_equal(straight[order], shuffled)
-    for subject in np.unique(ASKED.subjects):
-        assert len(np.unique(straight[ASKED.subjects == subject], axis=0)) == 1
-
-
-def test_two_fits_are_equal_and_the_seed_is_of_no_matter():
-    one, other = (fitted(seed=seed).state_dict() for seed in (0, 1))
-    assert all((one[name] == other[name]).all() for name in one)
-
-
-def test_a_subject_is_described_once_and_anew_when_a_pixel_changes(monkeypatch):
-    described = []
-    true = tissue_histograms.describe
-    monkeypatch.setattr(tissue_histograms, "_described", {})
-    monkeypatch.setattr(tissue_histograms, "describe", lambda *given: described.append(1) or true(*given))
-    numbers, first = describe_subjects(ASKED)
-    np.testing.assert_array_equal(describe_subjects(ASKED[ASKED.subjects > 30])[1], first[numbers > 30])
-    assert len(described) == len(numbers) == 16
-    images = ASKED.images.copy()
-    images[0, 32, 32] ^= 128
-    changed = describe_subjects(replace(ASKED, images=images))[1]
-    assert len(described) == 17
-    assert (changed != first).any(axis=1).tolist() == [True] + [False] * 15
-    monkeypatch.setattr(tissue_histograms, "_MOST", 20)
-    np.testing.assert_array_equal(describe_subjects(brains(0, 16))[1], describe_subjects(brains(0, 16))[1])
-    assert len(tissue_histograms._described) == 20
-
-
-def test_classes_that_no_subject_has_are_not_expected():
-    assert fitted().probabilities(ASKED)[:, [1, 3]].max() < 1e-6
-
-
-def test_an_empty_model_is_filled_from_another_ones_state():
-    model, other = fitted(), TissueHistograms(classes=4)
-    other.load_state_dict(model.state_dict())
-    np.testing.assert_array_equal(other.probabilities(ASKED), model.probabilities(ASKED))
-
-
-def test_slices_without_subjects_say_what_to_do():
-    with pytest.raises(DataError, match="some slices name no subject or position"):
-        fitted(SliceSet.of(KNOWN.images, KNOWN.labels))
-
-
-@pytest.mark.parametrize(
-    ("labels", "subjects", "message"),
-    [([WELL, WELL], [7, 8], "of one class"), ([WELL, ILL], [7, 7], "subject 7 has slices of several classes")],
-)
-def test_subjects_that_teach_nothing_say_why(labels, subjects, message):
-    with pytest.raises(DataError, match=message):
-        fitted(SliceSet.of(KNOWN.images[:2], labels, subjects=subjects, positions=[0, 1]))
+def test_it_is_the_ridge_rule_on_the_histograms_of_both_blocks():
+    slices = brains(0, 12)
+    model = tissue_histograms(classes=4)
+    model.fit(slices, seed=0)
+    numbers, described = model.describe_subjects(slices)
+    np.testing.assert_array_equal(numbers, np.arange(12))
+    first = make_brain(0, severity=0, slices=6, size=64)[0]
+    np.testing.assert_array_equal(described[0], describe(first, BLOCKS))
+    rule = fit_classes(described, [96, 576], np.arange(12) % 2 * 2, 4)
+    np.testing.assert_allclose(model.weight.numpy(), rule.weight.T[slices.severity], rtol=1e-5, atol=1e-6)

@@ -14,6 +14,7 @@ from mriscope import __version__
 from mriscope.cli.beside import app as other_commands
 from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
+from mriscope.cli.explanations import app as explanation_commands
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
 from mriscope.errors import Interrupted, MriscopeError
@@ -29,7 +30,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for group in (data_commands, run_commands, study_commands, other_commands):  # the order in which --help lists them
+for group in (
+    data_commands,
+    run_commands,
+    explanation_commands,
+    study_commands,
+    other_commands,
+):  # as --help lists them
     app.add_typer(group)
 app.add_typer(data_app, name="data")
 

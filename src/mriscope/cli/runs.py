@@ -1,4 +1,4 @@
-"""Commands about one run: train, evaluate, explain, predict."""
+"""Commands about one run: train, evaluate, predict."""
 
 import json
 from pathlib import Path
@@ -85,43 +85,6 @@ def evaluate(
     asked = {"level": level, "task": task, "pooling": pooling}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
     print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
-
-
-@app.command(epilog="Example: mriscope explain mriscope-demo/run --n 12 --out explained")
-def explain(
-    run: RunFolder,
-    images: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="A JPEG, PNG or folder of them; may be repeated.")
-    ] = None,
-    layer: Annotated[str | None, typer.Option(help="Dotted name; default: the last convolution.")] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="The class to explain; default: the predicted one.")
-    ] = None,
-    count: Annotated[
-        int, typer.Option("--n", min=1, max=200, help="How many test slices, where no images are named.")
-    ] = 8,
-    seed: Annotated[int, typer.Option(help="Of the choice of slices.")] = 0,
-    exponents: Annotated[
-        bool, typer.Option("--study-exponents", help="Raise maps to the reference study's power for each class.")
-    ] = False,
-    colormap: Annotated[str, typer.Option(help="Of matplotlib.")] = "jet",
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours.")] = 0.5,
-    data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Where the run's data is now, if it moved.")
-    ] = None,
-    out: Out = None,
-    device: Device = "auto",
-) -> None:
-    """Show where a run sees evidence.
-
-    Grad-CAM gives an overlay for each slice, and a grid of all.
-    """
-    from mriscope.experiment.explaining import Look, explain_run
-
-    look = Look(layer, class_name, exponents, colormap, alpha)
-    folder = out or run / "explain"
-    written = explain_run(run, folder, look, images=images, count=count, seed=seed, source=data, device=device)
-    print(f"{len(written)} pictures in {folder}; begin with {folder / 'grid.png'}")
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")

@@ -1,31 +1,38 @@
 """Show where a run sees evidence."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
-from mriscope.evaluation.inference import predict_probabilities
-from mriscope.evaluation.plots import class_title
+from mriscope.evaluation.plots import class_title, split_title
 from mriscope.experiment.parts import load_model, read_for
-from mriscope.explain.cam import GradCAM
 from mriscope.explain.finishing import study_exponents
-from mriscope.explain.overlays import grid, overlay, save_png
-from mriscope.files import write_text
+from mriscope.explain.maps import Explanation, explain
+from mriscope.explain.methods import METHODS, known_method
+from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
+from mriscope.files import write_bytes, write_text
 from mriscope.models.registry import Estimator
+from mriscope.reports.explanation import Silent, explanation_page
+from mriscope.reports.page import Picture
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 
-LISTED = "pictures.json"
-"""Names the pictures that an explanation wrote, so that the next one can take them away."""
+LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
+"""The first names the pictures that an explanation wrote, so that the next one can take them away."""
+ALL = "all"
+_TILE, _ROW = 256, 1300  # pixels; the most that a slice and a row of slices are enlarged to
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class Look:
         study_exponents: raise maps to the reference study's power for each class.
         colormap: of matplotlib.
         alpha: share of the colours, from 0 to 1.
+        by_strength: multiply that share by the map, so that the anatomy stays visible where the map is weak.
+        methods: names among METHODS.
+        flip_smooth: mean of the maps of a slice and its mirror image, each times 0.9, 1 and 1.1.
+        eigen_smooth: first principal component of the channels' shares in place of their sum.
     """
 
     layer: str | None = None
@@ -45,6 +56,57 @@ class Look:
     study_exponents: bool = False
     colormap: str = "jet"
     alpha: float = 0.5
+    by_strength: bool = False
+    methods: tuple[str, ...] = ("gradcam",)
+    flip_smooth: bool = False
+    eigen_smooth: bool = False
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Slices with what a model and its user say of them."""
+
+    images: Images
+    truths: Sequence[str | None]
+    class_names: Sequence[str]
+    found: Mapping[str, Explanation]
+
+    @property
+    def titles(self) -> list[str]:
+        """The true and the predicted class, and the explained one where it is another."""
+        one = next(iter(self.found.values()))
+        rows = one.logits.double().softmax(1).cpu().numpy()
+        return [
+            _title(row, int(explained), truth, self.class_names)
+            for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True)
+        ]
+
+    @property
+    def silent(self) -> list[Silent]:
+        return [
+            Silent(path, METHODS[name], reason)
+            for name, one in self.found.items()
+            for path, reason in zip(self.images.paths, one.reasons, strict=True)
+            if reason is not None
+        ]
+
+
+def methods_named(text: str) -> tuple[str, ...]:
+    """The methods that a text such as gradcam,layercam names; all of them where it is "all".
+
+    Raises:
+        UnknownName: there is no such method.
+    """
+    return tuple(METHODS) if text.strip() == ALL else known_methods([name.strip() for name in text.split(",")])
+
+
+def known_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once.
+
+    Raises:
+        UnknownName: one is no method's.
+    """
+    return tuple(dict.fromkeys(known_method(name) for name in names))
 
 
 def explain_run(
@@ -58,7 +120,7 @@ def explain_run(
     source: str | None = None,
     device: str = "auto",
 ) -> list[Path]:
-    """Grad-CAM overlays of one run: a picture for each slice, and grid.png with all of them.
+    """Maps of one run over its slices: a picture for each slice and method, grid.png with all, and explain.html.
 
     They take the place of those that an earlier call wrote to the folder; other files there are left alone.
 
@@ -73,43 +135,123 @@ def explain_run(
         source: where the run's data is now, if it was moved.
         device: auto, cpu or cuda.
 
+    Returns:
+        the pictures, the grid first.
+
     Raises:
-        MriscopeError: no finished run, or an unknown layer, class, colour map or image.
+        MriscopeError: no finished run, or an unknown method, layer, class, colour map or image.
     """
     directory = open_run(folder)
+    check_colours(look.colormap, look.alpha)
+    model, class_names = open_network(directory, device)
+    if images is None:
+        slices = some_of_test(directory, source, count, seed)
+        given = Images(slices.images, tuple(slices.paths.tolist()))
+        truths = [class_names[label] for label in slices.labels]
+    else:
+        given = read_images(images, directory.recipe.input.size)
+        truths = [None] * len(given)
+    found = explain(
+        model,
+        scaled(torch.from_numpy(np.array(given.images)), directory.recipe.input.scale),
+        look.methods,
+        None if look.class_name is None else _class_number(look.class_name, class_names),
+        layer=look.layer,
+        exponents=study_exponents(class_names) if look.study_exponents else None,
+        eigen_smooth=look.eigen_smooth,
+        flip_smooth=look.flip_smooth,
+    )
+    return _write(Path(out), directory, _Shown(given, truths, class_names, found), look, own=images is None)
+
+
+def open_network(directory: RunDirectory, device: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network of a run, whose layers can be looked at, and the names of its classes.
+
+    Raises:
+        RunError: the run is an estimator's, or its weights are missing or damaged.
+    """
     model, class_names = load_model(directory, pick_device(device))
     if isinstance(model, Estimator):
         raise RunError(f"{directory.recipe.model} has no layers whose maps could be explained; name a network's run")
-    if images is None:
-        slices = _some_of_test(directory, source, count, seed)
-        shown = Images(slices.images, tuple(slices.paths.tolist()))
-        truths = [class_names[label] for label in slices.labels]
-    else:
-        shown = read_images(images, directory.recipe.input.size)
-        truths = [None] * len(shown)
-    classes = None if look.class_name is None else _class_number(look.class_name, class_names)
-    probabilities = predict_probabilities(model, shown.images, directory.recipe.input.scale)
-    maps = GradCAM(model, look.layer)(
-        scaled(torch.from_numpy(np.array(shown.images)), directory.recipe.input.scale),
-        classes,
-        exponents=study_exponents(class_names) if look.study_exponents else None,
+    return model, class_names
+
+
+def judged_by(directory: RunDirectory) -> str:
+    """How the run's train and test slices were divided, and whether they share subjects; short enough for a title."""
+    if directory.imported:
+        return "imported weights, what they were trained on is unknown"
+    metrics = directory.metrics()
+    return split_title(metrics["protocol"], metrics["leaky"])
+
+
+def _write(out: Path, directory: RunDirectory, shown: _Shown, look: Look, *, own: bool) -> list[Path]:
+    """Write pictures and page in the place of those that an earlier explanation left there."""
+    maps = {name: one.maps.cpu().numpy() for name, one in shown.found.items()}
+    colours = {"colormap": look.colormap, "alpha": look.alpha, "by_strength": look.by_strength}
+    heading = f"{directory.recipe.model}, {judged_by(directory)}"
+    pictures = {GRID: _grid(shown, maps, {**colours, "heading": heading})}
+    for row, path in enumerate(shown.images.paths):
+        for name in maps:
+            pixels = overlay(shown.images.images[row], maps[name][row], **colours)
+            pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
+    page = explanation_page(
+        f"Where {directory.path.resolve().name} sees evidence",
+        _origin(directory, shown, own),
+        Picture("Grid of slices and methods", _caption(look), pictures[GRID]),
+        _facts(directory, shown, look),
+        shown.silent,
+        leaky=directory.metrics()["leaky"],
     )
-    titles = [_title(row, truth, class_names) for row, truth in zip(probabilities, truths, strict=True)]
-    return _write_overlays(Path(out), shown, maps.cpu().numpy(), titles, look)
-
-
-def _write_overlays(out: Path, shown: Images, maps: np.ndarray, titles: Sequence[str], look: Look) -> list[Path]:
-    """Write the pictures in the place of those that an earlier explanation left there."""
-    colours = {"colormap": look.colormap, "alpha": look.alpha}
-    pictures = {"grid.png": grid(shown.images, maps, titles, **colours)}
-    for row, path in enumerate(shown.paths):
-        pictures[f"{row:03d}_{Path(path).stem}.png"] = overlay(shown.images[row], maps[row], **colours)
     for name in _earlier(out):
         (out / name).unlink(missing_ok=True)
     write_text(out / LISTED, json.dumps(list(pictures), indent=2) + "\n")  # first, so that a kill leaves none unlisted
-    for name, picture in pictures.items():
-        save_png(picture, out / name)
+    for name, content in pictures.items():
+        write_bytes(out / name, content)
+    write_text(out / PAGE, page)
     return [out / name for name in pictures]
+
+
+def _grid(shown: _Shown, maps: Mapping[str, np.ndarray], colours: Mapping[str, Any]) -> bytes:
+    """One method's maps side by side; those of several in a column each."""
+    pixels, titles = shown.images.images, shown.titles
+    if len(maps) == 1:
+        return png_bytes(grid(pixels, next(iter(maps.values())), titles, **colours))
+    width = pixels.shape[2]
+    scale = max(1, min(_TILE // width, _ROW // (width * (len(maps) + 1))))
+    columns = {METHODS[name]: one for name, one in maps.items()}
+    return png_bytes(matrix(pixels, columns, titles, scale=scale, **colours))
+
+
+def _caption(look: Look) -> str:
+    explained = "the predicted class" if look.class_name is None else class_title(look.class_name)
+    strength = ", and their share follows the map" if look.by_strength else ""
+    return f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
+
+
+def _origin(directory: RunDirectory, shown: _Shown, own: bool) -> str:
+    count = len(shown.images)
+    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
+    part = " of the test part" if own and not directory.imported else ""
+    return f"{which}{part}; {directory.recipe.model}, {judged_by(directory)}."
+
+
+def _facts(directory: RunDirectory, shown: _Shown, look: Look) -> list[tuple[str, str]]:
+    layers = dict.fromkeys(name for one in shown.found.values() for name in one.layers)
+    smoothing = ["flips and brightness"] * look.flip_smooth + ["first principal component"] * look.eigen_smooth
+    environment = directory.environment
+    return [
+        ("Run", str(directory.path)),
+        ("Model", directory.recipe.model),
+        ("Protocol", judged_by(directory)),
+        ("Data", str(environment["source"] or "unknown")),
+        ("Methods", ", ".join(METHODS[name] for name in shown.found)),
+        ("Layer", ", ".join(layers) or "the whole network"),
+        ("Class explained", "the predicted one" if look.class_name is None else look.class_name),
+        ("Smoothing", ", ".join(smoothing) or "none"),
+        ("Study's exponents", "yes" if look.study_exponents else "no"),
+        ("Colour map", look.colormap),
+        ("mriscope", __version__),
+    ]
 
 
 def _earlier(out: Path) -> list[str]:
@@ -122,7 +264,7 @@ def _earlier(out: Path) -> list[str]:
     return [name for name in names if name == Path(name).name and name.endswith(".png")]
 
 
-def _some_of_test(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
+def some_of_test(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
     """Slices of the test part, the classes taking turns."""
     there = source or directory.environment["source"]
     if there is None:
@@ -144,7 +286,10 @@ def _class_number(name: str, class_names: Sequence[str]) -> int:
     return list(class_names).index(name)
 
 
-def _title(probabilities: np.ndarray, truth: str | None, class_names: Sequence[str]) -> str:
+def _title(probabilities: np.ndarray, explained: int, truth: str | None, class_names: Sequence[str]) -> str:
     predicted = int(probabilities.argmax())
-    said = f"{class_title(class_names[predicted])} {probabilities[predicted]:.2f}"
-    return f"predicted {said}" if truth is None else f"true {class_title(truth)}\npredicted {said}"
+    lines = [] if truth is None else [f"true {class_title(truth)}"]
+    lines.append(f"predicted {class_title(class_names[predicted])} {probabilities[predicted]:.2f}")
+    if explained != predicted:
+        lines.append(f"explained {class_title(class_names[explained])} {probabilities[explained]:.2f}")
+    return "\n".join(lines)

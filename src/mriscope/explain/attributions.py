@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mriscope.errors import MriscopeError
 from mriscope.explain.engine import checked_logits, logit
 
 _IN_PLACE = {torch.relu_, torch.Tensor.relu_}
@@ -54,16 +55,21 @@ def integrated_gradients(
     Args:
         steps: points of the rule; chunk counts images times steps.
         baseline: value of all pixels where the line begins.
+
+    Raises:
+        MriscopeError: there are no steps.
     """
+    _check_counts(steps=steps)
     points, weights = np.polynomial.legendre.leggauss(steps)
     places = torch.tensor((points + 1) / 2, dtype=images.dtype, device=images.device)
     shares = torch.tensor(weights / 2, dtype=torch.float32, device=images.device)
     parts: list[Tensor] = []
     for image, target in zip(images, classes, strict=True):
-        away = image - baseline
-        line = baseline + places.reshape(-1, *[1] * image.ndim) * away
-        along = _in_chunks(lambda some, of: slopes(model, some, of), line, target.expand(steps), chunk)
-        parts.append(torch.einsum("s,s...->...", shares, along) * away.float())
+        away, mean = image - baseline, torch.zeros(image.shape, device=image.device)
+        for some, share in zip(places.split(chunk), shares.split(chunk), strict=True):
+            line = baseline + some.reshape(-1, *[1] * image.ndim) * away
+            mean += torch.einsum("s,s...->...", share, slopes(model, line, target.expand(len(line))))
+        parts.append(mean * away.float())
     return torch.stack(parts)
 
 
@@ -83,21 +89,27 @@ def smooth_grad(
         samples: copies of each image; chunk counts images times samples.
         noise: standard deviation of the noise, as a share of the image's range.
         seed: of the noise, which is the same for every image.
+
+    Raises:
+        MriscopeError: there are no samples.
     """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(samples, *images.shape[1:], generator=generator).to(images)
+    _check_counts(samples=samples)
     parts: list[Tensor] = []
     for image, target in zip(images, classes, strict=True):
-        noisy = image + noise * (image.max() - image.min()) * drawn
-        along = _in_chunks(lambda some, of: slopes(model, some, of), noisy, target.expand(samples), chunk)
-        parts.append(along.mean(0))
+        generator, total = torch.Generator().manual_seed(seed), torch.zeros(image.shape, device=image.device)
+        for start in range(0, samples, chunk):
+            # One draw for each copy, as a larger draw holds other numbers and the chunk would show.
+            drawn = [torch.randn(image.shape, generator=generator) for _ in range(start, min(start + chunk, samples))]
+            noisy = image + noise * (image.max() - image.min()) * torch.stack(drawn).to(image)
+            total += slopes(model, noisy, target.expand(len(noisy))).sum(0)
+        parts.append(total / samples)
     return torch.stack(parts)
 
 
 def guided_backpropagation(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
     """Guided backpropagation (Springenberg et al., 2015): gradients that pass a ReLU only where they are positive.
 
-    Every ReLU counts, be it a module, a function or in place; only this thread's pass is changed.
+    Every ReLU of eager PyTorch counts, be it a module, a function or in place; only this thread's pass is changed.
     """
 
     def guided(some: Tensor, of: Tensor) -> Tensor:
@@ -121,23 +133,24 @@ def occlusion(
 
     Args:
         window: its side in pixels, on every axis of space; cut off at the border.
-        stride: from one window to the next; the last ones reach the border.
+        stride: from one window to the next, at most window; the last ones reach the border.
         baseline: value of the pixels that are covered.
         chunk: how many covered images run at once.
 
     Returns:
         float32, the images' shape; the same for all channels, as a window covers all of them.
+
+    Raises:
+        MriscopeError: there is no window, or there are pixels between windows.
     """
-    size = images.shape[2:]
-    corners = list(itertools.product(*[range(0, max(side - window, 0) + stride, stride) for side in size]))
-    covers = torch.zeros(len(corners), *size, dtype=torch.bool, device=images.device)
-    for cover, corner in zip(covers, corners, strict=True):
-        cover[tuple(slice(begin, begin + window) for begin in corner)] = True
-    covers = covers[covers.flatten(1).any(1)]
-    times = covers.float().sum(0)
+    _check_counts(window=window, stride=stride)
+    if stride > window:
+        raise MriscopeError(f"stride is {stride} and leaves pixels between windows of {window}; give at most {window}")
+    corners = list(itertools.product(*[range(0, max(side - window, 0) + stride, stride) for side in images.shape[2:]]))
+    windows = [tuple(slice(begin, begin + window) for begin in corner) for corner in corners]
     with torch.no_grad():
         return torch.stack(
-            [_occluded(model, *one, covers, baseline, chunk) / times for one in zip(images, classes, strict=True)]
+            [_occluded(model, *one, windows, baseline, chunk) for one in zip(images, classes, strict=True)]
         )
 
 
@@ -155,15 +168,29 @@ def _in_chunks(make: Callable[[Tensor, Tensor], Tensor], images: Tensor, classes
     return torch.cat([make(*part) for part in zip(images.split(chunk), classes.split(chunk), strict=True)])
 
 
-def _occluded(model: nn.Module, image: Tensor, target: Tensor, covers: Tensor, baseline: float, chunk: int) -> Tensor:
-    """The fall of the logit under each cover, summed over the covers of each pixel."""
+def _occluded(
+    model: nn.Module, image: Tensor, target: Tensor, windows: list[tuple[slice, ...]], baseline: float, chunk: int
+) -> Tensor:
+    """The mean fall of the logit under the windows over each pixel; one chunk of them is in memory at once."""
     whole = model(image[None])[0, target].float()
     total = torch.zeros(image.shape, device=image.device)
-    for some in covers.split(chunk):
-        covered = torch.where(some[:, None], baseline, image)
+    times = torch.zeros(image.shape[1:], device=image.device)
+    for start in range(0, len(windows), chunk):
+        some = windows[start : start + chunk]
+        covered = image.expand(len(some), *image.shape).clone()
+        for copy, window in zip(covered, some, strict=True):
+            copy[:, *window] = baseline
         falls = whole - model(covered)[:, target].float()
-        total += torch.einsum("n,n...->...", falls, some.float())
-    return total
+        for fall, window in zip(falls, some, strict=True):
+            total[:, *window] += fall
+            times[window] += 1
+    return total / times
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise MriscopeError(f"{name} is {count}; give at least 1")
 
 
 class _Guided(torch.autograd.Function):

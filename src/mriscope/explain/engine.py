@@ -201,8 +201,10 @@ class ChannelsLast(TorchFunctionMode):
             if weight.shape[1] == 1:  # an image of one channel is in either order, so its filters have to tell
                 weight = weight.clone(memory_format=torch.channels_last)
             args = image, weight, *rest
-        if func is torch.Tensor.view and not args[0].is_contiguous() and not isinstance(args[1], torch.dtype):
-            return args[0].reshape(*args[1:], **(kwargs or {}))  # what was contiguous without this mode has a view
+        if func is torch.Tensor.view and not args[0].is_contiguous():
+            size = args[1:] or ((kwargs or {}).get("size"),)  # None where a dtype is named
+            if not isinstance(size[0], torch.dtype | None):
+                return args[0].reshape(*size)  # what was contiguous without this mode has a view
         return func(*args, **(kwargs or {}))
 
 

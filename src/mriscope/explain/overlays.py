@@ -1,7 +1,7 @@
-"""Maps laid over slices: one overlay, a titled grid of many, and a PNG of either."""
+"""Maps laid over slices: one overlay, a titled grid of many, a matrix of slices by methods, and a PNG of each."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PAPER, _INK = (255, 255, 255), (32, 32, 32)
-_TEXT, _LINE, _GAP = 15, 20, 16  # pixels
+_TEXT, _LINE, _GAP, _MARGIN = 15, 20, 16, 225  # pixels
 _MEANING = "evidence"
+_NOTHING = "carries nothing"
 
 
 def overlay(
-    pixels: "np.ndarray | Tensor", heat: "np.ndarray | Tensor", colormap: str = "jet", alpha: float = 0.5
+    pixels: "np.ndarray | Tensor",
+    heat: "np.ndarray | Tensor",
+    colormap: str = "jet",
+    alpha: float = 0.5,
+    by_strength: bool = False,
 ) -> np.ndarray:
     """A map as colours over its grey slice; the defaults are the reference study's.
 
@@ -30,6 +35,7 @@ def overlay(
         heat: float (H, W) in [0, 1], its map.
         colormap: name of a matplotlib colormap.
         alpha: share of the colours, from 0 (the grey slice) to 1 (the colours alone).
+        by_strength: multiply that share by the map, so that the slice shows plain where the map is 0.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -45,10 +51,25 @@ def overlay(
         raise MriscopeError(f"the map is {values.dtype} {values.shape}; its slice needs floats {grey.shape}")
     if not ((values >= 0) & (values <= 1)).all():
         raise MriscopeError("the map leaves [0, 1] or holds NaN; make it with normalise=True")
+    check_colours(colormap, alpha)
+    share = alpha * values[..., None] if by_strength else alpha
+    mixed = (1 - share) * grey[..., None] + share * _colours(values, colormap)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def check_colours(colormap: str, alpha: float) -> None:
+    """Refuse colours that no overlay could have, before maps are made for it.
+
+    Raises:
+        UnknownName: matplotlib has no colormap of that name.
+        MriscopeError: alpha is no share.
+    """
+    from matplotlib import colormaps
+
+    if colormap not in colormaps:
+        raise UnknownName("colormap", colormap, colormaps)
     if not 0 <= alpha <= 1:
         raise MriscopeError(f"alpha is {alpha}; give a share from 0 to 1")
-    mixed = (1 - alpha) * grey[..., None] + alpha * _colours(values, colormap)
-    return np.rint(mixed).astype(np.uint8)
 
 
 def grid(
@@ -61,6 +82,8 @@ def grid(
     side_by_side: bool = False,
     colormap: str = "jet",
     alpha: float = 0.5,
+    by_strength: bool = False,
+    heading: str = "",
 ) -> np.ndarray:
     """Overlays in rows under their titles, with a bar that says what the colours mean.
 
@@ -73,6 +96,8 @@ def grid(
         side_by_side: show each slice also plain, to the left of its overlay.
         colormap: name of a matplotlib colormap.
         alpha: share of the colours in the overlays.
+        by_strength: as in overlay.
+        heading: stands above all.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -82,15 +107,66 @@ def grid(
         MriscopeError: slices, maps and titles differ in number, there are none, or one does not fit.
     """
     _check_grid(len(slices), len(maps), len(titles), columns, scale)
-    tiles = [_tile(*pair, scale, side_by_side, colormap, alpha) for pair in zip(slices, maps, strict=True)]
-    if len({tile.size for tile in tiles}) > 1:
-        raise MriscopeError("the slices of a grid differ in size; bring them to one size first")
+    tiles = [_tile(*pair, scale, side_by_side, colormap, alpha, by_strength) for pair in zip(slices, maps, strict=True)]
+    _check_sizes(tiles)
     font = _font()
     width = max([tiles[0].width] + [ceil(font.getlength(word)) for title in titles for word in title.split()])
     captions = [_broken(title, font, width) for title in titles]
-    heading = max(len(lines) for lines in captions) * _LINE + _LINE // 4
-    cells = [_captioned(*pair, width, heading, font) for pair in zip(tiles, captions, strict=True)]
-    return np.array(_page(cells, columns, _bar(tiles[0].height, colormap, font), heading))
+    top = max(len(lines) for lines in captions) * _LINE + _LINE // 4
+    cells = [_captioned(*pair, width, top, font) for pair in zip(tiles, captions, strict=True)]
+    return np.array(_headed(_page(cells, columns, _bar(tiles[0].height, colormap, font), top), heading, font))
+
+
+def matrix(
+    slices: "Sequence[np.ndarray | Tensor] | np.ndarray | Tensor",
+    maps: "Mapping[str, np.ndarray | Tensor]",
+    titles: Sequence[str],
+    *,
+    scale: int = 1,
+    colormap: str = "jet",
+    alpha: float = 0.5,
+    by_strength: bool = False,
+    heading: str = "",
+) -> np.ndarray:
+    """A row for each slice: its title, the plain slice, and an overlay by each method; a map of zeros is said to be so.
+
+    Args:
+        slices: uint8 (N, H, W), or N slices of one size.
+        maps: float (N, H, W) in [0, 1] by the title of their column.
+        titles: N texts, which stand to the left of their rows, broken between words.
+        scale: side of a pixel of a slice.
+        colormap: name of a matplotlib colormap.
+        alpha: share of the colours in the overlays.
+        by_strength: as in overlay.
+        heading: stands above all.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        UnknownName: matplotlib has no colormap of that name.
+        MriscopeError: slices, maps and titles differ in number, there are none, or one does not fit.
+    """
+    if not maps:
+        raise MriscopeError("there are no maps; a matrix needs those of one method at least")
+    for column in maps.values():
+        _check_grid(len(slices), len(column), len(titles), len(maps), scale)
+    font = _font()
+
+    def row_of(row: int, pixels: "np.ndarray | Tensor") -> list[Image.Image]:
+        heats = [column[row] for column in maps.values()]
+        over = [_tile(pixels, heat, scale, False, colormap, alpha, by_strength) for heat in heats]
+        return [_plain_tile(pixels, scale), *(_noted(*pair, font) for pair in zip(over, heats, strict=True))]
+
+    rows = [row_of(row, pixels) for row, pixels in enumerate(slices)]
+    _check_sizes([tile for row in rows for tile in row])
+    heads = ["Slice", *maps]
+    width = max([rows[0][0].width] + [ceil(font.getlength(word)) for head in heads for word in head.split()])
+    lines = [_broken(head, font, width) for head in heads]
+    margin = max([_MARGIN] + [ceil(font.getlength(word)) for title in titles for word in title.split()])
+    words = [_broken(title, font, margin) for title in titles]
+    page = _table_page(rows, lines, words, (width, margin), _bar(rows[0][0].height, colormap, font), font)
+    return np.array(_headed(page, heading, font))
 
 
 def save_png(array: np.ndarray, path: str | Path) -> None:
@@ -104,11 +180,23 @@ def save_png(array: np.ndarray, path: str | Path) -> None:
         MriscopeError: the array is no image.
         WriteError: the file cannot be written.
     """
+    write_bytes(path, png_bytes(array))
+
+
+def png_bytes(array: np.ndarray) -> bytes:
+    """An image as a PNG file's content.
+
+    Args:
+        array: uint8 (H, W) or (H, W, 3).
+
+    Raises:
+        MriscopeError: the array is no image.
+    """
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2:
         raise MriscopeError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _array(values: "np.ndarray | Tensor") -> np.ndarray:
@@ -119,8 +207,6 @@ def _colours(values: np.ndarray, colormap: str) -> np.ndarray:
     """Values in [0, 1] as float RGB from 0 to 255."""
     from matplotlib import colormaps
 
-    if colormap not in colormaps:
-        raise UnknownName("colormap", colormap, colormaps)
     return colormaps[colormap](values)[..., :3] * 255
 
 
@@ -133,6 +219,11 @@ def _check_grid(slices: int, maps: int, titles: int, columns: int, scale: int) -
         raise MriscopeError(f"columns is {columns} and scale is {scale}; both count from 1")
 
 
+def _check_sizes(tiles: Sequence[Image.Image]) -> None:
+    if len({tile.size for tile in tiles}) > 1:
+        raise MriscopeError("the slices of a grid differ in size; bring them to one size first")
+
+
 def _tile(
     pixels: "np.ndarray | Tensor",
     heat: "np.ndarray | Tensor",
@@ -140,11 +231,30 @@ def _tile(
     side_by_side: bool,
     colormap: str,
     alpha: float,
+    by_strength: bool,
 ) -> Image.Image:
-    over = overlay(pixels, heat, colormap, alpha)
-    plain = np.repeat(_array(pixels)[..., None], 3, axis=2)
-    tile = Image.fromarray(np.hstack([plain, over]) if side_by_side else over)
+    over = _enlarged(overlay(pixels, heat, colormap, alpha, by_strength), scale)
+    return _beside(_plain_tile(pixels, scale), over) if side_by_side else over
+
+
+def _plain_tile(pixels: "np.ndarray | Tensor", scale: int) -> Image.Image:
+    return _enlarged(np.repeat(_array(pixels)[..., None], 3, axis=2), scale)
+
+
+def _enlarged(pixels: np.ndarray, scale: int) -> Image.Image:
+    tile = Image.fromarray(pixels)
     return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.NEAREST)
+
+
+def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    return Image.fromarray(np.hstack([np.asarray(left), np.asarray(right)]))
+
+
+def _noted(tile: Image.Image, heat: "np.ndarray | Tensor", font: ImageFont.FreeTypeFont) -> Image.Image:
+    """The tile; of a map of zeros it says that it carries nothing, as its one colour might be taken for a finding."""
+    if not _array(heat).any() and font.getlength(_NOTHING) <= tile.width:
+        ImageDraw.Draw(tile).text((tile.width / 2, 2), _NOTHING, _PAPER, font, anchor="mt")
+    return tile
 
 
 def _font() -> ImageFont.FreeTypeFont:
@@ -208,3 +318,49 @@ def _page(cells: Sequence[Image.Image], columns: int, bar: Image.Image, heading:
         page.paste(cell, (_GAP + place % columns * step_x, _GAP + place // columns * step_y))
     page.paste(bar, (_GAP + columns * step_x, _GAP + heading))
     return page
+
+
+def _table_page(
+    rows: Sequence[Sequence[Image.Image]],
+    heads: Sequence[Sequence[str]],
+    words: Sequence[Sequence[str]],
+    widths: tuple[int, int],
+    bar: Image.Image,
+    font: ImageFont.FreeTypeFont,
+) -> Image.Image:
+    """Rows of tiles under the lines of their heads, their words at the left, and the bar beside the first row."""
+    width, margin = widths
+    top = _GAP + max(map(len, heads)) * _LINE + _LINE // 4
+    step_x = width + _GAP // 2
+    step_y = max(rows[0][0].height, max(map(len, words)) * _LINE) + _GAP // 2
+    left = _GAP + margin + _GAP
+    height = max(top + len(rows) * step_y, top + bar.height) + _GAP
+    page = Image.new("RGB", (left + len(heads) * step_x + bar.width + _GAP, height), _PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, lines in enumerate(heads):
+        for row, line in enumerate(lines):
+            y = top - _LINE // 4 - (len(lines) - row) * _LINE
+            draw.text((left + column * step_x, y), line, _INK, font)
+    for row, (tiles, lines) in enumerate(zip(rows, words, strict=True)):
+        y = top + row * step_y
+        for place, line in enumerate(lines):
+            draw.text((_GAP, y + place * _LINE), line, _INK, font)
+        for column, tile in enumerate(tiles):
+            page.paste(tile, (left + column * step_x, y))
+    page.paste(bar, (left + len(heads) * step_x, top))
+    return page
+
+
+def _headed(page: Image.Image, heading: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """The page under a heading, which widens it no further than to its longest word."""
+    if not heading:
+        return page
+    width = max(page.width, 2 * _GAP + max(ceil(font.getlength(word)) for word in heading.split()))
+    lines = _broken(heading, font, width - 2 * _GAP)
+    top = _GAP + len(lines) * _LINE
+    headed = Image.new("RGB", (width, top + page.height), _PAPER)
+    draw = ImageDraw.Draw(headed)
+    for row, line in enumerate(lines):
+        draw.text((_GAP, _GAP + row * _LINE), line, _INK, font)
+    headed.paste(page, (0, top))
+    return headed

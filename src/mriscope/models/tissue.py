@@ -14,6 +14,9 @@ _SATURATED = 252
 _NEAR = 0.12  # how far, in logarithms of brightness, white matter may lie from the shading fitted last
 _ROUNDS = 4
 _STRIDE = 3  # in pixels; shading is smooth, so one pixel in nine tells it
+_MAP = (8, 16, 16)
+MAP_WIDTH = 8 * 16 * 16
+"""How many numbers a tissue map has."""
 _BORDER = 0.84  # of half the side; the brain's outline in registered slices
 
 
@@ -95,6 +98,21 @@ def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
     counts = counts.reshape(-1, regions.bins)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return np.sqrt(shares).ravel().astype(np.float32)
+
+
+def tissue_map(volume: np.ndarray) -> np.ndarray:
+    """What is not fluid, blurred and coarse, as voxel-based morphometry (Ashburner and Friston, 2000) has it.
+
+    Args:
+        volume: float32 (S, H, W) in order, white matter at 1.
+
+    Returns:
+        float32 (MAP_WIDTH,), from 0 to 1: 8 heights, 16 rows and 16 columns, whatever the size of the volume.
+    """
+    tissue = np.clip((volume - 0.3) / 0.3, 0, 1)
+    blurred = gaussian_filter(tissue, [side / cells for side, cells in zip(volume.shape, _MAP, strict=True)])
+    at = (np.arange(cells) * side // cells for side, cells in zip(volume.shape, _MAP, strict=True))
+    return blurred[np.ix_(*at)].ravel().astype(np.float32)
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:

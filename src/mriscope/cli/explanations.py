@@ -1,0 +1,101 @@
+"""Commands that show where a run sees evidence: explain, explain-compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mriscope.cli.options import Device, Out, RunFolder
+
+app = typer.Typer()
+
+Layer = Annotated[str | None, typer.Option(help="Dotted name; default: the last convolution.", show_default=False)]
+Moved = Annotated[
+    str | None, typer.Option("--data", metavar="SOURCE", help="Where the run's data is now, if it moved.")
+]
+Seed = Annotated[int, typer.Option(help="Of the choice of slices.")]
+
+
+@app.command(epilog="Example: mriscope explain mriscope-demo/run --methods gradcam,layercam --n 12 --out explained")
+def explain(
+    run: RunFolder,
+    methods: Annotated[
+        str, typer.Option(metavar="NAMES", help="With commas between, such as gradcam,layercam; or all.")
+    ] = "gradcam",
+    images: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="A JPEG, PNG or folder of them; may be repeated.")
+    ] = None,
+    layer: Layer = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="The class to explain; default: the predicted one.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--n", min=1, max=200, help="How many test slices, where no images are named.")
+    ] = 8,
+    seed: Seed = 0,
+    exponents: Annotated[
+        bool, typer.Option("--study-exponents", help="Raise maps to the reference study's power for each class.")
+    ] = False,
+    flip_smooth: Annotated[
+        bool, typer.Option("--flip-smooth", help="Mean of the maps of each slice, its mirror image, and both dimmed.")
+    ] = False,
+    eigen_smooth: Annotated[
+        bool, typer.Option("--eigen-smooth", help="First principal component of a map's channels, not their sum.")
+    ] = False,
+    colormap: Annotated[
+        str, typer.Option(help="Of matplotlib; inferno, magma and viridis are perceptually uniform, jet is not.")
+    ] = "jet",
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours.")] = 0.5,
+    by_strength: Annotated[
+        bool,
+        typer.Option("--alpha-by-strength", help="Multiply that share by the map: anatomy shows where it is weak."),
+    ] = False,
+    data: Moved = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Show where a run sees evidence.
+
+    Each method gives an overlay for each slice; a grid and a page show all.
+    """
+    from mriscope.experiment.explaining import PAGE, Look, explain_run, methods_named
+
+    names = methods_named(methods)
+    look = Look(layer, class_name, exponents, colormap, alpha, by_strength, names, flip_smooth, eigen_smooth)
+    folder = out or run / "explain"
+    written = explain_run(run, folder, look, images=images, count=count, seed=seed, source=data, device=device)
+    print(f"{len(written)} pictures in {folder}; begin with {folder / PAGE}")
+
+
+@app.command(name="explain-compare", epilog="Example: mriscope explain-compare mriscope-demo/run --n 32 --out compared")
+def explain_compare(
+    run: RunFolder,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="With commas between; or all. Default: those that cost few passes.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--n", min=2, max=2000, help="How many test slices.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the choice of slices, of random maps and of resampling.")] = 0,
+    layer: Layer = None,
+    data: Moved = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Measure which maps mean something.
+
+    Methods are compared by faithfulness to the model, by what is left of their maps when its weights become random, by
+    where the maps lie and by speed; random and centre maps stand beside them. The predicted class is explained.
+    """
+    from mriscope.experiment.explain_comparing import compare_methods
+    from mriscope.experiment.explaining import methods_named
+    from mriscope.reports.explanation_comparison import comparison_text
+
+    names = None if methods is None else methods_named(methods)
+    folder = out or run / "explain_compare"
+    facts = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
+    print(comparison_text(facts))
+    print(f"\nwritten: {folder}/explain_compare.html, .csv, .json")

@@ -1,0 +1,198 @@
+"""Methods of explanation compared on one run: in words, as CSV and as a page."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mriscope.reports.page import render
+from mriscope.reports.text import Facts, table
+
+
+class Metric(NamedTuple):
+    """A column of the comparison.
+
+    Args:
+        title: its head.
+        better: "less", "more", or nothing where neither is.
+        about: what it is, a sentence.
+    """
+
+    title: str
+    better: str
+    about: str
+
+
+METRICS = {
+    "deletion": Metric(
+        "Deletion AUC",
+        "less",
+        "Mean probability of the explained class while pixels are blurred away, those that the map ranks first first "
+        "(Petsiuk et al., 2018).",
+    ),
+    "insertion": Metric("Insertion AUC", "more", "The same while they come into the blurred slice."),
+    "average_drop": Metric(
+        "Average drop",
+        "less",
+        "Share of the probability that is lost where the slice is shown through its map (Chattopadhay et al., 2018).",
+    ),
+    "increase": Metric("Increase", "more", "Share of slices whose probability rises instead."),
+    "road": Metric(
+        "ROAD",
+        "more",
+        "Probability left where the least relevant pixels are replaced by what their neighbours suggest, less that "
+        "where the most relevant ones are, halved; over 20, 50 and 80 % of pixels; 0 is chance (Rong et al., 2022).",
+    ),
+    "sensitivity": Metric(
+        "Sensitivity",
+        "more",
+        "Correlation over random draws of 16 of 64 places between the map's sum there and the logit that blurring them "
+        "costs (sensitivity-n; Ancona et al., 2018).",
+    ),
+    "sparsity": Metric(
+        "Sparsity",
+        "",
+        "Gini index of the map: 0 where it is even, near 1 where it is a point (Hurley & Rickard, 2009).",
+    ),
+    "outside": Metric("Outside the brain", "less", "Share of the map that lies where the slice shows no brain."),
+    "pointing": Metric("Pointing game", "more", "Share of slices whose highest place of the map lies in the truth."),
+    "energy": Metric("Energy inside", "more", "Share of the map that lies in the truth."),
+    "iou": Metric("IoU", "more", "Intersection over union of the truth and the map cut at its best threshold."),
+}
+"""What a map is measured by, in the order in which it is shown."""
+
+_TABLES = {
+    "Faithful to the model": ("deletion", "insertion", "average_drop", "increase", "road", "sensitivity"),
+    "Where the map lies": ("sparsity", "outside", "pointing", "energy", "iou"),
+}
+RULE = (
+    "A method can be recommended if its maps pass the randomisation check (they change when the weights become random) "
+    "and beat random maps in deletion and in insertion, each by a paired difference whose 95 % interval leaves out 0. "
+    "Among these the greatest insertion less deletion wins, unless a method that its interval does not tell from it is "
+    "at least twice as fast."
+)
+
+
+class Rows(NamedTuple):
+    """A table: title, heads, and rows of cells, each a text with a detail that stands small with it."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[tuple[str, str]]]
+
+
+def tables(facts: Facts) -> list[Rows]:
+    """The verdicts first, then the metrics by what they tell."""
+    verdicts = Rows(
+        "Which maps mean something",
+        [
+            "Method",
+            "Randomisation",
+            "SSIM",
+            "Rank correlation",
+            "By chance",
+            "Insertion less deletion",
+            "Seconds a slice",
+        ],
+        [_verdict_row(one) for one in facts["methods"]],
+    )
+    measured = [name for name in METRICS if name in facts["methods"][0]["figures"]]
+    found = [verdicts]
+    for title, names in _TABLES.items():
+        shown = [name for name in names if name in measured]
+        if shown:
+            heads = ["Method", *(_head(METRICS[name]) for name in shown)]
+            rows = [[_name(one), *(_figure(one["figures"][name]) for name in shown)] for one in facts["methods"]]
+            found.append(Rows(title, heads, rows))
+    return found
+
+
+def comparison_text(facts: Facts) -> str:
+    """The tables and the recommendation, as the command prints them."""
+    lines = [facts["judged"], facts["unit_note"]]
+    for one in tables(facts):
+        rows = [[f"{text} ({detail})" if detail else text for text, detail in row] for row in one.rows]
+        lines += ["", table([_short(head) for head in one.heads], rows)]
+    if facts["truth"]:
+        lines += ["", facts["truth"]]
+    return "\n".join([*lines, "", facts["recommendation"]["sentence"]])
+
+
+def comparison_csv(facts: Facts) -> str:
+    """A row for each method; full precision, empty where nothing is known."""
+    records = [_record(one) for one in facts["methods"]]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def comparison_page(title: str, facts: Facts) -> str:
+    """The comparison as one HTML file."""
+    abouts = [(_head(one), one.about) for name, one in METRICS.items() if name in facts["methods"][0]["figures"]]
+    return render("explain_compare.html.j2", title=title, facts=facts, tables=tables(facts), abouts=abouts, rule=RULE)
+
+
+def _head(metric: Metric) -> str:
+    return metric.title + (f", {metric.better} is better" if metric.better else "")
+
+
+def _short(head: str) -> str:
+    return head.replace(", less is better", " ↓").replace(", more is better", " ↑")
+
+
+def _name(one: Facts) -> tuple[str, str]:
+    silent = f"{one['silent']} maps carry nothing" if one["silent"] else ""
+    return one["title"], silent
+
+
+def _verdict_row(one: Facts) -> list[tuple[str, str]]:
+    random = one["randomisation"]
+    verdict = ("–", "") if random is None else ("passes" if random["passes"] else "FAILS", "")
+    scores = (
+        [("–", "")] * 3
+        if random is None
+        else [_figure(random[name]) for name in ("ssim", "rank_correlation", "chance")]
+    )
+    seconds = "–" if one["seconds"] is None else f"{one['seconds']:.4f}"
+    return [_name(one), verdict, *scores, _figure(one["figures"]["gain"]), (seconds, "")]
+
+
+def _figure(estimate: Mapping[str, float | None]) -> tuple[str, str]:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined", ""
+    if low is None or high is None:
+        return _number(value), "no interval"
+    return _number(value), f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".replace("-0.000", "0.000") if abs(value) < 100 else f"{value:.3g}"
+
+
+def _record(one: Facts) -> dict[str, Any]:
+    random = one["randomisation"] or {}
+    return {
+        "method": one["name"],
+        "kind": one["kind"],
+        "recommended": one["recommended"],
+        "seconds_per_slice": one["seconds"],
+        "silent_maps": one["silent"],
+        "randomisation": {True: "passes", False: "fails", None: None}[random.get("passes")],
+        **dict(_bounds("randomisation_ssim", random.get("ssim"))),
+        **dict(_bounds("randomisation_rank_correlation", random.get("rank_correlation"))),
+        **dict(_bounds("randomisation_chance", random.get("chance"))),
+        **{key: value for name, figure in one["figures"].items() for key, value in _bounds(name, figure)},
+        **{
+            key: value
+            for name, figure in one["against_random"].items()
+            for key, value in _bounds(f"{name}_less_random", figure)
+        },
+    }
+
+
+def _bounds(name: str, figure: Mapping[str, float | None] | None) -> Iterator[tuple[str, float | None]]:
+    for end in ("value", "low", "high"):
+        yield name + ("" if end == "value" else f"_{end}"), None if figure is None else figure[end]

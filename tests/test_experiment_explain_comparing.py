@@ -1,0 +1,129 @@
+"""The comparison of methods of explanation as a whole: its files, its truth, and whom its intervals resample."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mriscope
+from mriscope.data.phantom import make_phantom
+from mriscope.data.readers import read
+from mriscope.errors import MriscopeError, RunError, UnknownName
+from mriscope.evaluation.predictions import write_predictions
+from mriscope.experiment.explain_comparing import cheap_methods, compare_methods, phantom_masks
+from mriscope.explain.methods import METHODS
+from mriscope.recipe import make_recipe
+from mriscope.reports.explanation_comparison import METRICS, comparison_text
+from mriscope.run_directory import RunDirectory
+
+PHANTOM = "phantom:subjects=24,slices=4,seed=1"
+SETTINGS = {
+    "model": "baseline_cnn",
+    "data": PHANTOM,
+    "input": {"size": 32},
+    "split": {"protocol": "by_subject", "test": 0.3, "validation": 0.2},
+    "training": {"epochs": 2, "batch_size": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    return mriscope.run(make_recipe(SETTINGS), tmp_path_factory.mktemp("runs") / "run", silent=True).path
+
+
+@pytest.fixture(scope="module")
+def compared(run_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared")
+    return compare_methods(run_folder, out, ("gradcam", "layercam"), count=12, seed=3), out
+
+
+def test_the_masks_are_those_of_the_phantom():
+    whole = make_phantom(subjects=24, slices=4, seed=1, size=32)
+    slices = read(PHANTOM, size=32)
+    rows = np.random.default_rng(0).permutation(len(slices))[:20]
+    masks = phantom_masks(slices[rows], PHANTOM)
+    assert masks is not None
+    assert np.array_equal(masks, whole.masks[rows])
+    assert whole.masks[rows].any()
+
+
+def test_other_slices_have_no_truth_and_another_phantom_is_refused():
+    slices = read(PHANTOM, size=32)
+    assert phantom_masks(slices, "data/train.parquet") is None
+    with pytest.raises(RunError, match="makes other brains than these slices show"):
+        phantom_masks(slices, "phantom:subjects=24,slices=4,seed=2")
+
+
+def test_every_method_and_baseline_has_every_figure_with_its_interval(compared):
+    facts, _ = compared
+    assert [one["name"] for one in facts["methods"]] == ["gradcam", "layercam", "random", "centre"]
+    assert facts["unit"] == "subject"
+    assert facts["leaky"] is False
+    for one in facts["methods"]:
+        assert set(one["figures"]) == {*METRICS, "gain"}
+        for name, figure in one["figures"].items():
+            assert figure["value"] is not None, name
+            assert figure["low"] <= figure["value"] <= figure["high"], name
+        assert (one["seconds"] is None) == (one["kind"] == "baseline")
+        assert (one["randomisation"] is None) == (one["kind"] == "baseline")
+    random = facts["methods"][2]
+    assert random["against_random"]["deletion"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    matrix = np.array(facts["agreement"]["matrix"], float)
+    assert np.allclose(np.diag(matrix), 1)
+    assert np.allclose(matrix, matrix.T)
+
+
+def test_the_three_files_say_the_same(compared):
+    facts, out = compared
+    assert {file.name for file in out.iterdir()} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    assert json.loads((out / "explain_compare.json").read_text()) == facts
+    rows = list(csv.DictReader((out / "explain_compare.csv").read_text().splitlines()))
+    assert [float(row["deletion"]) for row in rows] == [one["figures"]["deletion"]["value"] for one in facts["methods"]]
+    page = (out / "explain_compare.html").read_text()
+    assert facts["recommendation"]["sentence"].split(":")[0] in page
+    assert "nothing on this page is a diagnosis" in page
+    assert "where disease changed a slice of the phantom" in page
+    assert "LEAKY" not in page
+    text = comparison_text(facts)
+    assert text.endswith(facts["recommendation"]["sentence"])
+    assert "Deletion AUC ↓" in text
+
+
+def test_the_same_seed_gives_the_same_figures(compared, run_folder, tmp_path):
+    facts, _ = compared
+    again = compare_methods(run_folder, tmp_path, ("layercam",), count=12, seed=3)
+    here, there = (next(one for one in each["methods"] if one["name"] == "layercam") for each in (facts, again))
+    assert here["figures"] == there["figures"]
+    assert here["randomisation"] == there["randomisation"]
+
+
+def test_subjects_are_those_that_the_run_was_judged_by(run_folder, tmp_path):
+    """A manifest that named other subjects may be gone; the run's predictions know them."""
+    shutil.copytree(run_folder, tmp_path / "run")
+    kept = RunDirectory(tmp_path / "run").predictions()
+    write_predictions(replace(kept, subjects=np.zeros(len(kept), np.int64)), tmp_path / "run" / "predictions.parquet")
+    facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
+    assert facts["n_subjects"] == 1
+    assert facts["methods"][0]["figures"]["deletion"]["low"] is None
+    write_predictions(replace(kept, subjects=np.full(len(kept), -1)), tmp_path / "run" / "predictions.parquet")
+    facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
+    assert facts["unit"] == "slice"
+    assert "too narrow where slices of one brain agree" in facts["unit_note"]
+
+
+def test_what_takes_many_passes_is_compared_only_if_named():
+    assert {"gradcam", "layercam", "eigencam", "fullgrad"} <= set(cheap_methods())
+    assert not {"scorecam", "ablationcam"} & set(cheap_methods())
+    assert set(cheap_methods()) < set(METHODS)
+
+
+def test_mistakes_are_told_before_anything_is_measured(run_folder, tmp_path):
+    with pytest.raises(UnknownName, match="did you mean layercam"):
+        compare_methods(run_folder, tmp_path, ("layercan",))
+    with pytest.raises(MriscopeError, match="features"):
+        compare_methods(run_folder, tmp_path, ("gradcam",), layer="features.conv9")
+    assert not list(tmp_path.iterdir())
