@@ -108,13 +108,13 @@ def outside_share(maps: Tensor, images: np.ndarray | Tensor) -> Tensor:
         images: uint8 (B, H, W), the slices as they were before any scaling.
 
     Returns:
-        float32 (B,) in [0, 1]; 0 for a map without contrast, nan where a slice shows no brain.
+        float32 (B,) in [0, 1]; nan for a map of zeros, which lies nowhere, and where a slice shows no brain.
 
     Raises:
         MriscopeError: shapes differ, the slices are not uint8, or a map is negative or not finite.
     """
     rows, inside = _checked(maps, torch.from_numpy(brain_mask(images)))
-    return _told(_share(rows, ~inside), rows, inside)
+    return torch.where(rows.any(1) & inside.any(1), _share(rows, ~inside), torch.nan)
 
 
 def agreement(maps_by_name: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
