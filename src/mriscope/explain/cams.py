@@ -39,10 +39,11 @@ def grad_cam(evidence: Evidence) -> Tensor:
 
 def grad_cam_plus_plus(evidence: Evidence) -> Tensor:
     """Grad-CAM++ (Chattopadhay et al., 2018): w = Σ relu(G) α, α = G² / (2 G² + S G³ + 1e-6), 0 where G = 0."""
-    slopes, totals = evidence.gradients.flatten(2), evidence.activations.flatten(2).sum(2, keepdim=True)
-    squares = slopes * slopes
-    below = squares * torch.addcmul(torch.full_like(totals, 2.0), totals, slopes) + 1e-6
-    return (slopes.relu() * squares / below).sum(2)
+    totals = evidence.activations.flatten(2).sum(2, keepdim=True)
+    rises = evidence.gradients.flatten(2).relu()  # where G is not above 0, nothing is added
+    squares = rises * rises
+    below = (rises * totals).add_(2).mul_(squares).add_(1e-6)
+    return squares.mul_(rises).div_(below).sum(2)
 
 
 def x_grad_cam(evidence: Evidence) -> Tensor:

@@ -114,7 +114,7 @@ def outside_share(maps: Tensor, images: np.ndarray | Tensor) -> Tensor:
         MriscopeError: shapes differ, the slices are not uint8, or a map is negative or not finite.
     """
     rows, inside = _checked(maps, torch.from_numpy(brain_mask(images)))
-    return torch.where(rows.any(1) & inside.any(1), _share(rows, ~inside), torch.nan)
+    return _share(rows, ~inside).where(rows.any(1) & inside.any(1), torch.nan).float()
 
 
 def agreement(maps_by_name: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:

@@ -31,7 +31,7 @@ from mriscope.explain.probing import Probes, at_least_float32
 Classes = int | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | Tensor
 
 _SCALES = (0.9, 1.0, 1.1)
-_AT_ONCE = 4  # images whose maps are made together, few enough for what methods share to stay in the processor's cache
+_AT_ONCE = 2  # images whose maps are made together, few enough for what methods share to stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,7 +58,15 @@ class Probes:
         their minimum.
         """
         with self._as_called():
-            return torch.stack([self._ablated(row) for row in range(len(self.images))])
+            replayable = None
+            answers: list[Tensor] = []
+            for row in range(len(self.images)):
+                behind = Behind(
+                    self.model, self.layer, self.images[row : row + 1], self.output[row : row + 1], replayable
+                )
+                replayable = behind.replayable  # a matter of the model, so the first image tells
+                answers.append(self._ablated(row, behind))
+            return torch.stack(answers)
 
     @contextmanager
     def _as_called(self) -> Iterator[None]:
@@ -82,7 +90,7 @@ class Probes:
     def _answer(self, images: Tensor) -> Tensor:
         return at_least_float32(self.model(images.to(self.images.dtype)))
 
-    def _ablated(self, row: int) -> Tensor:
+    def _ablated(self, row: int, behind: "Behind") -> Tensor:
         output = self.output[row : row + 1]
         # Channels are the second axis of maps, and the last one of what is reshaped to them.
         axis = 1 if output.shape[1:] == self.activations.shape[1:] else output.ndim - 1
@@ -90,9 +98,8 @@ class Probes:
         lacking = torch.where(low == 0, low, low - _FAR)
         lively = (output.movedim(axis, 0).flatten(1) != lacking).any(1).nonzero()[:, 0]  # the others change nothing
         answers = at_least_float32(self.logits[row]).expand(output.shape[axis], -1).clone()
-        behind = Behind(self.model, self.layer, self.images[row : row + 1], output)
         for channels in lively.split(self.chunk):
-            without = output.repeat(len(channels), *[1] * (output.ndim - 1))
+            without = _many(output, len(channels))
             without.movedim(axis, 1)[torch.arange(len(channels)), channels] = lacking
             answers[channels] = at_least_float32(behind(without))
         return answers
@@ -101,6 +108,13 @@ class Probes:
 def at_least_float32(values: Tensor) -> Tensor:
     """Half precision in full; float64 as it is."""
     return values.float() if values.itemsize < 4 else values
+
+
+def _many(output: Tensor, count: int) -> Tensor:
+    """An output (1, ...) so many times, in its own order of memory, which decides how fast pooling is."""
+    last = output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    return output.expand(count, *output.shape[1:]).clone(memory_format=order)
 
 
 def _masks(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -125,23 +139,26 @@ class Behind:
         layer: the module; where it runs several times, its last run counts.
         image: (1, C, ...).
         output: the layer's output for it.
+        replayable: whether that reproduces the model's answer; None finds out.
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module, image: Tensor, output: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, layer: nn.Module, image: Tensor, output: Tensor, replayable: bool | None = None
+    ) -> None:
         self.model, self.layer, self.image = model, layer, image
         log = _Log()
         with _spoken(layer, log.mark), log:
             logits = model(image)
         self.log = log.until_the_layer()
-        self.replayable = self._reproduces(output, logits)
+        self.replayable = self._reproduces(output, logits) if replayable is None else replayable
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """Logits (N, K) for outputs (N, ...) of the layer."""
+        """Logits (N, K) for outputs (N, ...) of the layer, which the model may change in place."""
         return self._replay(outputs) if self.replayable else self._run(outputs)
 
     def _reproduces(self, output: Tensor, logits: Tensor) -> bool:
         try:
-            again = self._replay(output.repeat(2, *[1] * (output.ndim - 1)))
+            again = self._replay(_many(output, 2))
         except Exception:  # whatever a model does with tensors that are not of one batch, the whole pass does not
             return False
         allowed = torch.finfo(logits.dtype).eps ** 0.5 * logits.abs().max()  # another batch size rounds otherwise
@@ -155,7 +172,7 @@ class Behind:
 
     def _run(self, outputs: Tensor) -> Tensor:
         last = self.log.runs - 1
-        with _spoken(self.layer, lambda run: outputs.clone() if run == last else None):
+        with _spoken(self.layer, lambda run: outputs if run == last else None):
             return self.model(self.image.repeat(len(outputs), *[1] * (self.image.ndim - 1)))
 
 
@@ -213,7 +230,7 @@ class _Replay(TorchFunctionMode):
 
     def hand_over(self, run: int, outputs: Tensor) -> Tensor | None:
         self.behind = run == self.log.runs - 1
-        return outputs.clone() if self.behind else None
+        return outputs if self.behind else None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
