@@ -307,7 +307,9 @@ def test_explain_marks_a_leaky_run(call, run_folder, tmp_path):
 def test_explain_compare_prints_the_tables_and_a_recommendation(call, run_folder, tmp_path):
     code, out, err = call("explain-compare", run_folder, "--n", 6, "--methods", "gradcam,layercam", "--out", tmp_path)
     assert code == 0, err
-    assert {file.name for file in tmp_path.iterdir()} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    written = {file.name for file in tmp_path.iterdir()}
+    assert written - {"cohort.png"} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    assert ("and cohort.png" in out) == ("cohort.png" in written)
     for words in ("split by subject", "Grad-CAM", "Random map", "Centre map", "Insertion less deletion", "recommended"):
         assert words.lower() in out.lower()
     assert "4/4  Centre map" in err

@@ -1,5 +1,6 @@
 """The comparison of methods of explanation as a whole: its files, its truth, and whom its intervals resample."""
 
+import base64
 import csv
 import json
 import shutil
@@ -79,7 +80,8 @@ def test_every_method_and_baseline_has_every_figure_with_its_interval(compared):
 
 def test_the_three_files_say_the_same(compared):
     facts, out = compared
-    assert {file.name for file in out.iterdir()} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    files = {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    assert {file.name for file in out.iterdir()} == {*files, "cohort.png"}
     assert json.loads((out / "explain_compare.json").read_text()) == facts
     rows = list(csv.DictReader((out / "explain_compare.csv").read_text().splitlines()))
     assert [float(row["deletion"]) for row in rows] == [one["figures"]["deletion"]["value"] for one in facts["methods"]]
@@ -91,6 +93,18 @@ def test_the_three_files_say_the_same(compared):
     text = comparison_text(facts)
     assert text.endswith(facts["recommendation"]["sentence"])
     assert "Deletion AUC ↓" in text
+
+
+def test_mean_maps_are_on_the_page_with_whom_they_are_of(compared):
+    facts, out = compared
+    cohort, page = facts["cohort"], (out / "explain_compare.html").read_text()
+    assert sum(one["n_slices"] for one in cohort["groups"]) == facts["n_slices"]
+    assert cohort["method"] == (facts["recommendation"]["method"] or "gradcam")
+    assert any(one["width"] is not None for one in cohort["groups"])
+    assert base64.b64encode((out / "cohort.png").read_bytes()).decode() in page
+    assert "thirds of their range" in page
+    for one in cohort["groups"]:
+        assert f"{one['third']} ({one['positions'][0]} to {one['positions'][1]})" in page
 
 
 def test_the_same_seed_gives_the_same_figures(compared, run_folder, tmp_path):
@@ -106,9 +120,13 @@ def test_subjects_are_those_that_the_run_was_judged_by(run_folder, tmp_path):
     shutil.copytree(run_folder, tmp_path / "run")
     kept = RunDirectory(tmp_path / "run").predictions()
     write_predictions(replace(kept, subjects=np.zeros(len(kept), np.int64)), tmp_path / "run" / "predictions.parquet")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "cohort.png").write_text("of an earlier comparison")
     facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
     assert facts["n_subjects"] == 1
     assert facts["methods"][0]["figures"]["deletion"]["low"] is None
+    assert not (tmp_path / "out" / "cohort.png").exists()
+    assert "one subject, no interval, not drawn" in (tmp_path / "out" / "explain_compare.html").read_text()
     write_predictions(replace(kept, subjects=np.full(len(kept), -1)), tmp_path / "run" / "predictions.parquet")
     facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
     assert facts["unit"] == "slice"

@@ -98,4 +98,7 @@ def explain_compare(
     folder = out or run / "explain_compare"
     facts = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
     print(comparison_text(facts))
-    print(f"\nwritten: {folder}/explain_compare.html, .csv, .json")
+    print(
+        f"\nwritten: {folder}/explain_compare.html, .csv, .json"
+        + (", and cohort.png" if facts["cohort"]["file"] else "")
+    )

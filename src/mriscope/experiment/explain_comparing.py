@@ -21,6 +21,7 @@ from mriscope.data.phantom import draw_severity, make_brain, phantom_options
 from mriscope.data.slices import SEVERITY, SliceSet
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
+from mriscope.experiment.cohorts import COHORT, describe_cohort
 from mriscope.experiment.explaining import judged_by, known_methods, open_network, some_of_test
 from mriscope.experiment.recommending import CENTRE, RANDOM, Measured, mean_interval, recommend
 from mriscope.explain import faithfulness, localisation
@@ -28,8 +29,9 @@ from mriscope.explain.maps import explain
 from mriscope.explain.methods import METHODS
 from mriscope.explain.randomisation import RULE as VERDICT
 from mriscope.explain.randomisation import randomise
-from mriscope.files import write_text
+from mriscope.files import write_bytes, write_text
 from mriscope.reports.explanation_comparison import RULE, comparison_csv, comparison_page
+from mriscope.reports.page import Picture
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 
 COSTLY = frozenset({"scorecam", "ablationcam", "integrated_gradients", "smoothgrad", "occlusion"})
@@ -64,6 +66,7 @@ class Case:
         layer: dotted name; None takes the last convolution.
         masks: bool (N, H, W), the truth; None where there is none.
         seed: of all chance.
+        class_names: of the model's classes.
     """
 
     model: nn.Module
@@ -73,6 +76,7 @@ class Case:
     layer: str | None
     masks: Tensor | None
     seed: int
+    class_names: tuple[str, ...]
 
     @property
     def unit(self) -> str:
@@ -95,16 +99,17 @@ def compare_methods(
     layer: str | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Measure methods on slices of a run's test part; writes explain_compare.csv, .html and .json.
+    """Measure methods on slices of a run's test part; writes explain_compare.csv, .html and .json, and cohort.png.
 
     The predicted class is explained. A method can be recommended if its maps pass the randomisation check and beat
     random maps in deletion and in insertion, each by a paired difference whose 95 % interval leaves out 0. Among these
     the greatest insertion less deletion wins, unless a method that its interval does not tell from it is at least twice
-    as fast.
+    as fast. Mean maps are shown of the recommended method, else of Grad-CAM, else of the first one compared; where no
+    group of slices has two subjects, there is no picture of them.
 
     Args:
         folder: the run.
-        out: folder for the three files.
+        out: folder for the files.
         methods: names among METHODS; None those that cost few passes.
         count: how many slices, as evenly over the classes as the test part allows.
         seed: of their choice, of random maps and of resampling.
@@ -124,12 +129,21 @@ def compare_methods(
     with _progress(len(names) + len(BASELINES)) as tell:
         measured = [*_measured(case, names, tell), *_baselines(case, tell)]
     facts = _facts(directory, case, measured)
-    _write(Path(out), facts)
+    facts["cohort"], picture = describe_cohort(
+        measured,
+        facts["recommendation"]["method"],
+        case.slices,
+        case.classes.cpu().numpy(),
+        case.class_names,
+        seed=seed,
+        judged=f"{directory.recipe.model}, {judged_by(directory)}",
+    )
+    _write(Path(out), facts, picture)
     return facts
 
 
 def _case(directory: RunDirectory, count: int, seed: int, source: str | None, layer: str | None, device: str) -> Case:
-    model, _ = open_network(directory, device)
+    model, class_names = open_network(directory, device)
     slices = some_of_test(directory, source, count, seed)
     images = scaled(torch.from_numpy(np.array(slices.images)), directory.recipe.input.scale)
     images = images.to(next(model.parameters()).device)
@@ -137,7 +151,7 @@ def _case(directory: RunDirectory, count: int, seed: int, source: str | None, la
     with torch.no_grad():
         classes = torch.cat([model(part).argmax(1) for part in images.split(64)])
     truth = None if masks is None else torch.from_numpy(masks).to(images.device)
-    return Case(model, images, _with_subjects(slices, directory), classes, layer, truth, seed)
+    return Case(model, images, _with_subjects(slices, directory), classes, layer, truth, seed, class_names)
 
 
 def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
@@ -326,10 +340,16 @@ def _plain(numbers: tuple[float, float, float]) -> dict[str, float | None]:
     }
 
 
-def _write(out: Path, facts: Mapping[str, Any]) -> None:
+def _write(out: Path, facts: Mapping[str, Any], cohort: Picture | None) -> None:
     write_text(out / "explain_compare.csv", comparison_csv(facts))
-    write_text(out / "explain_compare.html", comparison_page(f"Explanations of {facts['model']} compared", facts))
+    write_text(
+        out / "explain_compare.html", comparison_page(f"Explanations of {facts['model']} compared", facts, cohort)
+    )
     write_text(out / "explain_compare.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    if cohort is None:
+        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
+    else:
+        write_bytes(out / COHORT, cohort.png)
 
 
 @contextmanager

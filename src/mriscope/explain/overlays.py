@@ -127,6 +127,7 @@ def matrix(
     alpha: float = 0.5,
     by_strength: bool = False,
     heading: str = "",
+    first: str = "Slice",
 ) -> np.ndarray:
     """A row for each slice: its title, the plain slice, and an overlay by each method; a map of zeros is said to be so.
 
@@ -139,6 +140,7 @@ def matrix(
         alpha: share of the colours in the overlays.
         by_strength: as in overlay.
         heading: stands above all.
+        first: head of the plain slices.
 
     Returns:
         uint8 (height, width, 3), RGB.
@@ -160,7 +162,7 @@ def matrix(
 
     rows = [row_of(row, pixels) for row, pixels in enumerate(slices)]
     _check_sizes([tile for row in rows for tile in row])
-    heads = ["Slice", *maps]
+    heads = [first, *maps]
     width = max([rows[0][0].width] + [ceil(font.getlength(word)) for head in heads for word in head.split()])
     lines = [_broken(head, font, width) for head in heads]
     margin = max([_MARGIN] + [ceil(font.getlength(word)) for title in titles for word in title.split()])

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mriscope.reports.page import render
+from mriscope.reports.page import Picture, render
 from mriscope.reports.text import Facts, table
 
 
@@ -128,10 +128,18 @@ def comparison_csv(facts: Facts) -> str:
     return buffer.getvalue()
 
 
-def comparison_page(title: str, facts: Facts) -> str:
-    """The comparison as one HTML file."""
+def comparison_page(title: str, facts: Facts, cohort: Picture | None = None) -> str:
+    """The comparison as one HTML file, with the picture of mean maps where there is one."""
     abouts = [(_head(one), one.about) for name, one in METRICS.items() if name in facts["methods"][0]["figures"]]
-    return render("explain_compare.html.j2", title=title, facts=facts, tables=tables(facts), abouts=abouts, rule=RULE)
+    return render(
+        "explain_compare.html.j2",
+        title=title,
+        facts=facts,
+        tables=tables(facts),
+        abouts=abouts,
+        rule=RULE,
+        cohort=cohort,
+    )
 
 
 def _head(metric: Metric) -> str:
