@@ -159,6 +159,8 @@ def reason(error: BaseException) -> str:
     """What was at the bottom of an error, on one line."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
+    while inner := [one for one in error.args if isinstance(one, BaseException)]:  # as urllib3 wraps what was reset
+        error = inner[0]
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return shown(" ".join(text.split()))[:200]
 
