@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+_FEW_VALUES = 2**22  # of outputs that may always run at once; 16 MiB
 _FAR = 1e7  # how far below its minimum a channel is set that could be negative, as Ablation-CAM's peers have it
 
 
@@ -27,7 +28,7 @@ class Probes:
         output: the layer's output for them, as the model holds it.
         activations: the same, read as float32 (B, C, h, w) or (B, C, d, h, w).
         logits: (B, K), the answer to the images as they are.
-        chunk: how many changed inputs run at once.
+        chunk: how many changed inputs run at once; more outputs of a layer, where those are small.
         precision: the dtype of the autocast under which the model answers; None without one.
     """
 
@@ -98,7 +99,7 @@ class Probes:
         lacking = torch.where(low == 0, low, low - _FAR)
         lively = (output.movedim(axis, 0).flatten(1) != lacking).any(1).nonzero()[:, 0]  # the others change nothing
         answers = at_least_float32(self.logits[row]).expand(output.shape[axis], -1).clone()
-        for channels in lively.split(self.chunk):
+        for channels in lively.split(max(self.chunk, _FEW_VALUES // output.numel())):
             without = _many(output, len(channels))
             without.movedim(axis, 1)[torch.arange(len(channels)), channels] = lacking
             answers[channels] = at_least_float32(behind(without))
