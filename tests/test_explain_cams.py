@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from explain_networks import SmallNet
 from torch import Tensor, nn
 
 from mriscope.data.slices import CLASS_NAMES
@@ -20,27 +21,6 @@ from mriscope.explain.cam import GradCAM
 from mriscope.explain.finishing import STUDY_EXPONENTS, stretch, study_exponents
 
 CLASSES = [2, 0, 3, 1, 2, 0]
-
-
-class SmallNet(nn.Module):
-    """Two convolutions with what disturbs an explanation: batch norm, dropout, an in-place ReLU behind each."""
-
-    def __init__(self, channels: int = 1) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(channels, 6, 3, padding=1),
-            nn.BatchNorm2d(6),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 8, 3, padding=1),
-            nn.ReLU(inplace=True),
-        )
-        self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, 16), nn.Tanh(), nn.Dropout(), nn.Linear(16, 4)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
 
 
 def small_net(channels: int = 1, seed: int = 1) -> SmallNet:
