@@ -20,7 +20,7 @@ from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
 from mriscope.errors import BadRowsError, DataError
-from mriscope.files import write_text
+from mriscope.files import spreadsheet_safe, write_text
 
 LOG = logging.getLogger("mriscope")
 
@@ -93,7 +93,7 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("row", "path", "reason"))
-    writer.writerows(astuple(row) for row in reading.bad)
+    writer.writerows(map(spreadsheet_safe, astuple(row)) for row in reading.bad)
     write_text(to, table.getvalue())
     total = len(reading.bad) + len(reading.slices)
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
