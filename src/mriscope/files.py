@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mriscope.errors import WriteError
 
@@ -51,7 +52,7 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def spreadsheet_safe(cell: object) -> object:
+def spreadsheet_safe(cell: Any) -> Any:
     """Return a cell of a CSV file such that a spreadsheet takes no text for a formula.
 
     A text that begins with =, +, -, @ (also in full width), a tab or a line end gets an apostrophe before it (OWASP,

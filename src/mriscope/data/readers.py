@@ -45,8 +45,8 @@ def read(
     Args:
         source: a parquet file with columns image (struct of bytes and path) and label; a folder of such files, where
             train* and test* are the published split; a folder of class folders with JPEG and PNG files, also below
-            train and test folders; hf:owner/name, a data set of the Hugging Face hub; or phantom, also with options
-            as in phantom:subjects=40,seed=3. A Path is always a file or folder.
+            folders of train and test, sets, folds, planes or subjects; hf:owner/name, a data set of the Hugging Face
+            hub; or phantom, also with options as in phantom:subjects=40,seed=3. A Path is always a file or folder.
         skip_bad: leave bad rows out, say how many, and list them in a CSV file.
         size: height and width in pixels, 16 to 1024, to bring every slice to, whatever its own. None: 128, and slices
             of another size than most are bad rows. The phantom is made at that size, else at its own.
