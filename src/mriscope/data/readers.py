@@ -1,6 +1,6 @@
 """read(source) -> SliceSet: parquet files, class folders, a data set of the Hugging Face hub, or the phantom.
 
-To add a format: one function from its path to a Source (see parquet.py, folders.py), and one branch in _open.
+To add a format: one function from its path to a Source (see parquet.py, folders.py), and one branch in open_source.
 """
 
 import csv
@@ -83,7 +83,7 @@ def read_rows(source: str | Path, *, skip_bad: bool, size: int | None, manifest:
 
 def read_silently(source: str | Path, size: int | None) -> Reading:
     """What a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    return _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
+    return _read_phantom(str(source), size) if is_phantom(source) else _read_files(open_source(source), size)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
@@ -99,7 +99,8 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
 
 
-def _is_phantom(source: str | Path) -> bool:
+def is_phantom(source: str | Path) -> bool:
+    """Tell whether a source is the phantom, which has no files."""
     return isinstance(source, str) and source.partition(":")[0] == "phantom"
 
 
@@ -123,7 +124,7 @@ def _read_files(source: Source, size: int | None) -> Reading:
     )
 
 
-def _open(source: str | Path) -> Source:
+def open_source(source: str | Path) -> Source:
     """The source of a name, its kind and its columns or folders checked, its rows unread."""
     name = str(source)
     path = fetch(name) if isinstance(source, str) and name.startswith("hf:") else _existing(source)

@@ -92,7 +92,7 @@ def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) ->
     images = np.frombuffer(pixels, np.uint8).reshape(-1, target, target)
     if size is None:
         images, shapes = _without_misfits(images, shapes, reasons)
-    names = _unique_names(seen)
+    names = unique_names(seen)
     good = [index for index, reason in enumerate(reasons) if not reason]
     slices = SliceSet.of(
         images,
@@ -142,7 +142,7 @@ def _without_misfits(
     return images[fits], [common] * int(fits.sum())
 
 
-def _unique_names(rows: list[Row]) -> list[str]:
+def unique_names(rows: list[Row]) -> list[str]:
     """The rows' paths as they are; where two are equal, all after their part, else their file, else with the row.
 
     A path names its slice in every report, so no two slices share one.
