@@ -7,7 +7,7 @@ of all of them counts in each shuffle: the max-T procedure of Westfall and Young
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from mriscope.data.file_facts import FileFact, read_file_facts
 from mriscope.data.slices import UNKNOWN, SliceSet
 
-SHUFFLES = 499
-ALPHA = 0.01
+SHUFFLES = 999
+ALPHA = 0.002
+"""Among 20 sets without a shortcut, 0.04 are flagged by chance on average."""
 LEAST = 0.2
 """Informedness from which a fact about the files counts as a shortcut, however sure it is that it is not chance."""
 LEAST_FROM_BRAIN = 0.8
@@ -27,7 +28,7 @@ FEWEST = 5
 """Subjects (or slices of unknown subject) of a class, below which it is left out."""
 FOLDS = 5
 BINS = 12
-_MOST = 2000  # subjects, or slices of unknown subject, that are drawn at random from more
+_MOST = 1000  # subjects, or slices of unknown subject, that are drawn at random from more
 _BLOCK = 256  # slices at a time
 _STEP = 8  # grey levels by which a pixel differs from the background at least
 
@@ -138,28 +139,28 @@ def find_shortcuts(
     units, kept = _units(labels, groups, rng)
     if len(kept) < 2:
         return None
-    told = [fact for fact in facts if len(np.unique(fact.values[units.rows])) > 1]
+    facts = [replace(fact, values=fact.values[units.rows]) for fact in facts]
+    facts = [fact for fact in facts if len(np.unique(fact.values)) > 1]
     shuffled = np.stack([units.labels, *(rng.permutation(units.labels) for _ in range(SHUFFLES))])
-    bins = [_binned(fact.values[units.rows]) for fact in told]
-    joint = [number for number, fact in enumerate(told) if not fact.from_brain]
-    reached, balanced = _cross_validate(units, bins, shuffled, len(kept), joint)
+    reached, balanced = _cross_validate(units, facts, shuffled)
     p = _corrected(reached)
-    of_slices = bool((groups[units.rows] == UNKNOWN).any())
-    names = [class_names[label] for label in kept]
-    scores = [
-        _fact_score(fact, labels, units.rows, kept, names, reached[0, number], p[number], of_slices)
-        for number, fact in enumerate(told)
-    ]
+    unit = "slice" if (groups[units.rows] == UNKNOWN).any() else "subject"
+    scores = []
+    for number, fact in enumerate(facts):
+        best = int(np.lexsort((-reached[0, number], p[number]))[0])
+        inside = units.labels[units.unit] == best
+        informedness = float(reached[0, number, best])
+        scores.append(_score(fact, inside, str(class_names[kept[best]]), informedness, float(p[number, best]), unit))
     return Shortcuts(
-        flagged=any(one.flagged for one in scores),
+        flagged=any(score.flagged for score in scores),
         score=float(balanced[0]),
         chance=float(balanced[1:].mean()),
         p=float((balanced >= balanced[0] - 1e-9).mean()),
-        unit="slice" if of_slices else "subject",
+        unit=unit,
         units=len(units.labels),
         shuffles=SHUFFLES,
-        left_out=tuple(name for label, name in enumerate(class_names) if label not in kept and (labels == label).any()),
-        facts=tuple(sorted(scores, key=lambda one: (not one.flagged, one.p, -one.informedness))),
+        left_out=tuple(str(class_names[label]) for label in np.setdiff1d(labels, kept)),
+        facts=tuple(sorted(scores, key=lambda score: (not score.flagged, score.p, -score.informedness))),
     )
 
 
@@ -180,7 +181,7 @@ def find_source_shortcuts(
     Raises:
         DataError: the source cannot be read any more.
     """
-    facts = (*read_file_facts(source, slices.paths), *pixel_facts(slices.images))
+    facts = (*read_file_facts(source, slices.paths.tolist()), *pixel_facts(slices.images))
     return find_shortcuts(
         facts, slices.labels, slices.subjects if groups is None else groups, slices.class_names, seed=seed
     )
@@ -198,27 +199,25 @@ def pixel_facts(images: np.ndarray) -> tuple[FileFact, ...]:
         height and width without a pixel that differs from the background), and grey levels.
     """
     height, width = (max(2, length // 16) for length in images.shape[1:])
-    columns = np.empty((5, len(images)))
+    found = np.empty((5, len(images)))
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK]
-        corners = np.stack(
-            [block[:, rows, across].reshape(len(block), -1)
-            for rows in (slice(height), slice(-height, None)) for across in (slice(width), slice(-width, None))],
-            axis=1,
-        )  # fmt: skip
+        ends = [block[:, rows] for rows in (slice(height), slice(-height, None))]
+        sides = [end[:, :, columns] for end in ends for columns in (slice(width), slice(-width, None))]
+        corners = np.stack(sides, axis=1).reshape(len(block), 4, -1)
         level = np.median(corners, axis=(1, 2))
         noise = np.median(corners.std(axis=2), axis=1)
         step = np.maximum(_STEP, 4 * noise)
         low, high = (level - step)[:, None], (level + step)[:, None]
         empty = [((block.min(axis=axis) >= low) & (block.max(axis=axis) <= high)).mean(axis=1) for axis in (2, 1)]
         used = [np.count_nonzero(np.bincount(one, minlength=256)) for one in block.reshape(len(block), -1)]
-        columns[:, start : start + len(block)] = level, noise.round(1), *empty, used
+        found[:, start : start + len(block)] = level, noise.round(1), *empty, used
     return (
-        FileFact("background level", columns[0]),
-        FileFact("background noise", columns[1]),
-        FileFact("border above and below", columns[2], from_brain=True),
-        FileFact("border left and right", columns[3], from_brain=True),
-        FileFact("grey levels", columns[4], from_brain=True),
+        FileFact("background level", found[0]),
+        FileFact("background noise", found[1]),
+        FileFact("border above and below", found[2], from_brain=True),
+        FileFact("border left and right", found[3], from_brain=True),
+        FileFact("grey levels", found[4], from_brain=True),
     )
 
 
@@ -277,34 +276,32 @@ def _binned(values: np.ndarray) -> np.ndarray:
     return np.searchsorted(edges, values)  # nan comes last, in a bin of the greatest
 
 
-def _cross_validate(
-    units: _Units, bins: Sequence[np.ndarray], shuffled: np.ndarray, classes: int, joint: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Score naive Bayes on each fact, and on several together, for every labelling of the units.
+def _cross_validate(units: _Units, facts: Sequence[FileFact], shuffled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Score naive Bayes on each fact, and on all in which the brain has no say, for every labelling of the units.
 
     A unit with several slices counts by the shares of them that lie in each bin.
 
     Args:
         units: U of them.
-        bins: of each fact, int64 (M,).
+        facts: F of them, of the slices of the units.
         shuffled: int64 (S, U), labellings; the first is the true one.
-        classes: how many there are.
-        joint: the facts that are scored together.
 
     Returns:
-        float64 (S, F, K), informedness of each fact for each class, and float64 (S,), balanced accuracy of `joint`.
+        float64 (S, F, K), informedness of each fact for each class, and float64 (S,), balanced accuracy of those in
+        which the brain has no say; chance where there are none.
     """
-    reached = np.zeros((len(shuffled), len(bins), classes))
+    classes = int(units.labels.max()) + 1
+    reached = np.zeros((len(shuffled), len(facts), classes))
     together = np.zeros((len(shuffled), classes, len(units.labels)), np.float32)
-    for number, one in enumerate(bins):
-        table = np.zeros((len(units.labels), one.max() + 1), np.float32)
-        np.add.at(table, (units.unit, one), units.shares)
+    for number, fact in enumerate(facts):
+        bins = _binned(fact.values)
+        table = np.zeros((len(units.labels), bins.max() + 1), np.float32)
+        np.add.at(table, (units.unit, bins), units.shares)
         likelihood = _log_likelihood(table, shuffled, units.folds, classes)
         sensitivity, specificity = _rates(likelihood.argmax(axis=1), shuffled, classes)
         reached[:, number] = sensitivity + specificity - 1
-        if number in joint:
-            together += likelihood
-    if not joint:
+        together += 0 if fact.from_brain else likelihood
+    if all(fact.from_brain for fact in facts):
         return reached, np.full(len(shuffled), 1 / classes)
     return reached, _rates(together.argmax(axis=1), shuffled, classes)[0].mean(axis=1)
 
@@ -318,9 +315,9 @@ def _log_likelihood(table: np.ndarray, shuffled: np.ndarray, folds: np.ndarray, 
     for fold in range(FOLDS):
         test = folds == fold
         member = shuffled[:, None, ~test] == np.arange(classes)[:, None]
-        counts = member.astype(np.float32) @ table[~test] + 1
+        counts = (member.astype(np.float32) @ table[~test]).round(3) + 1
         found[:, :, test] = np.log(counts / counts.sum(axis=2, keepdims=True)) @ table[test].T
-    return found
+    return found.round(4)  # as sums of shares hang on their order, classes that tie would not on every processor
 
 
 def _rates(predicted: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -344,37 +341,29 @@ def _corrected(reached: np.ndarray) -> np.ndarray:
     return (largest[:, None, None] >= scaled[0] - 1e-9).mean(axis=0)
 
 
-def _fact_score(
-    fact: FileFact,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    kept: np.ndarray,
-    names: Sequence[str],
-    reached: np.ndarray,
-    p: np.ndarray,
-    of_slices: bool,
-) -> FactScore:
-    best = int(np.lexsort((-reached, p))[0])
-    inside, share_inside, outside, share_outside = _usual(fact.values[rows], labels[rows] == kept[best])
-    least = max(LEAST_FROM_BRAIN if fact.from_brain else LEAST, LEAST_OF_SLICES if of_slices else 0)
+def _score(fact: FileFact, inside: np.ndarray, class_name: str, informedness: float, p: float, unit: str) -> FactScore:
+    least = max(LEAST_FROM_BRAIN if fact.from_brain else LEAST, LEAST_OF_SLICES if unit == "slice" else 0)
+    usual, share_inside, outside, share_outside = _usual(fact.values, inside)
     return FactScore(
         fact=fact.name,
         from_brain=fact.from_brain,
-        class_name=names[best],
-        inside=inside,
+        class_name=class_name,
+        inside=usual,
         share_inside=share_inside,
         outside=outside,
         share_outside=share_outside,
-        informedness=float(reached[best]),
-        p=float(p[best]),
-        flagged=bool(p[best] <= ALPHA and reached[best] >= least),
+        informedness=informedness,
+        p=p,
+        flagged=p <= ALPHA and informedness >= least,
     )
 
 
 def _usual(values: np.ndarray, inside: np.ndarray) -> tuple[str, float | None, str, float | None]:
     """What values are usual inside and outside a class, each with its share where they are categories."""
     if values.dtype.kind != "U":
-        return f"{np.nanmedian(values[inside]):.4g}", None, f"{np.nanmedian(values[~inside]):.4g}", None
+        known = [values[chosen & ~np.isnan(values)] for chosen in (inside, ~inside)]
+        here, there = (f"{np.median(one):.4g}" if len(one) else "unknown" for one in known)
+        return here, None, there, None
     found, place = np.unique(values, return_inverse=True)
     here, there = (np.bincount(place[chosen], minlength=len(found)) / chosen.sum() for chosen in (inside, ~inside))
     most = int((here - there).argmax())
