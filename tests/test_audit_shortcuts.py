@@ -114,11 +114,11 @@ def test_a_weak_fact_counts_unless_the_brain_has_a_say_in_it():
 
 
 def test_slices_of_unknown_subject_count_for_themselves_and_need_more():
-    told = np.where((LABELS == 1) & (GROUPS < 16), "x", "y")  # four of ten subjects
+    told = np.where((LABELS == 1) & (GROUPS < 28), "x", "y")  # seven of ten subjects
     unknown = np.full(len(LABELS), -1)
     found = find(FileFact("a", told), groups=unknown)
     assert (found.unit, found.units) == ("slice", len(LABELS))
-    assert (found.facts[0].informedness, found.facts[0].p) == (pytest.approx(0.4), 1 / 1000)
+    assert (found.facts[0].informedness, found.facts[0].p) == (pytest.approx(0.7), 1 / 1000)
     assert not found.flagged
     assert find(FileFact("a", np.where(LABELS == 1, "x", "y")), groups=unknown).flagged
 

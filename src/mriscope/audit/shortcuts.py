@@ -22,8 +22,9 @@ LEAST = 0.2
 """Informedness from which a fact about the files counts as a shortcut, however sure it is that it is not chance."""
 LEAST_FROM_BRAIN = 0.8
 """... from which one does that the brain has a say in: anatomy may tell a class, but hardly alone."""
-LEAST_OF_SLICES = 0.5
-"""... from which one does where subjects are unknown, as slices of one brain then stand on both sides."""
+LEAST_OF_SLICES = 0.8
+"""... from which one does where subjects are unknown: slices of one brain then stand on both sides and are shuffled as
+if they were several, so that p says too little."""
 FEWEST = 5
 """Subjects (or slices of unknown subject) of a class, below which it is left out."""
 FOLDS = 5
