@@ -334,10 +334,11 @@ def _rates(predicted: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.
 def _corrected(reached: np.ndarray) -> np.ndarray:
     """Compute p of each fact and class, float64 (F, K), from what labellings reach, (S, F, K).
 
-    It is how often the largest value of a labelling, each on the scale of its own spread, is as large.
+    It is how often the largest value of a labelling is as large. What is reached for a small class varies more; values
+    are therefore divided by the standard deviation of their class, that of the fact which varies most.
     """
-    spread = reached.std(axis=0)
-    scaled = np.where(spread > 0, (reached - reached.mean(axis=0)) / np.where(spread > 0, spread, 1), -np.inf)
+    spread = reached.std(axis=0).max(axis=0, initial=1e-9)
+    scaled = reached / spread
     largest = scaled.max(axis=(1, 2), initial=-np.inf)
     return (largest[:, None, None] >= scaled[0] - 1e-9).mean(axis=0)
 
