@@ -16,8 +16,8 @@ from mriscope.data.file_facts import FileFact, read_file_facts
 from mriscope.data.slices import UNKNOWN, SliceSet
 
 SHUFFLES = 999
-ALPHA = 0.002
-"""Among 20 sets without a shortcut, 0.04 are flagged by chance on average."""
+ALPHA = 0.005
+"""Among 20 sets without a shortcut, 0.1 are flagged by chance on average."""
 LEAST = 0.2
 """Informedness from which a fact about the files counts as a shortcut, however sure it is that it is not chance."""
 LEAST_FROM_BRAIN = 0.8
