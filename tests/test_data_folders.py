@@ -1,5 +1,6 @@
 """Class folders: layouts and names as people have them, and nothing in them disappears."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from data_files import encoded, pixels, png, write_files, write_parquet
 
-from mriscope.data.naming import canonical_class, natural, printable
+from mriscope.data.naming import canonical_class, natural, printable, subject_of
 from mriscope.data.readers import read
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import BadRowsError, DataError
@@ -101,7 +102,12 @@ def test_an_odd_folder_is_named_with_the_class_near_it(tmp_path: Path):
         ({}, "holds no JPEG or PNG files; expected one folder of them for each class, or parquet files"),
         ({"a/notes.txt": b"x", "b/.hidden.png": b"x"}, "holds no JPEG or PNG files"),
         ({"1.png": png(0), "2.png": png(1)}, "has its images in no class folder; expected one folder of images"),
-        ({"Dataset/MildDemented/1.png": png(0)}, "holds one folder of images, Dataset; expected one for each class"),
+        ({"Kaggle/foo/1.png": png(0)}, "holds one folder of images, Kaggle; expected one for each class"),
+        ({"train/1.png": png(0), "test/1.png": png(1)}, "has its images in no class folder"),
+        (
+            {"sub-01/1.png": png(0), "sub-02/1.png": png(1)},
+            "has folders of subjects, such as sub-01, and no class folders; expected one folder of images for each",
+        ),
         ({"train/AD/1.png": png(0), "valid/AD/1.png": png(1)}, "the folder valid is neither train nor test"),
     ],
 )
@@ -172,3 +178,156 @@ def test_names_that_are_no_utf_8_can_be_shown(tmp_path: Path):
 def test_natural_order():
     names = ["b", "a10", "a9", "a09", "10", "9", "a"]
     assert sorted(names, key=natural) == ["9", "10", "a", "a09", "a9", "a10", "b"]
+
+
+def tree(root: Path, *folders: str) -> Path:
+    """A folder with one slice in each of these."""
+    return write_files(root, {f"{folder}/{seed}.png": png(seed) for seed, folder in enumerate(folders)})
+
+
+def product(*levels: tuple[str, ...]) -> list[str]:
+    return ["/".join(names) for names in itertools.product(*levels)]
+
+
+FOUR = ("NonDemented", "VeryMildDemented", "MildDemented", "ModerateDemented")
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (product(("OriginalDataset", "AugmentedAlzheimerDataset"), FOUR), CLASS_NAMES),
+        (product(("Data",), FOUR), CLASS_NAMES),
+        (product(("Dataset",), ("MildDemented",)), CLASS_NAMES),
+        (product(("setX", "setY"), FOUR), CLASS_NAMES),
+        (product(("axial", "coronal", "sagittal"), FOUR), CLASS_NAMES),
+        (product(("fold_0", "fold_1"), ("foo", "bar")), ("bar", "foo")),
+        (product(("Original", "Augmented"), ("foo", "bar")), ("bar", "foo")),
+        (product(("Original Data", "AUGMENTED"), ("foo", "bar", "baz"))[:-1], ("bar", "baz", "foo")),
+        (product(("Axial", "Coronal"), ("AD", "CN", "MCI")), ("AD", "CN", "MCI")),
+        (product(("AD", "CN"), ("axial", "coronal")), ("AD", "CN")),
+        (product(("foo", "bar"), ("axial", "coronal")), ("bar", "foo")),
+        (product(("foo", "bar"), ("1", "2", "3")), ("bar", "foo")),
+        (product(("1", "2", "3"), ("foo", "bar")), ("bar", "foo")),
+        (["001/foo", "002/bar", "003/foo", "004/bar"], ("bar", "foo")),
+        (["foo/anna", "foo/berta", "bar/carla", "bar/dora"], ("bar", "foo")),
+        (["foo/anna", "foo/berta", "foo/carla", "bar/carla", "bar/dora"], ("bar", "foo")),
+        (["foo", "foo/more", "bar", "bar/more"], ("bar", "foo")),
+        (["Demented/MildDemented", "Demented/VeryMildDemented", "NonDemented"], None),
+        (["a/MildDemented", "b/more/VeryMildDemented", "NonDemented"], CLASS_NAMES),
+        (["axial", "coronal"], ("axial", "coronal")),
+        (["1", "2", "3"], ("1", "2", "3")),
+        (product(("setX", "setY"), ("foo", "bar")), ("bar", "foo")),
+        (product(("north", "south"), ("foo", "bar")), None),
+        (["p/foo", "q/bar", "r/foo"], None),
+        (["Alzheimer dataset/anna", "Normal dataset/berta"], None),
+        (["AD/normal", "AD/mild", "CN/normal"], None),
+    ],
+)
+def test_the_classes_are_found_above_and_below_other_folders(
+    tmp_path: Path, folders: list[str], classes: tuple[str, ...] | None
+):
+    source = tree(tmp_path, *folders)
+    if classes is None:
+        assert f"{source} can be read in two ways: the classes are " in refusal(source)
+        return
+    found = read(source)
+    assert found.class_names == classes
+    named = [next(one for one in map(named_class, path.split("/")) if one in classes) for path in found.paths.tolist()]
+    assert [classes[label] for label in found.labels] == named
+    assert set(found.subjects.tolist()) == {-1}
+
+
+def named_class(folder: str) -> str:
+    return canonical_class(folder) or folder
+
+
+def test_both_readings_and_the_ways_out_are_named(tmp_path: Path):
+    source = tree(tmp_path, *product(("north", "south"), ("a1", "a2", "a3", "a4", "a5", "a6")))
+    assert refusal(source) == (
+        f"{source} can be read in two ways: the classes are north, south, or a1, a2, a3, a4 and 2 more within them; "
+        "for the first put the images straight into the upper folders, for the second name one of these as the source, "
+        f"such as {source}/north"
+    )
+    assert read(source / "north").class_names == ("a1", "a2", "a3", "a4", "a5", "a6")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        product(("train", "test"), ("Original", "Augmented"), ("AD", "CN")),
+        product(("Original", "Augmented"), ("train", "test"), ("AD", "CN")),
+        product(("AD", "CN"), ("train", "test")),
+        product(("Alzheimer_s Dataset",), ("Training", "Testing"), ("AD", "CN"), ("anna", "berta")),
+    ],
+)
+def test_train_and_test_at_any_level(tmp_path: Path, folders: list[str]):
+    found = read(tree(tmp_path, *folders))
+    assert found.class_names == ("AD", "CN")
+    for path, part, label in zip(found.paths.tolist(), found.parts.tolist(), found.labels, strict=True):
+        assert part in path.lower()
+        assert found.class_names[label] in path.split("/")
+    assert found.parts.tolist() == sorted(found.parts.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["train/AD", "test/AD", "Original/CN"], "the folder Original is neither train nor test, as others are"),
+        (["AD/train", "AD/test", "CN"], "the folder CN is neither train nor test, as others are"),
+        (["train/AD/test", "train/CN"], "the folder train/AD/test is both train and test"),
+        (["Set/AD", "Set/CN", "Misc"], "the folder Misc holds images and no class folder, as others do; move it away"),
+    ],
+)
+def test_folders_that_do_not_go_with_the_others(tmp_path: Path, folders: list[str], expected: str):
+    assert expected in refusal(tree(tmp_path, *folders))
+
+
+@pytest.mark.parametrize(
+    ("folders", "subjects"),
+    [
+        (product(("sub-01", "sub-02"), FOUR), [0] * 4 + [1] * 4),
+        (["AD/OAS1_0028_MR1", "AD/OAS1_0028_MR2", "CN/OAS1_0003_MR1"], [1, 1, 0]),
+        (["train/AD/133_S_0912", "train/CN/002_S_0413", "test/AD/133_S_0912"], [1, 0, 1]),
+        (["AD/patient 10", "AD/patient 9", "CN/other"], [0, 1, -1]),  # in natural order of the paths
+    ],
+)
+def test_folders_of_subjects_name_the_subject(tmp_path: Path, folders: list[str], subjects: list[int]):
+    found = read(tree(tmp_path, *folders))
+    assert found.subjects.tolist() == subjects
+    assert not {"sub", "oas1", "patient"} & set(found.class_names)
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        ("sub-01", "sub-01"),
+        ("SUB-Control7", "sub-control7"),
+        ("OAS1_0028_MR2", "oas1_0028"),
+        ("133_S_0912", "133_s_0912"),
+        ("IXI002-Guys", "ixi002"),
+        ("Patient 12", "patient 12"),
+        ("case_3", "case_3"),
+        ("sub-cortical", ""),
+        ("case", ""),
+        ("patients", ""),
+        ("12", ""),
+        ("Subject", ""),
+        ("1234_S_0912", ""),
+    ],
+)
+def test_subjects_as_people_name_their_folders(name: str, subject: str):
+    assert subject_of(name) == subject
+
+
+def test_images_above_the_class_folders_are_bad_rows(tmp_path: Path):
+    source = tree(tmp_path, *product(("Original", "Augmented"), ("AD", "CN")), "Original")
+    with pytest.raises(BadRowsError) as error:
+        read(source)
+    assert [(bad.path, bad.reason) for bad in error.value.rows] == [("Original/4.png", "lies in no class folder")]
+
+
+def test_a_folder_without_images_is_no_class(tmp_path: Path):
+    write_files(tree(tmp_path, "foo", "bar"), {"notes/readme.txt": b"x"})
+    with pytest.raises(BadRowsError, match=r"readme.txt\): is no .jpg, .jpeg or .png file"):
+        read(tmp_path)
+    assert read(tmp_path, skip_bad=True, bad_rows_to=tmp_path.with_suffix(".csv")).class_names == ("bar", "foo")

@@ -37,6 +37,15 @@ def test_path_and_subject_are_enough_and_what_is_empty_is_unknown(tmp_path: Path
     assert found.positions.tolist() == [-1, -1, -1]
 
 
+def test_the_apostrophe_before_a_formula_is_no_part_of_a_name(tmp_path: Path):
+    names = ["=a.png", "'=a.png", "'a.png"]
+    slices = SliceSet.of(np.zeros((3, 2, 2), np.uint8), [0, 1, 1], paths=names, class_names=("+", "well"))
+    text = "path,label,subject\n'a.png,well,3\n''=a.png,well,2\n'=a.png,'+,1\n"
+    assert with_manifest(slices, written(tmp_path, text)).subjects.tolist() == [1, 2, 3]
+    plain = "path,label,subject\n'a.png,well,3\n''=a.png,well,2\n=a.png,+,1\n"
+    assert with_manifest(slices, written(tmp_path, plain)).subjects.tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -86,6 +86,12 @@ def test_the_list_goes_to_the_current_folder(mixed: Path, tmp_path: Path, monkey
     assert (tmp_path / "bad_rows.csv").read_text().startswith("row,path,reason\n5,mixed#5,has no image bytes\n")
 
 
+def test_the_list_holds_no_formulas(tmp_path: Path):
+    source = write_parquet(tmp_path / "x.parquet", [*GOOD, (b"", "=1+1.png", 0)])
+    read(source, skip_bad=True, bad_rows_to=tmp_path / "bad.csv")
+    assert (tmp_path / "bad.csv").read_text() == "row,path,reason\n5,'=1+1.png,is empty (0 bytes)\n"
+
+
 def test_nothing_is_left_out_when_it_cannot_be_listed(mixed: Path, tmp_path: Path):
     with pytest.raises(WriteError, match=r"cannot be written \(Is a directory\)"):
         read(mixed, skip_bad=True, bad_rows_to=tmp_path)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from data_files import png, write_files
 
+from mriscope.data.manifest import with_manifest
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import by_slice, by_subject, split_record
@@ -16,6 +17,7 @@ from mriscope.experiment.auditing import audit_source, exit_code
 from mriscope.experiment.parts import read_for
 from mriscope.experiment.subjects import describe_source, with_known_subjects
 from mriscope.recipe import make_recipe
+from mriscope.reports.audit import slices_csv
 
 PHANTOM = "phantom:subjects=16,slices=6,size=64"
 
@@ -72,6 +74,16 @@ def test_slices_csv_is_a_manifest(tmp_path: Path):
     facts = audit_source(PHANTOM, tmp_path, manifest=str(tmp_path / "slices.csv"))
     assert facts["subjects"]["known_from"] == "manifest"
     assert describe_source(PHANTOM, manifest=str(tmp_path / "slices.csv"))["subjects_from"] == "manifest"
+
+
+def test_names_that_begin_a_formula_are_safe_in_slices_csv_and_read_back(tmp_path: Path):
+    paths = ["=1+1.png", "-a.png", "@b.png", "'=c.png"]
+    slices = SliceSet.of(np.zeros((4, 2, 2), np.uint8), [0, 0, 1, 1], paths=paths, class_names=("=AD", "CN"))
+    known = slices.with_subjects(np.arange(4), np.zeros(4, np.int64))
+    (tmp_path / "slices.csv").write_text(slices_csv(known, {"train": np.arange(4)}), encoding="utf-8")
+    with (tmp_path / "slices.csv").open(newline="", encoding="utf-8") as file:
+        assert not any(cell[:1] in tuple("=+-@") for row in csv.reader(file) for cell in row)
+    assert with_manifest(slices, tmp_path / "slices.csv").subjects.tolist() == [0, 1, 2, 3]
 
 
 def test_without_a_split_the_data_alone_is_audited(tmp_path: Path):

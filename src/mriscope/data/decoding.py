@@ -81,19 +81,20 @@ def _between(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _decode(content: bytes) -> np.ndarray:
-    image = _opened(content)
+    image = open_image(content)
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"has {image.height}×{image.width} pixels; a slice has at most {MAX_PIXELS // 10**6} million")
     if image.format == "PNG":
         image.verify()
-        image = _opened(content)  # one that was verified cannot be loaded any more
+        image = open_image(content)  # one that was verified cannot be loaded any more
     if image.mode.startswith("I"):
         wide = np.clip(np.asarray(image, np.int64), 0, 65_535)
         return ((wide + 128) // 257).astype(np.uint8)
     return np.array(image.convert("L"))
 
 
-def _opened(content: bytes) -> Image.Image:
+def open_image(content: bytes) -> Image.Image:
+    """Open the header of a JPEG or PNG file; its pixels are not decoded yet."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 

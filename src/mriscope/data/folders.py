@@ -1,15 +1,15 @@
 """Slices as JPEG and PNG files in one folder per class, as Kaggle lays them out."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from mriscope.data.naming import canonical_class, natural, part_of, printable
+from mriscope.data.layout import Place, find_places
+from mriscope.data.naming import canonical_class, natural, printable
 from mriscope.data.rows import Row, Source
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError, suggest
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-PARTS = ("train", "training", "test", "testing")
 PASSED_OVER = ("thumbs.db", "desktop.ini", "__macosx")
 """What file managers leave behind; it is passed over, as is every name that begins with a dot."""
 MAX_BYTES = 2**28  # 16 million pixels of 16-bit colour take half of it
@@ -18,35 +18,41 @@ MAX_BYTES = 2**28  # 16 million pixels of 16-bit colour take half of it
 def open_folders(name: str, root: Path) -> Source:
     """A source of class folders, listed but unread.
 
-    Train and test folders (also training, testing, in any case) may stand above the class folders. Class folders whose
-    names mean the four classes of this field, whatever their case and punctuation, get those; folders of which none
-    does are classes of their own, in sorted order. Folders within a class folder belong to it. Each file that is no
-    JPEG or PNG is a bad row, but for hidden ones and those of PASSED_OVER. Links to folders are not followed.
+    Train and test folders (also training, testing, in any case), sets, folds, planes and subjects may stand above the
+    class folders or within them; see `find_places`. Class folders whose names mean the four classes of this field,
+    whatever their case and punctuation, get those; folders of which none does are classes of their own, in sorted
+    order. Other folders within a class folder belong to it. Each file that is no JPEG or PNG is a bad row, but for
+    hidden ones and those of PASSED_OVER. Links to folders are not followed.
 
     Args:
         name: the source as its user wrote it.
         root: the folder; paths are relative to it.
 
     Raises:
-        DataError: there are no images, fewer than two classes, or a folder whose name does not go with the others.
+        DataError: there are no images, fewer than two classes, folders that can be read in two ways, or one whose name
+            does not go with the others.
     """
     listed = {path.relative_to(root).as_posix(): path for path in _walk(name, root)}
     if not any(path.suffix.lower() in SUFFIXES for path in listed.values()):
         raise DataError(
             f"{name} holds no JPEG or PNG files; expected one folder of them for each class, or parquet files"
         )
-    depth = _depth_of_classes(name, [PurePosixPath(path).parts for path in listed])
-    folders = {path: _class_folder(path, depth) for path in listed}
-    class_names, labels = _classes(name, sorted({folder for folder in folders.values() if folder}))
-    order = sorted(listed, key=lambda path: (depth == 1 and part_of(path) == "test", *map(natural, path.split("/"))))
-    files = {path: _problem(listed[path], folders[path]) or listed[path] for path in order}
+    chains = {path: tuple(path.split("/")[:-1]) for path in listed}
+    places = find_places(name, [chains[path] for path, file in listed.items() if file.suffix.lower() in SUFFIXES])
+    class_names, labels = _classes(name, sorted({place.class_folder for place in places.values()} - {""}))
+
+    def place_of(path: str) -> Place:
+        return places.get(chains[path], Place())
+
+    order = sorted(listed, key=lambda path: (place_of(path).part == "test", *map(natural, path.split("/"))))
+    files = {path: _problem(listed[path], place_of(path).class_folder) or listed[path] for path in order}
 
     def rows() -> Iterator[Row]:
         for number, (path, file) in enumerate(files.items()):
             content, problem = _content(file)
-            label = labels.get(folders[path])
-            part = part_of(path) if depth == 1 else ""
-            yield Row(number, printable(path), "", part, label, content, problem)
+            place = place_of(path)
+            label = labels.get(place.class_folder)
+            yield Row(number, printable(path), "", place.part, label, content, problem, place.subject)
 
     return Source(files, class_names, rows)
 
@@ -66,23 +72,6 @@ def _walk(name: str, root: Path) -> Iterator[Path]:
                 waiting.append(path)
             else:
                 yield path
-
-
-def _depth_of_classes(name: str, paths: Sequence[tuple[str, ...]]) -> int:
-    """How many folders stand above the class folders: 1 where these are train and test, else 0."""
-    top = sorted({parts[0] for parts in paths if len(parts) > 1}, key=natural)
-    odd = [folder for folder in top if folder.lower() not in PARTS]
-    if top and not odd:
-        return 1
-    if len(odd) < len(top):
-        raise DataError(f"{name}: the folder {odd[0]} is neither train nor test, as others are; move it away")
-    return 0
-
-
-def _class_folder(path: str, depth: int) -> str:
-    """The class folder that a file lies in, or "" where it lies above them."""
-    parts = path.split("/")
-    return parts[depth] if len(parts) > depth + 1 else ""
 
 
 def _classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:

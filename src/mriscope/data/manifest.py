@@ -9,6 +9,7 @@ import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.errors import DataError, suggest
+from mriscope.files import read_safe_cell
 
 COLUMNS = ("path", "part", "label", "subject", "position")
 """What `mriscope audit` writes to slices.csv; path and subject are needed, part is not read."""
@@ -23,7 +24,8 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
     Args:
         slices: what a source holds; its fingerprint stays.
         manifest: UTF-8, with a header. path and subject are needed; subject and position are whole numbers from 0, and
-            -1 or nothing where unknown; label is the name of a class, and checked. Other columns are passed over.
+            -1 or nothing where unknown; label is the name of a class, and checked. Other columns are passed over. The
+            apostrophe that `spreadsheet_safe` puts before a path or class is taken off.
         passed_over: paths that the file may name though there is no such slice, as its row was unusable.
 
     Raises:
@@ -65,7 +67,8 @@ def _read(path: Path) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
-            names, table = list(reader.fieldnames or ()), list(reader)
+            names = list(reader.fieldnames or ())
+            table = [_without_apostrophes(row) for row in reader]
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV file of paths and subjects") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -75,6 +78,10 @@ def _read(path: Path) -> Table:
             found = f"has the columns {', '.join(names)}" if names else "is empty"
             raise DataError(f"{path} {found}, without {needed}; expected path and subject, and position where known")
     return table
+
+
+def _without_apostrophes(row: dict[str, str]) -> dict[str, str]:
+    return {**row, **{name: read_safe_cell(row[name]) for name in ("path", "label") if name in row}}
 
 
 def _lines_by_path(table: Table, manifest: str | Path) -> dict[str, int]:

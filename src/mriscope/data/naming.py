@@ -1,9 +1,14 @@
-"""What the names of files and folders say: the part, the class, the order."""
+"""What the names of files and folders say: the part, the class, the subject, the order."""
 
 import re
 
 _PART = re.compile(r"(train|test)", re.IGNORECASE)
 _CLASS = re.compile(r"(verymild|mild|moderate|non|no)(demented|dementia|impairment|impaired)")
+_SUBJECT = re.compile(
+    r"(sub-(?=[a-z]*\d)[a-z\d]+|(?:subject|subj|sub|patient|participant|pat|case|person)[\W_]*\d+"
+    r"|OAS[123]_?\d{4}|\d{3}_S_\d{4,5}|IXI\d{3})(?![a-z\d]).*",
+    re.IGNORECASE | re.DOTALL,
+)
 _CANONICAL = {
     "no": "Non_Demented",
     "non": "Non_Demented",
@@ -23,6 +28,20 @@ def canonical_class(name: str) -> str | None:
     """The class of this field that a name means, whatever its case and punctuation; None for any other name."""
     found = _CLASS.fullmatch(re.sub(r"[\W_]+", "", name).lower())
     return _CANONICAL[found[1]] if found else None
+
+
+def subject_of(name: str) -> str:
+    """Return the subject that the name of a folder begins with, or "".
+
+    These are known: sub-01 (BIDS), OAS1_0028 (OASIS; its _MR1 is a session of that subject), 133_S_0912 (ADNI), IXI002,
+    and patient 12, subject_12, case-12 and the like. A plain number tells nothing.
+
+    Example:
+        >>> subject_of("OAS1_0028_MR1"), subject_of("Patient 12"), subject_of("0012")
+        ('oas1_0028', 'patient 12', '')
+    """
+    found = _SUBJECT.fullmatch(name)
+    return found[1].lower() if found else ""
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

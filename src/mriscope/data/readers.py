@@ -1,6 +1,6 @@
 """read(source) -> SliceSet: parquet files, class folders, a data set of the Hugging Face hub, or the phantom.
 
-To add a format: one function from its path to a Source (see parquet.py, folders.py), and one branch in _open.
+To add a format: one function from its path to a Source (see parquet.py, folders.py), and one branch in open_source.
 """
 
 import csv
@@ -20,7 +20,7 @@ from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
 from mriscope.errors import BadRowsError, DataError
-from mriscope.files import write_text
+from mriscope.files import spreadsheet_safe, write_text
 
 LOG = logging.getLogger("mriscope")
 
@@ -45,8 +45,8 @@ def read(
     Args:
         source: a parquet file with columns image (struct of bytes and path) and label; a folder of such files, where
             train* and test* are the published split; a folder of class folders with JPEG and PNG files, also below
-            train and test folders; hf:owner/name, a data set of the Hugging Face hub; or phantom, also with options
-            as in phantom:subjects=40,seed=3. A Path is always a file or folder.
+            folders of train and test, sets, folds, planes or subjects; hf:owner/name, a data set of the Hugging Face
+            hub; or phantom, also with options as in phantom:subjects=40,seed=3. A Path is always a file or folder.
         skip_bad: leave bad rows out, say how many, and list them in a CSV file.
         size: height and width in pixels, 16 to 1024, to bring every slice to, whatever its own. None: 128, and slices
             of another size than most are bad rows. The phantom is made at that size, else at its own.
@@ -83,7 +83,7 @@ def read_rows(source: str | Path, *, skip_bad: bool, size: int | None, manifest:
 
 def read_silently(source: str | Path, size: int | None) -> Reading:
     """What a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    return _read_phantom(str(source), size) if _is_phantom(source) else _read_files(_open(source), size)
+    return _read_phantom(str(source), size) if is_phantom(source) else _read_files(open_source(source), size)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
@@ -93,13 +93,14 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("row", "path", "reason"))
-    writer.writerows(astuple(row) for row in reading.bad)
+    writer.writerows(map(spreadsheet_safe, astuple(row)) for row in reading.bad)
     write_text(to, table.getvalue())
     total = len(reading.bad) + len(reading.slices)
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
 
 
-def _is_phantom(source: str | Path) -> bool:
+def is_phantom(source: str | Path) -> bool:
+    """Tell whether a source is the phantom, which has no files."""
     return isinstance(source, str) and source.partition(":")[0] == "phantom"
 
 
@@ -123,7 +124,7 @@ def _read_files(source: Source, size: int | None) -> Reading:
     )
 
 
-def _open(source: str | Path) -> Source:
+def open_source(source: str | Path) -> Source:
     """The source of a name, its kind and its columns or folders checked, its rows unread."""
     name = str(source)
     path = fetch(name) if isinstance(source, str) and name.startswith("hf:") else _existing(source)

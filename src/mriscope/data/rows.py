@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mriscope.data.decoding import decode, resize
-from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.naming import natural
+from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.errors import BadRow, DataError
 
 
@@ -24,6 +25,7 @@ class Row:
         label: index into the classes; None where the source has none.
         content: bytes of a JPEG or PNG file; None where the source has none.
         problem: why the row is unusable, where its reader already knows; or "".
+        subject: what its source calls the subject; or "".
     """
 
     number: int
@@ -33,6 +35,7 @@ class Row:
     label: int | None = None
     content: bytes | None = None
     problem: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,25 @@ def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) ->
     images = np.frombuffer(pixels, np.uint8).reshape(-1, target, target)
     if size is None:
         images, shapes = _without_misfits(images, shapes, reasons)
-    names = _unique_names(seen)
+    names = unique_names(seen)
     good = [index for index, reason in enumerate(reasons) if not reason]
     slices = SliceSet.of(
         images,
         np.array([seen[index].label for index in good], np.int64),
         paths=[names[index] for index in good],
         parts=[seen[index].part for index in good],
+        subjects=_numbered([seen[index].subject for index in good]),
         class_names=class_names,
     )
     told = zip(seen, names, reasons, strict=True)
     bad = tuple(BadRow(row.number, name, reason) for row, name, reason in told if reason)
     return Reading(slices, bad, _notes(shapes, target))
+
+
+def _numbered(subjects: Sequence[str]) -> list[int]:
+    """Numbers from 0 for subjects in natural order, -1 for those without a name."""
+    number = {name: place for place, name in enumerate(sorted({*subjects} - {""}, key=natural))}
+    return [number.get(name, UNKNOWN) for name in subjects]
 
 
 def _content(row: Row, class_names: Sequence[str]) -> bytes:
@@ -132,7 +142,7 @@ def _without_misfits(
     return images[fits], [common] * int(fits.sum())
 
 
-def _unique_names(rows: list[Row]) -> list[str]:
+def unique_names(rows: list[Row]) -> list[str]:
     """The rows' paths as they are; where two are equal, all after their part, else their file, else with the row.
 
     A path names its slice in every report, so no two slices share one.

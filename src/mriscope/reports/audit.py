@@ -11,6 +11,7 @@ from PIL import Image
 
 from mriscope.data.manifest import COLUMNS
 from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import ORIGINS, Facts, table
 
@@ -212,7 +213,8 @@ def slices_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     writer.writerow(COLUMNS)
     for row, path in enumerate(slices.paths):
         numbers = ("" if value == UNKNOWN else value for value in (slices.subjects[row], slices.positions[row]))
-        writer.writerow((path, part_of[row], slices.class_names[slices.labels[row]], *numbers))
+        names = (path, part_of[row], slices.class_names[slices.labels[row]])
+        writer.writerow((*map(spreadsheet_safe, names), *numbers))
     return text.getvalue()
 
 

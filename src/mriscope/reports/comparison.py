@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mriscope.evaluation.ranking import PairedTest
+from mriscope.files import spreadsheet_safe
 from mriscope.recipe import StudyRow
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import TITLES, table
@@ -143,7 +144,7 @@ def comparison_csv(comparison: Comparison) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: spreadsheet_safe(cell) for name, cell in record.items()} for record in records)
     return buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import Facts, table
 
@@ -124,7 +125,7 @@ def comparison_csv(facts: Facts) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: spreadsheet_safe(cell) for name, cell in record.items()} for record in records)
     return buffer.getvalue()
 
 
