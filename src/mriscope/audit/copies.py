@@ -1,11 +1,15 @@
 """Which slices are altered copies of which: mirrored, turned, enlarged, moved, cropped, brightened, noisy, compressed.
 
-A search of all poses against all references would cost too much, so every slice is first brought to one pose, that of
-the template it resembles most (atlas registration; Joshi et al., 2004), where a table of posed templates gives the
-start and Gauss-Newton steps the rest (inverse compositional; Baker and Matthews, 2004). In that pose, whitened rows
-propose a few references for each query; each is then registered to the query itself, and correlated after local
-contrast normalisation, which no gamma, brightness or shading changes much. A level above which an origin is certain
-comes from decoys: mirrored references, whose match among the references is a chance one (Elias and Gygi, 2007).
+A search of all poses against all references would cost too much. Every slice is first brought to one pose, that of the
+template it resembles most (atlas registration; Joshi et al., 2004): a table of templates in all poses gives the start,
+and inverse compositional Gauss-Newton steps the rest (Baker and Matthews, 2004). In that pose, whitened rows propose a
+few references for each query. Each is registered to the query itself and correlated with it after local contrast
+normalisation, which gamma, brightness and shading change little.
+
+The level from which an origin is certain comes from pairs of references drawn at random, registered in the same way:
+Fisher's z of their correlations is nearly normal, and a query has as many chances as there are references, twice.
+A neighbouring slice of the same brain reaches that level too. It is told from an origin by what a second slice of that
+brain adds: nothing for a copy, whose difference from its origin is no anatomy, and much for a slice from in between.
 """
 
 import math
@@ -21,6 +25,7 @@ from mriscope.audit.registration import (
     correlation,
     local_contrast,
     local_correlation,
+    partial_correlation,
     register,
     sample,
     shrink,
@@ -33,20 +38,22 @@ if TYPE_CHECKING:
 
 FALSE_RATE = 0.001
 """Share of slices without an origin that may be given one by chance."""
-FLOOR = 0.80
-"""Correlation below which no origin is ever certain; slices of two public brains reach 0.70."""
+FLOOR = 0.7
+"""Correlation below which no origin is certain, however unlike the references are."""
 
-_FINE, _COARSE = 64, 32  # pixels along the longer side at which slices are registered, and brought to a common pose
-_BLOCK = 256  # slices at once
+_FINE, _COARSE = 64, 32  # pixels along the longer side at which pairs are compared, and common poses are found
+_BLOCK, _PAIRS_AT_ONCE = 256, 128
 _ANGLES = tuple(range(-18, 19, 6))  # degrees
 _ZOOMS = tuple(1.07**step for step in range(-3, 7))  # 0.82 to 1.50; a crop to 80 % enlarges 1.25 times
-_SHIFTS = tuple(side / 16 for side in range(-3, 4))  # of the longer side
-_TEMPLATES, _TEMPLATE_DIMENSIONS, _SAMPLE = 24, 96, 1500
-_DIMENSIONS, _SAMPLE_TO_WHITEN = 256, 8000
-_CANDIDATES, _FINALISTS, _DECOYS = 6, 2, 400
+_SHIFTS = tuple(step / 16 for step in range(-3, 4))  # of the longer side
+_TEMPLATES, _TEMPLATE_DIMENSIONS, _TO_CLUSTER = 24, 96, 1500
+_DIMENSIONS, _TO_WHITEN = 256, 8000
+_CANDIDATES, _FINALISTS = 6, 3
 _LEAST_OVERLAP = 0.5
-_MOST_DECOY = 0.85  # decoys above it are true copies: references that hold a slice and its mirror image
-_FEWEST_DECOYS = 50
+_RANDOM_PAIRS, _FEWEST = 800, 16  # pairs that tell of chance; references of which they can be drawn
+_SAME = 0.97  # correlation of references that are too alike for one to add to the other
+_ADDED = 0.3  # partial correlation that a second slice of the brain reaches where the first is no origin
+_NEIGHBOUR = 0.965  # correlation that no neighbouring slice reaches, where no second slice of the brain is known
 
 
 @dataclass(frozen=True)
@@ -71,19 +78,23 @@ class Copies:
     """The origin of each query among the references, as far as pixels tell.
 
     Args:
-        origin: int64 (Q,), row of the reference, or -1 where none is certain.
+        origin: int64 (Q,), row of a reference that shows the same brain beyond doubt, the origin itself if it is among
+            the references; -1 where none is certain.
         nearest: int64 (Q,), row of the most similar reference, certain or not; -1 where there is none.
         correlation: float32 (Q,), local correlation with `nearest` after registration.
         poses: Q poses of the queries against `nearest`.
+        copy: bool (Q,), which queries are copies of their origin beyond doubt; others with an origin are of the same
+            brain, and may be copies or neighbouring slices.
         level: correlation from which an origin is certain.
-        false_rate: share of slices without an origin that reach the level by chance, as the decoys tell; NaN where
-            there are too few decoys, so that the level is FLOOR alone.
+        false_rate: expected share of slices without an origin that reach the level by chance; NaN where the references
+            are too few to tell, so that the level is FLOOR alone.
     """
 
     origin: np.ndarray
     nearest: np.ndarray
     correlation: np.ndarray
     poses: tuple[Pose, ...]
+    copy: np.ndarray
     level: float
     false_rate: float
 
@@ -117,12 +128,13 @@ class _Atlas:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """The best reference for each of B queries."""
+    """The best reference for each of B queries; the pose is that of the query, mirrored back, in the reference."""
 
-    row: "Tensor"  # int64 (B,), -1 where there is none
+    row: "Tensor"  # int64 (B,)
     mirrored: "Tensor"  # bool (B,)
     correlation: "Tensor"  # float32 (B,)
-    pose: Similarity  # B, of the query, mirrored back, in the reference, at the finer size
+    copy: "Tensor"  # bool (B,)
+    pose: Similarity  # B
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,54 +148,68 @@ class _Index:
     whitening: "Tensor"
     rows: "Tensor"  # float32 (N, D), whitened
 
-    def match(self, images: "Tensor", own: "Tensor | None", both: bool = True) -> _Matches:
-        """The best reference for each image, as it is or, if `both`, mirrored; `own` are rows that do not count."""
+    def match(self, block: "Tensor", own: "Tensor | None") -> _Matches:
+        """Find the best reference for each slice; float32 (B, h, w), and int64 (B,), references that do not count."""
         import torch
 
-        images = torch.cat([images, images.flip(2)]) if both else images
-        count = len(images) // (1 + both)
-        pose = self.atlas.locate(_coarse(images))
-        similarity = self.whiten(_canonical(_coarse(images), pose)) @ self.rows.T
+        images = torch.cat([block, block.flip(2)])
+        small = _coarse(images)
+        pose = self.atlas.locate(small)
+        alike = _whiten(small, pose, self.mean, self.whitening) @ self.rows.T
         if own is not None:
-            similarity.scatter_(1, own.repeat(1 + both)[:, None], -torch.inf)
-        similarity = torch.cat(list(similarity.split(count)), dim=1)
-        where = similarity.topk(min(_CANDIDATES, len(self.rows) - (own is not None)), dim=1).indices
-        query = torch.arange(count, device=images.device)[:, None] + where // len(self.rows) * count
-        return self._best(images, pose, query, where % len(self.rows))
+            alike.scatter_(1, own.repeat(2)[:, None], -torch.inf)
+        alike = torch.cat(list(alike.split(len(block))), dim=1)
+        best = alike.topk(min(_CANDIDATES, len(self.rows) - (own is not None)), dim=1).indices
+        query = (torch.arange(len(block), device=best.device)[:, None] + best // len(self.rows) * len(block)).flatten()
+        row = best.flatten() % len(self.rows)
+        start = pose[query].then(self.poses[row].inverse())
+        score, pose = _compare(small[query], _coarse(self.images[row].float()), start)
+        kept = _best(score, len(block), _FINALISTS).flatten()
+        query, row, pose = query[kept], row[kept], pose[kept].scaled(images.shape[1] / small.shape[1])
+        score, pose = _compare(images[query], self.images[row].float(), pose)
+        order = _best(score, len(block), _FINALISTS)
+        first = order[:, 0]
+        copy = self._told(images, query, row, pose, score, order)
+        return _Matches(row[first], query[first] >= len(block), score[first], copy, pose[first])
 
-    def _best(self, images: "Tensor", pose: Similarity, query: "Tensor", row: "Tensor") -> _Matches:
-        """The best of some candidates: all registered coarsely, and the best of them finely; query, row (B, C)."""
+    def _told(
+        self, images: "Tensor", query: "Tensor", row: "Tensor", pose: Similarity, score: "Tensor", order: "Tensor"
+    ) -> "Tensor":
+        """Which queries are copies of their best reference, as far as further slices of its brain tell; bool (B,)."""
         import torch
 
-        factor = images.shape[1] / _coarse(images[:1]).shape[1]
-        q, r = query.flatten(), row.flatten()
-        start = pose[q].then(self.poses[r].inverse())
-        coarse, found = self._compare(_coarse(images), q, r, start, _coarse)
-        kept = coarse.view(query.shape).topk(min(_FINALISTS, query.shape[1]), dim=1).indices
-        chosen = (kept + torch.arange(len(query), device=kept.device)[:, None] * query.shape[1]).flatten()
-        fine, found = self._compare(images, q[chosen], r[chosen], found[chosen].scaled(factor), lambda same: same)
-        best = fine.view(kept.shape).argmax(1) + torch.arange(len(query), device=kept.device) * kept.shape[1]
-        chosen = chosen[best]
-        return _Matches(r[chosen], q[chosen] >= len(query), fine[best], found[best])
+        first = order[:, 0]
+        told, doubt = torch.zeros_like(first, dtype=torch.bool), torch.zeros_like(first, dtype=torch.bool)
+        for other in order[:, 1:].T:
+            pair = [self.images[row[one]].float() for one in (first, other)]
+            added, alike = partial_correlation(images[query[first]], *pair, (pose[first], pose[other]))
+            tells = (query[first] == query[other]) & (alike >= FLOOR) & (alike < _SAME)
+            told |= tells
+            doubt |= tells & (added.abs() >= _ADDED)
+        return ~doubt & (told | (score[first] >= _NEIGHBOUR))
 
-    def _compare(
-        self, images: "Tensor", q: "Tensor", r: "Tensor", start: Similarity, size: "Callable[[Tensor], Tensor]"
-    ) -> "tuple[Tensor, Similarity]":
-        """Correlation of pairs after registration, and their poses."""
-        import torch
 
-        scores, turns, moves = [], [], []
-        for some in torch.arange(len(q), device=q.device).split(_BLOCK):
-            fixed, moving = images[q[some]], size(self.images[r[some]].float())
-            found = register(fixed, moving, start[some])
-            score, share = local_correlation(fixed, moving, found)
-            scores.append(torch.where(share >= _LEAST_OVERLAP, score, -1))
-            turns.append(found.turn)
-            moves.append(found.move)
-        return torch.cat(scores), Similarity(torch.cat(turns), torch.cat(moves))
+def _compare(fixed: "Tensor", moving: "Tensor", start: Similarity) -> "tuple[Tensor, Similarity]":
+    """Register pairs, and return their local correlation, -1 where too little overlaps, and poses."""
+    import torch
 
-    def whiten(self, rows: "Tensor") -> "Tensor":
-        return unit((rows - self.mean) @ self.whitening)
+    scores, turns, moves = [], [], []
+    for some in torch.arange(len(fixed), device=fixed.device).split(_PAIRS_AT_ONCE):
+        found = register(fixed[some], moving[some], start[some])
+        score, share = local_correlation(fixed[some], moving[some], found)
+        scores.append(torch.where(share >= _LEAST_OVERLAP, score, -1))
+        turns.append(found.turn)
+        moves.append(found.move)
+    return torch.cat(scores), Similarity(torch.cat(turns), torch.cat(moves))
+
+
+def _best(score: "Tensor", queries: int, most: int) -> "Tensor":
+    """The candidates with the highest scores for each query; int64 (queries, most or fewer), rows of score."""
+    import torch
+
+    each = len(score) // queries
+    best = score.view(queries, each).topk(min(most, each), dim=1).indices
+    return best + torch.arange(queries, device=score.device)[:, None] * each
 
 
 def find_copies(
@@ -227,21 +253,30 @@ def find_copies(
 
 
 def _nothing(count: int) -> Copies:
-    none = np.full(count, -1, np.int64)
-    pose = Pose(mirrored=False, angle=0.0, zoom=1.0, shift=(0.0, 0.0))
-    return Copies(none, none, np.zeros(count, np.float32), (pose,) * count, FLOOR, math.nan)
+    none, pose = np.full(count, -1, np.int64), Pose(mirrored=False, angle=0.0, zoom=1.0, shift=(0.0, 0.0))
+    return Copies(none, none, np.zeros(count, np.float32), (pose,) * count, none >= 0, FLOOR, math.nan)
 
 
 def _copies(found: list[_Matches], level: float, rate: float, factor: float) -> Copies:
-    correlation = np.concatenate([one.correlation.cpu().numpy() for one in found])
-    row = np.concatenate([one.row.cpu().numpy() for one in found])
-    poses = []
-    for one in found:
-        turn, move = one.pose.turn.cpu().numpy(), (-one.pose.move / one.pose.turn).cpu().numpy() * factor
-        angle, zoom = np.degrees(np.angle(turn)), 1 / np.abs(turn)
-        for i, mirrored in enumerate(one.mirrored.tolist()):
-            poses.append(Pose(mirrored, float(angle[i]), float(zoom[i]), (float(move[i].imag), float(move[i].real))))
-    return Copies(np.where(correlation >= level, row, -1), row, correlation, tuple(poses), level, rate)
+    """Put blocks together; `factor` is how many times larger the slices are than those that were compared."""
+    row, score, copy, mirrored, turn, move = (
+        np.concatenate([getter(one).cpu().numpy() for one in found])
+        for getter in (
+            lambda one: one.row,
+            lambda one: one.correlation,
+            lambda one: one.copy,
+            lambda one: one.mirrored,
+            lambda one: one.pose.turn,
+            lambda one: one.pose.move,
+        )
+    )
+    shift, angle, zoom = -move / turn * factor, np.degrees(np.angle(turn)), 1 / np.abs(turn)
+    poses = tuple(
+        Pose(bool(mirrored[i]), float(angle[i]), float(zoom[i]), (float(shift[i].imag), float(shift[i].real)))
+        for i in range(len(row))
+    )
+    certain = score >= level
+    return Copies(np.where(certain, row, -1), row, score, poses, copy & certain, level, rate)
 
 
 def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
@@ -264,22 +299,19 @@ def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
 def _index(references: np.ndarray, device: str) -> _Index:
     import torch
 
-    blocks = range(0, len(references), _BLOCK)
-    images = torch.cat([shrink(references[at : at + _BLOCK], _FINE, device).half() for at in blocks])
-    atlas = _build_atlas(_coarse(images[_some(len(images), _SAMPLE)].float()))
+    starts = range(0, len(references), _BLOCK)
+    images = torch.cat([shrink(references[at : at + _BLOCK], _FINE, device).half() for at in starts])
+    atlas = _build_atlas(_coarse(images[_some(len(images), _TO_CLUSTER)].float()))
     found = [atlas.locate(_coarse(some.float())) for some in images.split(_BLOCK)]
     poses = Similarity(torch.cat([one.turn for one in found]), torch.cat([one.move for one in found]))
-    some = _some(len(images), _SAMPLE_TO_WHITEN)
-    rows = torch.cat([_canonical(_coarse(images[at].float()), poses[at]) for at in some.to(device).split(_BLOCK)])
+    some = _some(len(images), _TO_WHITEN).to(device)
+    rows = torch.cat([_canonical(_coarse(images[at].float()), poses[at]) for at in some.split(_BLOCK)])
     mean = rows.mean(0)
     variance, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
     kept = min(_DIMENSIONS, max(1, len(rows) // 4), rows.shape[1])
     whitening = directions[:, -kept:] / variance[-kept:].clamp_min(1e-6).sqrt()
-    index = _Index(images, atlas, poses, mean, whitening, rows[:0])
-    whitened = [
-        index.whiten(_canonical(_coarse(images[at].float()), poses[at]))
-        for at in torch.arange(len(images), device=device).split(_BLOCK)
-    ]
+    every = torch.arange(len(images), device=device).split(_BLOCK)
+    whitened = [_whiten(_coarse(images[at].float()), poses[at], mean, whitening) for at in every]
     return _Index(images, atlas, poses, mean, whitening, torch.cat(whitened))
 
 
@@ -304,6 +336,10 @@ def _canonical(images: "Tensor", pose: Similarity) -> "Tensor":
     return _rows(local_contrast(sample(images, pose.inverse())[0]))
 
 
+def _whiten(images: "Tensor", pose: Similarity, mean: "Tensor", whitening: "Tensor") -> "Tensor":
+    return unit((_canonical(images, pose) - mean) @ whitening)
+
+
 def _rows(images: "Tensor") -> "Tensor":
     rows = images.flatten(1)
     return unit(rows - rows.mean(1, keepdim=True))
@@ -318,7 +354,7 @@ def _build_atlas(images: "Tensor") -> _Atlas:
     root = _pose_templates(images[(rows @ rows.mean(0)).argmax()][None])
     located = torch.cat([sample(some, root.locate(some).inverse())[0] for some in images.split(_BLOCK)])
     count = min(_TEMPLATES, max(1, len(images) // 8))
-    means = MiniBatchKMeans(count, n_init=1, batch_size=_SAMPLE, max_iter=10, random_state=0)
+    means = MiniBatchKMeans(count, n_init=1, batch_size=_TO_CLUSTER, max_iter=10, random_state=0)
     labels = torch.from_numpy(means.fit_predict(_rows(located).cpu().numpy())).long().to(images.device)
     return _pose_templates(torch.stack([located[labels == one].mean(0) for one in labels.unique()]))
 
@@ -341,20 +377,25 @@ def _pose_templates(templates: "Tensor") -> _Atlas:
 
 
 def _level(index: _Index) -> tuple[float, float]:
-    """Correlation above which an origin is certain, and how often chance reaches it.
+    """Correlation from which an origin is certain, and how often chance reaches it.
 
-    Fisher's z of the decoys' correlations is taken as normal, its centre and spread from the lower half, which true
-    mirror images among the references do not touch. A query meets chance twice, as it is and mirrored.
+    Fisher's z of references paired at random, registered as candidates are, is taken as normal, its centre and spread
+    from the quartiles, which the few pairs of one brain do not move. A query has so many chances as there are
+    references, and as many mirrored ones (Bonferroni).
     """
     import torch
 
-    some = _some(len(index.images), _DECOYS).to(index.images.device)
-    decoys = [index.match(index.images[rows].float().flip(2), None, both=False) for rows in some.split(_BLOCK)]
-    scores = torch.cat([one.correlation for one in decoys]).double().cpu().numpy()
-    scores = scores[scores < _MOST_DECOY]
-    if len(scores) < _FEWEST_DECOYS:
+    count = len(index.images)
+    if count < _FEWEST:
         return FLOOR, math.nan
-    quarter, middle = np.quantile(np.arctanh(scores.clip(-0.99)), (0.25, 0.5))
-    normal = NormalDist(middle, max((middle - quarter) / NormalDist().inv_cdf(0.75), 1e-3))
-    level = max(FLOOR, math.tanh(normal.inv_cdf(1 - FALSE_RATE / 2)))
-    return level, 2 * (1 - normal.cdf(math.atanh(level)))
+    first, second = torch.from_numpy(np.random.default_rng(0).integers(0, count, (2, _RANDOM_PAIRS)))
+    first, second = first[first != second], second[first != second]
+    start = index.poses[first].then(index.poses[second].inverse())
+    pair = index.images[first].float(), index.images[second].float()
+    _, pose = _compare(_coarse(pair[0]), _coarse(pair[1]), start)
+    scores, _ = _compare(*pair, pose.scaled(pair[0].shape[1] / _coarse(pair[0]).shape[1]))
+    z = np.arctanh(scores.double().clamp(-0.999, 0.999).cpu().numpy())
+    low, middle, high = np.quantile(z, (0.25, 0.5, 0.75))
+    chance = NormalDist(middle, max((high - low) / (2 * NormalDist().inv_cdf(0.75)), 0.01))
+    level = max(FLOOR, math.tanh(chance.inv_cdf(1 - FALSE_RATE / (2 * count))))
+    return level, 2 * count * chance.cdf(2 * middle - math.atanh(level))

@@ -83,8 +83,9 @@ def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
 
     height, width = images.shape[1:]
     where = pose.turn[:, None, None] * points(height, width, images.device) + pose.move[:, None, None]
-    grid = torch.stack([where.real * (2 / width), where.imag * (2 / height)], dim=-1)
-    inside = (where.real.abs() <= width / 2 - 0.5) & (where.imag.abs() <= height / 2 - 0.5)
+    size = images.new_tensor([width, height])
+    grid = torch.view_as_real(where) * (2 / size)
+    inside = (grid.abs() <= 1 - 1 / size).all(-1)
     return grid_sample(images[:, None], grid, align_corners=False)[:, 0], inside.to(images.dtype)
 
 
@@ -165,14 +166,38 @@ def local_correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "t
         float32 (B,) in [-1, 1], 0 where either is of one grey value, and float32 (B,) in [0, 1].
     """
     seen, inside = sample(moving, pose)
-    share = inside.flatten(1).mean(1)
-    a, b = (centred(local_contrast(one).flatten(1), inside.flatten(1)) for one in (fixed, seen))
+    weights = inside.flatten(1)
+    return _cosine(*(centred(local_contrast(one).flatten(1), weights) for one in (fixed, seen))), weights.mean(1)
+
+
+def partial_correlation(
+    fixed: "Tensor", given: "Tensor", other: "Tensor", poses: tuple[Similarity, Similarity]
+) -> "tuple[Tensor, Tensor]":
+    """Correlation of local contrast of fixed and other images once what both share with the given ones is taken out.
+
+    Args:
+        fixed: float32 (B, h, w).
+        given: float32 (B, h, w).
+        other: float32 (B, h, w).
+        poses: where the points of the fixed images lie in the given and the other ones.
+
+    Returns:
+        float32 (B,) in [-1, 1], and float32 (B,), the correlation of the given with the other images.
+    """
+    (first, inside), (second, also) = sample(given, poses[0]), sample(other, poses[1])
+    weights = (inside * also).flatten(1)
+    a, b, c = (centred(local_contrast(one).flatten(1), weights) for one in (fixed, first, second))
+    ab, ac, bc = _cosine(a, b), _cosine(a, c), _cosine(b, c)
+    return (ac - ab * bc) / ((1 - ab**2) * (1 - bc**2)).clamp_min(1e-6).sqrt(), bc
+
+
+def _cosine(a: "Tensor", b: "Tensor") -> "Tensor":
+    """Of rows; 0 where either has no length but rounding's."""
     lengths = a.norm(dim=1) * b.norm(dim=1)
-    return ((a * b).sum(1) / lengths.clamp_min(1e-3)).clamp(-1, 1) * (lengths > 1e-3), share
+    return ((a * b).sum(1) / lengths.clamp_min(1e-3)).clamp(-1, 1) * (lengths > 1e-3)
 
 
 def correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "Tensor":
     """Correlation of the pixels that both images hold; float32 (B,)."""
     seen, inside = (one.flatten(1) for one in sample(moving, pose))
-    a, b = centred(fixed.flatten(1), inside), centred(seen, inside)
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-3)
+    return _cosine(centred(fixed.flatten(1), inside), centred(seen, inside))
