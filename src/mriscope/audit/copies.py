@@ -44,10 +44,11 @@ FLOOR = 0.7
 _FINE, _COARSE = 64, 32  # pixels along the longer side at which pairs are compared, and common poses are found
 _BLOCK, _PAIRS_AT_ONCE = 256, 128
 _ANGLES = tuple(range(-18, 19, 6))  # degrees
-_ZOOMS = tuple(1.07**step for step in range(-3, 7))  # 0.82 to 1.50; a crop to 80 % enlarges 1.25 times
-_SHIFTS = tuple(step / 16 for step in range(-3, 4))  # of the longer side
-_TEMPLATES, _TEMPLATE_DIMENSIONS, _TO_CLUSTER = 24, 96, 1500
-_DIMENSIONS, _TO_WHITEN = 256, 8000
+_ZOOMS = tuple(1.1**step for step in range(-2, 5))  # 0.83 to 1.46; a crop to 80 % enlarges 1.25 times
+_SHIFTS = tuple(step * 3 / 32 for step in range(-2, 3))  # of the longer side
+_TEMPLATES = (1, 1, 4, 24)  # of each round
+_TEMPLATE_DIMENSIONS, _TO_CLUSTER = 96, 1500
+_DIMENSIONS, _TO_WHITEN = 128, 8000
 _CANDIDATES, _FINALISTS = 6, 3
 _LEAST_OVERLAP = 0.5
 _RANDOM_PAIRS, _FEWEST = 800, 16  # pairs that tell of chance; references of which they can be drawn
@@ -158,10 +159,10 @@ class _Index:
         alike = _whiten(small, pose, self.mean, self.whitening) @ self.rows.T
         if own is not None:
             alike.scatter_(1, own.repeat(2)[:, None], -torch.inf)
-        alike = torch.cat(list(alike.split(len(block))), dim=1)
-        best = alike.topk(min(_CANDIDATES, len(self.rows) - (own is not None)), dim=1).indices
-        query = (torch.arange(len(block), device=best.device)[:, None] + best // len(self.rows) * len(block)).flatten()
-        row = best.flatten() % len(self.rows)
+        most = min(_CANDIDATES, len(self.rows) - (own is not None))
+        row = torch.cat(list(alike.topk(most, dim=1).indices.split(len(block))), dim=1).flatten()
+        query = torch.arange(len(images), device=row.device).view(2, -1, 1).expand(-1, -1, most)
+        query = query.transpose(0, 1).flatten()
         start = pose[query].then(self.poses[row].inverse())
         score, pose = _compare(small[query], _coarse(self.images[row].float()), start)
         kept = _best(score, len(block), _FINALISTS).flatten()
@@ -307,9 +308,10 @@ def _index(references: np.ndarray, device: str) -> _Index:
     some = _some(len(images), _TO_WHITEN).to(device)
     rows = torch.cat([_canonical(_coarse(images[at].float()), poses[at]) for at in some.split(_BLOCK)])
     mean = rows.mean(0)
-    variance, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+    least = 1e-6 * torch.eye(rows.shape[1], device=device)  # of the variance; rounding's is below
+    variance, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows) + least)
     kept = min(_DIMENSIONS, max(1, len(rows) // 4), rows.shape[1])
-    whitening = directions[:, -kept:] / variance[-kept:].clamp_min(1e-6).sqrt()
+    whitening = directions[:, -kept:] / variance[-kept:].sqrt()
     every = torch.arange(len(images), device=device).split(_BLOCK)
     whitened = [_whiten(_coarse(images[at].float()), poses[at], mean, whitening) for at in every]
     return _Index(images, atlas, poses, mean, whitening, torch.cat(whitened))
@@ -332,8 +334,12 @@ def _coarse(images: "Tensor") -> "Tensor":
 
 
 def _canonical(images: "Tensor", pose: Similarity) -> "Tensor":
-    """Local contrast in the template's frame, as rows of unit length; float32 (B, h · w)."""
-    return _rows(local_contrast(sample(images, pose.inverse())[0]))
+    """Local contrast in the template's frame, faded to its rim, which a crop cuts off; float32 (B, h · w)."""
+    import torch
+
+    shown = local_contrast(sample(images, pose.inverse())[0])
+    down, right = (torch.hann_window(side + 2, periodic=False, device=shown.device)[1:-1] for side in shown.shape[1:])
+    return _rows(shown * (down[:, None] * right).sqrt())
 
 
 def _whiten(images: "Tensor", pose: Similarity, mean: "Tensor", whitening: "Tensor") -> "Tensor":
@@ -346,17 +352,22 @@ def _rows(images: "Tensor") -> "Tensor":
 
 
 def _build_atlas(images: "Tensor") -> _Atlas:
-    """Means of clusters of the images, after all were brought to the pose of one of them."""
+    """Find templates in one common pose: means of clusters of the images, which are brought to those of the last round.
+
+    The first template is one image, the next their mean, sharper each time (congealing; Learned-Miller, 2006).
+    """
     import torch
     from sklearn.cluster import MiniBatchKMeans
 
     rows = _rows(images)
-    root = _pose_templates(images[(rows @ rows.mean(0)).argmax()][None])
-    located = torch.cat([sample(some, root.locate(some).inverse())[0] for some in images.split(_BLOCK)])
-    count = min(_TEMPLATES, max(1, len(images) // 8))
-    means = MiniBatchKMeans(count, n_init=1, batch_size=_TO_CLUSTER, max_iter=10, random_state=0)
-    labels = torch.from_numpy(means.fit_predict(_rows(located).cpu().numpy())).long().to(images.device)
-    return _pose_templates(torch.stack([located[labels == one].mean(0) for one in labels.unique()]))
+    atlas = _pose_templates(images[(rows @ rows.mean(0)).argmax()][None])
+    for most in _TEMPLATES:
+        located = torch.cat([sample(some, atlas.locate(some).inverse())[0] for some in images.split(_BLOCK)])
+        count = min(most, max(1, len(images) // 8))
+        clusters = MiniBatchKMeans(count, n_init=1, batch_size=_TO_CLUSTER, max_iter=10, random_state=0)
+        labels = torch.from_numpy(clusters.fit_predict(_rows(located).cpu().numpy())).long().to(images.device)
+        atlas = _pose_templates(torch.stack([located[labels == one].mean(0) for one in labels.unique()]))
+    return atlas
 
 
 def _pose_templates(templates: "Tensor") -> _Atlas:
