@@ -52,7 +52,6 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
         groups: int64 (N,), slices known to be of one brain.
         areas: float64 (N,), share of each slice that is brain, which falls towards the crown.
     """
-    import torch
 
     members = [one for one in _members(groups) if len(one) >= _ORDERED]
     if len(members) < _GROUPS:

@@ -1,15 +1,26 @@
 """What a split shares between its parts, and what that does to a score."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mriscope.audit.controls import Controls, Neighbours, run_controls
 from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.audit.verdict import (
+    CopySearch,
+    Evidence,
+    Power,
+    choose_queries,
+    proven_shared,
+    search_copies,
+    weigh,
+)
 from mriscope.data.slices import UNKNOWN, SliceSet, slice_digests
 from mriscope.errors import DataError
 
+DUPLICATE = 0.001
+"""1 - correlation up to which slices are near-duplicates where pixels tell no subjects apart."""
 SHOWN = 20
 """So many conflicts are listed by name."""
 
@@ -34,24 +45,30 @@ class SubjectFacts:
     """Which subjects there are, and what tells.
 
     Args:
-        known_from: source, manifest or pixels; None where the subject of a slice is unknown.
+        known_from: source, manifest, pixels, or pixels in part; None where no slice has a known subject.
         n: how many are known; None as above.
+        known_slices: slices that have one.
         fewest: slices of the subject with the fewest.
         most: slices of the subject with the most.
-        clear: whether pixels tell subjects apart beyond doubt.
-        threshold: correlation above which two slices are near-duplicates.
-        within: weakest correlation that links the slices of a subject, as pixels tell them.
-        between: strongest correlation of slices of two subjects, as pixels tell them.
+        groups: groups of two slices or more that pixels find, subjects and pieces of subjects.
+        clear: whether pixels give every slice a subject.
+        threshold: correlation of pixels above which two slices are near-duplicates.
+        level: whitened correlation that links two slices; None where pixels tell nothing.
+        weakest: the least by which a linked slice is linked; None without links.
+        strongest: the highest between slices of two groups; None without any.
     """
 
     known_from: str | None
     n: int | None
+    known_slices: int
     fewest: int | None
     most: int | None
+    groups: int
     clear: bool
     threshold: float
-    within: float
-    between: float
+    level: float | None
+    weakest: float | None
+    strongest: float | None
 
 
 @dataclass(frozen=True)
@@ -131,12 +148,21 @@ class Sharing:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """A split: its protocol, the slices of its parts, and what the test part shares, in all and by class."""
+    """A split: its protocol, the slices of its parts, what the test part shares, in all and by class, and the doubt.
+
+    Args:
+        protocol: of the split.
+        parts: slices of each part.
+        shared: what the test part shares.
+        classes: the same by class.
+        power: what is proven, excluded and open.
+    """
 
     protocol: str
     parts: Mapping[str, int]
     shared: Sharing
     classes: Mapping[str, Sharing]
+    power: Power
 
 
 @dataclass(frozen=True)
@@ -175,19 +201,21 @@ def audit_slices(
     *,
     known_from: str | None,
     split: AuditedSplit | None = None,
+    search: CopySearch | None = None,
     seed: int = 0,
 ) -> LeakageReport:
     """Audit a slice set and a split of it.
 
-    Near-duplicates are slices more similar than `found.threshold`: where pixels tell subjects apart, more similar than
-    slices of two brains are, else all but equal.
+    Near-duplicates are slices more similar than any two slices of two subjects, where pixels tell subjects apart, else
+    slices that are all but equal.
 
     Args:
         slices: with whatever is known of subjects.
         neighbours: find_neighbours of its images.
         found: recover_subjects of its images, for the threshold and the evidence.
-        known_from: source, manifest or pixels; None where the subject of a slice is unknown.
+        known_from: source, manifest, pixels, or pixels in part; None where no subject is known.
         split: the parts to audit; None audits the data alone.
+        search: for altered copies of test slices in the other parts, as `search_of` makes it; None where none was made.
         seed: of the controls.
 
     Raises:
@@ -196,19 +224,66 @@ def audit_slices(
     if len(slices) < 2:
         raise DataError(f"an audit compares slices, and there is {len(slices)}; give it two at least")
     copies = copy_groups(slices.images)
-    facts = None if split is None else _split_facts(slices, neighbours, copies, found.threshold, split)
+    threshold = near_duplicate_threshold(neighbours, found)
+    facts = None
+    if split is not None:
+        same = np.isin(copies[split.test], copies[split.learned])
+        near = neighbours.among(split.test, split.learned)[0] > threshold
+        named = slices.subjects if known_from in ("source", "manifest") else None
+        evidence = weigh(named, found, search, split.test, split.learned, same | near)
+        facts = _split_facts(slices, split, evidence, same, near)
     parts = {} if split is None else {"train": split.train, "validation": split.validation, "test": split.test}
     return LeakageReport(
-        leaky=_leaky(facts, slices.knows_subjects),
+        leaky=None if facts is None else facts.power.leaky,
         fingerprint=slices.fingerprint,
         n_slices=len(slices),
-        subjects=_subject_facts(slices, found, known_from),
+        subjects=_subject_facts(slices, found, known_from, threshold),
         classes={name: _class_facts(slices, label, parts) for label, name in enumerate(slices.class_names)},
-        duplicates=_duplicates(slices, neighbours, copies, found.threshold),
-        conflicts=_conflicts(slices, neighbours, copies, found.threshold),
+        duplicates=_duplicates(slices, neighbours, copies, threshold),
+        conflicts=_conflicts(slices, neighbours, copies, threshold),
         split=facts,
         controls=run_controls(slices, neighbours, None if split is None else (split.learned, split.test), seed=seed),
     )
+
+
+def near_duplicate_threshold(neighbours: Neighbours, found: RecoveredSubjects) -> float:
+    """Return the correlation of pixels above which slices are near-duplicates.
+
+    Args:
+        neighbours: of every slice.
+        found: subjects as pixels tell.
+    """
+    if not found.clear:
+        return 1 - DUPLICATE
+    apart = found.subjects[neighbours.index] != found.subjects[:, None]
+    return float(neighbours.similarity[apart].max(initial=0.0))
+
+
+def search_of(
+    slices: SliceSet,
+    found: RecoveredSubjects,
+    split: AuditedSplit,
+    *,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> CopySearch | None:
+    """Look for altered copies of those test slices whose brain is not yet proven to be in the other parts.
+
+    Args:
+        slices: the set.
+        found: subjects as pixels tell.
+        split: the parts.
+        device: where to compute, as torch names it.
+        progress: called with the slices that are done and how many there are.
+
+    Returns:
+        the search; None where every test slice is of a brain that the other parts hold.
+    """
+    open_ = split.test[~proven_shared(found.proven, split.test, split.learned)]
+    queries = choose_queries(found.groups, open_)
+    if not len(queries):
+        return None
+    return search_copies(slices.images, queries, split.learned, device=device, progress=progress)
 
 
 def copy_groups(images: np.ndarray) -> np.ndarray:
@@ -235,23 +310,23 @@ def similar_pairs(neighbours: Neighbours, threshold: float) -> tuple[np.ndarray,
     return pairs[order], values[order]
 
 
-def _leaky(facts: SplitFacts | None, every_subject_known: bool) -> bool | None:
-    if facts is not None and (facts.shared.exact_copies or facts.shared.subjects_in_either):
-        return True
-    return False if facts is not None and every_subject_known else None
-
-
-def _subject_facts(slices: SliceSet, found: RecoveredSubjects, known_from: str | None) -> SubjectFacts:
-    counts = np.unique(slices.subjects, return_counts=True)[1] if slices.knows_subjects else None
+def _subject_facts(
+    slices: SliceSet, found: RecoveredSubjects, known_from: str | None, threshold: float
+) -> SubjectFacts:
+    known = slices.subjects[slices.subjects != UNKNOWN]
+    counts = np.unique(known, return_counts=True)[1] if len(known) else None
     return SubjectFacts(
         known_from=known_from,
         n=None if counts is None else len(counts),
+        known_slices=len(known),
         fewest=None if counts is None else int(counts.min()),
         most=None if counts is None else int(counts.max()),
+        groups=int((np.bincount(found.groups) > 1).sum()) if len(found.groups) else 0,
         clear=found.clear,
-        threshold=found.threshold,
-        within=found.within,
-        between=found.between,
+        threshold=threshold,
+        level=found.level if np.isfinite(found.level) else None,
+        weakest=None if np.isnan(found.weakest) else found.weakest,
+        strongest=None if np.isnan(found.strongest) else found.strongest,
     )
 
 
@@ -301,11 +376,8 @@ def _groups_with_several(groups: np.ndarray, labels: np.ndarray) -> int:
 
 
 def _split_facts(
-    slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float, split: AuditedSplit
+    slices: SliceSet, split: AuditedSplit, evidence: Evidence, same: np.ndarray, near: np.ndarray
 ) -> SplitFacts:
-    near = neighbours.among(split.test, split.learned)[0] > threshold
-    same = np.isin(copies[split.test], copies[split.learned])
-
     def shared(chosen: np.ndarray) -> Sharing:
         return _sharing(slices, split, split.test[chosen], int(same[chosen].sum()), int((near | same)[chosen].sum()))
 
@@ -315,6 +387,7 @@ def _split_facts(
         parts={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         shared=shared(np.full(len(labels), True)),
         classes={name: shared(labels == label) for label, name in enumerate(slices.class_names)},
+        power=evidence.power,
     )
 
 

@@ -63,7 +63,10 @@ def link_slices(images: np.ndarray, rows: "Tensor", *, device: str = "cpu") -> L
     mirrored = whitening(standardised(np.ascontiguousarray(images[chosen, :, ::-1]), device=device))
     decoys, decoy_index = nearest_rows(mirrored, white, _NEIGHBOURS, same=False)
     level = _level(similarity, index, decoys, decoy_index, chosen)
-    pairs = _pairs(similarity, index, level, np.arange(len(rows)))
+    found = [_pairs(similarity, index, level, np.arange(len(rows)))]
+    if np.isfinite(level):  # a decoy that is nearly equal to a slice is no decoy: the set holds that brain mirrored
+        found.append(_pairs(decoys, decoy_index, max(level, _SURE), chosen))
+    pairs = np.concatenate(found)
     groups = connected(pairs, len(rows))
     apart = groups[index] != groups[:, None]
     linked = similarity[:, 0][similarity[:, 0] >= level]

@@ -57,21 +57,32 @@ def audit(
     ] = None,
     manifest: Manifest = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path("audit"),
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a split without shared subjects (repaired.json) to this folder, and audit it there.",
+            show_default=False,
+        ),
+    ] = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whose brains a split shares.
+    """Say whether a split shares brains between its parts.
 
-    Duplicates, conflicting labels, subjects on both sides, and scores that need no training. audit.json, audit.html
-    and slices.csv, which --manifest takes, are written. Exit code 3: train and test share subjects or slices; 4: that
-    cannot be told; 0: they share none, or no split was audited.
+    Subjects on both sides, exact, near and altered copies, conflicting labels, files that tell the class, and scores
+    that need no training. audit.json, audit.html and slices.csv, which --manifest takes, are written. Exit code 3: a
+    test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or altered); 4: that
+    cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
     from mriscope.experiment.auditing import audit_source, exit_code
-    from mriscope.reports.audit import audit_text
+    from mriscope.reports.audit import audit_text, repaired_text
 
-    facts = audit_source(source, out, split=split, manifest=manifest, skip_bad=skip_bad)
+    facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
         print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+        if "repaired" in facts:
+            print(repaired_text(facts["repaired"]))
     raise typer.Exit(exit_code(facts))

@@ -114,16 +114,20 @@ def check_subjects(slices: SliceSet) -> None:
         missing = int((slices.subjects == UNKNOWN).sum())
         raise DataError(
             f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
-            "use split.protocol=published or by_slice, or a source that names subjects"
+            "name subjects with a manifest, let `mriscope audit SOURCE --repair DIR` write a split of the slices whose "
+            "subjects are sure, or use split.protocol=published or by_slice"
         )
 
 
 def shared_subjects(slices: SliceSet, split: Split) -> int | None:
-    """How many test subjects also have slices in the training or validation part; None where subjects are unknown."""
-    if not slices.knows_subjects:
-        return None
+    """Return how many test subjects also have slices in the training or validation part.
+
+    None where none is known to have any, and a slice of the split is of unknown subject.
+    """
     seen = slices.subjects[np.concatenate([split.train, split.validation])]
-    return len(np.intersect1d(seen, slices.subjects[split.test]))
+    tested = slices.subjects[split.test]
+    shared = len(np.setdiff1d(np.intersect1d(seen, tested), UNKNOWN))
+    return None if not shared and (UNKNOWN in seen or UNKNOWN in tested) else shared
 
 
 def split_record(slices: SliceSet, split: Split, seed: int) -> dict[str, Any]:

@@ -11,23 +11,32 @@ import numpy as np
 
 from mriscope import __version__
 from mriscope.audit.controls import Neighbours, find_neighbours
-from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, worst_pairs
+from mriscope.audit.copies import undo
+from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, search_of, worst_pairs
+from mriscope.audit.repair import repair_split, uneven
+from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
+from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
 from mriscope.data.readers import read_rows, read_silently, report_bad_rows
-from mriscope.data.slices import SliceSet
-from mriscope.data.split_files import read_split_file
+from mriscope.data.rows import Reading
+from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
-from mriscope.experiment.subjects import origin_of_subjects, recovered, with_known_subjects
+from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
+from mriscope.experiment.waiting import saying
 from mriscope.files import write_text
 from mriscope.recipe import read_recipe
-from mriscope.reports.audit import CONTROLS, audit_page, pair_strip, slices_csv, verdict_text
+from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
 from mriscope.reports.page import Picture
 from mriscope.run_directory import BAD_ROWS, RECIPE
 from mriscope.training.devices import pick_device
 
 PUBLISHED = "published"
 EXIT_CODES = {True: 3, False: 0, None: 4}
-"""Of the command, by whether the split is leaky; where no split is audited it is 0."""
+"""Of the command, by whether the split is leaky."""
+NOTHING_AUDITED = 5
+REPAIRED = "repaired.json"
 PAIRS = 12
 
 
@@ -37,6 +46,7 @@ def audit_source(
     *,
     split: str | None = None,
     manifest: str | None = None,
+    repair: str | Path | None = None,
     skip_bad: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -48,38 +58,97 @@ def audit_source(
         split: published, or a file of `mriscope split` or of a run (split.json); None: published where the source
             publishes one, else the data alone is audited.
         manifest: a CSV file that gives slices their subjects.
+        repair: folder for a split that shares no subject, and an audit of it; None writes none.
         skip_bad: leave unusable rows out and list them in bad_rows.csv.
-        seed: of the controls.
+        seed: of the controls and of the repaired split.
 
     Returns:
         what audit.json holds: the verdict, and the fields of a LeakageReport.
 
     Raises:
-        DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data.
+        DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data, or
+            too few subjects are sure for a repaired one.
         WriteError: a file cannot be written.
     """
-    reading = read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+    reading = _read(source, skip_bad, manifest)
     report_bad_rows(source, reading, BAD_ROWS)
     slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
+    known_from = origin_of_subjects(reading.slices, slices, manifest)
     parts = _split_of(slices, source, split)
-    neighbours = find_neighbours(slices.images, device=str(pick_device("auto")))
-    report = audit_slices(
-        slices,
-        neighbours,
-        recovered(reading.slices),
-        known_from=origin_of_subjects(reading.slices, slices, manifest),
-        split=parts,
-        seed=seed,
-    )
+    device = str(pick_device("auto"))
+    found = recovered(reading.slices)
+    if known_from in (None, PARTLY) and not manifest:
+        found = _with_own_copies(slices, found, device)
+        slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
+        known_from = origin_of_subjects(reading.slices, slices, manifest)
+    neighbours = find_neighbours(slices.images, device=device)
+    search = None
+    if parts is not None:
+        with saying("looking for altered copies of test slices") as progress:
+            search = search_of(slices, found, parts, device=device, progress=progress)
+    report = audit_slices(slices, neighbours, found, known_from=known_from, split=parts, search=search, seed=seed)
+    groups = np.where(slices.subjects == UNKNOWN, -1, slices.subjects)
+    shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
     facts = {"source": source, "mriscope": __version__, "seed": seed, **_plain(asdict(report))}
+    if shortcuts is not None:
+        told = [fact_text(one) for one in shortcuts.facts if one.flagged]
+        facts["shortcuts"] = {**_plain(asdict(shortcuts)), "told": told}
     facts = {"verdict": verdict_text(facts), **facts}
-    _write(Path(out), facts, slices, neighbours, parts)
+    _write(Path(out), facts, slices, neighbours, parts, search)
+    if repair is not None:
+        facts["repaired"] = _repair(source, Path(repair), slices, parts, manifest, skip_bad, seed)
     return facts
 
 
+def _read(source: str, skip_bad: bool, manifest: str | None) -> Reading:
+    """The source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
+    try:
+        return read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+    except DataError as error:
+        try:
+            return read_rows(source, skip_bad=skip_bad, size=SIZE, manifest=manifest)
+        except DataError:
+            raise error from None
+
+
+def _with_own_copies(slices: SliceSet, found: RecoveredSubjects, device: str) -> RecoveredSubjects:
+    """Put altered copies that link to no slice with the brain of their origin."""
+    sizes = np.bincount(found.groups)[found.groups]
+    lonely, linked = np.flatnonzero(sizes == 1), np.flatnonzero(sizes > 1)
+    queries = choose_queries(found.groups, lonely)
+    if not len(queries) or not len(linked):
+        return found
+    with saying("looking for the brains of altered copies") as progress:
+        return with_copies(found, search_copies(slices.images, queries, linked, device=device, progress=progress))
+
+
+def _repair(
+    source: str,
+    folder: Path,
+    slices: SliceSet,
+    parts: AuditedSplit | None,
+    manifest: str | None,
+    skip_bad: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """Write a split that shares no subject and audit it; what it is and what its audit says."""
+    repaired = repair_split(slices, parts, seed=seed)
+    file = folder / REPAIRED
+    write_text(file, json.dumps(split_file(slices, repaired, seed), indent=1, ensure_ascii=False) + "\n")
+    again = audit_source(source, folder, split=str(file), manifest=manifest, skip_bad=skip_bad, seed=seed)
+    kept = sum(len(rows) for rows in (repaired.train, repaired.validation, repaired.test))
+    return {
+        "file": str(file),
+        "left_out": len(slices) - kept,
+        "uneven": uneven(slices, repaired),
+        "leaky": again["leaky"],
+        "verdict": again["verdict"],
+    }
+
+
 def exit_code(facts: Mapping[str, Any]) -> int:
-    """What the command answers a script with: 3 where train and test share subjects, 4 where that cannot be told."""
-    return 0 if facts["split"] is None else EXIT_CODES[facts["leaky"]]
+    """Return what the command answers a script with: 0 not leaky, 3 leaky, 4 cannot tell, 5 no split was audited."""
+    return NOTHING_AUDITED if facts["split"] is None else EXIT_CODES[facts["leaky"]]
 
 
 def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit | None:
@@ -112,18 +181,38 @@ def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
 
 
 def _write(
-    out: Path, facts: dict[str, Any], slices: SliceSet, neighbours: Neighbours, split: AuditedSplit | None
+    out: Path,
+    facts: dict[str, Any],
+    slices: SliceSet,
+    neighbours: Neighbours,
+    split: AuditedSplit | None,
+    search: CopySearch | None,
 ) -> None:
     parts = {} if split is None else {"train": split.train, "validation": split.validation, "test": split.test}
     sides = ("one", "the other") if split is None else ("test", "training")
     pairs = worst_pairs(slices, neighbours, split, PAIRS)
     strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
+    if search is not None and search.proven:
+        strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
     page = audit_page(
         f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
     )
     write_text(out / "slices.csv", slices_csv(slices, parts))
     write_text(out / "audit.html", page)
     write_text(out / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+
+def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:
+    """Altered test slices, with the change taken back, beside their origins; the most alike first."""
+    places = np.flatnonzero(search.copies.certain)
+    strips = []
+    for place in places[np.argsort(-search.copies.correlation[places], kind="stable")][:PAIRS]:
+        row, origin = int(search.queries[place]), int(search.references[search.copies.origin[place]])
+        pose = search.copies.poses[place]
+        change = f"{'mirrored, ' if pose.mirrored else ''}turned {pose.angle:+.0f}°, zoom {pose.zoom:.2f}"
+        undone = undo(slices.images[row], pose)
+        strips.append(copy_strip(slices, row, origin, undone, change, float(search.copies.correlation[place])))
+    return strips
 
 
 def _caption(facts: Mapping[str, Any]) -> str:

@@ -4,14 +4,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mriscope.audit import similarity, subjects
+from mriscope.audit import heights, joining, linking, separation, similarity, subjects
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.data.cache import cached_arrays, content_key
 from mriscope.data.readers import read, read_silently
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.reports.text import describe_slices
 
-METHOD = {module.__name__: Path(str(module.__file__)) for module in (similarity, subjects)}
+PARTLY = "pixels, partly"
+"""How subjects are known where pixels leave some slices in doubt."""
+METHOD = {
+    module.__name__: Path(str(module.__file__))
+    for module in (similarity, linking, heights, separation, joining, subjects)
+}
 """What is found by other code is another finding."""
 
 
@@ -30,7 +35,7 @@ def _recover(slices: SliceSet) -> dict[str, Any]:
 
 
 def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
-    """The slices with their subjects: as they are where known, else as pixels tell beyond doubt, else unknown.
+    """Return the slices with their subjects: as they are where known, else as pixels tell beyond doubt, else unknown.
 
     Pixels are compared at 128×128, whatever size the slices were read at, so that every network of a comparison is
     judged on the same subjects.
@@ -43,7 +48,7 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
         return slices
     native = slices if slices.images.shape[1:] == (SIZE, SIZE) else read_silently(source, SIZE).slices
     found = recovered(native)
-    if not found.clear:
+    if not found.known.any():
         return slices
     row_of = {path: row for row, path in enumerate(native.paths.tolist())}
     rows = [row_of[path] for path in slices.paths.tolist()]
@@ -64,13 +69,14 @@ def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool 
 
 
 def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:
-    """manifest, source or pixels; None where the subject of a slice is unknown.
+    """Return manifest, source, pixels or "pixels, partly"; None where no subject is known, or a name is missing.
 
     Args:
         slices: as they were read.
         known: with_known_subjects of them.
         manifest: what gave them subjects.
     """
-    if not known.knows_subjects:
-        return None
-    return "manifest" if manifest else "source" if slices.knows_subjects else "pixels"
+    if known.knows_subjects:
+        return "manifest" if manifest else "source" if slices.knows_subjects else "pixels"
+    recovered_some = known.n_subjects > 0 and not manifest and not slices.n_subjects
+    return PARTLY if recovered_some else None

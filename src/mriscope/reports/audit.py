@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,38 +41,85 @@ class Strip:
 
 
 def verdict_text(facts: Facts) -> str:
-    """What the audit comes to, in one sentence."""
+    """Return what the audit comes to, in one or two sentences."""
     if facts["split"] is None:
         return "No split was audited: the source publishes none and none was named with --split."
-    shared, protocol = facts["split"]["shared"], facts["split"]["protocol"].replace("_", " ")
+    protocol, power = facts["split"]["protocol"].replace("_", " "), facts["split"]["power"]
     if facts["leaky"] is None:
-        reason = _unknown(facts["subjects"])
-        return f"Whether test brains are also in the training part cannot be told: {reason}; name them with --manifest."
-    if not facts["leaky"]:
-        known = ORIGINS[facts["subjects"]["known_from"]].strip()
-        return (
-            f"No leak found: the {shared['test_subjects']:,} test subjects of the {protocol} split, {known}, have no "
-            "slice in its training or validation part."
-        )
-    return f"LEAKY: {_leak(shared)}, so a score on the {protocol} split says little about new brains{_proof(facts)}."
-
-
-def _unknown(subjects: Facts) -> str:
-    if subjects["clear"]:  # or pixels would have told
-        return "the manifest leaves subjects unknown"
-    return "not every slice has a known subject, and pixels do not tell subjects apart"
-
-
-def _leak(shared: Facts) -> str:
-    slices = shared["test_slices"]
-    if not shared["slices_in_either"]:
-        return f"{shared['exact_copies']:,} of the {slices:,} test slices have an exact copy in the training part"
-    share = 100 * shared["slices_in_either"] / slices
-    part = "training" if shared["slices_in_train"] == shared["slices_in_either"] else "training or validation"
+        return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt(facts)}. {_way_out(facts)}"
+    if facts["leaky"]:
+        doubt = f" Of {_slices(power['open'])} more nothing can be said." if power["open"] else ""
+        return f"LEAKY: {_leak(facts)}, so a score on the {protocol} split says little about new brains{_proof(facts)}.{doubt}"
+    known = ORIGINS[facts["subjects"]["known_from"]].strip() if facts["subjects"]["known_from"] else "as pixels tell"
+    who = f"the {facts['split']['shared']['test_subjects']:,} test subjects" if facts["subjects"]["n"] else "the brains"
     return (
-        f"{shared['subjects_in_either']:,} of the {shared['test_subjects']:,} test subjects, with {share:.4g} % of the "
-        f"test slices, also have slices in the {part} part"
+        f"No leak found: {who} of the {protocol} split, {known}, have no slice in its training or validation part"
+        f"{_searched(power)}."
     )
+
+
+def _slices(count: int) -> str:
+    return f"{count:,} test slice{'' if count == 1 else 's'}"
+
+
+def _searched(power: Facts) -> str:
+    if not power["searched"]:
+        return ""
+    return f", and none of {_slices(power['searched'])} looked at is an altered copy of a slice there"
+
+
+def _doubt(facts: Facts) -> str:
+    """Why it cannot be told."""
+    power, one = facts["split"]["power"], facts["subjects"]
+    total = power["shared"] + power["settled"] + power["open"]
+    share = (
+        f"of {power['open']:,} of the {total:,} test slices ({_hundred(power['open'] / total)} %) nothing can be said"
+    )
+    if one["known_from"] == "manifest":
+        return f"{share}, as the manifest leaves subjects unknown"
+    if one["level"] is None or not one["groups"]:
+        return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
+    return (
+        f"{share}, as their brains may be parts of brains in the training part that lack the slices in between: the two "
+        "hold slices at different heights, too far apart to be compared"
+    )
+
+
+def _way_out(facts: Facts) -> str:
+    if facts["subjects"]["n"]:
+        return "Name the subjects with --manifest, or let --repair DIR write a split of those that are sure."
+    return "Name the subjects with --manifest."
+
+
+def _leak(facts: Facts) -> str:
+    """What is shared, as far as it is proven."""
+    shared, power, known = facts["split"]["shared"], facts["split"]["power"], facts["subjects"]
+    slices = shared["test_slices"]
+    everyone = known["known_slices"] == facts["n_slices"]
+    if everyone and shared["subjects_in_either"]:
+        share = _percent_of(shared["slices_in_either"], slices)
+        part = "training" if shared["slices_in_train"] == shared["slices_in_either"] else "training or validation"
+        return (
+            f"{shared['subjects_in_either']:,} of the {shared['test_subjects']:,} test subjects, with {share} of the "
+            f"test slices, also have slices in the {part} part"
+        )
+    if power["altered"] * 2 >= power["shared"]:
+        return (
+            f"{power['altered']:,} of the {slices:,} test slices ({_percent_of(power['altered'], slices)}) are altered "
+            "copies of slices in the training part, or show the same brain"
+        )
+    if shared["near_copies"] >= power["shared"]:
+        exact = shared["exact_copies"] == shared["near_copies"]
+        kind = "an exact copy" if exact else "a copy that is all but equal"
+        return f"{shared['near_copies']:,} of the {slices:,} test slices have {kind} in the training part"
+    return (
+        f"{power['shared']:,} of the {slices:,} test slices ({_percent_of(power['shared'], slices)}) show brains that "
+        "the training part shows too"
+    )
+
+
+def _percent_of(count: int, total: int) -> str:
+    return f"{100 * count / total:.4g} %"
 
 
 def _proof(facts: Facts) -> str:
@@ -85,7 +133,14 @@ def _proof(facts: Facts) -> str:
 
 def audit_text(facts: Facts) -> str:
     """The verdict, then the figures behind it, as the command prints them."""
-    lines = [verdict_text(facts), "", subjects_text(facts), duplicates_text(facts), conflicts_text(facts), ""]
+    found = [
+        subjects_text(facts),
+        power_text(facts),
+        duplicates_text(facts),
+        conflicts_text(facts),
+        shortcuts_text(facts),
+    ]
+    lines = [verdict_text(facts), "", *filter(None, found), ""]
     lines += [table(*class_table(facts)), *filter(None, [few_subjects_text(facts)]), ""]
     lines += [table(*control_table(facts))]
     permuted = permuted_table(facts)
@@ -93,24 +148,73 @@ def audit_text(facts: Facts) -> str:
 
 
 def subjects_text(facts: Facts) -> str:
-    """How many subjects there are, and how that is known."""
+    """Return how many subjects there are, and how that is known."""
     one = facts["subjects"]
+    evidence = ""
+    if one["level"] is not None and one["weakest"] is not None:
+        evidence = (
+            f" Pixels link two slices from a whitened correlation of {one['level']:.2f} on, which one pair of two "
+            f"brains in a hundred such sets reaches; linked slices have {one['weakest']:.2f} or more"
+            + (f", others {one['strongest']:.2f} at most." if one["strongest"] is not None else ".")
+        )
     if one["n"] is None:
-        return f"Subjects unknown: {_unknown(one)}."
+        return f"Subjects unknown: no slice has a subject beyond doubt.{evidence}"
     each = f"{one['fewest']}" if one["fewest"] == one["most"] else f"{one['fewest']} to {one['most']}"
-    head = f"{one['n']:,} subjects{ORIGINS[one['known_from']]}, {each} slices each"
-    if not one["clear"]:
-        return f"{head}; pixels alone would not tell them apart."
+    origin = ORIGINS.get(one["known_from"] or "", "")
+    text = f"{one['n']:,} subjects{origin}, {each} slices each."
+    if one["known_slices"] < facts["n_slices"]:
+        rest = facts["n_slices"] - one["known_slices"]
+        text += (
+            f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no subject beyond "
+            f"doubt: they link to no other slice, or are pieces that may belong to a subject ({one['groups']:,} groups "
+            "were found in all)."
+        )
+    return text + evidence
+
+
+def power_text(facts: Facts) -> str:
+    """Return of how many test slices something is proven; "" where no split was audited."""
+    if facts["split"] is None:
+        return ""
+    power = facts["split"]["power"]
+    text = (
+        f"Test slices: {power['shared']:,} proven to share their brain with the training or validation part, "
+        f"{power['settled']:,} proven not to, {power['open']:,} open."
+    )
+    if power["searched"]:
+        text += f" Altered copies were looked for of {power['searched']:,}, and found of {power['altered']:,}."
+    return text
+
+
+def shortcuts_text(facts: Facts) -> str:
+    """Return whether facts about the files alone tell the class."""
+    one = facts.get("shortcuts")
+    if one is None:
+        return "Whether facts about the files tell the class cannot be told: fewer than two classes have five subjects."
+    score = (
+        f"{_hundred(one['score'])} % of classes right on the mean, chance {_hundred(one['chance'])} %, p {one['p']:.3g}"
+    )
+    if not one["flagged"]:
+        return f"No shortcut found: facts about the files tell the class no better than chance ({score})."
     return (
-        f"{head}; pixels link slices of one brain at a correlation of {one['within']:.4f} or more, and those of two "
-        f"brains reach {one['between']:.4f}."
+        f"SHORTCUT: the file tells the class. {'; '.join(one['told'])}. A classifier on such facts alone has {score}; a network may learn "
+        "the source instead of the disease."
+    )
+
+
+def repaired_text(repaired: Facts) -> str:
+    """Return what the split is that replaces the audited one."""
+    left = f"{repaired['left_out']:,} slices in doubt are left out, " if repaired["left_out"] else ""
+    return (
+        f"repaired split: {repaired['file']}; {left}class shares of its training and test part differ by "
+        f"{100 * repaired['uneven']:.1f} points at most. Its own audit: {repaired['verdict']}"
     )
 
 
 def duplicates_text(facts: Facts) -> str:
     """Exact and near-duplicates, in all and across the parts."""
     one, known = facts["duplicates"], facts["subjects"]
-    meaning = "more alike than slices of two brains" if known["clear"] else "all but equal"
+    meaning = "more alike than any slices of two brains" if known["clear"] else "all but equal"
     text = (
         f"Exact duplicates: {one['exact_slices']:,} slices in {one['exact_groups']:,} groups. Near-duplicates "
         f"(correlation above {known['threshold']:.4f}, {meaning}): {one['near_slices']:,} of "
@@ -233,10 +337,56 @@ def pair_strip(slices: SliceSet, row: int, other: int, similarity: float, sides:
     pixels[:, :width], pixels[:, width + _GAP :] = slices.images[row], slices.images[other]
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    left, right = (f"{side}: {_slice_text(slices, one)}" for side, one in zip(sides, (row, other), strict=True))
+    left, right = (
+        f"{side}: {_slice_text(slices, one)} ({slices.paths[one]})"
+        for side, one in zip(sides, (row, other), strict=True)
+    )
     return Strip(
         Picture(f"{slices.paths[row]} beside {slices.paths[other]}", "", file.getvalue()), similarity, left, right
     )
+
+
+def copy_strip(slices: SliceSet, row: int, origin: int, undone: np.ndarray, change: str, similarity: float) -> Strip:
+    """Return an altered slice, the same with its change taken back, and its origin, side by side.
+
+    Args:
+        slices: the set.
+        row: of the altered slice.
+        origin: of the slice that it was made from, or one of the same brain.
+        undone: uint8 (H, W), the altered slice with its change taken back.
+        change: what the change is, in words.
+        similarity: correlation of the two after the change is taken back.
+    """
+    height, width = slices.images.shape[1:]
+    pixels = np.full((height, 3 * width + 2 * _GAP), 255, np.uint8)
+    pixels[:, :width] = slices.images[row]
+    pixels[:, width + _GAP : 2 * width + _GAP] = undone
+    pixels[:, 2 * (width + _GAP) :] = slices.images[origin]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    title = f"{slices.paths[row]}, the same with its change taken back, and {slices.paths[origin]}"
+    left = f"test: {_slice_text(slices, row)} ({slices.paths[row]}); {change}, taken back in the middle"
+    right = f"training: {_slice_text(slices, origin)} ({slices.paths[origin]})"
+    return Strip(Picture(title, "", file.getvalue()), similarity, left, right)
+
+
+def next_steps(facts: Facts) -> list[tuple[str, str]]:
+    """Return what to do next: why, and the command."""
+    source = shlex.quote(facts["source"])
+    if facts["split"] is None:
+        return [("Make a split by subject", f"mriscope split {source} --protocol by_subject --out splits")]
+    if facts["leaky"] is False:
+        return [
+            ("Train and judge by subject", f"mriscope crossval recipes/honest/tissue_families.yaml --data {source}")
+        ]
+    steps = []
+    if facts["subjects"]["n"]:
+        steps.append(("Write a split of the sure subjects", f"mriscope audit {source} --repair repaired"))
+    if facts["subjects"]["known_slices"] == facts["n_slices"]:
+        steps.append(("Judge by subject", f"mriscope crossval recipes/honest/tissue_families.yaml --data {source}"))
+    else:
+        steps.append(("Name the subjects yourself", f"mriscope audit {source} --manifest subjects.csv"))
+    return steps
 
 
 def _slice_text(slices: SliceSet, row: int) -> str:
@@ -263,7 +413,11 @@ def audit_page(
         title=title,
         facts=facts,
         verdict=verdict_text(facts),
-        evidence=[subjects_text(facts), duplicates_text(facts), conflicts_text(facts)],
+        evidence=[
+            *filter(None, (subjects_text(facts), power_text(facts), duplicates_text(facts), conflicts_text(facts)))
+        ],
+        shortcuts=shortcuts_text(facts),
+        next_steps=next_steps(facts),
         classes=class_table(facts),
         few=few_subjects_text(facts),
         controls=control_table(facts),

@@ -17,7 +17,12 @@ TITLES = {
     "quadratic_kappa": "quadratic-weighted kappa",
 }
 
-ORIGINS = {"pixels": " recovered from pixels", "manifest": " named by the manifest", "source": " named by the source"}
+ORIGINS = {
+    "pixels": " recovered from pixels",
+    "pixels, partly": " recovered from pixels, other slices in doubt",
+    "manifest": " named by the manifest",
+    "source": " named by the source",
+}
 """How subjects came to be known."""
 CALIBRATION_TITLES = {
     "calibration_error": "expected calibration error",

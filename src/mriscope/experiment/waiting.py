@@ -1,0 +1,36 @@
+"""What a person sees while something long is done."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_EVERY = 10.0  # seconds between lines where nobody sees a bar move
+
+
+@contextmanager
+def saying(task: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a task is: a bar on a terminal, else a line to stderr every ten seconds.
+
+    Args:
+        task: what is done, such as "looking for copies".
+
+    Yields:
+        a function of what is done and what there is to do.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.stderr, highlight=False)
+    last = time.monotonic()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        shown = bar.add_task(task, total=None)
+
+        def progress(done: int, total: int) -> None:
+            nonlocal last
+            bar.update(shown, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - last >= _EVERY:
+                last = time.monotonic()
+                print(f"{task}: {done:,} of {total:,}", file=sys.stderr)
+
+        yield progress
