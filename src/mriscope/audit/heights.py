@@ -1,9 +1,9 @@
 """How high in the brain each slice lies, on one scale for all brains of a set.
 
-No template is asked: the height is the linear function of the image that grows by one from each slice of a brain to the
-next, fitted to all brains at once. It goes on in a straight line where slices are missing, also where they are missing in
-every brain. Which end of a brain is up follows from the long axis of the whole set, as the slices' neighbour graph
-shows it (geodesic distances, as in Isomap; Tenenbaum et al., 2000).
+No template is needed: the height is the linear function of the image that grows by one from each slice of a brain to
+the next, fitted to all brains at once, and averaged over the most similar slices of other brains. It goes on in a
+straight line where slices are missing, also where every brain lacks them. Which end of a brain is up follows from the
+long axis of the whole set, in geodesic distances over the slices' neighbour graph (Isomap; Tenenbaum et al., 2000).
 """
 
 from collections.abc import Callable
@@ -34,9 +34,9 @@ class Heights:
     """Heights of slices.
 
     Args:
-        values: float64 (N,), in steps between neighbouring slices of a brain, growing towards the crown as far as pixels
-            tell; nan where no group tells a direction.
-        margin: how far two slices of a brain may lie the wrong way round, in steps, in all but one of a hundred brains.
+        values: float64 (N,), in steps between neighbouring slices of a brain, growing towards the crown as far as
+            pixels tell; nan where no group tells a direction.
+        margin: how far two slices of a brain may lie the wrong way round, in steps.
     """
 
     values: np.ndarray

@@ -74,7 +74,7 @@ class _Ends:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Comparisons of a lower and an upper piece; -1 stands for a decoy. `beyond` is the best rival of a decoy."""
+    """Comparisons of a lower and an upper piece; -1 stands for a decoy, `beyond` is the best rival of a decoy."""
 
     lower: np.ndarray
     upper: np.ndarray
@@ -106,7 +106,7 @@ def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _persistent(rows: "Tensor", groups: np.ndarray, heights: np.ndarray) -> "np.ndarray | None":
-    """What tells a brain over several steps of height, float32 (N, K) at unit length; None where too little is known."""
+    """What tells a brain over several steps of height, float32 (N, K) at unit length; None where too few tell."""
     import torch
 
     from mriscope.audit.similarity import unit
@@ -241,8 +241,8 @@ def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
     margin = found.likeness - np.maximum(rivals, 0)
     mutual &= (margin > 0) & (found.likeness > _LEAST)
     good = mutual & ~decoy
-    spacings = np.concatenate([2 * (values[:, 1] - values[:, 2]) for _, _, values in sides])
-    scale = float(spacings[np.isfinite(spacings)].mean()) if np.isfinite(spacings).any() else 1.0
+    spacings = np.concatenate([2 * (one[:, 1] - one[:, 2]) for one in (v[np.isfinite(v[:, 2])] for _, _, v in sides)])
+    scale = float(spacings.mean()) if len(spacings) else 1.0
     chances = (len(sides[0][0]) + len(sides[1][0])) / 2
     if not proven:  # false ones win by a margin that follows an exponential distribution; small margins tell how many
         chances = min(chances, (margin[good] < scale / 2).sum() / (1 - np.exp(-0.5)))

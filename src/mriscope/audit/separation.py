@@ -43,7 +43,7 @@ def separate(groups: np.ndarray, heights: np.ndarray, pairs: np.ndarray, margin:
         groups: int64 (N,), from 0.
         heights: float64 (N,), in steps between slices; nan where unknown.
         pairs: int64 (L, 2), linked slices.
-        margin: how far heights of slices of one brain may be out of order; the ends of what is covered count less by it.
+        margin: how far heights within a brain may be out of order; what is covered ends so far before its last slice.
     """
     count = int(groups.max(initial=-1)) + 1
     known = np.isfinite(heights)

@@ -31,6 +31,6 @@ def saying(task: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(shown, completed=done, total=total)
             if not console.is_terminal and time.monotonic() - last >= _EVERY:
                 last = time.monotonic()
-                print(f"{task}: {done:,} of {total:,}", file=sys.stderr)
+                console.print(f"{task}: {done:,} of {total:,}")
 
         yield progress

@@ -49,7 +49,8 @@ def verdict_text(facts: Facts) -> str:
         return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt(facts)}. {_way_out(facts)}"
     if facts["leaky"]:
         doubt = f" Of {_slices(power['open'])} more nothing can be said." if power["open"] else ""
-        return f"LEAKY: {_leak(facts)}, so a score on the {protocol} split says little about new brains{_proof(facts)}.{doubt}"
+        little = f"so a score on the {protocol} split says little about new brains"
+        return f"LEAKY: {_leak(facts)}, {little}{_proof(facts)}.{doubt}"
     known = ORIGINS[facts["subjects"]["known_from"]].strip() if facts["subjects"]["known_from"] else "as pixels tell"
     who = f"the {facts['split']['shared']['test_subjects']:,} test subjects" if facts["subjects"]["n"] else "the brains"
     return (
@@ -80,8 +81,8 @@ def _doubt(facts: Facts) -> str:
     if one["level"] is None or not one["groups"]:
         return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
     return (
-        f"{share}, as their brains may be parts of brains in the training part that lack the slices in between: the two "
-        "hold slices at different heights, too far apart to be compared"
+        f"{share}, as they may be parts of brains in the training part that lack the slices in between: the two hold "
+        "slices at different heights, too far apart to be compared"
     )
 
 
@@ -165,11 +166,17 @@ def subjects_text(facts: Facts) -> str:
     if one["known_slices"] < facts["n_slices"]:
         rest = facts["n_slices"] - one["known_slices"]
         text += (
-            f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no subject beyond "
-            f"doubt: they link to no other slice, or are pieces that may belong to a subject ({one['groups']:,} groups "
-            "were found in all)."
+            f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no subject "
+            "beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
+            f"({one['groups']:,} groups were found in all)."
         )
     return text + evidence
+
+
+def evidence_texts(facts: Facts) -> list[str]:
+    """Return what speaks for the verdict, one text for each kind of evidence."""
+    texts = [subjects_text(facts), power_text(facts), duplicates_text(facts), conflicts_text(facts)]
+    return [text for text in texts if text]
 
 
 def power_text(facts: Facts) -> str:
@@ -197,8 +204,8 @@ def shortcuts_text(facts: Facts) -> str:
     if not one["flagged"]:
         return f"No shortcut found: facts about the files tell the class no better than chance ({score})."
     return (
-        f"SHORTCUT: the file tells the class. {'; '.join(one['told'])}. A classifier on such facts alone has {score}; a network may learn "
-        "the source instead of the disease."
+        f"SHORTCUT: the file tells the class. {'; '.join(one['told'])}. A classifier on such facts alone has {score}; "
+        "a network may learn the source instead of the disease."
     )
 
 
@@ -373,6 +380,7 @@ def copy_strip(slices: SliceSet, row: int, origin: int, undone: np.ndarray, chan
 def next_steps(facts: Facts) -> list[tuple[str, str]]:
     """Return what to do next: why, and the command."""
     source = shlex.quote(facts["source"])
+    crossval = f"mriscope crossval recipes/honest/tissue_families.yaml --data {source}"
     if facts["split"] is None:
         return [("Make a split by subject", f"mriscope split {source} --protocol by_subject --out splits")]
     if facts["leaky"] is False:
@@ -383,7 +391,7 @@ def next_steps(facts: Facts) -> list[tuple[str, str]]:
     if facts["subjects"]["n"]:
         steps.append(("Write a split of the sure subjects", f"mriscope audit {source} --repair repaired"))
     if facts["subjects"]["known_slices"] == facts["n_slices"]:
-        steps.append(("Judge by subject", f"mriscope crossval recipes/honest/tissue_families.yaml --data {source}"))
+        steps.append(("Evaluate by subject", crossval))
     else:
         steps.append(("Name the subjects yourself", f"mriscope audit {source} --manifest subjects.csv"))
     return steps
