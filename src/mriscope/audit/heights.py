@@ -23,7 +23,7 @@ _ORDERED, _GROUPS = 3, 4  # slices of a group, and groups, that it takes to tell
 _ROUNDS, _RIDGE = 4, 1e-3
 _LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
 _REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree by more
-_REFERENCES, _ALIKE = 6000, 15
+_REFERENCES, _ALIKE, _AGREED = 6000, 15, 30
 _LANDMARKS, _NEAR = 1500, 8
 _BLOCK = 1024  # slices
 _LONGEST = 1000  # slices of a group that are put in order by their graph; more are ordered by height alone
@@ -57,23 +57,68 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     if len(members) < _GROUPS:
         return Heights(np.full(len(rows), np.nan), np.inf)
     orders = [one[seriate(rows[one])] if len(one) <= _LONGEST else one for one in members]
-    found, disagreement, least = *_fit(rows, orders, groups), _LEAST
+    found, disagreement = _fit(rows, orders, groups)
+    margin = max(_LEAST, _CAUTION * _out_of_order(found, orders))
     if disagreement > _REGISTERED:
-        found, _ = _fit(_aligned(images, groups), orders, groups)
-        least = _UNREGISTERED
-    rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in members)
-    back = [(np.maximum.accumulate(found[one]) - found[one]).max() for one in map(_upwards(found), orders)]
-    margin = max(least, _CAUTION * float(np.quantile(back, 0.99)))
+        found, margin = _by_order(_aligned(images, groups), orders, groups, found), _UNREGISTERED
+    known = [one for one in members if np.isfinite(found[one]).all()]
+    rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
     return Heights(-found if rising > 0 else found, margin)
+
+
+def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Heights by the order within each group, moved so that groups agree on slices that resemble each other.
+
+    Brains that lie differently in the picture have no one function of the image that tells the height. nan where a
+    group resembles others too little to be compared: in slices of no group, and where not one brain links two families
+    of groups that show different parts of the brain.
+
+    Args:
+        rows: float32 (N, D), aligned slices.
+        orders: rows of each group, in order.
+        groups: int64 (N,).
+        directions: float64 (N,), heights that tell which end of an order is up.
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    place, count = np.full(len(groups), np.nan), int(groups.max()) + 1
+    for order in map(_upwards(directions), orders):
+        place[order] = np.arange(len(order)) - (len(order) - 1) / 2
+    features = _components(rows, _DIRECTIONS[1])
+    ordered = np.flatnonzero(np.isfinite(place))
+    alike = ordered[_alike_in_other_groups(features[ordered], groups[ordered])]
+    here = np.repeat(ordered, alike.shape[1])
+    apart = place[alike.ravel()] - place[here]
+    mine, theirs = groups[here], groups[alike.ravel()]
+    shift = np.zeros(count)
+    for _ in range(_AGREED):
+        shift += (_median_of(apart + shift[theirs] - shift[mine], mine, count)) / 2
+    meetings = csr_matrix((np.ones(len(mine)), (mine, theirs)), shape=(count, count))
+    often = meetings.multiply(meetings.T) > 1
+    family = connected_components(often, directed=False)[1]
+    largest = np.bincount(family[groups[ordered]]).argmax()
+    return np.where(family[groups] == largest, place + shift[groups], np.nan)
+
+
+def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """The median of each group's values, float64 (count,); 0 where it has none."""
+    order = np.lexsort((values, groups))
+    found, start, size = np.unique(groups[order], return_index=True, return_counts=True)
+    out = np.zeros(count)
+    out[found] = values[order[start + size // 2]]
+    return out
+
+
+def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
+    """How far slices of a brain lie the wrong way round, in steps, in all but one of a hundred brains."""
+    upwards = (heights[one] for one in map(_upwards(heights), orders))
+    return float(np.quantile([(np.maximum.accumulate(one) - one).max() for one in upwards], 0.99))
 
 
 def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
     """Heights, float64 (N,), and by how many steps brains disagree on them."""
-    import torch
-
-    centred = (rows - rows.mean(0)).double()
-    directions = torch.linalg.eigh(centred.T @ centred)[1].flip(1)[:, : _DIRECTIONS[1]]
-    features = (centred @ directions).cpu().numpy()
+    features = _components(rows, _DIRECTIONS[1])
     fitted = features[:, : int(np.clip(len(orders) // _GROUPS_PER_DIRECTION, *_DIRECTIONS))]
     heights = _along_the_long_axis(features[:, :_LONG_AXIS])
     for _ in range(_ROUNDS):
@@ -81,7 +126,17 @@ def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[
         heights = fitted @ _one_step_a_slice(fitted, orders)
     alike = _alike_in_other_groups(features, groups)
     means = heights[alike].mean(axis=1)
-    return means[alike].mean(axis=1), float(np.std(heights - means))
+    moved = means[alike].mean(axis=1) - heights  # what other brains say of the height
+    of_group = np.bincount(groups, moved) / np.bincount(groups)
+    return heights + of_group[groups], float(np.std(heights - means))
+
+
+def _components(rows: "Tensor", count: int) -> np.ndarray:
+    """The first principal components of rows, float64 (N, count)."""
+    import torch
+
+    centred = (rows - rows.mean(0)).double()
+    return (centred @ torch.linalg.eigh(centred.T @ centred)[1].flip(1)[:, :count]).cpu().numpy()
 
 
 def _upwards(heights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
