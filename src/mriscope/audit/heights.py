@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DIRECTIONS, _LONG_AXIS = (8, 64), 16  # principal components for heights, and for the neighbour graph
 _GROUPS_PER_DIRECTION = 3  # more directions would fit what is peculiar to the single brain
-_ORDERED, _GROUPS = 3, 4  # slices of a group, and groups, that it takes to tell a direction
+_ORDERED, _GROUPS, _SHARE = 3, 6, 0.2  # slices of a group, groups, and their share of the set, that tell a direction
 _ROUNDS, _RIDGE = 4, 1e-3
 _LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
 _REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree by more
@@ -54,7 +54,7 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     """
 
     members = [one for one in _members(groups) if len(one) >= _ORDERED]
-    if len(members) < _GROUPS:
+    if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
         return Heights(np.full(len(rows), np.nan), np.inf)
     orders = [one[seriate(rows[one])] if len(one) <= _LONGEST else one for one in members]
     found, disagreement = _fit(rows, orders, groups)
@@ -126,9 +126,7 @@ def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[
         heights = fitted @ _one_step_a_slice(fitted, orders)
     alike = _alike_in_other_groups(features, groups)
     means = heights[alike].mean(axis=1)
-    moved = means[alike].mean(axis=1) - heights  # what other brains say of the height
-    of_group = np.bincount(groups, moved) / np.bincount(groups)
-    return heights + of_group[groups], float(np.std(heights - means))
+    return means[alike].mean(axis=1), float(np.std(heights - means))
 
 
 def _components(rows: "Tensor", count: int) -> np.ndarray:
