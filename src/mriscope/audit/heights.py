@@ -56,7 +56,7 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     members = [one for one in _members(groups) if len(one) >= _ORDERED]
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
         return Heights(np.full(len(rows), np.nan), np.inf)
-    orders = [one[seriate(rows[one])] if len(one) <= _LONGEST else one for one in members]
+    orders = seriate(rows, members)
     found, disagreement = _fit(rows, orders, groups)
     margin = max(_LEAST, _CAUTION * _out_of_order(found, orders))
     if disagreement > _REGISTERED:
@@ -163,15 +163,25 @@ def _one_step_a_slice(features: np.ndarray, orders: list[np.ndarray]) -> np.ndar
     return direction / np.median(steps @ direction)
 
 
-def seriate(rows: "Tensor") -> np.ndarray:
-    """Return the order of slices along a brain, by the Fiedler vector of their similarity (Atkins et al., 1998).
+def seriate(rows: "Tensor", groups: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the rows of each group in their order along the brain, which may begin at either end.
+
+    It is that of the Fiedler vector of their similarity (Atkins et al., 1998); a group of more than 1,000 slices keeps
+    the order it has.
 
     Args:
         rows: float32 (N, D) at unit length.
+        groups: int64 numbers of rows.
     """
-    if len(rows) < 3:
-        return np.arange(len(rows))
-    distance = (1 - (rows @ rows.T).double().cpu().numpy()).clip(1e-6)
+    from threadpoolctl import threadpool_limits
+
+    everyone = rows.cpu().numpy()
+    with threadpool_limits(1):  # matrices so small cost more to share out than to solve
+        return [one[_fiedler_order(everyone[one])] if 2 < len(one) <= _LONGEST else one for one in groups]
+
+
+def _fiedler_order(rows: np.ndarray) -> np.ndarray:
+    distance = (1 - (rows @ rows.T).astype(np.float64)).clip(1e-6)
     np.fill_diagonal(distance, np.inf)
     weight = np.exp(-distance / np.median(distance.min(axis=1)))
     return np.linalg.eigh(np.diag(weight.sum(axis=1)) - weight)[1][:, 1].argsort(kind="stable")

@@ -119,9 +119,8 @@ def _positions(rows: "Tensor", subjects: np.ndarray, heights: Heights, areas: np
     """Order of the slices within each subject by their likeness, upwards as heights tell, else as brain areas do."""
     positions = np.full(len(subjects), UNKNOWN, np.int64)
     upwards = heights.values if np.isfinite(heights.values).all() else -areas
-    for subject in range(int(subjects.max(initial=UNKNOWN)) + 1):
-        slices = np.flatnonzero(subjects == subject)
-        order = slices[seriate(rows[slices])]
+    members = np.split(np.argsort(subjects, kind="stable"), np.flatnonzero(np.diff(np.sort(subjects))) + 1)
+    for order in seriate(rows, [one for one in members if len(one) and subjects[one[0]] != UNKNOWN]):
         positions[order if trend(upwards[order]) >= 0 else order[::-1]] = np.arange(len(order))
     return positions
 
