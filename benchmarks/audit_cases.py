@@ -3,8 +3,11 @@
     MRISCOPE_DATA=folder python3 run.py bench audit_cases
 
 All sets are made of the public slices, whose subjects the whole set gives exactly, and, in the third part, of warped
-brains of the phantom. The program is given pixels and labels alone. Parts: `recovery`, `verdicts`, `splits`; to run
-one, `.venv/bin/python benchmarks/audit_cases.py verdicts`. `splits 20` takes 20 splits of each truth instead of 50.
+brains of the phantom. The program is given pixels and labels alone. Seconds are the processor's, truth is that of the
+test slices, and "of these wrong" counts slices that are taken for shared, and for settled, and are not.
+
+Parts: `recovery`, `verdicts`, `splits`; to run one, `.venv/bin/python benchmarks/audit_cases.py verdicts`.
+`splits 20` takes 20 splits of each truth instead of 50.
 """
 
 import os
@@ -31,6 +34,10 @@ from mriscope.experiment.auditing import EXIT_CODES, _with_own_copies
 from mriscope.experiment.subjects import PARTLY
 
 SPLITS, WARPED = 50, 160  # splits of each truth, and phantom brains to draw from
+HEADER = (
+    "| split | slices train, test | truth | verdict | shared | settled | open | of these wrong | processor s |\n"
+    "|--|--|--|--|--|--|--|--|--|"
+)
 Parts = tuple[SliceSet, SliceSet]
 """Training and test slices, with their true subjects."""
 Alteration = Callable[[np.ndarray, Generator], np.ndarray]
@@ -143,12 +150,12 @@ def brightness(image: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def recovery(truth: SliceSet) -> None:
-    print("| set | slices | with a subject % | wrong % | in a wrong group % | adjusted Rand index | s |")
+    print("| set | slices | with a subject % | wrong % | in a wrong group % | adjusted Rand index | processor s |")
     print("|--|--|--|--|--|--|--|", flush=True)
     for name, slices in _sets(truth):
-        began = time.perf_counter()
+        began = time.process_time()
         found = recover_subjects(slices.images)
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         known = found.known
         index = adjusted_rand_score(slices.subjects[known], found.subjects[known]) if known.any() else np.nan
         wrong = _strangers(slices.subjects, found.subjects), _strangers(slices.subjects, found.groups)
@@ -191,7 +198,7 @@ def _sets(truth: SliceSet) -> Iterator[tuple[str, SliceSet]]:
 
 def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
     """Audit a split of which no subject is known, as the command does after it has read the files."""
-    began = time.perf_counter()
+    began = time.process_time()
     slices = SliceSet.of(
         np.concatenate([train.images, test.images]),
         np.concatenate([train.labels, test.labels]),
@@ -209,7 +216,7 @@ def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
     search = search_of(slices, found, split)
     neighbours = find_neighbours(slices.images)
     report = audit_slices(slices, neighbours, found, known_from=known_from, split=split, search=search)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     if report.split is None:
         raise RuntimeError("a split was given, and the report has none")
     truly = np.isin(test.subjects, train.subjects)
@@ -220,10 +227,7 @@ def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
 
 
 def verdicts(truth: SliceSet) -> None:
-    print(
-        "| split | slices train, test | truth | verdict | shared | settled | open | of shared, of settled wrong | s |"
-    )
-    print("|--|--|--|--|--|--|--|--|--|", flush=True)
+    print(HEADER, flush=True)
     for name, train, test in _splits(truth):
         _print_row(name, train, test)
 
@@ -369,10 +373,7 @@ def random_honest(slices: SliceSet, rng: Generator) -> tuple[str, Parts]:
 
 def splits(truth: SliceSet, count: int) -> None:
     phantom = warped()
-    print(
-        "| split | slices train, test | truth | verdict | shared | settled | open | of shared, of settled wrong | s |"
-    )
-    print("|--|--|--|--|--|--|--|--|--|", flush=True)
+    print(HEADER, flush=True)
     codes: dict[str, list[int]] = {"leaky": [], "disjoint": []}
     for number in range(count):
         for truly, make in (("leaky", random_leaky), ("disjoint", random_honest)):
@@ -388,9 +389,9 @@ def splits(truth: SliceSet, count: int) -> None:
 
 def main() -> None:
     words = sys.argv[1:]
-    began, truth = time.perf_counter(), public()
+    began, truth = time.process_time(), public()
     print(
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, truth in {time.perf_counter() - began:.1f} s\n"
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; truth in {time.process_time() - began:.1f} s\n"
     )
     if not words or words[0] == "recovery":
         recovery(truth)
