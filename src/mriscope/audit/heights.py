@@ -22,7 +22,7 @@ _GROUPS_PER_DIRECTION = 3  # more directions would fit what is peculiar to the s
 _ORDERED, _GROUPS, _SHARE = 3, 6, 0.2  # slices of a group, groups, and their share of the set, that tell a direction
 _ROUNDS, _RIDGE = 4, 1e-3
 _LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
-_REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree by more
+_REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree, or are out of order, by more
 _REFERENCES, _ALIKE, _AGREED = 6000, 15, 30
 _LANDMARKS, _NEAR = 1500, 8
 _BLOCK = 1024  # slices
@@ -59,7 +59,7 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     orders = seriate(rows, members)
     found, disagreement = _fit(rows, orders, groups)
     margin = max(_LEAST, _CAUTION * _out_of_order(found, orders))
-    if disagreement > _REGISTERED:
+    if max(disagreement, margin) > _REGISTERED:
         found, margin = _by_order(_aligned(images, groups), orders, groups, found), _UNREGISTERED
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
