@@ -209,7 +209,9 @@ def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:
     for place in places[np.argsort(-search.copies.correlation[places], kind="stable")][:PAIRS]:
         row, origin = int(search.queries[place]), int(search.references[search.copies.origin[place]])
         pose = search.copies.poses[place]
-        change = f"{'mirrored, ' if pose.mirrored else ''}turned {pose.angle:+.0f}°, zoom {pose.zoom:.2f}"
+        turn = round(pose.angle)
+        change = f"{'mirrored, ' if pose.mirrored else ''}turned {abs(turn)}° {'right' if turn < 0 else 'left'}"
+        change += f", zoom {pose.zoom:.2f}"
         undone = undo(slices.images[row], pose)
         strips.append(copy_strip(slices, row, origin, undone, change, float(search.copies.correlation[place])))
     return strips
@@ -220,7 +222,9 @@ def _caption(facts: Mapping[str, Any]) -> str:
         return "The most similar slices of the source, one pair for each subject, with their pixel correlation."
     return (
         "Test slices on the left, each beside the most similar slice of the training or validation part, with their "
-        "pixel correlation; the most similar pairs, one for each test subject."
+        "pixel correlation; the most similar pairs, one for each test subject. Three pictures show an altered copy: the "
+        "test slice as it is, then with its change taken back, then the slice that it was made from, or another of its "
+        "brain."
     )
 
 
