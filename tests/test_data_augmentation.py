@@ -459,6 +459,7 @@ def test_autocast_changes_nothing(brains):
         assert torch.equal(augment(brains, make(EVERY), 0), plain)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_draws_the_same_parameters(brains):
     options = make({**GEOMETRY, **{name: INTENSITY[name] for name in INTENSITY if name != "gaussian_noise"}})

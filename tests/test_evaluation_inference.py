@@ -122,6 +122,7 @@ def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         predict(model, slices, "unit", "test")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_agrees_and_gives_the_model_back() -> None:
     model = _network()
