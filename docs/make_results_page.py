@@ -84,7 +84,7 @@ def kept(path: Path) -> dict[str, Any]:
 
 def newest(recipes: Mapping[str, Recipe], before: Mapping[str, Record], folder: Path) -> dict[str, Record]:
     """Of each row the figures of its run directory, or those kept before where they are newer or alone."""
-    found = {name: record_of(RunDirectory(folder / name)) for name in recipes if RunDirectory(folder / name).finished}
+    found = {name: record_of(RunDirectory(folder / name)) for name in recipes if RunDirectory(folder / name).judged}
     both = {name: [one[name] for one in (before, found) if name in one] for name in recipes}
     return {name: max(reversed(ones), key=lambda one: one["run"]["started"]) for name, ones in both.items() if ones}
 
@@ -99,6 +99,7 @@ def record_of(run: RunDirectory) -> Record:
         "run": {
             **{name: facts[name] for name in ("commit", "cores", "processor", "device", "started")},
             "torch": facts["packages"]["torch"],
+            **{name: facts[name] for name in ("program",) if name in facts},  # what trained it, if not mriscope train
         },
     }
 
@@ -195,8 +196,9 @@ def remark(recipe: Recipe, record: Record | None) -> str:
 
 def origin(name: str, recipe: Recipe, record: Record) -> str:
     facts, training = record["run"], record["training"]
+    by = f" by the loop of `{facts['program']}`" if "program" in facts else ""
     return (
-        f"* `{command(name, changes(recipe, record))}`: "
+        f"* `{command(name, changes(recipe, record))}`{by}: "
         f"{training['epochs']} epochs, weights of epoch {training['epoch_kept']}, "
         f"{training['slices_per_second']:.0f} slices/s on {facts['cores']} cores of {facts['processor']} "
         f"({facts['device']}), intervals over {record['interval']['unit']}s, commit {facts['commit']}, "

@@ -152,6 +152,18 @@ def test_a_row_stands_when_its_run_directory_is_gone(written):
     assert page_of(written) == before
 
 
+def test_a_run_that_came_without_its_weights_from_another_program_stands_and_says_so(written):
+    folder = written / "runs" / "low"
+    (folder / "model.safetensors").unlink()
+    facts = json.loads((folder / "environment.json").read_text())
+    newer = {"started": "2999-01-01T00:00:00+00:00", "device": "a GPU", "program": "benchmarks/gpu.py"}
+    (folder / "environment.json").write_text(json.dumps({**facts, **newer}))
+    PAGE.main(written / "runs", written)
+    (line,) = re.findall(r"^\* `mriscope train recipes/study/low\.yaml .*$", page_of(written), re.MULTILINE)
+    assert "` by the loop of `benchmarks/gpu.py`: 2 epochs" in line
+    assert "(a GPU)" in line
+
+
 def test_the_newer_of_a_run_and_what_was_kept_stands(written):
     records = json.loads((written / "docs" / "results.json").read_text())
     records["low"]["run"]["started"] = "2000-01-01T00:00:00+00:00"

@@ -25,6 +25,8 @@ PARAMETERS = {
     "gpt_cnn": 4_276_004,
     # Filters 16·49 + 32·16·9 + 64·32·9 + 64·64·9, two numbers of batch norm per channel, and 64·4 + 4.
     "compact_cnn": 784 + 4_608 + 18_432 + 36_864 + 2 * (16 + 32 + 64 + 64) + 260,
+    # Filters 64·25 + 9·(128·64 + 2·128² + 256·128 + 512·256 + 2·512²), batch norm, and 4·(512·4²) + 4.
+    "residual_cnn": 1_600 + 9 * 729_088 + 2 * (64 + 3 * 128 + 256 + 3 * 512) + 32_772,
     # torchvision's count, less its classifier (2,048·1,000 + 1,000) and two of three filters of 64·7·7, and our head.
     "resnet50": 25_557_032 - 2_049_000 - 2 * 64 * 49 + (2048 * 4 + 4),
     # The published count, less its classifier (1,536·1,000 + 1,000) and two of three filters of 40·3·3, and our head.

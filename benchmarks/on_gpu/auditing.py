@@ -14,7 +14,7 @@ from mriscope.audit.subjects import recover_subjects
 from on_gpu.measuring import wait_for
 from on_gpu.setting import Setting
 
-COUNTS = (5_000, 20_000, 100_000)
+COUNTS = (5_000, 100_000)
 BASE = "phantom_base.npy"
 AT_ONCE = 50  # subjects made together
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,11 @@ def measure_baseline(setting: Setting) -> BaselineResult:
     for name, (way, settings, options) in ways.items():
         if setting.quick and "compiled" in name:
             continue
-        seconds, accuracy = way(settings, slices, split, setting, **options)
+        try:
+            seconds, accuracy = way(settings, slices, split, setting, **options)
+        except Exception:
+            traceback.print_exc()
+            continue
         median = float(np.median(seconds[1:]))
         found.append(EpochTime(name, median, seconds[0], len(split.train) / median, floor / median, accuracy))
         print(f"{name}: {median:.4f} s per epoch, first {seconds[0]:.1f} s", flush=True)

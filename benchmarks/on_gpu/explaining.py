@@ -17,9 +17,9 @@ from on_gpu.measuring import median_seconds
 from on_gpu.setting import Setting
 
 BATCHES = (16, 64)
-PATIENCE_S = 1.0  # no further repeat begins after so many timed seconds
-MOST_CPU_S = 5.0  # a batch that will take a CPU longer is not tried
-PART_S = 90.0
+PATIENCE_S = 0.5  # no further repeat begins after so many timed seconds
+MOST_CPU_S = 3.0  # a batch that will take a CPU longer is not tried
+PART_S = 80.0
 
 
 @dataclass(frozen=True)

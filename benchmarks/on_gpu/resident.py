@@ -7,6 +7,7 @@ On a CPU the same steps are taken one by one.
 
 import csv
 import time
+import traceback
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class ResidentTrainer:
         seed: of all chance.
         device: where.
         compiled: run the network through torch.compile; its kernels are captured like any others.
+        search: have cuDNN try its algorithms for each layer, which pays for small networks with many steps.
 
     Raises:
         RecipeError: a setting that this loop does not know.
@@ -59,6 +61,7 @@ class ResidentTrainer:
         seed: int,
         device: torch.device,
         compiled: bool = False,
+        search: bool = True,
     ) -> None:
         _check(settings)
         self.model, self.settings, self.scale, self.seed, self.device = model.to(device), settings, scale, seed, device
@@ -73,13 +76,14 @@ class ResidentTrainer:
         self.steps = n_batches(len(training), settings.batch_size)
         self.schedule, self._scheduled = self._make_schedule()
         if device.type == "cuda":
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, search
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
         self.averaged = deepcopy(model) if settings.weight_averaging else None
         self.taken = 0
         self._planned: list[float] = []
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._capturing = device.type == "cuda"
         self._make_buffers()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -212,14 +216,19 @@ class ResidentTrainer:
                 mean.copy_(now)
 
     def _take(self, step: int) -> None:
-        """Take a step by replaying the graph, which the first one captures; on a CPU take it as it is."""
-        if self.device.type != "cuda":
+        """Take a step by replaying the graph, which the first one captures; where it cannot be captured, as it is."""
+        if self._capturing and self._graph is None:
+            try:
+                self._graph = self._capture()
+            except RuntimeError:
+                traceback.print_exc()
+                print("the step cannot be captured; steps are launched one by one", flush=True)
+                self._capturing = False
+        if self._graph is None:
             self._set_rate(step)
             self._captured_step()
-            return
-        if self._graph is None:
-            self._graph = self._capture()
-        self._graph.replay()
+        else:
+            self._graph.replay()
 
     def _set_rate(self, step: int) -> None:
         """Set the rate of a step that is not replayed."""
@@ -237,24 +246,22 @@ class ResidentTrainer:
         """Return the graph of a step; the steps that warm it up leave no trace."""
         torch.manual_seed(step_seed(self.seed, 0, 0, 0))
         before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        try:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    self._captured_step()
+                    self.step.zero_()
+            torch.cuda.current_stream().wait_stream(side)
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.cuda.graph(graph):
                 self._captured_step()
-                self.step.zero_()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.cuda.graph(graph):
-            self._captured_step()
-        self.model.load_state_dict(before)
-        for state in self.optimizer.state.values():
-            for value in state.values():
-                if isinstance(value, Tensor):
-                    value.zero_()
-        self.totals.zero_()
-        self.step.zero_()
+        finally:
+            self.model.load_state_dict(before)
+            moments = [value for state in self.optimizer.state.values() for value in state.values()]
+            for value in (self.totals, self.step, *moments):
+                value.zero_()
         return graph
 
 
@@ -270,18 +277,20 @@ def train(
     device: torch.device,
     folder: Path,
     monitor: Monitor,
+    search: bool = True,
     deadline: float = float("inf"),
 ) -> Trained:
     """Train as mriscope.training.loop.train does, with the set on the device; `folder` gets history.csv alone.
 
     Args:
+        search: as of ResidentTrainer.
         deadline: time.monotonic() after which no further epoch begins; the first one always does.
 
     Raises:
         RecipeError: a setting that this loop does not know.
         TrainingError: the loss is not finite.
     """
-    trainer = ResidentTrainer(model, slices, training, settings, scale=scale, seed=seed, device=device)
+    trainer = ResidentTrainer(model, slices, training, settings, scale=scale, seed=seed, device=device, search=search)
     history: list[dict[str, float]] = []
     best: dict[str, Any] = {"loss": float("inf")}
     with monitor.showing():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from mriscope.data.readers import read
 from mriscope.data.splits import published
@@ -161,12 +162,14 @@ def _run_all(rows: dict[str, Callable[[Setting], RowResult]], setting: Setting) 
 
 def _study_row(name: str, setting: Setting) -> RowResult:
     changes = ["training.precision=bfloat16", *["model_options.weights=none"] * (name != "study_model")]
-    return _run(name, read_recipe(ROOT / f"recipes/study/{name}.yaml", [*changes, *_places(setting)]), setting)
+    return _run(
+        name, read_recipe(ROOT / f"recipes/study/{name}.yaml", [*changes, *_places(setting)]), setting, search=False
+    )
 
 
 def _best_seed(seed: int, changes: Sequence[str], setting: Setting) -> RowResult:
     recipe = read_recipe(ROOT / BEST, [*changes, f"seed={seed}", *_places(setting)])
-    return _run(f"best-seed{seed}", recipe, setting)
+    return _run(f"best-seed{seed}", recipe, setting, search=True)
 
 
 def _places(setting: Setting) -> list[str]:
@@ -174,16 +177,13 @@ def _places(setting: Setting) -> list[str]:
     return [f"data={setting.data}", *["training.epochs=1"] * setting.quick]
 
 
-def _run(name: str, recipe: Recipe, setting: Setting) -> RowResult:
-    """Run a recipe as `mriscope train` does, but with the resident loop, and note who trained it on which commit."""
-    started, own = time.monotonic(), running.train
-    deadline = setting.deadline - RECORDING_S
+def _run(name: str, recipe: Recipe, setting: Setting, *, search: bool) -> RowResult:
+    """Run a recipe as `mriscope train` does, but with the resident loop and without pictures; note what trained it."""
+    started = time.monotonic()
+    train = partial(resident.train, search=search, deadline=setting.deadline - RECORDING_S)
     device = setting.device.type
-    try:
-        running.train = partial(resident.train, deadline=deadline)
+    with mock.patch.multiple(running, train=train, draw_run=lambda *_: None):
         directory = running.run(recipe, setting.work / name, device=device, fresh=True, silent=True, warn=False)
-    finally:
-        running.train = own
     metrics = directory.metrics()
     epochs = metrics["training"]["epochs"]
     if epochs < recipe.training.epochs:  # no schedule of the study depends on how many epochs are to come

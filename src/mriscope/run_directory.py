@@ -46,8 +46,13 @@ class RunDirectory:
     path: Path
 
     @property
+    def judged(self) -> bool:
+        """Whether its figures are there, also where its weights were left behind as too large to carry."""
+        return all((self.path / name).is_file() for name in (RECIPE, METRICS))
+
+    @property
     def finished(self) -> bool:
-        return all((self.path / name).is_file() for name in (RECIPE, WEIGHTS, METRICS))
+        return self.judged and (self.path / WEIGHTS).is_file()
 
     def holds(self, recipe: Recipe) -> bool:
         """Whether it is the finished run of a recipe, as far as can be told without reading its data again."""
