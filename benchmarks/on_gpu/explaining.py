@@ -19,7 +19,6 @@ from on_gpu.setting import Setting
 BATCHES = (16, 64)
 PATIENCE_S = 0.5  # no further repeat begins after so many timed seconds
 MOST_CPU_S = 3.0  # a batch that will take a CPU longer is not tried
-PART_S = 80.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,9 @@ def measure_explain(setting: Setting) -> ExplainResult:
     images = scaled(pixels, "unit").contiguous()
     methods = ("gradcam", "ablationcam") if setting.quick else tuple(METHODS)
     found: list[MethodSpeed] = []
-    ends = setting.left() - PART_S
     for network, model in _networks().items():
         for method in methods:
-            if setting.left() < max(ends, 0):
+            if setting.left() < 0:
                 return ExplainResult(torch.get_num_threads(), found)
             found.append(_measure(network, model, method, images, sizes, setting.device))
     return ExplainResult(torch.get_num_threads(), found)

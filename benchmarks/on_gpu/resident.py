@@ -64,7 +64,8 @@ class ResidentTrainer:
         search: bool = True,
     ) -> None:
         _check(settings)
-        self.model, self.settings, self.scale, self.seed, self.device = model.to(device), settings, scale, seed, device
+        self.model, self.settings, self.seed, self.device = model.to(device), settings, seed, device
+        self.scale: Scale = scale
         self.network: nn.Module | Any = torch.compile(model) if compiled else model
         self.images = torch.from_numpy(np.array(slices.images)).to(device)
         self.labels = torch.from_numpy(np.array(slices.labels)).to(device)
@@ -208,11 +209,10 @@ class ResidentTrainer:
         """Move the averaged network by `weight` of the way to the trained one; counters are copied."""
         if self.averaged is None:
             return
-        pairs = list(zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True))
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([mean for mean, _ in floats], [now for _, now in floats], weight)
-        for mean, now in pairs:
-            if not mean.is_floating_point():
+        for mean, now in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, weight)
+            else:
                 mean.copy_(now)
 
     def _take(self, step: int) -> None:

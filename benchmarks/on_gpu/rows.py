@@ -40,6 +40,8 @@ CANDIDATES: dict[str, Sequence[str]] = {
     "as the recipe": (),
     "mirrored": ("training.augmentation.flip=0.5", "model_options.mirror=true"),
     "8×8 places": ("model_options.places=8",),
+    "bolder": ("training.augmentation.affine.rotation=8", "training.augmentation.affine.shift=0.04"),
+    "BaselineCNN of three stages, 80 epochs": ("model=baseline_cnn_ce_conv_add", "training.epochs=80"),
 }
 SEEDS, CANDIDATE_SHARE = 5, 0.1
 
