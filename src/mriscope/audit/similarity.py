@@ -4,6 +4,7 @@ Slices are compared at no more than SIDE×SIDE pixels, each the mean of a block 
 compression average out, and a comparison costs a sixteenth of what it does at 128×128.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ SEARCHED_WHOLE = 20_000
 """Slices up to which each is compared with all; of more, each with those of the clusters near it."""
 _ROWS = 1024  # of a block
 _PROBES, _REDUCED = 32, 256  # clusters that a slice is compared with; dimensions in which clusters are found
-_LEAST_TO_WHITEN, _SLICES_PER_DIRECTION, _DIRECTIONS = 1000, 8, 256
+_SLICES_PER_DIRECTION, _DIRECTIONS = 3, 512
 
 
 def standardised(images: np.ndarray, *, device: str = "cpu") -> "Tensor":
@@ -54,25 +55,39 @@ def unit(rows: "Tensor") -> "Tensor":
     return (rows / length.clamp_min(1e-3)) * (length > 1e-3)
 
 
-def whitened(rows: "Tensor") -> "Tensor | None":
-    """Rows in which all directions vary alike, so that what is rare in a brain counts as much as what is common.
-
-    Their correlation forgives changes that touch all slices in the same few directions, as clipped brightness does.
+@dataclass(frozen=True)
+class Whitening:
+    """A linear map after which all directions vary alike, so that what is rare in a brain counts as much as the rest.
 
     Args:
-        rows: float32 (N, D), of `standardised`.
+        mean: float32 (D,), taken off first.
+        basis: float32 (D, K), principal components divided by their standard deviation.
+    """
 
-    Returns:
-        float32 (N, at most 256) at unit length, or None where there are too few slices to tell what is common.
+    mean: "Tensor"
+    basis: "Tensor"
+
+    def __call__(self, rows: "Tensor") -> "Tensor":
+        """Return float32 (N, K) at unit length; a row of no length stays all 0."""
+        return unit((rows - self.mean) @ self.basis) * (rows.norm(dim=1, keepdim=True) > 0)
+
+
+def fit_whitening(rows: "Tensor") -> Whitening:
+    """Fit a whitening to slices: their principal components, a third of their number and 512 at most.
+
+    More components than that fit the noise of the single slice, and the neighbours of a slice within its brain no
+    longer resemble it; fewer leave the brains of different people alike.
+
+    Args:
+        rows: float32 (N, D), of `standardised`; three at least.
     """
     import torch
 
-    if len(rows) < _LEAST_TO_WHITEN:
-        return None
-    centred = rows - rows.mean(0)
-    variance, directions = torch.linalg.eigh(centred.T @ centred / len(rows))
-    kept = min(_DIRECTIONS, len(rows) // _SLICES_PER_DIRECTION, int((variance > 1e-6 * variance[-1]).sum()))
-    return unit(centred @ (directions[:, -kept:] / variance[-kept:].sqrt()))
+    mean = rows.mean(0)
+    centred = rows - mean
+    variance, directions = torch.linalg.eigh((centred.T @ centred / len(rows)).double())
+    kept = max(1, min(_DIRECTIONS, len(rows) // _SLICES_PER_DIRECTION, int((variance > 1e-6 * variance[-1]).sum())))
+    return Whitening(mean, (directions[:, -kept:] / variance[-kept:].sqrt()).to(rows.dtype))
 
 
 def nearest(
@@ -115,7 +130,7 @@ def nearest_rows(a: "Tensor", b: "Tensor", k: int, same: bool) -> tuple[np.ndarr
 
 
 def neighbours(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of similar rows: each with its k nearest, found by search in clusters where there are many rows.
+    """Find the k rows most similar to each row, by search in clusters where there are many rows.
 
     The clusters are scikit-learn's k-means over principal components, about 2 √N of them, and each row is compared
     with all rows of the 32 clusters it is nearest to (an inverted file; Jégou et al., 2011): the cost grows as N √N.
@@ -125,13 +140,9 @@ def neighbours(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
         k: how many of each.
 
     Returns:
-        int64 (P, 2), which rows, and float64 (P,), 1 - their dot product.
+        float32 (N, k), the dot product, from the highest, -inf where fewer were found, and int64 (N, k), which rows.
     """
-    whole = len(rows) <= SEARCHED_WHOLE
-    similarity, index = nearest_rows(rows, rows, k, same=True) if whole else _nearest_in_clusters(rows, k)
-    pairs = np.stack([np.repeat(np.arange(len(rows)), index.shape[1]), index.ravel()], axis=1)
-    found = similarity.ravel() > -np.inf  # clusters may hold fewer than k others
-    return pairs[found], 1 - similarity.ravel()[found].astype(np.float64)
+    return nearest_rows(rows, rows, k, same=True) if len(rows) <= SEARCHED_WHOLE else _nearest_in_clusters(rows, k)
 
 
 def _nearest_in_clusters(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
