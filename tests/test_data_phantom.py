@@ -1,4 +1,4 @@
-from importlib.resources import files
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,9 @@ from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError
 
 NON, MODERATE = CLASS_NAMES.index("Non_Demented"), CLASS_NAMES.index("Moderate_Demented")
+
+
+TEMPLATE = Path(str(anatomy.__file__)).with_name(anatomy.TEMPLATE).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -224,21 +227,31 @@ def test_unfit_spec_is_refused(spec: str, message: str) -> None:
         phantom_options(spec)
 
 
-@pytest.mark.parametrize("content", [None, b"no gzip"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no archive", TEMPLATE[:1000], TEMPLATE[:5000] + bytes(9000) + TEMPLATE[14000:]]
+)
 def test_missing_or_damaged_template_is_named(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "datasets" / "data"
-    folder.mkdir(parents=True)
     if content is not None:
-        (folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz").write_bytes(content)
+        (tmp_path / anatomy.TEMPLATE).write_bytes(content)
     monkeypatch.setattr(anatomy, "files", lambda _: tmp_path)
-    with pytest.raises(DataError, match=r"nilearn holds no readable mni_icbm152_t1\S+ .* install nilearn"):
+    with pytest.raises(DataError, match=r"icbm152_2009a_t1\.npz is missing or damaged .* install mriscope afresh"):
         anatomy._read_template()
 
 
+def test_template_is_the_published_one_and_carries_its_notice() -> None:
+    voxels = np.rint(anatomy._read_template() * 255).astype(np.uint8)
+    assert voxels.shape == (165, 197, 89)
+    digest = "c0b22714cb53718cb932101c37ee97d5280c7e798fb09c216f896e21ef672ca5"  # of nilearn 0.14.1's file, cropped
+    assert hashlib.sha256(voxels.tobytes()).hexdigest() == digest
+    notice = Path(str(anatomy.__file__)).with_name(anatomy.TEMPLATE.replace(".npz", ".LICENSE.txt")).read_text()
+    assert "Copyright (C) 1993-2004 Louis Collins" in notice
+    assert "provided that the" in notice
+    assert "above copyright notice appear in all copies" in notice
+
+
 def test_template_lies_as_the_atlas_expects() -> None:
-    assert (files("nilearn") / "datasets" / "data").is_dir()
     atlas = anatomy.load_atlas()
 
     def at(volume: np.ndarray, *point: float, step: int = 2) -> float:

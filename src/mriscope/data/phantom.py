@@ -18,6 +18,8 @@ from mriscope.data.anatomy import load_atlas, sample
 from mriscope.data.slices import CLASS_NAMES, SEVERITY, SIZE, SliceSet
 from mriscope.errors import DataError, suggest
 
+VERSION = 1
+"""Part of the key of cached sets; raise it with every change of pixels or labels."""
 LIMITS = {"subjects": (1, 10_000), "slices": (1, 64), "seed": (0, 2**31 - 1), "size": (32, 256)}
 """Least and greatest value of each option."""
 _MOST_PIXELS = 2**31  # two bytes each
