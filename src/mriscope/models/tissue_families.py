@@ -1,7 +1,6 @@
 """Many ways to describe a subject's tissue, of which training picks the five that serve best, and averages them."""
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from mriscope.models.registry import register_estimator
 from mriscope.models.ridge import ClassRule, fit_classes
@@ -79,4 +78,6 @@ def best_first(known: dict[str, np.ndarray], worse: np.ndarray) -> list[str]:
         known: by family, logits (n, 2) of the left-out subjects.
         worse: (n,), 1 where a subject is of the second class.
     """
+    from sklearn.metrics import roc_auc_score  # here, as it takes seconds and creating any model imports this module
+
     return sorted(known, key=lambda family: -roc_auc_score(worse, known[family] @ [-1, 1]))
