@@ -84,7 +84,7 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
 def _ask(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
     """float32 (N, K): an estimator is asked about the whole set, a network about its images."""
     if isinstance(model, Estimator) and len(slices):
-        return model.probabilities(slices)
+        return model.predict_probabilities(slices)
     return predict_probabilities(model, slices.images, scale, batch_size)
 
 

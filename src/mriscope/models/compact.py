@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 
 def _block(before: int, width: int, kernel: int, stride: int) -> nn.Sequential:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mriscope.errors import RecipeError, UnknownName
 from mriscope.models.foreign import differences, no_fit
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 _BOTH_WAYS = (
     "give a local copy as model_options.weights=/path/to/file.safetensors, "
