@@ -60,7 +60,7 @@ def import_weights(
     machine = describe_environment("none, as the weights were imported")
     directory.write_json(ENVIRONMENT, {**machine, "source": None, "data": None, "skip_bad": False, "imported": facts})
     directory.write_json(SPLIT, {"protocol": IMPORTED})
-    save_weights(network.state_dict(), folder / WEIGHTS, {"model": model, "class_names": CLASS_NAMES})
+    save_weights(network.state_dict(), folder / WEIGHTS, model, CLASS_NAMES)
     write_text(folder / RECIPE, _HEAD + yaml.safe_dump(settings, sort_keys=False))
     directory.write_json(METRICS, _metrics(model, count_parameters(network)))
     if matching.by_order:

@@ -66,7 +66,7 @@ def normalize_volume(images: np.ndarray) -> np.ndarray:
 
 
 def white_matter_level(image: np.ndarray) -> float:
-    """Find the most frequent grey value among the bright tenth of a skull-stripped T1 slice and what is nearly as bright.
+    """Find the most frequent grey value among the bright tenth of a skull-stripped T1 slice and the nearly as bright.
 
     Args:
         image: uint8 (H, W); 0 is background.
