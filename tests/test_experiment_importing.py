@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -114,13 +116,41 @@ class TestTheBaselineFamily:
             torch.testing.assert_close(ours(images), theirs(images), atol=1e-6, rtol=0)
         assert class_names == CLASS_NAMES
 
-    @pytest.mark.parametrize("key", ["model_state_dict", "state_dict"])
+    @pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model", "net", "network", "weights", "my_cnn"])
     def test_may_come_within_a_dict(self, key, imported, tmp_path):
-        content = {"epoch": 10, key: study_cnn().state_dict(), "optimizer_state_dict": {"state": {}}}
+        content = {"epoch": 10, key: study_cnn().state_dict(), "optimizer": {"state": {}}, "acc": torch.tensor(95.0)}
         torch.save(content, tmp_path / "wrapped.pth")
         assert self.same_weights(imported, tmp_path / "wrapped.pth")
 
-    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+    def test_may_come_within_a_dict_within_a_dict(self, imported, tmp_path):
+        torch.save({"model": {"state_dict": study_cnn().state_dict(), "arch": "cnn"}}, tmp_path / "wrapped.pth")
+        assert self.same_weights(imported, tmp_path / "wrapped.pth")
+
+    def test_of_weights_and_their_average_the_weights_are_taken_and_that_is_said(self, imported, tmp_path, caplog):
+        average = {name: one * 0 for name, one in study_cnn().state_dict().items()}
+        torch.save({"model_ema": average, "model": study_cnn().state_dict()}, tmp_path / "two.pth")
+        assert self.same_weights(imported, tmp_path / "two.pth")
+        assert "two.pth holds weights under model_ema too; those under model are taken" in caplog.text
+
+    def test_two_models_without_a_usual_name_are_refused(self, tmp_path):
+        weights = study_cnn().state_dict()
+        torch.save({"generator": weights, "critic": weights}, tmp_path / "two.pth")
+        assert "two.pth holds weights under generator, critic; save those you mean alone" in refusal(
+            tmp_path / "two.pth"
+        )
+
+    def test_may_come_with_the_counters_of_averages_and_profilers(self, imported, tmp_path):
+        weights = {f"module.{name}": one for name, one in study_cnn().state_dict().items()}
+        counters = {"n_averaged": torch.tensor(3), "module.total_ops": torch.zeros(1)}
+        counters |= {"module.conv1.total_ops": torch.zeros(1), "module.conv1.total_params": torch.zeros(1)}
+        torch.save({"net": {**counters, **weights}}, tmp_path / "counted.pth")
+        assert self.same_weights(imported, tmp_path / "counted.pth")
+
+    def test_may_be_a_safetensors_file(self, imported, tmp_path):
+        save_file(study_cnn().state_dict(), tmp_path / "study.safetensors")
+        assert self.same_weights(imported, tmp_path / "study.safetensors")
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net."])
     def test_may_come_from_a_wrapped_network(self, prefix, imported, tmp_path):
         weights = {f"{prefix}{name}": one for name, one in study_cnn().state_dict().items()}
         torch.save(weights, tmp_path / "wrapped.pth")
@@ -172,7 +202,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
         ours, _ = load_model(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
         assert directory.environment["imported"]["by_order"] == ["bn3", "bn6"]
-        assert "2 layers share a shape and were told by their order: bn3, bn6" in caplog.text
+        assert "2 layers share a shape and were matched by their order: bn3, bn6" in caplog.text
 
     def test_what_neither_name_shape_nor_order_tells_apart_is_refused(self, tmp_path):
         weights = as_a_notebook_would(create_model("keras_like", size=SMALL, seed=1))
@@ -308,6 +338,12 @@ class TestHostileFiles:
         assert "hostile.pth holds no plain weights (it asks for posix.mkdir); nothing in it was run" in said
         assert "\n" not in said
         assert not (tmp_path / "canary").exists()
+
+    def test_an_archive_that_unpacks_to_more_than_it_is_is_not_unpacked(self, checkpoint, tmp_path):
+        with zipfile.ZipFile(checkpoint) as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+            for entry in plain.infolist():
+                bomb.writestr(entry.filename, plain.read(entry))
+        assert "bomb.pth is a compressed archive, which torch.save never writes" in refusal(tmp_path / "bomb.pth")
 
     def test_a_bare_pickle_runs_neither(self, tmp_path):
         (tmp_path / "hostile.pth").write_bytes(pickle.dumps(self.Hostile(tmp_path / "canary")))

@@ -66,7 +66,8 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
         float32 (N, K); each row sums to 1.
 
     Raises:
-        DataError: there are no images, or the estimator needs to know whose they are.
+        DataError: there are no images, the model's outputs are not finite, or the estimator needs to know whose the
+            images are.
     """
     if not len(images):
         raise DataError("there is no slice to predict; name at least one")
@@ -78,7 +79,10 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
             pixels = np.array(images[start : start + batch_size])  # a copy: torch wants memory it may write to
             logits = model(scaled(torch.from_numpy(pixels).to(device), scale))
             batches.append(logits.cpu().double().softmax(dim=1).float().numpy())
-    return np.concatenate(batches)
+    probabilities = np.concatenate(batches)
+    if not np.isfinite(probabilities).all():
+        raise DataError("the model's outputs are not finite (did the training diverge?); use other weights")
+    return probabilities
 
 
 def _ask(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
