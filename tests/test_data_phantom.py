@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mriscope.data import anatomy, phantom
-from mriscope.data.phantom import Phantom, draw_severity, make_brain, make_phantom, phantom_options, rician
+from mriscope.data.phantom import Phantom, add_rician_noise, draw_severity, make_brain, make_phantom, phantom_options
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError
 
@@ -132,7 +132,7 @@ def test_masks_hold_all_that_disease_changed() -> None:
 
 def test_enlargement_is_rising_and_ends_far_away() -> None:
     distance = np.linspace(-10, 60, 1401)
-    origin = phantom._origin(distance, np.full(1401, 8.0))
+    origin = phantom._undeformed_distance(distance, np.full(1401, 8.0))
     assert (np.diff(origin) > 0).all()  # nothing folds
     np.testing.assert_allclose(origin[distance < -4], distance[distance < -4])
     np.testing.assert_allclose(origin[distance > 32], distance[distance > 32])
@@ -167,7 +167,7 @@ def test_disease_can_be_told_from_ventricles_by_subject(made: Phantom) -> None:
 
 def test_noise_is_rician() -> None:
     rng = np.random.default_rng(0)
-    silent, loud = rician(np.zeros(200_000), 5.0, rng), rician(np.full(200_000, 100.0), 5.0, rng)
+    silent, loud = add_rician_noise(np.zeros(200_000), 5.0, rng), add_rician_noise(np.full(200_000, 100.0), 5.0, rng)
     assert silent.mean() == pytest.approx(5 * np.sqrt(np.pi / 2), rel=0.01)
     assert silent.std() == pytest.approx(5 * np.sqrt(2 - np.pi / 2), rel=0.01)
     assert (loud**2).mean() == pytest.approx(100**2 + 2 * 5**2, rel=0.002)  # E[M^2] = A^2 + 2 sigma^2

@@ -15,7 +15,7 @@ class BaselineCNN(nn.Module):
         classes: number of outputs.
         size: height and width of the input in pixels.
         widths: channels of each stage.
-        last_norm: whether the last stage ends in batch norm too; all others do.
+        last_norm: whether the last stage ends in batch norm, as all others do.
         stage_dropout: share dropped at the end of each stage.
         head_dropout: share dropped before the last linear layer.
     """
