@@ -109,6 +109,12 @@ def test_an_unknown_option_is_named():
         create_model("baseline_cnn", options={"dropout": 0.3})
 
 
+@pytest.mark.parametrize("dropout", ["x", 2, -0.5, None, [0.5]])
+def test_a_value_that_an_option_does_not_take_is_refused(dropout):
+    with pytest.raises(RecipeError, match="model_options: compact_cnn refuses them: "):
+        create_model("compact_cnn", options={"dropout": dropout})
+
+
 def test_a_model_that_needs_neither_timm_nor_scikit_learn_imports_neither():
     program = (
         "import sys; from mriscope.models.registry import create_model; create_model('baseline_cnn')\n"

@@ -1,22 +1,35 @@
 """Recipe: all settings that determine a result, read from one YAML file; frozen and strict."""
 
+import math
 import re
+import reprlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.errors import RecipeError, suggest
 
-Options = dict[str, Any]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[int, Field(ge=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+_MOST_VALUES = 10_000  # of a recipe; a YAML file of a few hundred bytes can stand for billions
 _TOGETHER = "together"  # the type of an error about several settings
+
+
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that are not numbers; no library that takes them looks for that."""
+    for name, value in options.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise PydanticCustomError(_TOGETHER, "{name} is not a number; give one", {"name": name})
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_check_options)]
 
 
 def _check_range(value: Any) -> Any:
@@ -240,7 +253,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(str(path), [f"cannot be read ({reason}); name a YAML recipe"]) from error
-    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a ValueError
         raise RecipeError(str(path), [f"is not valid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise RecipeError(str(path), [f"holds {_show(content)} where settings such as `model: baseline_cnn` belong"])
@@ -258,6 +271,14 @@ def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
         >>> recipe.training.epochs, recipe.split.protocol
         (3, 'by_subject')
     """
+    pending: list[Any] = [settings]
+    for _ in range(_MOST_VALUES):
+        if not pending:
+            break
+        value = pending.pop()
+        pending += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    else:
+        raise RecipeError(where, [f"holds more than {_MOST_VALUES:,} values; leave out what repeats others (YAML's *)"])
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
@@ -294,7 +315,7 @@ def _apply_changes(settings: dict[str, Any], changes: Sequence[str]) -> dict[str
             raise RecipeError("--set", [f"{key} lies under a setting that holds a single value"])
         try:
             target[name] = yaml.load(value, _Loader)  # noqa: S506 - it is a SafeLoader
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise RecipeError("--set", [f"the value of {key} is not valid YAML: {value!r}"]) from error
     return settings
 
@@ -323,7 +344,7 @@ def _known_keys(sections: Sequence[Any]) -> list[str]:
 
 
 def _show(value: object) -> str:
-    return "nothing" if value is None else f"{value!r}"
+    return "nothing" if value is None else reprlib.repr(value)
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mriscope.models
-from mriscope.errors import RecipeError, UnknownName, suggest
+from mriscope.errors import MriscopeError, RecipeError, UnknownName, suggest
 from mriscope.models.registration import Estimator, makers, register, register_estimator
 
 __all__ = [
@@ -91,7 +91,12 @@ def create_model(
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        model = _make(maker, pretrained=pretrained, classes=classes, size=size, **(options or {}))
+        try:
+            model = _make(maker, pretrained=pretrained, classes=classes, size=size, **(options or {}))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, MriscopeError) or not options:
+                raise
+            raise RecipeError("model_options", [f"{name} refuses them: {error}"]) from error
     return model.to(memory_format=torch.channels_last)
 
 

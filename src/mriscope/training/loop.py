@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 import time
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mriscope.data.augmentation import augment
 from mriscope.data.batches import Scale, batch, one_channel, rescaled, scaled
 from mriscope.data.slices import SliceSet
-from mriscope.errors import RunError, TrainingError
+from mriscope.errors import RecipeError, RunError, TrainingError
 from mriscope.files import replacing
 from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
@@ -36,6 +37,7 @@ CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
 SECONDS_BETWEEN_CHECKPOINTS = 120  # what a kill can cost at most; an epoch's end is always written
 VALIDATION_BATCH = 128
+_CHECKED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,10 @@ def train(
     path = folder / CHECKPOINT
     state = _resume(job, path, len(training)) if path.exists() else TrainingState()
     with stop_signals() as stop, monitor.showing():
-        while state.epoch < settings.epochs and not _out_of_patience(state, settings.patience):
+        while state.epoch < settings.epochs:
+            best = state.best
+            if settings.patience is not None and best is not None and state.epoch - best.epoch >= settings.patience:
+                break
             if settings.sampling == "balanced":
                 order = balanced(training, slices.labels[training], seed, state.epoch)
             else:
@@ -161,11 +166,22 @@ def train(
 def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int) -> None:
     """Check that settings fit a network and the size of its training part, before anything is written.
 
+    The schedule is run for some epochs, as some options are looked at only then.
+
     Raises:
         UnknownName: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
-    make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))
+    schedule = make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch wants steps of the optimizer between those of the schedule
+            schedule.after_step()
+            for _ in range(min(settings.epochs, _CHECKED_EPOCHS)):
+                schedule.after_epoch(1.0)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        problem = f"{settings.schedule} refuses them: {error}"
+        raise RecipeError("training.schedule_options", [problem]) from error
 
 
 def _train_epoch(job: _Job, state: TrainingState, batches: list[np.ndarray], stop: StopRequest) -> None:
@@ -332,10 +348,6 @@ def _save(job: _Job, state: TrainingState) -> None:
             writer.writerows(row.model_dump() for row in state.history)
     parts = {name: part.state_dict() for name, part in job.parts.items()}
     save_state({**state.model_dump(), **parts}, job.folder / CHECKPOINT)
-
-
-def _out_of_patience(state: TrainingState, patience: int | None) -> bool:
-    return patience is not None and state.best is not None and state.epoch - state.best.epoch >= patience
 
 
 def _not_finite(what: str, loss: float, where: str, job: _Job) -> TrainingError:
