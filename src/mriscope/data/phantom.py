@@ -172,6 +172,7 @@ def add_rician_noise(signal: np.ndarray, sigma: float, rng: np.random.Generator)
     Args:
         signal: float (...), not negative.
         sigma: standard deviation of the noise in each channel, in units of the signal.
+        rng: source of the noise.
 
     Returns:
         float32 (...).

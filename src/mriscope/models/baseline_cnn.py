@@ -50,6 +50,7 @@ class BaselineCNN(nn.Module):
         self.head = nn.Sequential(head)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 

@@ -31,6 +31,7 @@ class CompactCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(64, classes))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, H, W)."""
         return self.head(self.pool(self.features(images)))
 
 

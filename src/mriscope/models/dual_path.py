@@ -26,6 +26,7 @@ class DualPath(nn.Module):
         self.head = nn.Sequential(nn.Linear(128 * len(paths), 128), nn.ReLU(), nn.Linear(128, classes))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 

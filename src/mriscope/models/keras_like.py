@@ -52,6 +52,7 @@ class KerasLike(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 

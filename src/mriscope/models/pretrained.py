@@ -48,6 +48,7 @@ class Backbone(nn.Module):
         self.train()
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, H, W)."""
         return self.head(self.pool(self.features(images)))
 
     def train(self, mode: bool = True) -> "Backbone":

@@ -47,12 +47,12 @@ def register(maker: Maker) -> Maker:
     Raises:
         MriscopeError: the name is taken.
 
-    Example:
-        >>> from torch import nn
-        >>> @register
-        ... def one_layer(*, classes: int = 4, size: int = 128) -> nn.Module:
-        ...     "A linear layer on all pixels."
-        ...     return nn.Sequential(nn.Flatten(), nn.Linear(size**2, classes))
+    Example::
+
+        @register
+        def one_layer(*, classes: int = 4, size: int = 128) -> nn.Module:
+            'A linear layer on all pixels.'
+            return nn.Sequential(nn.Flatten(), nn.Linear(size**2, classes))
     """
     return _add(maker, is_estimator=False)
 

@@ -89,7 +89,7 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
     best = np.searchsorted(PENALTIES * scale, chosen)
     return Ridge(
         weights=np.reshape(model.coef_, (targets.shape[1], -1)).T,
-        offset=np.reshape(model.intercept_, -1),
+        offset=np.asarray(model.intercept_).reshape(-1),
         left_out=np.take_along_axis(left_out, best[None, :, None], axis=2)[..., 0],
         penalty=PENALTIES[best],
     )

@@ -18,6 +18,7 @@ class StopRequest:
         self.signal = 0
 
     def __call__(self, number: int, _: object) -> None:
+        """Note the number of a signal."""
         if self.signal:  # the second signal stops at once
             raise KeyboardInterrupt
         self.signal = number
