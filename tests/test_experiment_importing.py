@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +26,7 @@ from mriscope.experiment.judging import evaluate_run, predict_images
 from mriscope.experiment.parts import load_model
 from mriscope.models.registry import create_model
 from mriscope.run_directory import open_run
+from mriscope.training.checkpoint import save_weights
 
 CPU = torch.device("cpu")
 SMALL = 32  # height and width where the layers matter and their size does not
@@ -379,6 +381,24 @@ class TestTheRunDirectory:
         with torch.no_grad():
             expected = study_cnn()(torch.from_numpy(pixels).float()[None, None]).softmax(dim=1)[0]
         assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+    def test_with_weights_that_are_not_finite_answers_nothing(self, imported, tmp_path):
+        shutil.copytree(imported, tmp_path / "run")
+        weights = load_file(tmp_path / "run" / "model.safetensors")
+        weights["head.out.bias"][0] = float("nan")
+        save_weights(weights, tmp_path / "run" / "model.safetensors", "baseline_cnn", CLASS_NAMES)
+        Image.fromarray(np.zeros((SMALL, SMALL), np.uint8)).save(tmp_path / "slice.png")
+        with pytest.raises(RunError, match=r"holds weights that are not finite \(head\.out\.bias\)"):
+            predict_images(tmp_path / "run", [tmp_path / "slice.png"])
+
+    def test_with_outputs_that_are_not_finite_answers_nothing(self, imported, tmp_path):
+        shutil.copytree(imported, tmp_path / "run")
+        weights = load_file(tmp_path / "run" / "model.safetensors")
+        weights = {name: one * 1e30 if one.is_floating_point() else one for name, one in weights.items()}
+        save_weights(weights, tmp_path / "run" / "model.safetensors", "baseline_cnn", CLASS_NAMES)
+        Image.fromarray(np.full((SMALL, SMALL), 200, np.uint8)).save(tmp_path / "slice.png")
+        with pytest.raises(DataError, match="the model's outputs are not finite"):
+            predict_images(tmp_path / "run", [tmp_path / "slice.png"])
 
     def test_is_judged_on_a_source_under_its_own_protocol(self, imported, tmp_path):
         metrics = evaluate_run(imported, source="phantom:subjects=8,slices=3,seed=9", out=tmp_path / "judged")

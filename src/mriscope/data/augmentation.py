@@ -54,7 +54,10 @@ def augment(images: Tensor, settings: AugmentationSettings, seed: int) -> Tensor
     """
     if settings == AugmentationSettings():
         return images
-    _check_holes(settings.coarse_dropout, images)
+    holes, side = settings.coarse_dropout, min(images.shape[-2:])
+    if holes is not None and holes.size >= side:
+        problem = f"{holes.size} leaves nothing of a slice with a side of {side}; lower it"
+        raise RecipeError("recipe", [f"training.augmentation.coarse_dropout.size: {problem}"])
     generators = _make_generators(seed)
     result = images.clone()
     slices = result.squeeze(1)  # a view: what is written to it stands in the result
@@ -201,13 +204,6 @@ def cut_out(slices: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     )
     covered = rows.to(slices).mT @ columns.to(slices)  # how many holes cover a pixel
     return slices.masked_fill(covered > 0, 0)
-
-
-def _check_holes(options: CoarseDropoutSettings | None, images: Tensor) -> None:
-    side = min(images.shape[-2:])
-    if options is not None and options.size >= side:
-        problem = f"{options.size} leaves nothing of a slice with a side of {side}; lower it"
-        raise RecipeError("recipe", [f"training.augmentation.coarse_dropout.size: {problem}"])
 
 
 def _make_generators(seed: int) -> dict[str, Generator]:

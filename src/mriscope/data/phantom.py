@@ -247,18 +247,15 @@ def _frame(slices: int, size: int) -> _Frame:
 
 def _draw_field(frame: _Frame, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Draw a smooth Gaussian field of unit variance, float32 (M,): white noise on a blurred grid of `scale` mm."""
-    bases = [_basis(axis, scale) for axis in frame.axes]
+    bases = []
+    for axis in frame.axes:
+        nodes = np.arange(axis.min() - 2 * scale, axis.max() + 3 * scale, scale)
+        weights = np.exp(-0.5 * ((axis[:, None] - nodes) / scale) ** 2)
+        bases.append((weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32))
     noise = rng.standard_normal([basis.shape[1] for basis in bases], np.float32)
     for basis in bases:
         noise = np.tensordot(noise, basis, (0, 1))  # moves the first axis to the end: z, y, x again
     return noise.reshape(-1)[frame.pixels]
-
-
-def _basis(axis: np.ndarray, scale: float) -> np.ndarray:
-    """Compute the weight of each node for each point on an axis: float32 (points, nodes), rows of unit length."""
-    nodes = np.arange(axis.min() - 2 * scale, axis.max() + 3 * scale, scale)
-    weights = np.exp(-0.5 * ((axis[:, None] - nodes) / scale) ** 2)
-    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _draw_brain(frame: _Frame, rng: np.random.Generator) -> tuple[np.ndarray, _Brain]:

@@ -85,10 +85,10 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
     model = RidgeCV(PENALTIES * scale, scoring="neg_mean_squared_error", store_cv_results=True, alpha_per_target=True)
     model.fit(np.asarray(features, np.float64), targets)
     chosen = np.broadcast_to(np.asarray(model.alpha_), targets.shape[1])  # RidgeCV drops the axis of a single target
-    left_out = np.reshape(model.cv_results_, (*targets.shape, -1))
+    left_out = np.asarray(model.cv_results_).reshape(*targets.shape, -1)
     best = np.searchsorted(PENALTIES * scale, chosen)
     return Ridge(
-        weights=np.reshape(model.coef_, (targets.shape[1], -1)).T,
+        weights=np.asarray(model.coef_).reshape(targets.shape[1], -1).T,
         offset=np.asarray(model.intercept_).reshape(-1),
         left_out=np.take_along_axis(left_out, best[None, :, None], axis=2)[..., 0],
         penalty=PENALTIES[best],

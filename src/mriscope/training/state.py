@@ -133,7 +133,7 @@ def check_like(found: object, expected: object, field: str) -> None:
     if isinstance(expected, Mapping):
         if not isinstance(found, Mapping):
             raise ValueError(f"{field} is {reprlib.repr(found)}, expected values by name")
-        for name in [*expected, *found]:
+        for name in dict.fromkeys([*expected, *found]):
             if name not in found or name not in expected:
                 raise ValueError(f"{field}.{name} is {'missing' if name in expected else 'unknown'}")
             check_like(found[name], expected[name], f"{field}.{name}")
