@@ -89,7 +89,7 @@ def _read_template() -> np.ndarray:
 
 def _sharpen(bright: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Apply an unsharp mask: an average of 152 brains has pale, blurred sulci."""
-    local = _smooth(bright, 4) / (_smooth(inside.astype(np.float32), 4) + 1e-3)  # unspoilt by what is outside
+    local = _smooth(bright, 4) / (_smooth(inside.astype(np.float32), 4) + 1e-3)  # not affected by what is outside
     return np.where(inside, bright + (bright - local), np.float32(_FLUID)).clip(0, 1.1)
 
 

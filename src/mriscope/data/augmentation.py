@@ -60,7 +60,7 @@ def augment(images: Tensor, settings: AugmentationSettings, seed: int) -> Tensor
         raise RecipeError("recipe", [f"training.augmentation.coarse_dropout.size: {problem}"])
     generators = _make_generators(seed)
     result = images.clone()
-    slices = result.squeeze(1)  # a view: what is written to it stands in the result
+    slices = result.squeeze(1)  # a view: writing to it changes the result
     with torch.autocast(images.device.type, enabled=False):
         if settings.flip is not None:
             rows = _to_index(_choose_slices(slices, settings.flip, generators["flip"]))

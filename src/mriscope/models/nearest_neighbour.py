@@ -61,7 +61,7 @@ def nearest_neighbour(*, classes: int = 4, size: int = 128) -> nn.Module:
 
 
 def _resize_buffers(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Give the buffers the length of those in a state: only the state tells how many slices were remembered."""
+    """Resize the buffers to those of a state, as only the state has the number of remembered slices."""
     for name in ("images", "labels"):
         own, given = module.get_buffer(name), state.get(prefix + name)
         if given is not None and given.shape[1:] == own.shape[1:]:

@@ -1,4 +1,4 @@
-"""How networks and estimators become known by name; knows no model, so that every model's module can import it."""
+"""Registration of networks and estimators by name; imports no model, so that every model's module can import it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ TIMM = "timm:"
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What is known of a network without training it.
+    """Size and cost of a network, known without training it.
 
     Attributes:
         name: as recipes write it.

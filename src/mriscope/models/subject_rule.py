@@ -20,7 +20,7 @@ Describe = Callable[[np.ndarray], np.ndarray]
 
 
 def memoize_by_content(describe: Describe, most_bytes: int = 2**27) -> Describe:
-    """Keep descriptions by the pixels they were made of, as every fold of a cross-validation asks for them again.
+    """Keep descriptions by the pixels they were made of, as every fold of a cross-validation needs them again.
 
     Args:
         describe: deterministic.

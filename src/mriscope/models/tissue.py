@@ -25,7 +25,7 @@ _BORDER = 0.84  # of half the side; the brain's outline in registered slices
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions of a stack of slices, and what is counted in each.
+    """Regions of a stack of slices, and the values that are counted in each.
 
     Args:
         slabs: number of axial slabs, equally thick.
@@ -88,7 +88,7 @@ def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
 
     Args:
         volume: float32 (S, H, W) in order, white matter at 1.
-        regions: what is counted where.
+        regions: the regions, and what is counted in each.
 
     Returns:
         float32 (slabs * rings * bins,), each region's squares summing to 1; 0 in a region without pixels.

@@ -50,12 +50,12 @@ class TrackedRun:
 
     @property
     def source(self) -> str:
-        """The data's name in MLflow."""
+        """Return the data's name in MLflow."""
         return self.recipe.data[:_LONGEST_SOURCE]
 
     @property
     def digest(self) -> str:
-        """The data's digest in MLflow."""
+        """Return the data's digest in MLflow."""
         return self.data[:_LONGEST_DIGEST]
 
 

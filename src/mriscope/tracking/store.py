@@ -1,4 +1,4 @@
-"""Where runs are tracked: a server, or a database that is made where there is none."""
+"""The store of tracked runs: a server, or a database that is created where there is none."""
 
 import logging
 import os

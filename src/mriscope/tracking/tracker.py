@@ -54,7 +54,7 @@ class Tracker:
 
     @property
     def run_id(self) -> str | None:
-        """The run's id in MLflow; None where nothing is tracked."""
+        """Return the run's id in MLflow; None where nothing is tracked."""
         return self._run.id if self._run else None
 
     def epoch(self, metrics: Mapping[str, float]) -> None:
@@ -116,7 +116,7 @@ def open_tracker(
         experiment: its name in MLflow.
 
     Raises:
-        MriscopeError: the URI names nothing that MLflow knows, or nothing answers there.
+        MriscopeError: the URI is of no kind that MLflow takes, or nothing answers there.
     """
     if uri == NONE:
         return Tracker()

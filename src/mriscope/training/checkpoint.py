@@ -21,7 +21,7 @@ METADATA = "mriscope"
 
 
 class _Metadata(BaseModel):
-    """What the file of a model's weights says of the model."""
+    """Metadata of a file of weights."""
 
     model_config = ConfigDict(strict=True)
 

@@ -1,4 +1,4 @@
-"""fit(): one entry point for networks and estimators, so that workflows need not tell them apart."""
+"""fit(): one entry point for networks and estimators, so that workflows need not distinguish them."""
 
 import time
 from pathlib import Path

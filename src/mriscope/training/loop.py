@@ -57,7 +57,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Job:
-    """What stays the same throughout a training run."""
+    """The constants of a training run."""
 
     model: nn.Module
     step_model: nn.Module
@@ -76,12 +76,12 @@ class _Job:
 
     @property
     def kept_model(self) -> nn.Module:
-        """The network that is validated and kept: the averaged one where weights are averaged."""
+        """Return the network that is validated and kept: the averaged one where weights are averaged."""
         return self.model if self.average is None else self.average.module
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What has a state of its own, by its name in the checkpoint."""
+        """Return the objects that have a state, by its name in the checkpoint."""
         parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
         return parts if self.average is None else {**parts, "average": self.average}
 

@@ -1,4 +1,4 @@
-"""The state of a training run, as its checkpoint holds it: typed, and checked before anything is believed."""
+"""The state of a training run, as its checkpoint holds it: typed, and checked before it is used."""
 
 import reprlib
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Totals(_Record):
 
     @property
     def rate(self) -> float:
-        """Slices per second."""
+        """Return slices per second."""
         return self.seen / max(self.seconds, 1e-9)
 
 
@@ -55,7 +55,7 @@ class Best(_Record):
 
 
 class TrainingState(_Record):
-    """How far a training run has come.
+    """Progress of a training run.
 
     Attributes:
         epoch: number of epochs that are finished.
