@@ -58,7 +58,8 @@ def test_a_training_programs_checkpoint_gives_the_same_weights(entry, tmp_path):
     plain = create_model("timm:test_resnet", seed=0, options={"weights": saved(network, tmp_path / "w.safetensors")})
     for name, one in plain.state_dict().items():
         torch.testing.assert_close(wrapped.state_dict()[name], one, rtol=0, atol=0)
-    assert wrapped.get_submodule("features").pretrained_cfg["state_dict"] is None
+    features: Any = wrapped.get_submodule("features")
+    assert features.pretrained_cfg["state_dict"] is None
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -98,6 +98,15 @@ def load_last(folder: Path) -> dict:
         ("optimizer/state/0/exp_avg", REMOVED, "optimizer.state.0.exp_avg is missing"),
         ("optimizer/state/77", {}, "optimizer.state.77 is unknown"),
         ("optimizer/param_groups/0/lr", "fast", "optimizer.param_groups.0.lr is 'fast', expected a number"),
+        ("optimizer/param_groups/0/lr", NAN, "optimizer.param_groups.0.lr is nan, expected a finite number"),
+        ("optimizer/param_groups/0/lr", 10**400, "optimizer.param_groups.0.lr is 1000000000"),
+        ("optimizer/param_groups/0/betas", (0.9, None), "optimizer.param_groups.0.betas.1 is NoneType, expected a num"),
+        ("optimizer/param_groups/0/amsgrad", True, "optimizer.param_groups.0.amsgrad is True, expected False"),
+        (
+            "optimizer/param_groups/0/params",
+            [0, 1, 2, 3, 3, 5],
+            "optimizer.param_groups.0.params is [0, 1,",
+        ),
         ("optimizer/param_groups", [], "optimizer.param_groups is 0 values, expected 1 values"),
         ("schedule", {"step": 5}, "schedule.step is unknown"),
         ("average", {}, "average is unknown"),
@@ -108,6 +117,15 @@ def test_a_wrong_value_is_named(interrupted, tmp_path, place, value, problem):
     message = rf"last\.ckpt holds the state of another training run \({re.escape(problem)}.*\); train with --fresh"
     with pytest.raises(RunError, match=message):
         resume_with(interrupted, place, value, tmp_path)
+
+
+def test_a_schedule_that_would_fail_at_its_next_step_is_refused(tmp_path):
+    run(tmp_path, schedule="cosine", epochs=1)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    state["schedule"]["T_max"] = 0
+    torch.save(state, tmp_path / "last.ckpt")
+    with pytest.raises(RunError, match="holds the state of another training run"):
+        run(tmp_path, schedule="cosine", epochs=2)
 
 
 def test_a_checkpoint_of_a_finished_epoch_has_no_steps_of_it_left(interrupted, tmp_path):

@@ -31,12 +31,13 @@ from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer
 from mriscope.training.progress import Monitor
 from mriscope.training.sampling import balanced, epoch_batches, n_batches, shuffled, step_seed
 from mriscope.training.signals import StopRequest, stop_signals
-from mriscope.training.state import Best, EpochMetrics, Totals, TrainingState, check_like, parse_state
+from mriscope.training.state import Best, EpochMetrics, Totals, TrainingState, check_equal, check_like, parse_state
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
 SECONDS_BETWEEN_CHECKPOINTS = 120  # what a kill can cost at most; an epoch's end is always written
 VALIDATION_BATCH = 128
+_SCHEDULED = ("lr", "betas", "momentum")  # what schedules change of an optimizer's settings
 _CHECKED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
 
 
@@ -301,19 +302,34 @@ def _resume(job: _Job, path: Path, n_training: int) -> TrainingState:
         RunError: it is damaged, or the state of another run; names the first field that does not fit.
     """
     content, size = load_state(path), job.settings.batch_size
+    batches = n_batches(n_training, size)
     try:
         own = {name: content.pop(name, None) for name in job.parts}
         state = parse_state(content)
-        state.check_progress(job.settings.epochs, n_batches(n_training, size), size, n_training)
+        state.check_progress(job.settings.epochs, batches, size, n_training)
+        optimizer, schedule = _copy_optimizer(job, batches)
+        optimizer.step()
         expected = {name: part.state_dict() for name, part in job.parts.items()}
-        expected["optimizer"] |= {"state": _expected_optimizer_state(job, own["optimizer"])}
+        known, found = optimizer.state_dict()["state"], own["optimizer"]
+        if isinstance(found, dict) and isinstance(found.get("state"), dict):  # what gets no gradient has no state
+            known = {number: known[number] for number in known if number in found["state"]}
+        expected["optimizer"] |= {"state": known}
         for name in expected:
             check_like(own[name], expected[name], name)
+        groups = zip(own["optimizer"]["param_groups"], expected["optimizer"]["param_groups"], strict=True)
+        for number, (group, like) in enumerate(groups):
+            check_equal(group, like, f"optimizer.param_groups.{number}", except_for=_SCHEDULED)
         if state.best is not None:
             check_like(state.best.weights, job.kept_model.state_dict(), "best.weights")
+        optimizer.load_state_dict(copy.deepcopy(own["optimizer"]))
+        schedule.load_state_dict(copy.deepcopy(own["schedule"]))
+        if state.epoch * batches + state.step < job.settings.epochs * batches:  # values may still be absurd: try a step
+            optimizer.step()
+            schedule.after_step()
+            schedule.after_epoch(1.0)
         for name, part in job.parts.items():
             part.load_state_dict(own[name])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
             f"{path} holds the state of another training run ({reason}); train with --fresh to begin anew"
@@ -321,20 +337,13 @@ def _resume(job: _Job, path: Path, n_training: int) -> TrainingState:
     return state
 
 
-def _expected_optimizer_state(job: _Job, found: object) -> dict[int, Any]:
-    """Return the optimizer's state of each weight as a step leaves it, from a step on a copy of the model.
-
-    Weights that take no part in the forward pass have no state, so that what `found` lacks is not expected.
-    """
+def _copy_optimizer(job: _Job, batches: int) -> tuple[Optimizer, Schedule]:
+    """Create optimizer and schedule for a copy of the model, whose gradients are 0."""
     model = copy.deepcopy(job.model)
     optimizer = make_optimizer(job.settings, model)
     for weights in model.parameters():
         weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
-    optimizer.step()
-    known, there = optimizer.state_dict()["state"], found.get("state") if isinstance(found, dict) else None
-    if isinstance(there, dict):
-        known = {number: state for number, state in known.items() if number in there}
-    return known
+    return optimizer, make_schedule(job.settings, optimizer, batches)
 
 
 def _save(job: _Job, state: TrainingState) -> None:

@@ -1,7 +1,9 @@
 """The state of a training run, as its checkpoint holds it: typed, and checked before it is used."""
 
+import math
 import reprlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -142,8 +144,23 @@ def check_like(found: object, expected: object, field: str) -> None:
             check_like(one, like, f"{field}.{place}")
     elif _kind(found) != _kind(expected):
         raise ValueError(f"{field} is {_kind(found)}, expected {_kind(expected)}")
-    elif isinstance(found, Tensor) and not found.isfinite().all():
-        raise ValueError(f"{field} holds numbers that are not finite")
+    elif isinstance(found, Tensor):
+        if not found.isfinite().all():
+            raise ValueError(f"{field} holds numbers that are not finite")
+    elif isinstance(found, int | float) and not abs(found) <= sys.float_info.max and expected != math.inf:
+        raise ValueError(f"{field} is {reprlib.repr(found)}, expected a finite number")
+
+
+def check_equal(found: Mapping[str, Any], expected: Mapping[str, Any], field: str, except_for: Sequence[str]) -> None:
+    """Check that all values are those of another mapping with the same keys, except for some.
+
+    Raises:
+        ValueError: names the first value that is not, and what was expected.
+    """
+    for name in expected:
+        if name not in except_for and found[name] != expected[name]:
+            one, like = reprlib.repr(found[name]), reprlib.repr(expected[name])
+            raise ValueError(f"{field}.{name} is {one}, expected {like}")
 
 
 def _kind(value: object) -> str:
