@@ -120,6 +120,8 @@ def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "forward", lambda images: torch.full((len(images), 2), torch.nan))
     with pytest.raises(DataError, match="diverge"):
         predict(model, slices, "unit", "test")
+    with pytest.raises(DataError, match="the model's outputs are not finite"):
+        predict_probabilities(model, _images(2), "unit")
 
 
 @pytest.mark.gpu

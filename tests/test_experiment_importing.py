@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import pickle
+import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +26,7 @@ from mriscope.experiment.judging import evaluate_run, predict_images
 from mriscope.experiment.parts import load_model
 from mriscope.models.registry import create_model
 from mriscope.run_directory import open_run
+from mriscope.training.checkpoint import save_weights
 
 CPU = torch.device("cpu")
 SMALL = 32  # height and width where the layers matter and their size does not
@@ -114,13 +118,41 @@ class TestTheBaselineFamily:
             torch.testing.assert_close(ours(images), theirs(images), atol=1e-6, rtol=0)
         assert class_names == CLASS_NAMES
 
-    @pytest.mark.parametrize("key", ["model_state_dict", "state_dict"])
+    @pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model", "net", "network", "weights", "my_cnn"])
     def test_may_come_within_a_dict(self, key, imported, tmp_path):
-        content = {"epoch": 10, key: study_cnn().state_dict(), "optimizer_state_dict": {"state": {}}}
+        content = {"epoch": 10, key: study_cnn().state_dict(), "optimizer": {"state": {}}, "acc": torch.tensor(95.0)}
         torch.save(content, tmp_path / "wrapped.pth")
         assert self.same_weights(imported, tmp_path / "wrapped.pth")
 
-    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+    def test_may_come_within_a_dict_within_a_dict(self, imported, tmp_path):
+        torch.save({"model": {"state_dict": study_cnn().state_dict(), "arch": "cnn"}}, tmp_path / "wrapped.pth")
+        assert self.same_weights(imported, tmp_path / "wrapped.pth")
+
+    def test_of_weights_and_their_average_the_weights_are_taken_and_that_is_said(self, imported, tmp_path, caplog):
+        average = {name: one * 0 for name, one in study_cnn().state_dict().items()}
+        torch.save({"model_ema": average, "model": study_cnn().state_dict()}, tmp_path / "two.pth")
+        assert self.same_weights(imported, tmp_path / "two.pth")
+        assert "two.pth holds weights under model_ema too; those under model are taken" in caplog.text
+
+    def test_two_models_without_a_usual_name_are_refused(self, tmp_path):
+        weights = study_cnn().state_dict()
+        torch.save({"generator": weights, "critic": weights}, tmp_path / "two.pth")
+        assert "two.pth holds weights under generator, critic; save those you mean alone" in refusal(
+            tmp_path / "two.pth"
+        )
+
+    def test_may_come_with_the_counters_of_averages_and_profilers(self, imported, tmp_path):
+        weights = {f"module.{name}": one for name, one in study_cnn().state_dict().items()}
+        counters = {"n_averaged": torch.tensor(3), "module.total_ops": torch.zeros(1)}
+        counters |= {"module.conv1.total_ops": torch.zeros(1), "module.conv1.total_params": torch.zeros(1)}
+        torch.save({"net": {**counters, **weights}}, tmp_path / "counted.pth")
+        assert self.same_weights(imported, tmp_path / "counted.pth")
+
+    def test_may_be_a_safetensors_file(self, imported, tmp_path):
+        save_file(study_cnn().state_dict(), tmp_path / "study.safetensors")
+        assert self.same_weights(imported, tmp_path / "study.safetensors")
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net."])
     def test_may_come_from_a_wrapped_network(self, prefix, imported, tmp_path):
         weights = {f"{prefix}{name}": one for name, one in study_cnn().state_dict().items()}
         torch.save(weights, tmp_path / "wrapped.pth")
@@ -172,7 +204,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
         ours, _ = load_model(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
         assert directory.environment["imported"]["by_order"] == ["bn3", "bn6"]
-        assert "2 layers share a shape and were told by their order: bn3, bn6" in caplog.text
+        assert "2 layers share a shape and were matched by their order: bn3, bn6" in caplog.text
 
     def test_what_neither_name_shape_nor_order_tells_apart_is_refused(self, tmp_path):
         weights = as_a_notebook_would(create_model("keras_like", size=SMALL, seed=1))
@@ -309,6 +341,12 @@ class TestHostileFiles:
         assert "\n" not in said
         assert not (tmp_path / "canary").exists()
 
+    def test_an_archive_that_unpacks_to_more_than_it_is_is_not_unpacked(self, checkpoint, tmp_path):
+        with zipfile.ZipFile(checkpoint) as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+            for entry in plain.infolist():
+                bomb.writestr(entry.filename, plain.read(entry))
+        assert "bomb.pth is a compressed archive, which torch.save never writes" in refusal(tmp_path / "bomb.pth")
+
     def test_a_bare_pickle_runs_neither(self, tmp_path):
         (tmp_path / "hostile.pth").write_bytes(pickle.dumps(self.Hostile(tmp_path / "canary")))
         assert "nothing in it was run" in refusal(tmp_path / "hostile.pth")
@@ -343,6 +381,24 @@ class TestTheRunDirectory:
         with torch.no_grad():
             expected = study_cnn()(torch.from_numpy(pixels).float()[None, None]).softmax(dim=1)[0]
         assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+    def test_with_weights_that_are_not_finite_answers_nothing(self, imported, tmp_path):
+        shutil.copytree(imported, tmp_path / "run")
+        weights = load_file(tmp_path / "run" / "model.safetensors")
+        weights["head.out.bias"][0] = float("nan")
+        save_weights(weights, tmp_path / "run" / "model.safetensors", "baseline_cnn", CLASS_NAMES)
+        Image.fromarray(np.zeros((SMALL, SMALL), np.uint8)).save(tmp_path / "slice.png")
+        with pytest.raises(RunError, match=r"holds weights that are not finite \(head\.out\.bias\)"):
+            predict_images(tmp_path / "run", [tmp_path / "slice.png"])
+
+    def test_with_outputs_that_are_not_finite_answers_nothing(self, imported, tmp_path):
+        shutil.copytree(imported, tmp_path / "run")
+        weights = load_file(tmp_path / "run" / "model.safetensors")
+        weights = {name: one * 1e30 if one.is_floating_point() else one for name, one in weights.items()}
+        save_weights(weights, tmp_path / "run" / "model.safetensors", "baseline_cnn", CLASS_NAMES)
+        Image.fromarray(np.full((SMALL, SMALL), 200, np.uint8)).save(tmp_path / "slice.png")
+        with pytest.raises(DataError, match="the model's outputs are not finite"):
+            predict_images(tmp_path / "run", [tmp_path / "slice.png"])
 
     def test_is_judged_on_a_source_under_its_own_protocol(self, imported, tmp_path):
         metrics = evaluate_run(imported, source="phantom:subjects=8,slices=3,seed=9", out=tmp_path / "judged")

@@ -146,6 +146,9 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run_by_name(tmp_path):
         ({"optimizer_options": {"lr": 0.5}}, "lr is set by training.learning_rate alone"),
         ({"optimizer_options": {"weight_dekay": 0.5}}, "AdamW refuses them"),
         ({"schedule_options": {"T_max": 5}}, "constant refuses them"),
+        ({"schedule": "cosine", "schedule_options": {"T_max": 0}}, "cosine refuses them"),
+        ({"schedule": "plateau", "schedule_options": {"patience": "x"}, "epochs": 2}, "plateau refuses them"),
+        ({"schedule": "plateau", "schedule_options": {"patience": 0, "min_lr": "x"}, "epochs": 3}, "plateau refuses"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_written(tmp_path, training, message):

@@ -28,8 +28,8 @@ from mriscope.experiment.splitting import fold_recipe
 from mriscope.recipe import make_recipe
 from mriscope.run_directory import RunDirectory
 from mriscope.tracking import page, store
-from mriscope.tracking.records import final_figures
-from mriscope.tracking.store import connect, reason, shown, store_of
+from mriscope.tracking.records import final_metrics
+from mriscope.tracking.store import connect, redact, root_cause, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 
 SOURCE = "phantom:subjects=24,slices=4"
@@ -163,7 +163,27 @@ def test_settings_data_commit_and_machine_of_a_run_are_recorded(uri, folder, tmp
     assert "Jane" not in str(run.to_dictionary())
 
 
-def test_every_epochs_figures_are_recorded_at_its_step(uri, trained, folder):
+def test_no_folder_of_the_user_is_recorded(uri, folder, tmp_path):
+    home = "/home/Jane Doe/phantom_scans"
+    split, weights = {"file": f"{home}/split.json"}, {"weights": f"{home}/w.safetensors"}
+    places = {"data": f"{home}/slices", "manifest": f"{home}/subjects.csv", "split": split, "model_options": weights}
+    with open_tracker(uri, folder, make_recipe({**SETTINGS, **places}), {**MACHINE, "source": home}) as tracker:
+        run = client_of(uri).get_run(tracker.run_id)
+    assert run.data.params["data"] == "slices"
+    assert run.data.params["manifest"] == "subjects.csv"
+    assert run.data.params["split.file"] == "split.json"
+    assert run.data.params["model_options.weights"] == "w.safetensors"
+    assert "Jane" not in str(run.to_dictionary())
+    kept = tmp_path / "mlruns" / "artifacts" / tracker.run_id / "artifacts"
+    assert not [file for file in kept.iterdir() if b"Jane" in file.read_bytes()]
+
+
+def test_a_folder_named_like_the_phantom_is_a_folder(uri, folder):
+    with open_tracker(uri, folder, make_recipe({**SETTINGS, "data": "phantom_scans/Jane"}), MACHINE) as tracker:
+        assert client_of(uri).get_run(tracker.run_id).data.params["data"] == "Jane"
+
+
+def test_every_epochs_metrics_are_recorded_at_its_step(uri, trained, folder):
     run_id, client = track(uri, trained, folder), client_of(uri)
     history = trained.history()
     assert len(history) == 2
@@ -172,7 +192,7 @@ def test_every_epochs_figures_are_recorded_at_its_step(uri, trained, folder):
         assert recorded == [(row["epoch"], row[name]) for row in history]
 
 
-def test_final_figures_come_with_their_intervals(uri, trained, folder):
+def test_final_metrics_come_with_their_intervals(uri, trained, folder):
     run_id = track(uri, trained, folder)
     run, accuracy = client_of(uri).get_run(run_id), trained.metrics()["metrics"]["accuracy"]
     bounds = [run.data.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
@@ -185,7 +205,7 @@ def test_final_figures_come_with_their_intervals(uri, trained, folder):
     (output,) = run.outputs.model_outputs
     model = client_of(uri).get_logged_model(output.model_id)
     assert model.status.value == "READY"
-    assert {figure.key: figure.value for figure in model.metrics} == final_figures(trained.metrics())
+    assert {figure.key: figure.value for figure in model.metrics} == final_metrics(trained.metrics())
 
 
 def test_what_does_not_exist_is_left_out_and_names_fit_mlflow():
@@ -197,7 +217,7 @@ def test_what_does_not_exist_is_left_out_and_names_fit_mlflow():
         "metrics": {"accuracy": {"value": 0.5, "low": None, "high": None}, "auroc": none},
         "classes": {"../(very) mild": {"n_slices": 3, "recall": {"value": 1.0, "low": 0.5, "high": 1.0}}},
     }
-    assert final_figures(metrics) == {
+    assert final_metrics(metrics) == {
         "accuracy": 0.5,
         "per_class/recall___very_ mild": 1.0,
         "per_class/recall___very_ mild_low": 0.5,
@@ -511,7 +531,7 @@ def test_a_server_is_told_everything_and_gives_the_model_back(server, trained, f
     assert capfd.readouterr() == ("", "")
     run = client_of(server.uri).get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert final_figures(trained.metrics()).items() <= run.data.metrics.items()
+    assert final_metrics(trained.metrics()).items() <= run.data.metrics.items()
     files = files_of(server.uri, run_id, tmp_path / "files")
     assert (files / "figures" / "confusion.png").read_bytes() == (
         trained.path / "figures" / "confusion.png"
@@ -561,8 +581,8 @@ def test_a_server_that_dies_in_mid_run_costs_one_warning(server, trained, folder
 
 def test_the_reason_of_an_error_is_the_innermost_one():
     reset = ConnectionResetError(104, "Connection reset by peer")
-    assert reason(OSError("Connection aborted.", reset)) == "Connection reset by peer"
-    assert reason(ValueError("no such run")) == "no such run"
+    assert root_cause(OSError("Connection aborted.", reset)) == "Connection reset by peer"
+    assert root_cause(ValueError("no such run")) == "no such run"
 
 
 def test_a_database_that_breaks_in_mid_run_costs_one_warning(uri, folder, caplog, tmp_path):
@@ -626,8 +646,8 @@ def test_a_page_that_does_not_come_up_says_why(uri, tmp_path, monkeypatch):
 
 
 def test_a_password_is_never_shown():
-    assert shown("http://me:secret@server:5000 and http://other") == "http://server:5000 and http://other"
-    assert reason(RuntimeError("at http://me:secret@server\n  now")) == "at http://server now"
+    assert redact("http://me:secret@server:5000 and http://other") == "http://server:5000 and http://other"
+    assert root_cause(RuntimeError("at http://me:secret@server\n  now")) == "at http://server now"
 
 
 def test_nothing_of_mlflow_is_imported_before_it_is_needed():

@@ -190,9 +190,9 @@ def _run(name: str, recipe: Recipe, setting: Setting, *, search: bool) -> RowRes
     started = time.monotonic()
     whole = recipe.training.schedule == "one_cycle"
     deadline = float("inf") if whole else setting.deadline - RECORDING_S
-    train = partial(resident.train, search=search, deadline=deadline)
+    fit = partial(resident.train, search=search, deadline=deadline)
     device = setting.device.type
-    with mock.patch.multiple(running, train=train, draw_run=lambda *_: None):
+    with mock.patch.multiple(running, fit=fit, draw_run=lambda *_: None):
         directory = running.run(recipe, setting.work / name, device=device, fresh=True, silent=True, warn=False)
     metrics = directory.metrics()
     epochs = metrics["training"]["epochs"]

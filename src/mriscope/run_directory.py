@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from mriscope.errors import RunError
 from mriscope.evaluation.predictions import Predictions, read_predictions
 from mriscope.files import remove_unfinished, write_text
-from mriscope.recipe import Recipe, read_recipe, write_recipe
+from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
 
 RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
 WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
@@ -196,7 +196,7 @@ def _empty(folder: Path) -> None:
 
 def recipe_changes(there: Recipe, here: Recipe) -> list[str]:
     """In what two recipes differ, a phrase for each setting; the place of the data and the study's figures apart."""
-    old, new = (_flat(one.model_dump(exclude={"data", "study"})) for one in (there, here))
+    old, new = (flatten_settings(one.model_dump(exclude={"data", "study"})) for one in (there, here))
     return [
         f"{key} is {old.get(key)} there and {new.get(key)} here"
         for key in dict.fromkeys((*new, *old))
@@ -211,10 +211,3 @@ def _check_same(run: RunDirectory, recipe: Recipe) -> None:
             f"{run.path} holds the run of another recipe ({'; '.join(changes)}); "
             "name another folder with --out, or train anew there with --fresh"
         )
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat.update(_flat(value, f"{above}{key}.") if isinstance(value, dict) and value else {f"{above}{key}": value})
-    return flat

@@ -66,7 +66,8 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
         float32 (N, K); each row sums to 1.
 
     Raises:
-        DataError: there are no images, or the estimator needs to know whose they are.
+        DataError: there are no images, the model's outputs are not finite, or the estimator needs to know whose the
+            images are.
     """
     if not len(images):
         raise DataError("there is no slice to predict; name at least one")
@@ -78,13 +79,16 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
             pixels = np.array(images[start : start + batch_size])  # a copy: torch wants memory it may write to
             logits = model(scaled(torch.from_numpy(pixels).to(device), scale))
             batches.append(logits.cpu().double().softmax(dim=1).float().numpy())
-    return np.concatenate(batches)
+    probabilities = np.concatenate(batches)
+    if not np.isfinite(probabilities).all():
+        raise DataError("the model's outputs are not finite (did the training diverge?); use other weights")
+    return probabilities
 
 
 def _ask(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
     """float32 (N, K): an estimator is asked about the whole set, a network about its images."""
     if isinstance(model, Estimator) and len(slices):
-        return model.probabilities(slices)
+        return model.predict_probabilities(slices)
     return predict_probabilities(model, slices.images, scale, batch_size)
 
 

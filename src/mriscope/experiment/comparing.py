@@ -234,7 +234,7 @@ def _macs(recipe: Recipe, classes: int) -> int | None:
     """Multiply-accumulate operations of a recipe's network; None for an estimator, or where it cannot be made here."""
     import torch
 
-    from mriscope.models.registry import Estimator, count_macs, create_model
+    from mriscope.models.registry import count_macs, create_model
 
     size = recipe.input.size
     try:
@@ -242,7 +242,7 @@ def _macs(recipe: Recipe, classes: int) -> int | None:
             model = create_model(
                 recipe.model, classes=classes, size=size, options=recipe.model_options, pretrained=False
             )
-        return None if isinstance(model, Estimator) else count_macs(model.eval(), size)
+        return count_macs(model.eval(), size)
     except MriscopeError:
         return None
 

@@ -23,7 +23,7 @@ from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, known_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
 from mriscope.files import write_bytes, write_text
-from mriscope.models.registry import Estimator
+from mriscope.models.registry import list_estimators
 from mriscope.reports.explanation import Silent, explanation_page
 from mriscope.reports.page import Picture
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
@@ -171,7 +171,7 @@ def open_network(directory: RunDirectory, device: str) -> tuple[nn.Module, tuple
         RunError: the run is an estimator's, or its weights are missing or damaged.
     """
     model, class_names = load_model(directory, pick_device(device))
-    if isinstance(model, Estimator):
+    if directory.recipe.model in list_estimators():
         raise RunError(f"{directory.recipe.model} has no layers whose maps could be explained; name a network's run")
     return model, class_names
 

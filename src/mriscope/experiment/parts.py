@@ -9,7 +9,7 @@ from torch import nn
 from mriscope.data.readers import read_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE
-from mriscope.errors import DataError, RunError
+from mriscope.errors import DataError
 from mriscope.experiment.subjects import origin_of_subjects, with_known_subjects
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
@@ -54,11 +54,7 @@ def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module
     Raises:
         RunError: the weights are missing, damaged or another network's.
     """
-    weights, facts = read_weights(directory.path / WEIGHTS)
-    try:
-        class_names = tuple(map(str, facts["class_names"]))
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{directory.path / WEIGHTS} names no classes; train the run again with --fresh") from error
-    model = model_for(directory.recipe, class_names, pretrained=False)
-    put_weights(model, weights, directory.path / WEIGHTS)
-    return model.to(device).eval(), class_names
+    saved = read_weights(directory.path / WEIGHTS)
+    model = model_for(directory.recipe, saved.class_names, pretrained=False)
+    put_weights(model, saved.weights, directory.path / WEIGHTS)
+    return model.to(device).eval(), saved.class_names

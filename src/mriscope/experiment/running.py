@@ -1,6 +1,5 @@
 """run(recipe): train, judge and record."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from mriscope.evaluation.predictions import write_predictions
 from mriscope.experiment.figures import draw_run
 from mriscope.experiment.parts import model_for, read_for
 from mriscope.experiment.splitting import sharing, split_for, warn_of_sharing
-from mriscope.models.registry import Estimator, count_parameters
+from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
 from mriscope.run_directory import (
     BAD_ROWS,
@@ -38,8 +37,9 @@ from mriscope.run_directory import (
 from mriscope.tracking.store import NONE, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 from mriscope.training.checkpoint import put_weights, save_weights
-from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
-from mriscope.training.loop import Trained, check_settings, train
+from mriscope.training.devices import barrier, destroy_process_group, init_process_group, pick_device, rank
+from mriscope.training.fitting import check_fit, fit
+from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
 
 
@@ -72,15 +72,14 @@ def run(
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
     place = pick_device(device)
-    join_processes(place)
+    init_process_group(place)
     reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
     slices, model = (
         reading.slices,
         model_for(recipe, reading.slices.class_names, pretrained=fresh or not _begun(Path(folder))),
     )
     split = _split_for(recipe, slices)
-    if not isinstance(model, Estimator):
-        check_settings(model, recipe.training, len(split.train))
+    check_fit(model, recipe.training, len(split.train))
     environment = _environment(recipe, reading, place, skip_bad)
     record = split_record(slices, split, recipe.seed)
     with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
@@ -98,7 +97,7 @@ def run(
                 trained = _train(directory, model, slices, split, place, monitor)
                 if rank() == 0:
                     _record(directory, model, trained, slices, split, tracker)
-    leave_processes()
+    destroy_process_group()
     return directory
 
 
@@ -108,11 +107,11 @@ def _at_work_in(
 ) -> Iterator[RunDirectory]:
     """The run directory: the first process makes and holds it, the others come when it is ready."""
     if rank() != 0:
-        wait_for_all()
+        barrier()
         yield RunDirectory(folder)
         return
     with prepared_run(folder, recipe, fresh=fresh, environment=environment, split=split) as directory:
-        wait_for_all()
+        barrier()
         yield directory
 
 
@@ -168,9 +167,7 @@ def _train(
     directory: RunDirectory, model: nn.Module, slices: SliceSet, split: Split, device: torch.device, monitor: Monitor
 ) -> Trained:
     recipe = directory.recipe
-    if isinstance(model, Estimator):
-        return _fit(model.to(device), slices[split.train], recipe.seed)
-    return train(
+    return fit(
         model,
         slices,
         split.train,
@@ -184,22 +181,12 @@ def _train(
     )
 
 
-def _fit(model: nn.Module, slices: SliceSet, seed: int) -> Trained:
-    """Fit an estimator: fast enough to begin anew where it was broken off, so nothing is kept meanwhile."""
-    assert isinstance(model, Estimator)
-    began = time.monotonic()
-    model.fit(slices, seed)
-    seconds = time.monotonic() - began
-    figures = {"epoch": 1, "seconds": seconds, "slices_per_second": len(slices) / max(seconds, 1e-9)}
-    return Trained({name: tensor.cpu() for name, tensor in model.state_dict().items()}, 1, [figures])
-
-
 def _record(
     directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split, tracker: Tracker
 ) -> None:
     """Write everything a finished run holds; metrics.json last, as its presence means finished."""
     recipe = directory.recipe
-    save_weights(trained.weights, directory.path / WEIGHTS, {"model": recipe.model, "class_names": slices.class_names})
+    save_weights(trained.weights, directory.path / WEIGHTS, recipe.model, slices.class_names)
     put_weights(model, trained.weights, directory.path / WEIGHTS)
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
