@@ -91,14 +91,14 @@ def newest(recipes: Mapping[str, Recipe], before: Mapping[str, Record], folder: 
 
 def record_of(run: RunDirectory) -> Record:
     """What is kept of a run: its figures, and how it was run."""
-    metrics, facts = run.metrics(), run.environment
+    metrics, made = run.metrics(), run.environment
     return {
         "recipe": run.recipe.model_dump(exclude={"data", "study"}, exclude_defaults=True),
-        **{name: metrics[name] for name in ("protocol", "leaky", "n_slices", "interval", "training")},
-        "metrics": {name: metrics["metrics"][name] for name in SHOWN},
+        **metrics.model_dump(mode="json", include={"protocol", "leaky", "n_slices", "interval", "training"}),
+        "metrics": {name: metrics.metrics[name].to_json() for name in SHOWN},
         "run": {
-            **{name: facts[name] for name in ("commit", "cores", "processor", "device", "started")},
-            "torch": facts["packages"]["torch"],
+            **made.model_dump(mode="json", include={"commit", "cores", "processor", "device", "started"}),
+            "torch": made.packages["torch"],
         },
     }
 

@@ -80,7 +80,7 @@ def test_a_setting_that_went_away_makes_another_recipe(tmp_path):
 
 def test_an_evaluation_is_not_written_over_a_run_nor_taken_for_one(tmp_path):
     mriscope.run(small(), tmp_path / "run", silent=True)
-    with pytest.raises(RunError, match="is a run directory, which keeps its own figures"):
+    with pytest.raises(RunError, match="is a run directory, which keeps its own metrics"):
         evaluate_run(tmp_path / "run", part="validation", out=tmp_path / "run")
     evaluate_run(tmp_path / "run", part="validation", out=tmp_path / "judged")
     with pytest.raises(RunError, match="is no run directory"):
@@ -120,7 +120,7 @@ def test_even_a_part_of_what_was_trained_on_is_not_judged_as_new(tmp_path):
     mriscope.run(published(data), tmp_path / "run", silent=True)
     with pytest.raises(RunError, match=r"24 of the 24 slices of .* were in this run's training or validation part"):
         evaluate_run(tmp_path / "run", source=str(data / "train"))
-    assert evaluate_run(tmp_path / "run", source=str(data / "test"))["n_slices"] == 12
+    assert evaluate_run(tmp_path / "run", source=str(data / "test")).n_slices == 12
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
@@ -177,10 +177,10 @@ def test_names_that_look_like_something_else_stay_names(tmp_path, monkeypatch):
         folders(tmp_path / name, 6, 3)
         directory = mriscope.run(published(Path(name)), tmp_path / "runs" / name, silent=True)
         assert open_run(directory.path).recipe.data == name
-        assert directory.environment["source"] == str(tmp_path / name)
+        assert directory.environment.source == str(tmp_path / name)
     (tmp_path / "phantom:subjects=24,slices=4,seed=1").mkdir()
     directory = mriscope.run(small(), tmp_path / "runs" / "phantom", silent=True)
-    assert directory.environment["source"] == "phantom:subjects=24,slices=4,seed=1"
+    assert directory.environment.source == "phantom:subjects=24,slices=4,seed=1"
 
 
 @pytest.mark.parametrize(("threads", "words"), [(1, "CPU, 1 thread"), (2, "CPU, 2 threads")])
@@ -188,11 +188,11 @@ def test_the_environment_says_what_computed_and_how_subjects_are_known(monkeypat
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     named = Reading(SliceSet.of(np.zeros((2, 2, 2), np.uint8), [0, 1]))
     told = running._environment(make_recipe({"model": "keras_like"}), named, torch.device("cpu"), False)
-    assert (told["device"], told["subjects_from"]) == (words, "unknown")
+    assert (told.device, told.subjects_from) == (words, "unknown")
     told = running._environment(
         make_recipe({"model": "keras_like"}), replace(named, subjects_from="pixels"), torch.device("cpu"), False
     )
-    assert told["subjects_from"] == "pixels"
+    assert told.subjects_from == "pixels"
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

@@ -2,14 +2,38 @@
 
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mriscope.errors import DataError, RunError, WriteError
-from mriscope.results import Estimate, Interval, Number, Record, ResultFile, RunsEstimate, describe_problems
+from mriscope.data.phantom import make_phantom
+from mriscope.data.splits import read_split
+from mriscope.errors import DataError, MriscopeError, RunError, WriteError
+from mriscope.recipe import make_recipe
+from mriscope.reports.crossvalidation import crossvalidation_markdown, crossvalidation_text
+from mriscope.reports.page import run_page
+from mriscope.reports.text import metrics_text
+from mriscope.results import (
+    CrossValidation,
+    Environment,
+    Estimate,
+    ExplainComparison,
+    ImportedMetrics,
+    Interval,
+    Metrics,
+    Number,
+    Record,
+    ResultFile,
+    RunsEstimate,
+    SplitRecord,
+    describe_problems,
+)
+from mriscope.run_directory import RunDirectory
+from mriscope.tracking.records import final_figures, first_tags
 
 
 class Score(ResultFile):
@@ -127,3 +151,139 @@ def test_records_cannot_be_changed_and_take_no_other_type_in_silence() -> None:
         interval.level = 0.5  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(ValidationError):
         Interval(level=0.95, unit="subject", resamples="100")  # pyright: ignore[reportArgumentType]
+
+
+# Files of the version before there was a schema version
+
+GOLDEN = Path(__file__).parent / "golden"
+KINDS: dict[str, type[ResultFile]] = {
+    "metrics": Metrics,
+    "evaluation": Metrics,
+    "imported_metrics": ImportedMetrics,
+    "environment": Environment,
+    "imported_environment": Environment,
+    "split": SplitRecord,
+    "split_file": SplitRecord,
+    "summary": CrossValidation,
+    "explain_compare": ExplainComparison,
+}
+
+
+def lacks(there: Any, here: Any) -> list[str]:
+    """Where `here` lacks or changes what was `there`, as paths."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [f"{key}.{path}" for key in there for path in lacks(there[key], here.get(key, "nothing"))]
+    return [] if there == here else [f"{there!r} became {here!r}"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_written_before_there_was_a_version_are_read_and_lose_nothing(name: str) -> None:
+    text = (GOLDEN / f"{name}.json").read_text(encoding="utf-8")
+    assert "schema_version" not in text
+    found = KINDS[name].read(GOLDEN / f"{name}.json")
+    assert found.schema_version == 1
+    assert lacks(json.loads(text), json.loads(found.to_json())) == []
+    assert KINDS[name].from_json(found.to_json()) == found
+
+
+# Damage
+
+PHANTOM = make_phantom(subjects=12, slices=6, size=32).slices
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    1.5,
+    "",
+    "x",
+    "<script>",
+    "\x00",
+    "1e999",
+    [],
+    {},
+    [None],
+    {"a": 1},
+    10**400,
+    1e308,
+)
+BROKEN = (b"\xff", b"\\ud800", b"}", b"]", b",", b'"', b"NaN", b"-Infinity", b"1e999", b"\x00", b"[" * 2000)
+
+
+def mutate(content: bytes, random: np.random.Generator) -> bytes:
+    """A file with one to three fields changed, left out or added, or with a few bytes changed."""
+    if random.random() < 0.25:
+        broken = bytearray(content)
+        for _ in range(random.integers(1, 4)):
+            place = int(random.integers(len(broken)))
+            broken[place : place + int(random.integers(0, 30))] = BROKEN[random.integers(len(BROKEN))]
+        return bytes(broken)
+    tree = json.loads(content)
+    for _ in range(random.integers(1, 4)):
+        place, key = tree, None
+        while isinstance(place, dict | list) and place:
+            above, keys = place, list(place) if isinstance(place, dict) else range(len(place))
+            key = keys[random.integers(len(keys))]
+            place = above[key]
+            if random.random() < 0.3:
+                break
+        if key is None:
+            continue
+        change = random.random()
+        if change < 0.2:
+            del above[key]
+        elif change < 0.3:
+            above[key] = [place] * int(random.choice([1, 2, 300]))
+        else:
+            above[key] = ODD[random.integers(len(ODD))]
+    return json.dumps(tree).encode()
+
+
+def use(name: str, found: Any, folder: Path) -> None:
+    """Do with a result that was read what the commands do with it."""
+    found.to_json()
+    if isinstance(found, Metrics):
+        metrics_text(found)
+        environment = Environment.read(GOLDEN / "environment.json")
+        run_page("run", found, "model: x", environment, [])
+        final_figures(found)
+    elif isinstance(found, Environment):
+        run_page("run", Metrics.read(GOLDEN / "metrics.json"), "model: x", found, [])
+        first_tags(make_recipe({"model": "x"}), found)
+    elif isinstance(found, CrossValidation):
+        crossvalidation_text(found)
+        crossvalidation_markdown(found)
+    elif name == "split":
+        found.write(folder / "split.json")
+        read_split(folder / "split.json", PHANTOM)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_mutated_file_is_read_or_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    random, content = np.random.default_rng([7, *name.encode()]), (GOLDEN / f"{name}.json").read_bytes()
+    refused = []
+    for _ in range(int(os.environ.get("MRISCOPE_MUTATIONS", "60"))):
+        path = written(tmp_path, mutate(content, random))
+        try:
+            use(name, KINDS[name].read(path), tmp_path)
+        except MriscopeError as error:
+            refused.append(str(error))
+    assert all(len(text) < 2000 and "\n" not in text for text in refused)
+    assert len(refused) > 10  # most mutations are of consequence
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (file, content)
+        for file in ("metrics.json", "split.json", "environment.json")
+        for content in ("{}", "[]", "null", "[" * 100_000 + "]" * 100_000)
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_by_its_directory(file: str, content: str, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for name in ("metrics.json", "split.json", "environment.json"):
+        (tmp_path / name).write_bytes((GOLDEN / name).read_bytes())
+    assert (run.protocol, run.leaky, len(run.parts().test), run.imported) == ("by_subject", False, 18, False)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(RunError, match=rf"{file} is damaged: .+; train"):
+        _ = (RunDirectory(tmp_path).environment, run.metrics(), run.parts())

@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,11 +22,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from result_files import environment, metrics, training
 
 import mriscope
 from mriscope.errors import Interrupted, MissingExtra, MriscopeError
+from mriscope.evaluation.predictions import Predictions
 from mriscope.experiment.splitting import fold_recipe
 from mriscope.recipe import make_recipe
+from mriscope.results import ClassMetrics, Estimate
 from mriscope.run_directory import RunDirectory
 from mriscope.tracking import page, store
 from mriscope.tracking.records import final_figures
@@ -40,7 +44,8 @@ SETTINGS = {
     "split": {"protocol": "by_subject", "test": 0.3, "validation": 0.2},
     "training": {"epochs": 2, "batch_size": 16},
 }
-MACHINE = {"data": "f" * 64, "commit": "0123456789ab+", "python": "3.11", "source": "/clinic/Jane Doe/scans"}
+MACHINE = environment(data="f" * 64, commit="0123456789ab+", python="3.11", source="/clinic/Jane Doe/scans")
+TESTED = Predictions.of([0, 1, 2, 3], np.eye(4))
 
 
 def epoch(number: int) -> dict[str, float]:
@@ -174,12 +179,12 @@ def test_every_epochs_figures_are_recorded_at_its_step(uri, trained, folder):
 
 def test_final_figures_come_with_their_intervals(uri, trained, folder):
     run_id = track(uri, trained, folder)
-    run, accuracy = client_of(uri).get_run(run_id), trained.metrics()["metrics"]["accuracy"]
+    run, accuracy = client_of(uri).get_run(run_id), trained.metrics().metrics["accuracy"]
     bounds = [run.data.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
-    assert bounds == [accuracy["value"], accuracy["low"], accuracy["high"]]
+    assert bounds == [accuracy.value, accuracy.low, accuracy.high]
     assert run.data.tags["leaky"] == "false"
     assert (
-        f"Accuracy {accuracy['value']:.1%} (95% interval by subject: {accuracy['low']:.1%} to"
+        f"Accuracy {accuracy.value:.1%} (95% interval by subject: {accuracy.low:.1%} to"
         in (run.data.tags["mlflow.note.content"])
     )
     (output,) = run.outputs.model_outputs
@@ -189,20 +194,24 @@ def test_final_figures_come_with_their_intervals(uri, trained, folder):
 
 
 def test_what_does_not_exist_is_left_out_and_names_fit_mlflow():
-    none = {"value": None, "low": None, "high": None}
-    metrics = {
-        "training": {"epochs": 2},
-        "n_slices": 8,
-        "n_subjects": None,
-        "metrics": {"accuracy": {"value": 0.5, "low": None, "high": None}, "auroc": none},
-        "classes": {"../(very) mild": {"n_slices": 3, "recall": {"value": 1.0, "low": 0.5, "high": 1.0}}},
-    }
-    assert final_figures(metrics) == {
+    none = Estimate(math.nan, math.nan, math.nan)
+    recall = ClassMetrics(
+        n_slices=3, n_subjects=None, precision=none, recall=Estimate(1.0, 0.5, 1.0), f1=none, auroc=none
+    )
+    found = metrics(TESTED, training=training(epochs=2)).model_copy(
+        update={
+            "n_slices": 8,
+            "n_subjects": None,
+            "metrics": {"accuracy": Estimate(0.5, math.nan, math.nan), "auroc": none},
+            "classes": {"../(very) mild": recall},
+        }
+    )
+    assert final_figures(found) == {
         "accuracy": 0.5,
         "per_class/recall___very_ mild": 1.0,
         "per_class/recall___very_ mild_low": 0.5,
         "per_class/recall___very_ mild_high": 1.0,
-        "training_epochs": 2.0,
+        **{f"training_{name}": float(value) for name, value in training(epochs=2)},
         "n_slices": 8.0,
     }
 
@@ -306,7 +315,7 @@ def test_a_training_that_is_stopped_and_resumed_is_one_run_and_a_fresh_one_is_an
     train()
     (ended,) = all_runs(uri)
     assert (ended.info.run_id, ended.info.status) == (stopped.info.run_id, "FINISHED")
-    assert ended.data.metrics["accuracy"] == RunDirectory(tmp_path / "small").metrics()["metrics"]["accuracy"]["value"]
+    assert ended.data.metrics["accuracy"] == RunDirectory(tmp_path / "small").metrics().metrics["accuracy"].value
     assert [one.step for one in client_of(uri).get_metric_history(ended.info.run_id, "train_loss")] == [1, 2]
     train(fresh=True)
     assert len(all_runs(uri)) == 2
@@ -353,7 +362,7 @@ def test_a_file_that_is_no_database_is_one_sentence_at_once(folder, tmp_path):
 def test_none_tracks_nothing(folder):
     with open_small("none", folder) as tracker:
         tracker.epoch(epoch(1))
-        tracker.finish(folder, {})
+        tracker.finish(folder, metrics(TESTED))
     assert tracker.run_id is None
     assert not list(folder.iterdir())
 
@@ -378,7 +387,9 @@ def test_runs_of_several_threads_do_not_mix(uri, trained, tmp_path):
 PROCESS = """
 import os, sys
 from pathlib import Path
+from mriscope.evaluation.predictions import Predictions
 from mriscope.recipe import make_recipe
+from mriscope.results import ClassMetrics, Estimate
 from mriscope.tracking.store import ALWAYS
 from mriscope.tracking.tracker import open_tracker
 

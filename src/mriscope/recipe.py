@@ -218,6 +218,8 @@ class Recipe(Settings):
     """A source that mriscope.data.read takes."""
     manifest: str | None = None
     """A CSV file that gives the source's slices their subjects; none: as the source or its pixels tell."""
+    severity: tuple[str, ...] | None = None
+    """The classes from the least to the most severe, for metrics of steps; none: as their names tell."""
     input: InputSettings = InputSettings()
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()

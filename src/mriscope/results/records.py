@@ -146,10 +146,9 @@ class ResultFile(Record):
             )
         return cls.SCHEMA
 
-    def to_json(self, indent: int = 2) -> str:
+    def to_json(self) -> str:
         """Return the file's text without its last newline; null stands for what does not exist."""
-        content = self.model_dump(mode="json", by_alias=True)
-        return json.dumps(content, indent=indent, allow_nan=False)
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False, allow_nan=False)
 
     def write(self, path: str | Path) -> None:
         """Write the file, which appears whole or not at all.

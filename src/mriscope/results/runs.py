@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.results.records import Count, Estimate, Record, ResultFile, Seconds, Share
@@ -70,26 +70,13 @@ class TrainingSummary(Record):
     parameters: Count
 
 
-class Metrics(ResultFile):
-    """What metrics.json holds: every metric with its interval, and how it was come by.
+class Scores(Record):
+    """Every metric of some predictions with its interval."""
 
-    Example:
-        >>> metrics = Metrics.read("mriscope-demo/run/metrics.json")  # doctest: +SKIP
-        >>> metrics.metrics["accuracy"].low  # doctest: +SKIP
-    """
-
-    REMEDY: ClassVar[str] = "train the run again with --fresh, or evaluate it anew"
-
-    protocol: str
-    """How train and test were split: published, by_slice, by_subject; imported or external where they were not."""
-    part: str
-    """What was evaluated: test, validation, or whole for another source."""
-    leaky: bool | None
-    """Whether test subjects also have slices in the training part; None where that is unknown."""
-    shared_subjects: Count | None = None
-    """How many of them."""
     level: Literal["slice", "subject"] = "slice"
+    """What was scored: each slice, or each subject once."""
     task: str | None = None
+    """None for the run's own classes."""
     pooling: Pooling | None = None
     n_slices: Count
     n_subjects: Count | None
@@ -106,10 +93,6 @@ class Metrics(ResultFile):
     severity: dict[str, Estimate] | None = None
     """Errors in steps of severity, where they were measured."""
     calibration: Calibration | None = None
-    training: TrainingSummary | None = None
-    model: str
-    data: str | None = None
-    """Fingerprint of the slices."""
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -117,12 +100,51 @@ class Metrics(ResultFile):
             raise PydanticCustomError("accuracy", "metrics should hold accuracy")
         rows, count = self.confusion_matrix, len(self.classes)
         if rows is not None and (len(rows) != count or any(len(row) != count for row in rows)):
-            raise PydanticCustomError(
-                "square",
-                "confusion_matrix should have a row and a column for each of the {count} classes",
-                {"count": count},
-            )
+            text = "confusion_matrix should have a row and a column for each of the {count} classes"
+            raise PydanticCustomError("square", text, {"count": count})
         return self
+
+
+class Metrics(Scores, ResultFile):
+    """What metrics.json holds: the scores of a run, and how they were come by.
+
+    Example:
+        >>> metrics = Metrics.read("mriscope-demo/run/metrics.json")  # doctest: +SKIP
+        >>> metrics.metrics["accuracy"].low  # doctest: +SKIP
+    """
+
+    REMEDY: ClassVar[str] = "train the run again with --fresh, or evaluate it anew"
+
+    protocol: str
+    """How train and test were split: published, by_slice, by_subject; imported or external where they were not."""
+    part: str
+    """What was evaluated: test, validation, or whole for another source."""
+    leaky: bool | None
+    """Whether test subjects also have slices in the training part; None where that is unknown."""
+    shared_subjects: Count | None = None
+    """How many of them."""
+    training: TrainingSummary | None = None
+    """Of the run; None for an evaluation of its own."""
+    model: str
+    data: str | None = None
+    """Fingerprint of the slices."""
+
+
+class DataSummary(ResultFile):
+    """What a source holds."""
+
+    n_slices: Count
+    n_subjects: Count | None
+    """None where the subject of a slice is unknown."""
+    size: tuple[Count, Count]
+    """Height and width in pixels."""
+    parts: dict[str, Count]
+    """Slices of each published part."""
+    classes: dict[str, dict[str, Count]]
+    """Of each class: slices, slices of each published part, subjects."""
+    fingerprint: str
+    subjects_from: str | None = None
+    """How subjects are known: manifest, source or pixels."""
 
 
 class ParameterCount(Record):
@@ -142,8 +164,8 @@ class ImportedMetrics(ResultFile):
     n_slices: Literal[0] = 0
     n_subjects: None = None
     interval: None = None
-    metrics: dict[str, Estimate] = {}
-    classes: dict[str, ClassMetrics] = {}
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    classes: dict[str, ClassMetrics] = Field(default_factory=dict)
     training: ParameterCount
     model: str
     data: None = None
@@ -195,6 +217,12 @@ class Parts(Record):
         return [*self.train, *self.validation, *self.test]
 
 
+def _check_protocol(protocol: str) -> str:
+    if protocol not in ("published", "by_slice", "by_subject"):
+        raise PydanticCustomError("protocol", "Input should be published, by_slice or by_subject")
+    return protocol
+
+
 class SplitRecord(ResultFile):
     """What split.json of a run, or a file of `mriscope split`, holds: slices by path."""
 
@@ -205,13 +233,13 @@ class SplitRecord(ResultFile):
     fold: Count | None = None
     repeat: Count | None = None
     test: Share | None = None
-    protocol: Literal["published", "by_slice", "by_subject"]
+    protocol: Annotated[str, AfterValidator(_check_protocol)]
     seed: int | None = None
     data: str
     """Fingerprint of the slices."""
     parts: Parts
     """Paths."""
-    seen: list[str] = []
+    seen: list[str] = Field(default_factory=list)
     """Digests of the training and validation slices."""
     size: tuple[Count, Count] | None = None
     """Height and width of the slices whose pixels are named."""

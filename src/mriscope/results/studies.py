@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from mriscope.recipe import StudyRow
 from mriscope.results.records import Count, Estimate, Record, ResultFile, RunsEstimate, Seconds
 from mriscope.results.runs import Interval
@@ -110,8 +112,8 @@ class Comparison(ResultFile):
     evaluated: str
     unit: Literal["subject", "slice"]
     test: str
-    notes: list[str] = []
-    failures: dict[str, str] = {}
+    notes: list[str] = Field(default_factory=list)
+    failures: dict[str, str] = Field(default_factory=dict)
 
     @property
     def leaky(self) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 import mriscope
 from mriscope.recipe import Recipe, write_recipe
+from mriscope.results import Environment, Estimate, Metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,9 +59,9 @@ class TrackedRun:
         return self.data[:_LONGEST_DIGEST]
 
 
-def first_tags(recipe: Recipe, environment: Mapping[str, Any]) -> dict[str, str]:
+def first_tags(recipe: Recipe, environment: Environment) -> dict[str, str]:
     """What a run is found by in MLflow: its model, protocol, data, commit and machine."""
-    commit = environment.get("commit") or ""
+    commit = environment.commit or ""
     tags = {
         "mlflow.source.name": f"mriscope {mriscope.__version__}",
         "mlflow.source.type": "LOCAL",
@@ -68,13 +69,13 @@ def first_tags(recipe: Recipe, environment: Mapping[str, Any]) -> dict[str, str]
         "mlflow.source.git.dirty": str(commit.endswith("+")).lower() if commit else "",
         "model": recipe.model,
         "protocol": recipe.split.protocol if recipe.split.file is None else "",  # a file says it in the end
-        "data": str(environment["data"]),
+        "data": str(environment.data),
         **{f"environment.{_name(key)}": str(value) for key, value in _flat(_machine(environment)).items()},
     }
     return {name: value for name, value in tags.items() if value}
 
 
-def record_start(run: TrackedRun, environment: Mapping[str, Any]) -> None:
+def record_start(run: TrackedRun, environment: Environment) -> None:
     """Add what is known before the first step: settings, data and machine."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
@@ -96,11 +97,11 @@ def record_epochs(run: TrackedRun, history: Sequence[Mapping[str, float]]) -> No
     run.epochs.update(int(row["epoch"]) for row in new)
 
 
-def record_end(run: TrackedRun, folder: Path, metrics: Mapping[str, Any]) -> None:
+def record_end(run: TrackedRun, folder: Path, metrics: Metrics) -> None:
     """Add what a finished run holds; the heavy model comes last, so that a store that fails there has the rest."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    step = int(metrics["training"]["epoch_kept"])
+    step = 0 if metrics.training is None else metrics.training.epoch_kept
     params = _params(run.recipe)
     # The calls that mlflow.pyfunc.log_model is made of: it would begin a run of its own, or take whichever is active.
     model = run.client.create_logged_model(run.experiment, run.recipe.model, run.id, params=params)
@@ -109,16 +110,16 @@ def record_end(run: TrackedRun, folder: Path, metrics: Mapping[str, Any]) -> Non
     _record_files(run, folder, metrics)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "model")
-        _save_model(path, run, folder, model.model_id, len(metrics["classes"]))
+        _save_model(path, run, folder, model.model_id, len(metrics.classes))
         run.client.log_model_artifacts(model.model_id, str(path))
     run.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-def _record_figures(run: TrackedRun, metrics: Mapping[str, Any], model_id: str, step: int) -> None:
+def _record_figures(run: TrackedRun, metrics: Metrics, model_id: str, step: int) -> None:
     from mlflow.entities import RunTag
 
-    leaky = "unknown" if metrics["leaky"] is None else str(metrics["leaky"]).lower()
-    tags = {"leaky": leaky, "protocol": metrics["protocol"], "part": str(metrics["part"])}
+    leaky = "unknown" if metrics.leaky is None else str(metrics.leaky).lower()
+    tags = {"leaky": leaky, "protocol": metrics.protocol, "part": metrics.part}
     tags["mlflow.note.content"] = _claim(metrics)
     about = {"model_id": model_id, "dataset_name": run.source, "dataset_digest": run.digest, "run_id": run.id}
     run.client.log_batch(
@@ -128,14 +129,14 @@ def _record_figures(run: TrackedRun, metrics: Mapping[str, Any], model_id: str, 
     )
 
 
-def _record_files(run: TrackedRun, folder: Path, metrics: Mapping[str, Any]) -> None:
+def _record_files(run: TrackedRun, folder: Path, metrics: Metrics) -> None:
     for name in PICTURES:
         picture = folder / "figures" / f"{name}.png"
         if picture.is_file():
             run.client.log_artifact(run.id, str(picture), "figures")
-    table = {"classes": list(metrics["classes"]), "rows": "true class", "slices": metrics["confusion_matrix"]}
+    table = {"classes": list(metrics.classes), "rows": "true class", "slices": metrics.confusion_matrix}
     run.client.log_dict(run.id, table, "confusion_matrix.json")
-    run.client.log_dict(run.id, dict(metrics), "metrics.json")
+    run.client.log_text(run.id, metrics.to_json() + "\n", "metrics.json")
 
 
 def _save_model(path: Path, run: TrackedRun, folder: Path, model_id: str, classes: int) -> None:
@@ -163,44 +164,45 @@ def _save_model(path: Path, run: TrackedRun, folder: Path, model_id: str, classe
     record.save(str(path / "MLmodel"))
 
 
-def final_figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+def final_figures(metrics: Metrics) -> dict[str, float]:
     """The numbers of metrics.json by their names in MLflow; one that does not exist is left out.
 
     Returns:
         accuracy, accuracy_low, accuracy_high and so on; per_class/recall_<class> and so on; training_<fact>; counts.
     """
     found: dict[str, float | None] = {}
-    for name, estimate in metrics["metrics"].items():
+    for name, estimate in metrics.metrics.items():
         found |= _with_bounds(name, estimate)
-    for class_name, facts in metrics["classes"].items():
-        for name, estimate in facts.items():
-            if isinstance(estimate, Mapping):
-                found |= _with_bounds(f"per_class/{name}_{_name(class_name)}", estimate)
-    found |= {f"training_{name}": value for name, value in metrics["training"].items()}
-    found |= {name: metrics.get(name) for name in ("n_slices", "n_subjects", "shared_subjects")}
+    for class_name, one in metrics.classes.items():
+        for name, estimate in one.estimates().items():
+            found |= _with_bounds(f"per_class/{name}_{_name(class_name)}", estimate)
+    if metrics.training is not None:
+        found |= {f"training_{name}": value for name, value in metrics.training}
+    found |= {name: getattr(metrics, name) for name in ("n_slices", "n_subjects", "shared_subjects")}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _with_bounds(name: str, estimate: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
+def _with_bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
+    ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
+    return {ends[end]: number for end, number in estimate.to_json().items()}
 
 
-def _claim(metrics: Mapping[str, Any]) -> str:
+def _claim(metrics: Metrics) -> str:
     """The sentence that MLflow shows for a run: no figure without its interval and its protocol."""
-    estimate, interval = metrics["metrics"]["accuracy"], metrics["interval"]
-    value, low, high = ("unknown" if estimate[key] is None else f"{estimate[key]:.1%}" for key in estimate)
-    shared = metrics.get("shared_subjects")
-    told = "test subjects" if shared is None else f"{shared} of {metrics['n_subjects']} test subjects"
-    leaky = f" **LEAKY: {told} also have slices in the training part.**" if metrics["leaky"] else ""
+    estimate, interval = metrics.metrics["accuracy"], metrics.interval
+    value, low, high = ("unknown" if one is None else f"{one:.1%}" for one in estimate.to_json().values())
+    shared = metrics.shared_subjects
+    told = "test subjects" if shared is None else f"{shared} of {metrics.n_subjects} test subjects"
+    leaky = f" **LEAKY: {told} also have slices in the training part.**" if metrics.leaky else ""
     return (
-        f"Accuracy {value} ({interval['level']:.0%} interval by {interval['unit']}: {low} to {high}) "
-        f"on the {metrics['part']} part, split {metrics['protocol']}.{leaky}"
+        f"Accuracy {value} ({interval.level:.0%} interval by {interval.unit}: {low} to {high}) "
+        f"on the {metrics.part} part, split {metrics.protocol}.{leaky}"
     )
 
 
-def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
+def _machine(environment: Environment) -> dict[str, Any]:
     """The environment without the place of the slices: the recipe says what was asked for, and a path may name whom."""
-    return {name: value for name, value in environment.items() if name not in ("source", "data")}
+    return environment.model_dump(mode="json", exclude={"source", "data", "schema_version"}, exclude_none=True)
 
 
 def _params(recipe: Recipe) -> dict[str, str]:

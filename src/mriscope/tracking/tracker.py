@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mriscope.errors import Interrupted
 from mriscope.files import write_text
 from mriscope.recipe import Recipe
+from mriscope.results import Environment, Metrics
 from mriscope.tracking.records import (
     EVERY_EPOCH,
     TrackedRun,
@@ -55,12 +56,12 @@ class Tracker:
         """
         self._attempt(lambda run: record_epochs(run, [figures]))
 
-    def finish(self, folder: Path, metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]] = ()) -> None:
+    def finish(self, folder: Path, metrics: Metrics, history: Sequence[Mapping[str, float]] = ()) -> None:
         """Record what a finished run holds: figures with intervals, pictures, the confusion matrix and the model.
 
         Args:
             folder: the run directory, with recipe.yaml, model.safetensors and figures/.
-            metrics: what metrics.json holds.
+            metrics: of the run.
             history: figures of each epoch; those that the store has not are added.
         """
         self._attempt(lambda run: record_epochs(run, history))
@@ -89,7 +90,7 @@ def open_tracker(
     uri: str,
     folder: Path,
     recipe: Recipe,
-    environment: Mapping[str, Any],
+    environment: Environment,
     history: Sequence[Mapping[str, float]] = (),
     *,
     experiment: str = EXPERIMENT,
@@ -101,7 +102,7 @@ def open_tracker(
         folder: the run directory; gets tracking.json. Its name is the run's, behind that of the folder it
             is in for a fold.
         recipe: of the run.
-        environment: what environment.json holds; "data" is the fingerprint of the slices.
+        environment: of the run.
         history: figures of the epochs behind a run that goes on; those that the store has not are added.
         experiment: its name in MLflow.
 
@@ -117,12 +118,12 @@ def open_tracker(
     return Tracker(run)
 
 
-def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Mapping[str, Any]) -> TrackedRun:
+def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Environment) -> TrackedRun:
     client, home = connect(store, experiment)
     known = _known_id(client, folder)
     name = _name(folder.resolve(), recipe)
     run_id = known or client.create_run(home, tags=first_tags(recipe, environment), run_name=name).info.run_id
-    run = TrackedRun(client, home, run_id, shown(store), recipe, environment["data"], set())
+    run = TrackedRun(client, home, run_id, shown(store), recipe, environment.data or "", set())
     if known:
         client.update_run(run_id, status="RUNNING")
         run.epochs.update(figure.step for figure in client.get_metric_history(run_id, EVERY_EPOCH))
