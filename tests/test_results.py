@@ -112,7 +112,7 @@ def test_files_of_earlier_versions_are_read_and_those_of_later_ones_refused(tmp_
         ('{"name": 1, "score": {"value": 0, "low": 0, "high": 0}}', "name holds 1 and should be a valid string"),
         ('{"name": "a", "score": {"value": "0", "low": 0, "high": 0}}', "score.value holds '0' and should be a valid"),
         ('{"name": "a", "score": {"value": 1e999, "low": 0, "high": 0}}', "score.value holds inf and should be a fin"),
-        ('{"name": "a", "score": []}', r"score holds \[\] and should be"),
+        ('{"name": "a", "score": []}', "score holds a list of 0 and should be"),
         ('{"name": "a", "score": {"value": 0, "low": 0}}', "score.high is missing"),
     ],
 )
@@ -206,7 +206,7 @@ ODD: tuple[Any, ...] = (
     10**400,
     1e308,
 )
-BROKEN = (b"\xff", b"\\ud800", b"}", b"]", b",", b'"', b"NaN", b"-Infinity", b"1e999", b"\x00", b"[" * 2000)
+BROKEN = (b"\xff", b"\\ud800", b"}", b"]", b",", b'"', b"NaN", b"-Infinity", b"1e999", b"\x00", b"[" * 300)
 
 
 def mutate(content: bytes, random: np.random.Generator) -> bytes:
@@ -219,7 +219,7 @@ def mutate(content: bytes, random: np.random.Generator) -> bytes:
         return bytes(broken)
     tree = json.loads(content)
     for _ in range(random.integers(1, 4)):
-        place, key = tree, None
+        place, key, above = tree, None, tree
         while isinstance(place, dict | list) and place:
             above, keys = place, list(place) if isinstance(place, dict) else range(len(place))
             key = keys[random.integers(len(keys))]

@@ -1,8 +1,9 @@
 """What explain-compare gives: methods of explanation, measured on slices of one run."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from mriscope.results.records import Count, Estimate, Number, Record, ResultFile, Seconds
 
@@ -94,3 +95,13 @@ class ExplainComparison(ResultFile):
     agreement: Agreement
     made: dict[str, str | int]
     cohort: Cohort
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        for one in self.methods:
+            if "gain" not in one.metrics or list(one.metrics) != list(self.methods[0].metrics):
+                raise PydanticCustomError("metrics", "every method should hold the same metrics, gain among them")
+        count, matrix = len(self.agreement.titles), self.agreement.matrix
+        if len(matrix) != count or any(len(row) != count for row in matrix):
+            raise PydanticCustomError("square", "agreement should have a row and a column for each title")
+        return self

@@ -174,5 +174,7 @@ def _describe_problem(item: Mapping[str, Any]) -> str:
     if item["type"] == "json_invalid":
         return f"it is no valid JSON ({item['ctx']['error']})"
     expected = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    place = f"{field} holds {reprlib.repr(item['input'])} and" if field else "it"
+    found = item["input"]
+    kind = "an object" if isinstance(found, dict) else f"a list of {len(found)}" if isinstance(found, list) else ""
+    place = f"{field} holds {kind or reprlib.repr(found)} and" if field else "it"
     return f"{place} {expected[:1].lower()}{expected[1:]}"

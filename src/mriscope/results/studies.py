@@ -1,8 +1,9 @@
 """What several runs give together: a cross-validation, a comparison of recipes."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from mriscope.recipe import StudyRow
 from mriscope.results.records import Count, Estimate, Record, ResultFile, RunsEstimate, Seconds
@@ -46,6 +47,18 @@ class CrossValidation(ResultFile):
     by_fold: list[FoldResult]
     made_from: str = ""
     """Digest of all that decides the summary."""
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        tasks = list(self.subject or ())
+        if not self.slice or (self.subject is not None and tasks != list(self.slice)):
+            raise PydanticCustomError("tasks", "slice and subject should hold the same tasks, one at least")
+        for one in self.by_fold:
+            if list(one.subject) != tasks or list(one.pooling) != tasks:
+                raise PydanticCustomError("tasks", "subject and pooling of every fold should hold the tasks of subject")
+            if not all("accuracy" in found for found in (one.slice, *one.subject.values())):
+                raise PydanticCustomError("accuracy", "every fold should hold accuracy")
+        return self
 
 
 class PairedTest(Record):
@@ -108,12 +121,19 @@ class Comparison(ResultFile):
         failures: the reason by name, of recipes that gave no row.
     """
 
-    standings: list[Standing]
+    standings: Annotated[list[Standing], Field(min_length=1)]
     evaluated: str
     unit: Literal["subject", "slice"]
     test: str
     notes: list[str] = Field(default_factory=list)
     failures: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        for one in self.standings:
+            if "accuracy" not in one.metrics or list(one.recalls) != list(self.standings[0].recalls):
+                raise PydanticCustomError("rows", "every standing should hold accuracy and the recall of each class")
+        return self
 
     @property
     def leaky(self) -> bool:
