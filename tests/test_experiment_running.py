@@ -13,12 +13,13 @@ import pytest
 import torch
 from data_files import png, write_files
 from PIL import Image
+from sklearn.metrics import cohen_kappa_score
 
 import mriscope
 from mriscope.data.rows import Reading
 from mriscope.data.slices import CLASS_NAMES, SliceSet
 from mriscope.data.splits import by_subject
-from mriscope.errors import MriscopeError, RecipeError, RunError, TrainingError
+from mriscope.errors import DataError, MriscopeError, RecipeError, RunError, TrainingError
 from mriscope.experiment import running
 from mriscope.experiment.judging import evaluate_run
 from mriscope.recipe import Recipe, make_recipe
@@ -233,3 +234,33 @@ def test_a_disk_that_is_full_is_named_and_the_old_checkpoint_stays(tmp_path):
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
     assert RunDirectory(tmp_path / "run").finished is False
+
+
+def write_class_folders(root: Path, names: tuple[str, ...]) -> str:
+    """Six slices of noise of each class."""
+    random = np.random.default_rng(5)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for row in range(6):
+            Image.fromarray(random.integers(0, 255, (32, 32)).astype(np.uint8)).save(root / name / f"{row}.png")
+    return str(root)
+
+
+def test_the_severity_of_a_recipe_orders_classes_whose_names_tell_nothing(tmp_path):
+    data = write_class_folders(tmp_path / "data", ("x", "y", "z"))
+    settings = {"data": data, "split": {"protocol": "by_slice"}}
+    plain = mriscope.run(small(**settings), tmp_path / "plain", silent=True)
+    assert "quadratic_kappa" not in plain.metrics().metrics
+    assert "nothing says how x, y, z rise in severity" in str(plain.metrics().omitted)
+    assert "note: quadratic kappa and the error in steps" in mriscope.metrics_text(plain.metrics())
+    named = mriscope.run(small(**settings, severity=["z", "x", "y"]), tmp_path / "named", silent=True)
+    tested = named.predictions().of_part("test")
+    assert tested.severity == open_run(named.path).recipe.severity == ("z", "x", "y")
+    ranks = np.array([1, 2, 0])
+    kappa = cohen_kappa_score(ranks[tested.labels], ranks[tested.predicted], labels=[0, 1, 2], weights="quadratic")
+    for metrics in (named.metrics(), evaluate_run(named.path)):
+        assert metrics.omitted is None
+        assert metrics.metrics["quadratic_kappa"].value == pytest.approx(kappa, nan_ok=True)
+    with pytest.raises(DataError, match="severity names z, x, and the classes are x, y, z; name each of them once"):
+        mriscope.run(small(**settings, severity=["z", "x"]), tmp_path / "wrong", silent=True)
+    assert not (tmp_path / "wrong").exists()
