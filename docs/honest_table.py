@@ -18,12 +18,13 @@ COLUMNS = (
     *("recipe", "published split, % of slices", "by subject, % of slices", "drop, points", "% of subjects"),
     *("macro-F1", "macro-F1, three classes", "macro-F1, Non vs demented", "AUROC, Non vs demented", "note"),
 )
-TEXT = """## The same recipes, judged by subject
+TEXT = """## The same recipes, evaluated by subject
 
 Here no brain is on both sides: each of {folds} folds holds out whole subjects, as recovered from the pixels
-([how](subjects.md)), and the folds together judge all {slices:,} slices of {subjects} subjects. The drop is what the
-published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into one
-answer, in the way that suits each fold's validation part best. Intervals are 95 % bootstrap intervals over subjects.
+([how](subjects.md)), and the folds together evaluate all {slices:,} slices of {subjects} subjects. The drop is what the
+published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into
+one prediction, in the way that suits each fold's validation part best. Intervals are 95 % bootstrap intervals over
+subjects.
 Half of the subjects are Non demented, so always saying so is right for 50 % of them.
 
 """

@@ -202,6 +202,8 @@ class Environment(ResultFile):
     subjects_from: str | None = None
     """How subjects are known: manifest, source, pixels or unknown."""
     skip_bad: bool = False
+    program: str | None = None
+    """What trained the run, where it was not `mriscope train`."""
     imported: ImportedWeights | None = None
 
 
