@@ -30,7 +30,7 @@ def describe_slices(slices: SliceSet) -> DataSummary:
 
     Example:
         >>> from mriscope import make_phantom
-        >>> describe_slices(make_phantom(4, slices=2)).n_slices
+        >>> describe_slices(make_phantom(4, slices=2).slices).n_slices
         8
     """
     parts = [name for name in np.unique(slices.parts).tolist() if name]
