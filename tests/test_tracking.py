@@ -227,7 +227,7 @@ def test_files_hold_no_slice_no_pickle_and_no_place_of_this_machine(uri, trained
     ]
     assert {name for name in names if name.endswith(".safetensors")} == {"model/artifacts/artifacts/model.safetensors"}
     table = json.loads((files / "confusion_matrix.json").read_text())
-    assert table["slices"] == trained.metrics()["confusion_matrix"]
+    assert table["slices"] == trained.metrics().confusion_matrix
     for name in names:
         content = (files / name).read_bytes()
         assert not content.startswith((b"PK", b"\x80")), f"{name} is a zip or a pickle"
@@ -389,9 +389,8 @@ def test_runs_of_several_threads_do_not_mix(uri, trained, tmp_path):
 PROCESS = """
 import os, sys
 from pathlib import Path
-from mriscope.evaluation.predictions import Predictions
 from mriscope.recipe import make_recipe
-from mriscope.results import ClassMetrics, Estimate
+from mriscope.results import Environment
 from mriscope.tracking.store import ALWAYS
 from mriscope.tracking.tracker import open_tracker
 
@@ -402,8 +401,8 @@ os.environ.update(ALWAYS)
 import mlflow  # all begin at the same moment, not when their imports happen to be done
 print("ready", flush=True)
 sys.stdin.readline()
-recipe = make_recipe({"model": "baseline_cnn"})
-with open_tracker("sqlite:///mlruns/mlflow.db", Path(sys.argv[1]), recipe, {"data": "0" * 64}) as tracker:
+recipe, environment = make_recipe({"model": "baseline_cnn"}), Environment.from_json(sys.argv[2])
+with open_tracker("sqlite:///mlruns/mlflow.db", Path(sys.argv[1]), recipe, environment) as tracker:
     for number in (1, 2):
         tracker.epoch({"epoch": number, "train_loss": 1 / number})
 assert not reached, reached
@@ -425,7 +424,7 @@ def test_four_processes_may_begin_at_once_where_there_is_no_database(tmp_path):
     started = []
     for number in range(4):
         (tmp_path / f"run{number}").mkdir()
-        command = [sys.executable, "-c", PROCESS, f"run{number}"]
+        command = [sys.executable, "-c", PROCESS, f"run{number}", MACHINE.to_json()]
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=tmp_path, env=compiling(), stdin=pipe, stdout=pipe, stderr=pipe))
     assert [read_line(process) for process in started] == ["ready"] * 4
