@@ -142,7 +142,7 @@ def prepare(data: Path | None) -> None:
         shutil.copyfile(file, CARRIED / "slices" / file.name)
     base = make_phantom(SUBJECTS, SLICES, size=SIZE).slices.images
     np.save(CARRIED / BASE, np.asarray(base).reshape(SUBJECTS, SLICES, SIZE, SIZE))
-    (CARRIED / "commit").write_text(f"{describe_environment('')['commit']}\n", encoding="utf-8")
+    (CARRIED / "commit").write_text(f"{describe_environment('').commit}\n", encoding="utf-8")
     print(f"{CARRIED}: {sum(one.stat().st_size for one in CARRIED.rglob('*') if one.is_file()) / 2**20:.1f} MiB")
 
 
@@ -158,8 +158,9 @@ def few_slices(source: Path, folder: Path) -> Path:
 
 def environment(device: torch.device, setting: Setting) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    facts = describe_environment(name)
-    return {**facts, "commit": facts["commit"] or carried_commit(setting.carried)}
+    found = describe_environment(name)
+    commit = found.commit or carried_commit(setting.carried)
+    return found.model_copy(update={"commit": commit}).model_dump(mode="json")
 
 
 def run_part(name: str, setting: Setting, started: float) -> tuple[dict[str, Any], str]:

@@ -39,8 +39,9 @@ def test_the_nearest_neighbour_of_a_run_is_scikit_learns(runs):
     flat = slices.images.reshape(len(slices), -1) / 255.0
     oracle = KNeighborsClassifier(1).fit(flat[split.train], slices.labels[split.train])
     assert directory.predictions().of_part("test").predicted.tolist() == oracle.predict(flat[split.test]).tolist()
-    training = directory.metrics()["training"]
-    assert (training["epochs"], training["parameters"]) == (1, 0)
+    training = directory.metrics().training
+    assert training is not None
+    assert (training.epochs, training.parameters) == (1, 0)
 
 
 def test_all_slices_of_a_subject_get_its_probabilities(runs):
@@ -49,7 +50,7 @@ def test_all_slices_of_a_subject_get_its_probabilities(runs):
         rows = predictions.probabilities[predictions.subjects == subject]
         assert (rows == rows[0]).all()
     metrics = evaluate_run(runs["tissue_histograms"].path, level="subject", task="non_vs_demented")
-    assert metrics["n_subjects"] == len(np.unique(predictions.of_part("test").subjects))
+    assert metrics.n_subjects == len(np.unique(predictions.of_part("test").subjects))
 
 
 def test_a_finished_run_answers_for_images_as_its_estimator_can(runs, tmp_path):

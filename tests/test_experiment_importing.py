@@ -1,6 +1,5 @@
 """Checkpoints of the study's notebooks, written here by hand-made copies of its networks."""
 
-import json
 import logging
 import os
 import pickle
@@ -25,7 +24,8 @@ from mriscope.experiment.importing import import_weights
 from mriscope.experiment.judging import evaluate_run, predict_images
 from mriscope.experiment.parts import load_model
 from mriscope.models.registry import create_model
-from mriscope.run_directory import open_run
+from mriscope.results import ImportedMetrics, ImportedWeights, Metrics
+from mriscope.run_directory import RunDirectory, open_run
 from mriscope.training.checkpoint import save_weights
 
 CPU = torch.device("cpu")
@@ -184,6 +184,11 @@ def as_a_notebook_would(model: nn.Module, kinds: Sequence[str] = ("conv", "bn", 
     }
 
 
+def imported_of(directory: RunDirectory) -> ImportedWeights:
+    assert directory.environment.imported is not None
+    return directory.environment.imported
+
+
 class TestFamiliesWhoseNamesAreNotKnown:
     @pytest.mark.parametrize("name", ["different_baseline", "gpt_cnn", "study_model", "baseline_cnn_ce_conv_add"])
     @pytest.mark.parametrize("kinds", [("conv", "bn", "fc"), ("fc", "conv", "bn")])
@@ -193,8 +198,8 @@ class TestFamiliesWhoseNamesAreNotKnown:
         directory = import_weights(tmp_path / "study.pth", name, tmp_path / "run", size=SMALL)
         ours, _ = load_model(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
-        assert directory.environment["imported"]["matched_by"] == "shapes"
-        assert directory.environment["imported"]["by_order"] == []
+        assert imported_of(directory).matched_by == "shapes"
+        assert imported_of(directory).by_order == []
 
     def test_those_that_only_their_order_tells_apart_are_named(self, tmp_path, caplog):
         theirs = as_trained(create_model("keras_like", size=SMALL, seed=1))
@@ -203,7 +208,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
             directory = import_weights(tmp_path / "study.pth", "keras_like", tmp_path / "run", size=SMALL)
         ours, _ = load_model(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
-        assert directory.environment["imported"]["by_order"] == ["bn3", "bn6"]
+        assert imported_of(directory).by_order == ["bn3", "bn6"]
         assert "2 layers share a shape and were matched by their order: bn3, bn6" in caplog.text
 
     def test_what_neither_name_shape_nor_order_tells_apart_is_refused(self, tmp_path):
@@ -226,7 +231,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
         theirs = create_model("gpt_cnn", size=SMALL, seed=1)
         torch.save(theirs.state_dict(), tmp_path / "own.pth")
         directory = import_weights(tmp_path / "own.pth", "gpt_cnn", tmp_path / "run", size=SMALL)
-        assert directory.environment["imported"]["matched_by"] == "names"
+        assert imported_of(directory).matched_by == "names"
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b3"])
@@ -249,7 +254,7 @@ def test_torchvisions_large_networks_give_the_same_logits_here(name, tmp_path):
     images = torch.rand(2, 1, 128, 128)
     with torch.no_grad():
         torch.testing.assert_close(load_model(directory, CPU)[0](images), theirs(images), atol=1e-4, rtol=1e-4)
-    assert directory.environment["imported"]["by_order"]
+    assert imported_of(directory).by_order
 
 
 class TestFilesThatDoNotFit:
@@ -361,16 +366,19 @@ class TestHostileFiles:
 class TestTheRunDirectory:
     def test_says_that_it_was_imported_and_not_judged(self, imported):
         directory = open_run(imported)
-        metrics = directory.metrics()
-        assert (metrics["protocol"], metrics["n_slices"], metrics["metrics"]) == ("imported", 0, {})
+        metrics = ImportedMetrics.read(imported / "metrics.json")
+        assert (metrics.protocol, metrics.n_slices, metrics.metrics) == ("imported", 0, {})
+        assert (directory.protocol, directory.leaky, directory.seen_slices()) == ("imported", None, [])
+        with pytest.raises(RunError, match="were imported and never evaluated; evaluate them with --data"):
+            directory.metrics()
         assert directory.recipe.input.scale == "raw"  # as the study feeds it
         assert directory.recipe.input.size == SMALL
-        facts = directory.environment["imported"]
-        assert facts["file"] == "study.pth"
-        assert len(facts["sha256"]) == 64
-        assert directory.environment["source"] is None
+        origin = imported_of(directory)
+        assert origin.file == "study.pth"
+        assert len(origin.sha256) == 64
+        assert directory.environment.source is None
         assert {file.name for file in imported.iterdir()} == {
-            *("recipe.yaml", "environment.json", "split.json", "model.safetensors", "metrics.json")
+            *("recipe.yaml", "environment.json", "model.safetensors", "metrics.json")
         }
         assert "training" not in (imported / "recipe.yaml").read_text()  # nothing is claimed of how it was trained
 
@@ -402,15 +410,13 @@ class TestTheRunDirectory:
 
     def test_is_judged_on_a_source_under_its_own_protocol(self, imported, tmp_path):
         metrics = evaluate_run(imported, source="phantom:subjects=8,slices=3,seed=9", out=tmp_path / "judged")
-        assert (metrics["protocol"], metrics["part"], metrics["n_slices"]) == ("imported", "whole", 24)
-        assert metrics["leaky"] is None
-        assert (
-            "the weights were imported, so slices of this source may have trained them" in metrics["interval"]["note"]
-        )
-        assert json.loads((tmp_path / "judged" / "metrics.json").read_text()) == metrics
+        assert (metrics.protocol, metrics.part, metrics.n_slices) == ("imported", "whole", 24)
+        assert metrics.leaky is None
+        assert "the weights were imported, so slices of this source may have trained them" in str(metrics.interval.note)
+        assert Metrics.read(tmp_path / "judged" / "metrics.json") == metrics
 
     def test_has_no_predictions_of_its_own(self, imported):
-        with pytest.raises(RunError, match="were imported and never judged; judge them with --data SOURCE"):
+        with pytest.raises(RunError, match="were imported and never evaluated; evaluate them with --data SOURCE"):
             evaluate_run(imported)
 
     def test_is_explained_on_a_source_or_on_images(self, imported, tmp_path):

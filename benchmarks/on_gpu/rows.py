@@ -1,6 +1,5 @@
 """Rows of the study's table that are too long for a CPU, and the best network on the published split."""
 
-import json
 import time
 import traceback
 import zipfile
@@ -194,8 +193,9 @@ def _run(name: str, recipe: Recipe, setting: Setting, *, search: bool) -> RowRes
     device = setting.device.type
     with mock.patch.multiple(running, fit=fit, draw_run=lambda *_: None):
         directory = running.run(recipe, setting.work / name, device=device, fresh=True, silent=True, warn=False)
-    metrics = directory.metrics()
-    epochs = metrics["training"]["epochs"]
+    training = directory.metrics().training
+    assert training is not None  # a run that this has just trained
+    epochs = training.epochs
     if epochs < recipe.training.epochs:
         shorter = recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": epochs})})
         write_text(directory.path / RECIPE, write_recipe(shorter))
@@ -208,17 +208,16 @@ def _run(name: str, recipe: Recipe, setting: Setting, *, search: bool) -> RowRes
         recipe.training.epochs,
         right,
         len(tested.labels),
-        metrics["training"]["seconds"],
+        training.seconds,
         time.monotonic() - started,
     )
 
 
 def _note_origin(directory: RunDirectory, setting: Setting) -> None:
     """Say in environment.json that this program trained the run, and of which commit it is."""
-    file = directory.path / ENVIRONMENT
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    facts |= {"program": PROGRAM, "commit": facts["commit"] or carried_commit(setting.carried)}
-    write_text(file, json.dumps(facts, indent=2) + "\n")
+    found = directory.environment
+    changes = {"program": PROGRAM, "commit": found.commit or carried_commit(setting.carried)}
+    found.model_copy(update=changes).write(directory.path / ENVIRONMENT)
 
 
 def carried_commit(folder: Path) -> str | None:

@@ -231,6 +231,8 @@ class Recipe(Settings):
     """A source, as mriscope.read takes it."""
     manifest: str | None = None
     """A CSV file with the subjects of the source's slices; none: they come from the source or its pixels."""
+    severity: tuple[str, ...] | None = None
+    """The classes from the least to the most severe, for ordinal metrics; none: their names give the order."""
     input: InputSettings = InputSettings()
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()

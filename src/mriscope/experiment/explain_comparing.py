@@ -147,7 +147,7 @@ def _case(directory: RunDirectory, count: int, seed: int, source: str | None, la
     slices = some_of_test(directory, source, count, seed)
     images = scaled(torch.from_numpy(np.array(slices.images)), directory.recipe.input.scale)
     images = images.to(next(model.parameters()).device)
-    masks = phantom_masks(slices, str(source or directory.environment["source"]))
+    masks = phantom_masks(slices, str(source or directory.environment.source))
     with torch.no_grad():
         classes = torch.cat([model(part).argmax(1) for part in images.split(64)])
     truth = None if masks is None else torch.from_numpy(masks).to(images.device)
@@ -269,12 +269,12 @@ def _facts(directory: RunDirectory, case: Case, measured: Sequence[Measured]) ->
     random = next(one for one in measured if one.name == RANDOM)
     n_units = len(np.unique(case.units))
     of = "" if directory.imported else " of the test part"
-    metrics, machine = directory.metrics(), describe_environment(str(case.images.device))
+    machine = describe_environment(str(case.images.device))
     return {
         "run": str(directory.path),
         "model": directory.recipe.model,
-        "protocol": metrics["protocol"],
-        "leaky": metrics["leaky"],
+        "protocol": directory.protocol,
+        "leaky": directory.leaky,
         "judged": f"{directory.recipe.model}, {judged_by(directory)}: {len(case.slices)} slices{of}, classes in turn.",
         "n_slices": len(case.slices),
         "n_subjects": n_units if case.unit == "subject" else None,
@@ -287,12 +287,12 @@ def _facts(directory: RunDirectory, case: Case, measured: Sequence[Measured]) ->
         "agreement": _agreement(measured),
         "made": {
             "Run": str(directory.path),
-            "Data": str(directory.environment["source"] or "unknown"),
+            "Data": str(directory.environment.source or "unknown"),
             "Layer": case.layer
             or "found by itself: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,
-            "Machine": f"{machine['processor']}, {machine['device']}",
-            "mriscope": f"{machine['mriscope']}, commit {machine['commit'] or 'unknown'}",
+            "Machine": f"{machine.processor}, {machine.device}",
+            "mriscope": f"{machine.mriscope}, commit {machine.commit or 'unknown'}",
         },
     }
 

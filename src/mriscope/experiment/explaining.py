@@ -180,8 +180,7 @@ def judged_by(directory: RunDirectory) -> str:
     """How the run's train and test slices were divided, and whether they share subjects; short enough for a title."""
     if directory.imported:
         return "imported weights, what they were trained on is unknown"
-    metrics = directory.metrics()
-    return split_title(metrics["protocol"], metrics["leaky"])
+    return split_title(directory.protocol, directory.leaky)
 
 
 def _write(out: Path, directory: RunDirectory, shown: _Shown, look: Look, *, own: bool) -> list[Path]:
@@ -200,7 +199,7 @@ def _write(out: Path, directory: RunDirectory, shown: _Shown, look: Look, *, own
         Picture("Grid of slices and methods", _caption(look), pictures[GRID]),
         _facts(directory, shown, look),
         shown.silent,
-        leaky=directory.metrics()["leaky"],
+        leaky=directory.leaky,
     )
     for name in _earlier(out):
         (out / name).unlink(missing_ok=True)
@@ -243,7 +242,7 @@ def _facts(directory: RunDirectory, shown: _Shown, look: Look) -> list[tuple[str
         ("Run", str(directory.path)),
         ("Model", directory.recipe.model),
         ("Protocol", judged_by(directory)),
-        ("Data", str(environment["source"] or "unknown")),
+        ("Data", str(environment.source or "unknown")),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if look.class_name is None else look.class_name),
@@ -266,11 +265,11 @@ def _earlier(out: Path) -> list[str]:
 
 def some_of_test(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
     """Slices of the test part, the classes taking turns."""
-    there = source or directory.environment["source"]
+    there = source or directory.environment.source
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
     recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
-    slices = read_for(recipe, there, skip_bad=directory.environment["skip_bad"]).slices
+    slices = read_for(recipe, there, skip_bad=directory.environment.skip_bad).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]

@@ -13,7 +13,8 @@ from mriscope.files import write_text
 from mriscope.models.foreign import match_weights, read_state_dict
 from mriscope.models.registry import count_parameters, create_model
 from mriscope.recipe import make_recipe
-from mriscope.run_directory import ENVIRONMENT, IMPORTED, METRICS, RECIPE, SPLIT, WEIGHTS, RunDirectory
+from mriscope.results import ImportedMetrics, ImportedWeights, ParameterCount
+from mriscope.run_directory import ENVIRONMENT, METRICS, RECIPE, WEIGHTS, RunDirectory
 from mriscope.training.checkpoint import put_weights, save_weights
 
 LOG = logging.getLogger("mriscope")
@@ -61,32 +62,14 @@ def import_weights(
     directory = RunDirectory(folder)
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    origin = {"file": source.name, "sha256": digest, "matched_by": matching.way, "by_order": matching.by_order}
-    machine = describe_environment("none, as the weights were imported")
-    directory.write_json(ENVIRONMENT, {**machine, "source": None, "data": None, "skip_bad": False, "imported": origin})
-    directory.write_json(SPLIT, {"protocol": IMPORTED})
+    origin = ImportedWeights(file=source.name, sha256=digest, matched_by=matching.way, by_order=list(matching.by_order))
+    describe_environment("none, as the weights were imported", imported=origin).write(folder / ENVIRONMENT)
     save_weights(network.state_dict(), folder / WEIGHTS, model, CLASS_NAMES)
     write_text(folder / RECIPE, _HEAD + yaml.safe_dump(settings, sort_keys=False))
-    directory.write_json(METRICS, _metrics(model, count_parameters(network)))
+    parameters = ParameterCount(parameters=count_parameters(network))
+    ImportedMetrics(training=parameters, model=model).write(folder / METRICS)
     if matching.by_order:
         names = ", ".join(matching.by_order[:_SHOWN]) + (" ..." if len(matching.by_order) > _SHOWN else "")
         count = len(matching.by_order)
         LOG.warning("%s: %d layers share a shape and were matched by their order: %s", source, count, names)
     return directory
-
-
-def _metrics(model: str, parameters: int) -> dict[str, object]:
-    """Return the content of metrics.json of a run that was not evaluated."""
-    return {
-        "protocol": IMPORTED,
-        "part": None,
-        "leaky": None,
-        "n_slices": 0,
-        "n_subjects": None,
-        "interval": None,
-        "metrics": {},
-        "classes": {},
-        "training": {"parameters": parameters},
-        "model": model,
-        "data": None,
-    }

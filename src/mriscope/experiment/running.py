@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +15,18 @@ from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, spli
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
-from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import write_predictions
+from mriscope.evaluation.scoring import score
 from mriscope.experiment.figures import draw_run
 from mriscope.experiment.parts import model_for, read_for
-from mriscope.experiment.splitting import sharing, split_for, warn_of_sharing
+from mriscope.experiment.splitting import split_for, warn_of_sharing
 from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
+from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
 from mriscope.run_directory import (
     BAD_ROWS,
     CHECKPOINT,
+    FIGURES,
     HISTORY,
     METRICS,
     PREDICTIONS,
@@ -103,7 +104,7 @@ def run(
 
 @contextmanager
 def _at_work_in(
-    folder: Path, recipe: Recipe, fresh: bool, environment: dict[str, Any], split: dict[str, Any]
+    folder: Path, recipe: Recipe, fresh: bool, environment: Environment, split: SplitRecord
 ) -> Iterator[RunDirectory]:
     """The run directory: the first process makes and holds it, the others come when it is ready."""
     if rank() != 0:
@@ -124,16 +125,16 @@ def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
     return split_for(recipe.split, slices, recipe.seed)
 
 
-def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> dict[str, Any]:
+def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> Environment:
     """What environment.json holds: on what the run was made, of which slices, and how their subjects are known."""
-    named = recipe.data.startswith(("phantom", "hf:"))
-    return {
-        **describe_environment(_device_name(device)),
-        "source": recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
-        "data": reading.slices.fingerprint,
-        "subjects_from": reading.subjects_from or "unknown",
-        "skip_bad": skip_bad,
-    }
+    named = recipe.data.partition(":")[0] in ("phantom", "hf")
+    return describe_environment(
+        _device_name(device),
+        source=recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
+        data=reading.slices.fingerprint,
+        subjects_from=reading.subjects_from or "unknown",
+        skip_bad=skip_bad,
+    )
 
 
 def _tracker(directory: RunDirectory, track: str) -> Tracker:
@@ -145,7 +146,7 @@ def _tracker(directory: RunDirectory, track: str) -> Tracker:
 
 
 def _check_data(directory: RunDirectory, slices: SliceSet) -> None:
-    made_for = directory.environment["data"]
+    made_for = directory.environment.data or "unknown"
     if made_for != slices.fingerprint:
         raise RunError(
             f"{directory.path} holds a run on other data (fingerprint {made_for[:12]}, this source has "
@@ -190,32 +191,33 @@ def _record(
     put_weights(model, trained.weights, directory.path / WEIGHTS)
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
-    predictions = predict(model, slices[rows], recipe.input.scale, parts)
+    predictions = predict(model, slices[rows], recipe.input.scale, parts, severity=recipe.severity)
     tested = predictions.of_part("test")
     write_predictions(predictions, directory.path / PREDICTIONS)
-    metrics = {
-        "protocol": split.protocol,
-        "part": "test",
-        **sharing(shared_subjects(slices, split)),
-        **summary(tested, seed=recipe.seed),
-        "training": _training_facts(trained, model),
-        "model": recipe.model,
-        "data": slices.fingerprint,
-    }
-    draw_run(directory, trained, slices, tested, metrics)
+    shared = shared_subjects(slices, split)
+    metrics = Metrics(
+        protocol=split.protocol,
+        part="test",
+        leaky=None if shared is None else shared > 0,
+        shared_subjects=shared,
+        **dict(score(tested, seed=recipe.seed)),
+        training=_summarize_training(trained, model),
+        model=recipe.model,
+        data=slices.fingerprint,
+    )
+    draw_run(directory.path / FIGURES, trained, slices, tested, metrics)
     tracker.finish(directory.path, metrics, trained.history)
-    directory.write_json(METRICS, metrics)
+    metrics.write(directory.path / METRICS)
 
 
-def _training_facts(trained: Trained, model: nn.Module) -> dict[str, Any]:
-    seconds = sum(row["seconds"] for row in trained.history)
-    return {
-        "epochs": len(trained.history),
-        "epoch_kept": trained.epoch,
-        "seconds": seconds,
-        "slices_per_second": float(np.median([row["slices_per_second"] for row in trained.history])),
-        "parameters": count_parameters(model),
-    }
+def _summarize_training(trained: Trained, model: nn.Module) -> TrainingSummary:
+    return TrainingSummary(
+        epochs=len(trained.history),
+        epoch_kept=trained.epoch,
+        seconds=float(sum(row["seconds"] for row in trained.history)),
+        slices_per_second=float(np.median([row["slices_per_second"] for row in trained.history])),
+        parameters=count_parameters(model),
+    )
 
 
 def _device_name(device: torch.device) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mriscope.errors import MriscopeError
-from mriscope.evaluation.intervals import Estimate
+from mriscope.results import Estimate
 
 Numbers = np.ndarray | Tensor
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import Facts, table
+from mriscope.reports.text import table
+
+Facts = Mapping[str, Any]
 
 
 class Metric(NamedTuple):

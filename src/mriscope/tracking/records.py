@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mriscope.recipe import Recipe, flatten_settings, write_recipe
+from mriscope.results import Environment, Estimate, Metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,9 +73,9 @@ def strip_folders(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": source, "manifest": manifest, "split": split, "model_options": options})
 
 
-def initial_tags(recipe: Recipe, environment: Mapping[str, Any]) -> dict[str, str]:
+def initial_tags(recipe: Recipe, environment: Environment) -> dict[str, str]:
     """Return the tags that a run is found by in MLflow: its model, protocol, data, commit and machine."""
-    commit = environment.get("commit") or ""
+    commit = environment.commit or ""
     machine = flatten_settings(_strip_source(environment))
     tags = {
         "mlflow.source.name": f"mriscope {version('mriscope')}",
@@ -83,13 +84,13 @@ def initial_tags(recipe: Recipe, environment: Mapping[str, Any]) -> dict[str, st
         "mlflow.source.git.dirty": str(commit.endswith("+")).lower() if commit else "",
         "model": recipe.model,
         "protocol": "" if recipe.split.file else recipe.split.protocol,  # a file names its own
-        "data": str(environment["data"]),
+        "data": str(environment.data),
         **{f"environment.{_fit_name(key)}": str(value) for key, value in machine.items()},
     }
     return {name: value for name, value in tags.items() if value}
 
 
-def record_start(run: TrackedRun, environment: Mapping[str, Any]) -> None:
+def record_start(run: TrackedRun, environment: Environment) -> None:
     """Record what is known before the first step: settings, data and machine."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
@@ -113,11 +114,11 @@ def record_epochs(run: TrackedRun, history: Sequence[Mapping[str, float]]) -> No
     run.epochs.update(int(row["epoch"]) for row in new)
 
 
-def record_end(run: TrackedRun, folder: Path, metrics: Mapping[str, Any]) -> None:
+def record_end(run: TrackedRun, folder: Path, metrics: Metrics) -> None:
     """Record what a finished run holds; the large model comes last, so that a store that fails there has the rest."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    step = int(metrics["training"]["epoch_kept"])
+    step = 0 if metrics.training is None else metrics.training.epoch_kept
     params = _recipe_params(run.recipe)
     # The calls that mlflow.pyfunc.log_model is made of: it would begin a run of its own, or take whichever is active.
     model = run.client.create_logged_model(run.experiment, run.recipe.model, run.id, params=params)
@@ -126,17 +127,17 @@ def record_end(run: TrackedRun, folder: Path, metrics: Mapping[str, Any]) -> Non
     _record_files(run, folder, metrics)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "model")
-        _save_model(path, run, folder, model.model_id, len(metrics["classes"]))
+        _save_model(path, run, folder, model.model_id, len(metrics.classes))
         run.client.log_model_artifacts(model.model_id, str(path))
     run.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-def _record_metrics(run: TrackedRun, metrics: Mapping[str, Any], model_id: str, step: int) -> None:
+def _record_metrics(run: TrackedRun, metrics: Metrics, model_id: str, step: int) -> None:
     """Record the metrics with their intervals, and the tags that say how to read them."""
     from mlflow.entities import RunTag
 
-    leaky = "unknown" if metrics["leaky"] is None else str(metrics["leaky"]).lower()
-    tags = {"leaky": leaky, "protocol": metrics["protocol"], "part": str(metrics["part"])}
+    leaky = "unknown" if metrics.leaky is None else str(metrics.leaky).lower()
+    tags = {"leaky": leaky, "protocol": metrics.protocol, "part": metrics.part}
     tags["mlflow.note.content"] = _describe_result(metrics)
     about = {"model_id": model_id, "dataset_name": run.source, "dataset_digest": run.digest, "run_id": run.id}
     run.client.log_batch(
@@ -146,15 +147,15 @@ def _record_metrics(run: TrackedRun, metrics: Mapping[str, Any], model_id: str, 
     )
 
 
-def _record_files(run: TrackedRun, folder: Path, metrics: Mapping[str, Any]) -> None:
+def _record_files(run: TrackedRun, folder: Path, metrics: Metrics) -> None:
     """Record the pictures that hold no slice, the confusion matrix and metrics.json."""
     for name in PICTURES:
         picture = folder / "figures" / f"{name}.png"
         if picture.is_file():
             run.client.log_artifact(run.id, str(picture), "figures")
-    table = {"classes": list(metrics["classes"]), "rows": "true class", "slices": metrics["confusion_matrix"]}
+    table = {"classes": list(metrics.classes), "rows": "true class", "slices": metrics.confusion_matrix}
     run.client.log_dict(run.id, table, "confusion_matrix.json")
-    run.client.log_dict(run.id, dict(metrics), "metrics.json")
+    run.client.log_text(run.id, metrics.to_json() + "\n", "metrics.json")
 
 
 def _save_model(path: Path, run: TrackedRun, folder: Path, model_id: str, classes: int) -> None:
@@ -184,44 +185,45 @@ def _save_model(path: Path, run: TrackedRun, folder: Path, model_id: str, classe
     record.save(str(path / "MLmodel"))
 
 
-def final_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+def final_metrics(metrics: Metrics) -> dict[str, float]:
     """Return the numbers of metrics.json by their names in MLflow; one that does not exist is left out.
 
     Returns:
         accuracy, accuracy_low, accuracy_high and so on; per_class/recall_<class> and so on; training_<name>; counts.
     """
     found: dict[str, float | None] = {}
-    for name, estimate in metrics["metrics"].items():
+    for name, estimate in metrics.metrics.items():
         found |= _with_bounds(name, estimate)
-    for class_name, values in metrics["classes"].items():
-        for name, estimate in values.items():
-            if isinstance(estimate, Mapping):
-                found |= _with_bounds(f"per_class/{name}_{_fit_name(class_name)}", estimate)
-    found |= {f"training_{name}": value for name, value in metrics["training"].items()}
-    found |= {name: metrics.get(name) for name in ("n_slices", "n_subjects", "shared_subjects")}
+    for class_name, values in metrics.classes.items():
+        for name, estimate in values.estimates().items():
+            found |= _with_bounds(f"per_class/{name}_{_fit_name(class_name)}", estimate)
+    if metrics.training is not None:
+        found |= {f"training_{name}": value for name, value in metrics.training}
+    found |= {name: getattr(metrics, name) for name in ("n_slices", "n_subjects", "shared_subjects")}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _with_bounds(name: str, estimate: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
+def _with_bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
+    ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
+    return {ends[end]: number for end, number in estimate.to_json().items()}
 
 
-def _describe_result(metrics: Mapping[str, Any]) -> str:
+def _describe_result(metrics: Metrics) -> str:
     """Return the sentence that MLflow shows for a run: the accuracy with its interval and its protocol."""
-    estimate, interval = metrics["metrics"]["accuracy"], metrics["interval"]
-    value, low, high = ("unknown" if estimate[key] is None else f"{estimate[key]:.1%}" for key in estimate)
-    shared = metrics.get("shared_subjects")
-    subjects = "test subjects" if shared is None else f"{shared} of {metrics['n_subjects']} test subjects"
-    leaky = f" **LEAKY: {subjects} also have slices in the training part.**" if metrics["leaky"] else ""
+    estimate, interval = metrics.metrics["accuracy"], metrics.interval
+    value, low, high = ("unknown" if one is None else f"{one:.1%}" for one in estimate.to_json().values())
+    shared = metrics.shared_subjects
+    subjects = "test subjects" if shared is None else f"{shared} of {metrics.n_subjects} test subjects"
+    leaky = f" **LEAKY: {subjects} also have slices in the training part.**" if metrics.leaky else ""
     return (
-        f"Accuracy {value} ({interval['level']:.0%} interval by {interval['unit']}: {low} to {high}) "
-        f"on the {metrics['part']} part, split {metrics['protocol']}.{leaky}"
+        f"Accuracy {value} ({interval.level:.0%} interval by {interval.unit}: {low} to {high}) "
+        f"on the {metrics.part} part, split {metrics.protocol}.{leaky}"
     )
 
 
-def _strip_source(environment: Mapping[str, Any]) -> dict[str, Any]:
+def _strip_source(environment: Environment) -> dict[str, Any]:
     """Return the environment without the place of the slices, as its path may name people."""
-    return {name: value for name, value in environment.items() if name not in ("source", "data")}
+    return environment.model_dump(mode="json", exclude={"source", "data", "schema_version"}, exclude_none=True)
 
 
 def _recipe_params(recipe: Recipe) -> dict[str, str]:

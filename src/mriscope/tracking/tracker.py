@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mriscope.errors import Interrupted
 from mriscope.files import write_text
 from mriscope.recipe import Recipe
+from mriscope.results import Environment, Metrics
 from mriscope.tracking.records import (
     EVERY_EPOCH,
     TrackedRun,
@@ -65,12 +66,12 @@ class Tracker:
         """
         self._attempt(lambda run: record_epochs(run, [metrics]))
 
-    def finish(self, folder: Path, metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]] = ()) -> None:
+    def finish(self, folder: Path, metrics: Metrics, history: Sequence[Mapping[str, float]] = ()) -> None:
         """Record what a finished run holds: metrics with intervals, pictures, the confusion matrix and the model.
 
         Args:
             folder: the run directory, with recipe.yaml, model.safetensors and figures/.
-            metrics: what metrics.json holds.
+            metrics: of the run.
             history: metrics of each epoch; those that the store does not have are added.
         """
         self._attempt(lambda run: record_epochs(run, history))
@@ -99,7 +100,7 @@ def open_tracker(
     uri: str,
     folder: Path,
     recipe: Recipe,
-    environment: Mapping[str, Any],
+    environment: Environment,
     history: Sequence[Mapping[str, float]] = (),
     *,
     experiment: str = EXPERIMENT,
@@ -111,7 +112,7 @@ def open_tracker(
         folder: the run directory; gets tracking.json. Its name is the run's, behind that of the folder it
             is in for a fold.
         recipe: of the run.
-        environment: what environment.json holds; "data" is the fingerprint of the slices.
+        environment: of the run.
         history: metrics of the epochs that a resumed run has finished; those that the store does not have are added.
         experiment: its name in MLflow.
 
@@ -127,13 +128,13 @@ def open_tracker(
     return Tracker(run)
 
 
-def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Mapping[str, Any]) -> TrackedRun:
+def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Environment) -> TrackedRun:
     """Create or find the run in MLflow; a fold bears the name of its cross-validation's folder too."""
     client, home = connect(store, experiment)
     known, recipe, place = _known_id(client, folder), strip_folders(recipe), folder.resolve()
     name = place.name if recipe.split.fold is None else f"{place.parent.name}/{place.name}"
     run_id = known or client.create_run(home, tags=initial_tags(recipe, environment), run_name=name).info.run_id
-    run = TrackedRun(client, home, run_id, redact(store), recipe, environment["data"], set())
+    run = TrackedRun(client, home, run_id, redact(store), recipe, environment.data or "", set())
     if known:
         client.update_run(run_id, status="RUNNING")
         run.epochs.update(metric.step for metric in client.get_metric_history(run_id, EVERY_EPOCH))
