@@ -122,7 +122,7 @@ def test_finer_cam_with_two_classes_is_grad_cam_of_their_difference():
     model = pointwise([1.0, -1.0], [[1.0, 0.0], [0.25, 0.5]])
     finer, plain = (CAM(model, "0", method=name) for name in ("finercam", "gradcam"))
     # Slopes of the difference: 0.75 along x and -0.5 along -x. The formula's 1e-9 beside a share of 2e-4 shows.
-    torch.testing.assert_close(finer(IMAGE, 0, normalise=False), 1.25 * IMAGE[0], atol=0, rtol=1e-4)
+    torch.testing.assert_close(finer(IMAGE, 0, normalise=False), 1.25 * IMAGE[0], atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(plain(IMAGE, 0, normalise=False), IMAGE[0])
 
 
