@@ -137,8 +137,9 @@ def test_a_guided_relu_by_hand():
             return torch.stack([F.relu(values[:, 0]) - F.relu(values[:, 1]) + F.relu(values[:, 2])], dim=1)
 
     image = torch.tensor([[[[1.0, 1.0, -1.0]]]])
-    assert slopes(Two(), image, torch.tensor([0])).flatten().tolist() == [1.0, -1.0, 0.0]
-    assert guided_backpropagation(Two(), image, torch.tensor([0])).flatten().tolist() == [1.0, 0.0, 0.0]
+    positive = torch.tensor([1])  # the network has one output, which speaks for class 1
+    assert slopes(Two(), image, positive).flatten().tolist() == [1.0, -1.0, 0.0]
+    assert guided_backpropagation(Two(), image, positive).flatten().tolist() == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("kind", ["function", "in place", "discarded"])

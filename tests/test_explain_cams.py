@@ -83,7 +83,7 @@ def test_a_map_of_2x2_computed_by_hand():
     # Weights 1 and 3/4, so x - 3/2 x = -x/2: 1/2, 1, 2 and -4, which ReLU cuts off.
     assert cam(image, normalise=False).tolist() == [[[0.5, 1.0], [2.0, 0.0]]]
     assert cam(image).tolist() == [[[0.25, 0.5], [1.0, 0.0]]]
-    assert cam(image, exponents=[2.0]).tolist() == [[[0.0625, 0.25], [1.0, 0.0]]]
+    assert cam(image, exponents=[1.0, 2.0]).tolist() == [[[0.0625, 0.25], [1.0, 0.0]]]
 
 
 def test_maps_equal_the_long_way_for_a_batch_of_different_classes():

@@ -67,7 +67,10 @@ def test_a_first_component_of_2x2_computed_by_hand(method: str, factor: float, s
 
 
 def pointwise(weights: list[float], head: list[list[float]], bias: float = 0.0, *, relu: bool = False) -> nn.Sequential:
-    """One channel for each weight and the answer as a sum of all places, times the head's numbers."""
+    """One channel for each weight and the answer as a sum of all places, times the head's numbers.
+
+    A head of one row is a network of one output, which is the logit of class 1.
+    """
     first, last = nn.Conv2d(1, len(weights), 1, bias=False), nn.Linear(4 * len(weights), len(head))
     with torch.no_grad():
         first.weight.copy_(torch.tensor(weights).reshape(-1, 1, 1, 1))
@@ -83,27 +86,27 @@ def test_score_cam_computed_by_hand():
     # Channels x and -x make the masks x/4 and 1 - x/4; the logit is the sum of the image.
     # Masked images: 0, 1/4, 1, 4 and 0, 3/4, 1, 0, so scores 5.25 and 1.75.
     weight = 1 / (1 + math.exp(-3.5))
-    found = CAM(pointwise([1.0, -1.0], [[1.0, 0.0]]), "0", method="scorecam")(IMAGE, 0, normalise=False)
+    found = CAM(pointwise([1.0, -1.0], [[1.0, 0.0]]), "0", method="scorecam")(IMAGE, 1, normalise=False)
     torch.testing.assert_close(found, (2 * weight - 1) * IMAGE[0])
 
 
 def test_ablation_cam_computed_by_hand():
     # Channels x and 2x, of sums 7 and 14, and a bias of 4: 25. Without one: 18 and 11, so weights 7/25 and 14/25.
     model = pointwise([1.0, 2.0], [[1.0, 1.0]], bias=4.0, relu=True)
-    found = CAM(model, "1", method="ablationcam")(IMAGE, 0, normalise=False)
+    found = CAM(model, "1", method="ablationcam")(IMAGE, 1, normalise=False)
     torch.testing.assert_close(found, (7 / 25 + 2 * 14 / 25) * IMAGE[0])
 
 
 def test_ablation_cam_sets_a_channel_that_could_be_negative_far_below_computed_by_hand():
     # Channels x and -x, of least value -4; the logit is the sum of the first, 7. Without it: 4 × (-4 - 1e7).
-    found = CAM(pointwise([1.0, -1.0], [[1.0, 0.0]]), "0", method="ablationcam")(IMAGE, 0, normalise=False)
+    found = CAM(pointwise([1.0, -1.0], [[1.0, 0.0]]), "0", method="ablationcam")(IMAGE, 1, normalise=False)
     torch.testing.assert_close(found, (7 + 4 * (4 + 1e7)) / 7 * IMAGE[0])
 
 
 def test_ablation_cam_of_a_logit_of_0_is_not_divided():
     # Channels x and 2x and a bias of -21: 0. Without one: -7 and -14.
     model = pointwise([1.0, 2.0], [[1.0, 1.0]], bias=-21.0, relu=True)
-    found = CAM(model, "1", method="ablationcam")(IMAGE, 0, normalise=False)
+    found = CAM(model, "1", method="ablationcam")(IMAGE, 1, normalise=False)
     torch.testing.assert_close(found, (7 + 2 * 14) * IMAGE[0])
 
 

@@ -10,7 +10,6 @@ from explain_networks import (
     GRADIENT_METHODS,
     SmallNet,
     baseline,
-    seeded,
     small_net,
     some_images,
     some_volumes,
@@ -284,17 +283,3 @@ def test_values_that_are_not_finite_are_not_passed_on(method: str):
 def test_a_class_the_model_lacks_is_refused(method: str):
     with pytest.raises(MriscopeError, match="class 4 cannot be explained: the model has 4 classes"):
         CAM(small_net(), method=method)(some_images(), [0, 1, 2, 3, 4, 0])
-
-
-@pytest.mark.parametrize("method", [name for name in CAM_METHODS if name != "finercam"])
-def test_a_model_with_one_output_is_explained(method: str):
-    model = small_net(classes=1)
-    found = CAM(model, method=method).explain(some_images())
-    assert found.classes.tolist() == [0] * 6
-    assert found.maps.isfinite().all()
-
-
-def test_finer_cam_has_nothing_to_compare_where_there_is_one_class():
-    found = CAM(seeded(SmallNet, classes=1), method="finercam").explain(some_images())
-    assert found.maps.max() == 0
-    assert all(found.reasons)

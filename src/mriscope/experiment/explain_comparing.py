@@ -25,6 +25,7 @@ from mriscope.experiment.cohorts import COHORT, describe_cohort
 from mriscope.experiment.explaining import judged_by, known_methods, open_network, some_of_test
 from mriscope.experiment.recommending import CENTRE, RANDOM, Measured, mean_interval, recommend
 from mriscope.explain import faithfulness, localisation
+from mriscope.explain.engine import predicted_classes
 from mriscope.explain.maps import explain
 from mriscope.explain.methods import METHODS
 from mriscope.explain.randomisation import RULE as VERDICT
@@ -149,7 +150,7 @@ def _case(directory: RunDirectory, count: int, seed: int, source: str | None, la
     images = images.to(next(model.parameters()).device)
     masks = phantom_masks(slices, str(source or directory.environment["source"]))
     with torch.no_grad():
-        classes = torch.cat([model(part).argmax(1) for part in images.split(64)])
+        classes = torch.cat([predicted_classes(model(part)) for part in images.split(64)])
     truth = None if masks is None else torch.from_numpy(masks).to(images.device)
     return Case(model, images, _with_subjects(slices, directory), classes, layer, truth, seed, class_names)
 

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mriscope.errors import MriscopeError
-from mriscope.explain.engine import checked_logits, logit
+from mriscope.explain.engine import (
+    checked_logits,
+    logit,
+    logits_follow,
+    model_errors,
+    no_gradient,
+    take_gradients,
+)
+from mriscope.explain.layers import check_observable
+from mriscope.explain.probing import at_least_float32
 
 _IN_PLACE = {torch.relu_, torch.Tensor.relu_}
 _RELUS = {torch.relu, torch.Tensor.relu, nn.functional.relu, *_IN_PLACE}
@@ -29,13 +38,18 @@ def slopes(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
         classes: int64 (B,).
 
     Returns:
-        float32, the images' shape.
+        float32, the images' shape; 0 where the logits do not depend on the images.
+
+    Raises:
+        MriscopeError: the logits depend on the images, but no gradient reaches them.
     """
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        logits = checked_logits(model(images), images)
-        score = logit(logits.float() if logits.itemsize < 4 else logits, classes).sum()
-        found = torch.autograd.grad(score, images, allow_unused=True)[0] if score.requires_grad else None
+        with model_errors(model, images):
+            logits = checked_logits(model(images), images)
+        found = take_gradients(logit(at_least_float32(logits), classes).sum(), [images])[0]
+    if found is None and logits_follow(model, images.detach()):
+        raise MriscopeError(no_gradient("the images"))
     return torch.zeros_like(images).detach().float() if found is None else found.float()
 
 
@@ -110,7 +124,11 @@ def guided_backpropagation(model: nn.Module, images: Tensor, classes: Tensor, *,
     """Guided backpropagation (Springenberg et al., 2015): gradients that pass a ReLU only where they are positive.
 
     Every ReLU of eager PyTorch counts, be it a module, a function or in place; only this thread's pass is changed.
+
+    Raises:
+        MriscopeError: part of the model is a TorchScript program, whose ReLUs cannot be changed.
     """
+    check_observable(model)
 
     def guided(some: Tensor, of: Tensor) -> Tensor:
         with _GuidedReLUs():
@@ -172,7 +190,8 @@ def _occluded(
     model: nn.Module, image: Tensor, target: Tensor, windows: list[tuple[slice, ...]], baseline: float, chunk: int
 ) -> Tensor:
     """The mean fall of the logit under the windows over each pixel; one chunk of them is in memory at once."""
-    whole = model(image[None])[0, target].float()
+    targets = target.expand(chunk)
+    whole = logit(checked_logits(model(image[None]), image[None]), targets[:1]).float()
     total = torch.zeros(image.shape, device=image.device)
     times = torch.zeros(image.shape[1:], device=image.device)
     for start in range(0, len(windows), chunk):
@@ -180,7 +199,7 @@ def _occluded(
         covered = image.expand(len(some), *image.shape).clone()
         for copy, window in zip(covered, some, strict=True):
             copy[:, *window] = baseline
-        falls = whole - model(covered)[:, target].float()
+        falls = whole - logit(model(covered), targets[: len(some)]).float()
         for fall, window in zip(falls, some, strict=True):
             total[:, *window] += fall
             times[window] += 1

@@ -93,6 +93,8 @@ def ablation_cam(evidence: Evidence) -> Tensor:
 def nearest_classes(logits: Tensor, classes: Tensor) -> Tensor:
     """Finer-CAM's score (Zhang et al., 2025): Σ p_j (y_c - y_j) / Σ p_j over the three classes j nearest in logit."""
     own = logit(logits, classes)[:, None]
+    if logits.shape[1] == 1:
+        return own[:, 0]  # log-odds: what sets the class apart from the only other one
     apart = (logits.detach() - own.detach()).abs().scatter(1, classes[:, None], -1)
     others = apart.argsort(dim=1, stable=True)[:, 1:4]
     shares = logits.softmax(1).gather(1, others)

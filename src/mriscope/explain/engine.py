@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from types import MethodType
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 from mriscope.errors import MriscopeError
 from mriscope.explain.layers import Reshape, own_reshape
 from mriscope.explain.probing import Probes, at_least_float32
+
+_WITHOUT_GRADIENTS = "eigencam, scorecam, ablationcam and occlusion need no gradients"
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,15 @@ class Evidence:
     logits: Tensor
     probes: Probes | None = None
 
-    @property
-    def n_classes(self) -> int:
-        """How many classes the model tells apart."""
-        return self.logits.shape[1]
-
     @cached_property
     def product(self) -> Tensor:
         """Gradients times activations, which several methods share; same shape."""
         return self.gradients * self.activations
 
     def of_class(self, logits: Tensor) -> Tensor:
-        """The explained class's column of logits (B, C, K); (B, C)."""
-        return logits.gather(2, self.classes[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
+        """Return the explained class's logits among logits (B, C, K); (B, C)."""
+        classes = self.classes.repeat_interleave(logits.shape[1])
+        return logit(logits.flatten(0, 1), classes).view(logits.shape[:2])
 
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -61,8 +60,35 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def logit(logits: Tensor, classes: Tensor) -> Tensor:
-    """The logit of the explained class."""
+    """Return the logit of the explained class, (B,).
+
+    A network with one output z, whose sigmoid is the probability of class 1, has the logits -z and z for its two
+    classes: what speaks for class 0 is what speaks against class 1.
+
+    Args:
+        logits: (B, K).
+        classes: int64 (B,), below K, or 0 and 1 where K is 1.
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0] * (2 * classes - 1)
     return logits.gather(1, classes[:, None])[:, 0]
+
+
+def probability(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return the probability of each image's class, (B,): by softmax, or by sigmoid where there is one output."""
+    if logits.shape[1] == 1:
+        return logit(logits, classes).sigmoid()
+    return logits.softmax(1).gather(1, classes[:, None])[:, 0]
+
+
+def predicted_classes(logits: Tensor) -> Tensor:
+    """Return the class of the largest logit, int64 (B,); of one output, 1 where it is above 0 and else 0."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def count_classes(logits: Tensor) -> int:
+    """Return how many classes logits (B, K) tell apart: K, or two where there is one output."""
+    return max(2, logits.shape[1])
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,7 @@ class Heard:
     """One forward pass of a batch: what the layers gave, and the logits.
 
     Args:
+        images: the batch.
         layers: the modules.
         outputs: what each gave, as the model holds it.
         reshapes: how each output is read as (B, C, h, w); None where it is that already.
@@ -77,6 +104,7 @@ class Heard:
     """
 
     model: nn.Module
+    images: Tensor
     layers: tuple[nn.Module, ...]
     outputs: tuple[Tensor, ...]
     reshapes: tuple[Reshape | None, ...]
@@ -93,12 +121,12 @@ class Heard:
             MriscopeError: no logit depends on a layer.
         """
         total = score(at_least_float32(self.logits), classes).sum()
-        slopes: Sequence[Tensor | None] = [None]
-        if total.requires_grad:
-            slopes = torch.autograd.grad(total, self.outputs, allow_unused=True, retain_graph=True)
-        for layer, slope in zip(self.layers, slopes, strict=False):
+        slopes = take_gradients(total, self.outputs, retain_graph=True)
+        for layer, slope in zip(self.layers, slopes, strict=True):
             if slope is None:
                 name = layer_name(self.model, layer)
+                if _logits_follow_layer(self.model, layer, self.images):
+                    raise MriscopeError(no_gradient(f"layer {name!r}"))
                 raise MriscopeError(f"no logit depends on layer {name!r}; choose a layer on the way to them")
         return [_read(slope, way) for slope, way in zip(slopes, self.reshapes, strict=True) if slope is not None]
 
@@ -117,13 +145,66 @@ def listen(
     Raises:
         MriscopeError: the model gives no logits, or does not run a layer; a layer gives no map.
     """
-    outputs, logits = _hear(model, layers, images, record, only_behind=True)
-    if record and not logits.requires_grad:  # the model switched gradients off behind the layer: record the whole pass
-        outputs, logits = _hear(model, layers, images, record, only_behind=False)
+    for layer in layers:
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise MriscopeError(
+                f"layer {layer_name(model, layer)!r} is part of a TorchScript program, whose layers cannot be "
+                "observed; explain the model that the program was made from"
+            )
+    with model_errors(model, images):
+        outputs, logits = _hear(model, layers, images, record, only_behind=True)
+        if record and not logits.requires_grad:  # the model switched gradients off behind the layer: record it all
+            outputs, logits = _hear(model, layers, images, record, only_behind=False)
     reshapes = [
         _checked_reshape(model, layer, output, images, reshape) for layer, output in zip(layers, outputs, strict=True)
     ]
-    return Heard(model, tuple(layers), tuple(outputs), tuple(reshapes), logits)
+    return Heard(model, images, tuple(layers), tuple(outputs), tuple(reshapes), logits)
+
+
+@contextmanager
+def model_errors(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """Say so where a model runs on its images, but not while gradients are recorded; other errors are passed on."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        with torch.no_grad():
+            model(images)  # fails by itself where gradients are not the reason
+        raise MriscopeError(_not_differentiable(error)) from error
+
+
+def take_gradients(total: Tensor, inputs: Sequence[Tensor], *, retain_graph: bool = False) -> list[Tensor | None]:
+    """Return the gradient of a sum of scores along each input; None where none reaches it.
+
+    Raises:
+        MriscopeError: autograd cannot go back through the model.
+    """
+    recorded = [one for one in inputs if one.requires_grad]
+    if not recorded or not total.requires_grad:
+        return [None] * len(inputs)
+    try:
+        found = torch.autograd.grad(total, recorded, allow_unused=True, retain_graph=retain_graph)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise MriscopeError(_not_differentiable(error)) from error
+    given = iter(found)
+    return [next(given) if one.requires_grad else None for one in inputs]
+
+
+def no_gradient(place: str) -> str:
+    """Return the sentence for a place that logits depend on, and that no gradient reaches."""
+    return (
+        f"no gradient of the logits reaches {place}, though they depend on it: the model leaves autograd on the way "
+        f"(int8 layers, detach(), torch.no_grad(), NumPy, checkpoint(use_reentrant=True)); {_WITHOUT_GRADIENTS}"
+    )
+
+
+def logits_follow(model: nn.Module, images: Tensor) -> bool:
+    """Return whether other images get other logits."""
+    with torch.no_grad():
+        return not torch.equal(model(images), model(_disturbed(images)))
 
 
 def lay_over(maps: Tensor, size: torch.Size) -> Tensor:
@@ -138,6 +219,7 @@ class _Loan:
 
     training: bool
     compiled: Callable[..., Any] | None
+    forward: Callable[..., Any] | None  # of the instance, where torch.compile has wrapped it
     borrowers: int = 0
 
 
@@ -154,8 +236,10 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     with _counting:
         for module in modules:
-            _lent.setdefault(module, _Loan(module.training, module._compiled_call_impl)).borrowers += 1
-            _set(module, False, None)
+            if module not in _lent:
+                _lent[module] = _Loan(module.training, module._compiled_call_impl, vars(module).get("forward"))
+            _lent[module].borrowers += 1
+            _set(module, False, None, _eager_forward(module))
     try:
         yield
     finally:
@@ -164,15 +248,30 @@ def borrowed(model: nn.Module) -> Iterator[None]:
                 loan = _lent[module]
                 loan.borrowers -= 1
                 if not loan.borrowers:
-                    _set(module, loan.training, loan.compiled)
+                    _set(module, loan.training, loan.compiled, loan.forward)
                     del _lent[module]
 
 
-def _set(module: nn.Module, training: bool, compiled: Callable[..., Any] | None) -> None:
+def _set(
+    module: nn.Module, training: bool, compiled: Callable[..., Any] | None, forward: Callable[..., Any] | None
+) -> None:
     # The flag, not train(): networks override train() to freeze or merge parts, which could not be taken back.
     module.training = training
     if module._compiled_call_impl is not compiled:  # what compile() left; it would run past hooks added after it
         module._compiled_call_impl = compiled
+    if forward is not None:
+        vars(module)["forward"] = forward
+    else:
+        vars(module).pop("forward", None)
+
+
+def _eager_forward(module: nn.Module) -> Callable[..., Any] | None:
+    """Return what torch.compile wrapped as the module's forward: compiled code allows one backward pass at most."""
+    own = vars(module).get("forward")
+    if own is not None:
+        return getattr(own, "_torchdynamo_orig_callable", own)
+    decorated = getattr(getattr(type(module), "forward", None), "_torchdynamo_orig_callable", None)
+    return None if decorated is None else MethodType(decorated, module)
 
 
 def on_device(model: nn.Module, images: Tensor) -> Tensor:
@@ -215,11 +314,12 @@ def chosen_classes(classes: Tensor | None, logits: Tensor) -> Tensor:
         MriscopeError: the model lacks a class.
     """
     if classes is None:
-        return logits.argmax(1)
-    outside = classes[(classes < 0) | (classes >= logits.shape[1])]
+        return predicted_classes(logits)
+    count = count_classes(logits)
+    outside = classes[(classes < 0) | (classes >= count)]
     if len(outside):
         raise MriscopeError(
-            f"class {int(outside[0])} cannot be explained: the model has {logits.shape[1]} classes, counted from 0"
+            f"class {int(outside[0])} cannot be explained: the model has {count} classes, counted from 0"
         )
     return classes.to(logits.device, torch.int64, copy=True)  # a copy, as autograd cannot save an inference tensor
 
@@ -302,6 +402,27 @@ def _no_map(model: nn.Module, layer: nn.Module, output: Any, images: Tensor) -> 
         f"layer {layer_name(model, layer)!r} gives {_shape(output)}; a map needs floats with {images.ndim} axes, "
         f"one row for each of the {len(images)} images"
     )
+
+
+def _logits_follow_layer(model: nn.Module, layer: nn.Module, images: Tensor) -> bool:
+    def disturb(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return _disturbed(output)
+
+    with torch.no_grad():
+        whole = model(images)
+        with layer.register_forward_hook(disturb):
+            return not torch.equal(whole, model(images))
+
+
+def _disturbed(values: Tensor) -> Tensor:
+    """Return values with noise as large as they are, so that no later layer can fail to see a change by symmetry."""
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0)).to(values)
+    return values + noise * (1 + values.abs())
+
+
+def _not_differentiable(error: RuntimeError) -> str:
+    first = str(error).strip().split("\n")[0].rstrip(".")
+    return f"the model runs, but gradients cannot be taken through it ({first}); {_WITHOUT_GRADIENTS}"
 
 
 def _shape(value: Any) -> str:

@@ -22,6 +22,7 @@ from mriscope.explain.engine import (
     lay_over,
     logit,
     on_device,
+    probability,
 )
 from mriscope.explain.finishing import stretch
 from mriscope.explain.probing import at_least_float32
@@ -114,7 +115,7 @@ def average_drop(
         shares = maps[rows].where(_wide(hides, maps) == 1, 1.0)
         return images[rows] * shares[:, None].to(images.dtype)
 
-    whole, through = _answers(model, images, shown, classes, 2, chunk, _probability).unbind(1)
+    whole, through = _answers(model, images, shown, classes, 2, chunk, probability).unbind(1)
     drop = (whole - through).clamp_min(0) / whole.where(whole > 0, 1.0)
     return drop.float(), through > whole
 
@@ -158,7 +159,7 @@ def road(
         imputed = impute(images[rows], ~lost) + noise * _wide(images[rows].flatten(1).std(1), images)
         return imputed.where(lost[:, None], images[rows])
 
-    scores = _answers(model, images, shown, classes, 2 * len(counts), chunk, _probability)
+    scores = _answers(model, images, shown, classes, 2 * len(counts), chunk, probability)
     most, least = scores.unflatten(1, (2, -1)).mean(2).unbind(1)
     return ((least - most) / 2).float()
 
@@ -303,7 +304,7 @@ def _curve(
         changed = ranks[rows] < _wide((variants * count / steps).round(), maps)
         return end[rows].where(changed[:, None], begin[rows])
 
-    scores = _answers(model, begin, shown, classes, steps + 1, chunk, _probability)
+    scores = _answers(model, begin, shown, classes, steps + 1, chunk, probability)
     return Curve(scores.float(), torch.trapezoid(scores, dx=1 / steps).float())
 
 
@@ -344,10 +345,6 @@ def _places(images: Tensor, n: int, samples: int, seed: int) -> Tensor:
 
 
 _Score = Callable[[Tensor, Tensor], Tensor]
-
-
-def _probability(logits: Tensor, classes: Tensor) -> Tensor:
-    return logits.softmax(1).gather(1, classes[:, None])[:, 0]
 
 
 def _answers(

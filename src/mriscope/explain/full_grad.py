@@ -6,7 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mriscope.explain.engine import checked_logits, lay_over, logit
+from mriscope.errors import MriscopeError
+from mriscope.explain.engine import (
+    checked_logits,
+    lay_over,
+    logit,
+    logits_follow,
+    model_errors,
+    no_gradient,
+    take_gradients,
+)
+from mriscope.explain.layers import check_observable
+from mriscope.explain.probing import at_least_float32
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -26,7 +37,11 @@ def full_grad(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int =
 
     Returns:
         float32 (B, H, W) or (B, D, H, W), 0 or more.
+
+    Raises:
+        MriscopeError: no gradient reaches the images, or the layers' biases cannot be seen.
     """
+    check_observable(model)
     parts = zip(images.split(chunk), classes.split(chunk), strict=True)
     return torch.cat([_full_grad(model, *part) for part in parts])
 
@@ -34,10 +49,13 @@ def full_grad(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int =
 def _full_grad(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        heard, logits = _biased_outputs(model, images)
-        score = logit(logits.float(), classes).sum()
-        given = torch.autograd.grad(score, [images, *[output for _, output in heard]], allow_unused=True)
+        with model_errors(model, images):
+            heard, logits = _biased_outputs(model, images)
+        score = logit(at_least_float32(logits), classes).sum()
+        given = take_gradients(score, [images, *[output for _, output in heard]])
     images = images.detach()
+    if given[0] is None and logits_follow(model, images):
+        raise MriscopeError(no_gradient("the images"))
     total = images.new_zeros(len(images), *images.shape[2:], dtype=torch.float32)
     total = total if given[0] is None else _stretched((images * given[0]).abs().float())
     for (bias, _), slopes in zip(heard, given[1:], strict=True):

@@ -71,6 +71,19 @@ def check_modules(model: nn.Module, layer: "Layer | Sequence[Layer]") -> None:
             )
 
 
+def check_observable(model: nn.Module) -> None:
+    """Refuse a model that is, or holds, a TorchScript program.
+
+    Raises:
+        MriscopeError: it does; its layers run without Python, so hooks on them are not called.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise MriscopeError(
+            "the model is or holds a TorchScript program, whose layers cannot be observed; explain the model that it "
+            "was made from, or use gradxinput, integrated_gradients, smoothgrad or occlusion"
+        )
+
+
 def _listed(layer: "Layer | Sequence[Layer]") -> list[Layer]:
     meant = [layer] if isinstance(layer, nn.Module | str) else list(layer)
     if not meant:
@@ -97,6 +110,7 @@ def _own_choice(model: nn.Module, images: Tensor) -> nn.Module:
     watched = [
         module for module in model.modules() if isinstance(module, (*_CONVOLUTIONS, nn.LayerNorm)) or _attends(module)
     ]
+    check_observable(model)
     if not watched:
         raise MriscopeError(_NO_CONVOLUTION)
     convolution = norm = before_attention = None

@@ -19,9 +19,11 @@ from mriscope.explain.engine import (
     borrowed,
     checked_logits,
     chosen_classes,
+    count_classes,
     lay_over,
     listen,
     on_device,
+    predicted_classes,
 )
 from mriscope.explain.finishing import FUSIONS, finished, raised
 from mriscope.explain.layers import Layer, Reshape, find_layers
@@ -93,7 +95,8 @@ def explain(
         images: float (B, C, H, W) or volumes (B, C, D, H, W), scaled as the model was trained, on any device.
         methods: names among METHODS.
         classes: the class to explain: one for all images, one for each, or (B, M) for M of each, which share the
-            forward pass; None explains the prediction.
+            forward pass; None explains the prediction. A network with one output z has class 1, whose logit is z,
+            and class 0, whose logit is -z.
         layer: the layer or layers whose activations count: modules of the model or dotted names. None takes the last
             convolution that has more than one place, or in a transformer the norm before the last attention. Where a
             layer runs several times, its last run counts.
@@ -154,7 +157,7 @@ def _look(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None) -> 
         with torch.no_grad():
             logits = checked_logits(model(images), images).float()
     if asked is None:
-        chosen = logits.argmax(1)[:, None]
+        chosen = predicted_classes(logits)[:, None]
     else:
         chosen = chosen_classes(asked.reshape(-1), logits).reshape(asked.shape)
     found: dict[str, list[tuple[Tensor, list[str | None]]]] = {name: [] for name in way.methods}
@@ -165,7 +168,7 @@ def _look(model: nn.Module, way: _Way, images: Tensor, asked: Tensor | None) -> 
             made[name] = [_on_pixels(model, one, images, classes, made, way)], _no_pixel
         for name in way.methods:
             maps, reasons = finished(*made[name], images.shape[2:], way.fuse, way.normalise)
-            shaped = maps if way.exponents is None else raised(maps, classes, way.exponents, logits.shape[1])
+            shaped = maps if way.exponents is None else raised(maps, classes, way.exponents, count_classes(logits))
             found[name].append((shaped, reasons))
     return {
         name: Explanation(
