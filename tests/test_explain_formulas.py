@@ -12,21 +12,22 @@ from torch import Tensor, nn
 
 from mriscope.explain import CAM
 from mriscope.explain.cams import CAMS, hires_cam, map_of, nearest_classes, principal
-from mriscope.explain.engine import Evidence, listen
+from mriscope.explain.records import LayerRecord, record_forward
 
 
-def evidence(activations: list[list[list[float]]], gradients: list[list[list[float]]]) -> Evidence:
+def evidence(activations: list[list[list[float]]], gradients: list[list[list[float]]]) -> LayerRecord:
     """One image whose class is 0, of two."""
-    return Evidence(
+    return LayerRecord(
         torch.tensor([activations]), torch.tensor([gradients]), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2)
     )
 
 
-# Sums 10 and 3; mean slopes 1/2 and -1/2; products [[1, -2], [0, 8]] and [[0, 0], [1, -4]].
+# Sums 10 and 3; mean gradients 1/2 and -1/2; products [[1, -2], [0, 8]] and [[0, 0], [1, -4]].
 TWO_CHANNELS = evidence(
     [[[1.0, 2.0], [3.0, 4.0]], [[2.0, 0.0], [-1.0, 2.0]]], [[[1.0, -1.0], [0.0, 2.0]], [[0.0, 1.0], [-1.0, -2.0]]]
 )
-# Grad-CAM++: first channel, slope 1: α = 1 / (2 + 10), slope 2: α = 4 / (8 + 10 × 8); second, slope 1: α = 1 / (2 + 3).
+# Grad-CAM++: first channel, gradient 1: α = 1 / (2 + 10), gradient 2: α = 4 / (8 + 10 × 8);
+# second, gradient 1: α = 1 / (2 + 3).
 FIRST, SECOND = 1 / 12 + 2 / 22, 1 / 5
 
 
@@ -38,8 +39,8 @@ FIRST, SECOND = 1 / 12 + 2 / 22, 1 / 5
         ("xgradcam", [[0.7 - 2, 1.4], [2.1 + 1, 2.8 - 2]]),  # weights 7/10 and -3/3
         ("hirescam", [[1.0, -2.0], [1.0, 4.0]]),  # the sum of the products
         ("elementwise", [[1.0, 0.0], [1.0, 8.0]]),  # the sum of the positive products
-        ("layercam", [[1.0, 0.0], [0.0, 8.0]]),  # only where the slope is positive
-        ("finercam", [[0.5 - 1, 1.0], [1.5 + 0.5, 2.0 - 1]]),  # Grad-CAM with slopes of another score
+        ("layercam", [[1.0, 0.0], [0.0, 8.0]]),  # only where the gradient is positive
+        ("finercam", [[0.5 - 1, 1.0], [1.5 + 0.5, 2.0 - 1]]),  # Grad-CAM with gradients of another score
     ],
 )
 def test_a_map_of_2x2_computed_by_hand(method: str, wanted: list[list[float]]):
@@ -48,7 +49,7 @@ def test_a_map_of_2x2_computed_by_hand(method: str, wanted: list[list[float]]):
 
 
 @pytest.mark.parametrize(
-    ("method", "factor", "slope", "wanted"),
+    ("method", "factor", "gradient", "wanted"),
     [
         # The second channel is a multiple of the first, which less its mean 3 is -2, -1, 0, 3: one component holds all.
         ("eigencam", 2.0, 1.0, [[-2.0, -1.0], [0.0, 3.0]]),  # the sum is 3 times the first channel: same direction
@@ -57,12 +58,14 @@ def test_a_map_of_2x2_computed_by_hand(method: str, wanted: list[list[float]]):
         ("eigengradcam", 2.0, -1.0, [[2.0, 1.0], [0.0, -3.0]]),  # products are 1 and -2 times the first channel
     ],
 )
-def test_a_first_component_of_2x2_computed_by_hand(method: str, factor: float, slope: float, wanted: list[list[float]]):
+def test_a_first_component_of_2x2_computed_by_hand(
+    method: str, factor: float, gradient: float, wanted: list[list[float]]
+):
     first = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     both = torch.stack([first, factor * first])[None]
-    slopes = torch.ones_like(both)
-    slopes[:, 1] = slope
-    known = Evidence(both, slopes, torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2))
+    gradients = torch.ones_like(both)
+    gradients[:, 1] = gradient
+    known = LayerRecord(both, gradients, torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2))
     torch.testing.assert_close(CAMS[method].make(known), math.sqrt(5) * torch.tensor([wanted]), atol=1e-5, rtol=1e-5)
 
 
@@ -124,7 +127,7 @@ def test_finer_cams_score_computed_by_hand():
 def test_finer_cam_with_two_classes_is_grad_cam_of_their_difference():
     model = pointwise([1.0, -1.0], [[1.0, 0.0], [0.25, 0.5]])
     finer, plain = (CAM(model, "0", method=name) for name in ("finercam", "gradcam"))
-    # Slopes of the difference: 0.75 along x and -0.5 along -x. The formula's 1e-9 beside a share of 2e-4 shows.
+    # Gradients of the difference: 0.75 along x and -0.5 along -x. The formula's 1e-9 beside a share of 2e-4 shows.
     torch.testing.assert_close(finer(IMAGE, 0, normalise=False), 1.25 * IMAGE[0], atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(plain(IMAGE, 0, normalise=False), IMAGE[0])
 
@@ -134,13 +137,13 @@ def test_hires_cam_is_complete_on_the_last_map():
     last, head = nn.Conv2d(7, 5, 3), nn.Linear(5, 4)
     model = nn.Sequential(nn.Conv2d(1, 7, 3), nn.Tanh(), last, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
     images, classes = some_images(), torch.tensor([0, 1, 2, 3, 0, 1])
-    heard = listen(model, [last], images, record=True)
+    records = record_forward(model, [last], images, record=True)
 
     def score(logits: Tensor, classes: Tensor) -> Tensor:
         return logits.gather(1, classes[:, None])[:, 0]
 
-    logits = heard.logits.detach()
-    known = Evidence(heard.activations()[0], heard.gradients(score, classes)[0], classes, logits)
+    logits = records.logits.detach()
+    known = LayerRecord(records.activations()[0], records.gradients(score, classes)[0], classes, logits)
     explained = map_of(hires_cam(known), known, eigen_smooth=False).sum((1, 2))
     torch.testing.assert_close(explained, logits[range(6), classes] - head.bias.detach()[classes])
 

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from explain_networks import CAM_METHODS, baseline, resnet18, some_images, swin, vit
 from torch import Tensor, nn
 
-from mriscope.explain import CAM, channels_last, tokens
-from mriscope.explain.finishing import stretch
+from mriscope.explain import CAM, channels_last, explain, tokens
+from mriscope.explain.postprocess import stretch
 
 PEERS = {
     "gradcam": "GradCAM",
@@ -98,15 +98,15 @@ def peer_maps(
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         modules = [] if method == "fullgrad" else [model.get_submodule(name) for name in layers]
         cam = getattr(peer, PEERS[method])(model, modules, reshape_transform=reshape, **settings)
-        heard = listened(getattr(cam, "base_cam", cam), method)
+        records = listened(getattr(cam, "base_cam", cam), method)
         with cam:
             for image, target in zip(images, classes, strict=True):
-                heard.clear()
+                records.clear()
                 named: dict[str, Any] = {"target_idx": target}
                 if method != "finercam":
                     named = {"targets": [peer.utils.model_targets.ClassifierOutputTarget(target)]}
                 published.append(torch.from_numpy(np.asarray(cam(image[None].clone(), **named, **smoothing)))[0])
-                raws.append(list(heard))
+                raws.append(list(records))
     model.zero_grad(set_to_none=True)
     return torch.stack(published).float(), [torch.cat(one) for one in zip(*raws, strict=True)]
 
@@ -114,15 +114,15 @@ def peer_maps(
 def listened(cam: Any, method: str) -> list[Tensor]:
     """What the peer's maps are before it normalises them, kept as it makes them."""
     name = "compute_cam_per_layer" if method == "fullgrad" else "get_cam_image"
-    make, heard = getattr(cam, name), []
+    make, records = getattr(cam, name), []
 
     def keep(*args: Any, **kwargs: Any) -> Any:
         made = make(*args, **kwargs)
-        heard.append(torch.from_numpy(np.array(made)).reshape(len(made), *made.shape[-2:]))
+        records.append(torch.from_numpy(np.array(made)).reshape(len(made), *made.shape[-2:]))
         return made
 
     setattr(cam, name, keep)
-    return heard
+    return records
 
 
 def resized(maps: Tensor, size: int) -> Tensor:
@@ -194,3 +194,14 @@ def test_smoothing_by_flips_and_scales_agrees_with_pytorch_grad_cam(peer: Any, m
     shown = CAM(model, case.layer, method=method, flip_smooth=True)(images, case.classes)
     assert published.amax((1, 2)).min() > 0.3
     assert (shown - published).abs().max() <= ROUNDING
+
+
+@pytest.mark.parametrize("network", CASES)
+def test_float32_gives_the_maps_of_float64_but_for_rounding(network: str):
+    case, methods = CASES[network], ("gradcam", "gradcam++", "hirescam", "layercam", "elementwise")
+    model, images = case.in_float64()
+    settings: dict[str, Any] = {"layer": case.layer, "reshape": case.reshape}
+    exact = explain(model, images, methods, case.classes, **settings)
+    rounded = explain(model.float(), images.float(), methods, case.classes, **settings)
+    for name in methods:  # thousands of roundings of 6e-8 each lie between an image and a map
+        torch.testing.assert_close(rounded[name].maps, exact[name].maps, atol=1e-3, rtol=0)

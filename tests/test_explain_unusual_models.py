@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mriscope.errors import MriscopeError
 from mriscope.explain import CAM, METHODS, explain
-from mriscope.explain.attributions import occlusion, slopes
-from mriscope.explain.engine import logit, predicted_classes, probability
-from mriscope.explain.faithfulness import deletion
+from mriscope.explain.attributions import input_gradients, occlusion
+from mriscope.explain.metrics.faithfulness import deletion
+from mriscope.explain.scores import logit, predicted_classes, probability
 
 WITH_GRADIENTS = [name for name in METHODS if name not in ("eigencam", "scorecam", "ablationcam", "occlusion")]
 HOMOGENEOUS = [name for name in METHODS if name not in ("gradcam++", "scorecam", "fullgrad", "smoothgrad")]
@@ -32,10 +32,11 @@ def two_outputs(model: SmallNet) -> SmallNet:
     """The same network with the logits -z/2 and z/2, whose difference is z."""
     twin, last = copy.deepcopy(model), model.head[5]
     assert isinstance(last, nn.Linear)
-    twin.head[5] = nn.Linear(last.in_features, 2).to(last.weight)
+    both = nn.Linear(last.in_features, 2).to(last.weight)
     with torch.no_grad():
-        twin.head[5].weight.copy_(torch.cat([-last.weight, last.weight]) / 2)
-        twin.head[5].bias.copy_(torch.cat([-last.bias, last.bias]) / 2)
+        both.weight.copy_(torch.cat([-last.weight, last.weight]) / 2)
+        both.bias.copy_(torch.cat([-last.bias, last.bias]) / 2)
+    twin.head[5] = both
     return twin
 
 
@@ -143,7 +144,7 @@ def test_a_model_that_looks_at_nothing_has_empty_maps_and_no_error(method: str):
 
     found = explain(Constant(), IMAGES, [method])[method]
     assert found.maps.max() == 0
-    assert found.reasons == ("no pixel speaks for the class",) * 2
+    assert found.reasons == ("no pixel is evidence for the class",) * 2
 
 
 class Checkpointed(SmallNet):
@@ -163,7 +164,7 @@ def test_an_error_of_the_model_itself_is_passed_on():
     with pytest.raises(RuntimeError, match="to have 1 channels"):
         explain(small_net(), torch.rand(2, 3, 20, 20), ["gradcam"], layer="features.4")
     with pytest.raises(RuntimeError, match="shape"):
-        slopes(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), IMAGES, torch.tensor([0, 1]))
+        input_gradients(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), IMAGES, torch.tensor([0, 1]))
 
 
 # --- TorchScript ---
@@ -200,7 +201,9 @@ def test_a_layer_within_a_torchscript_program_is_refused_and_one_around_it_is_no
 def test_methods_on_pixels_explain_a_torchscript_program():
     classes = torch.tensor([1, 2])
     for name, model in programs().items():
-        torch.testing.assert_close(slopes(model, IMAGES, classes), slopes(small_net(), IMAGES, classes), msg=name)
+        torch.testing.assert_close(
+            input_gradients(model, IMAGES, classes), input_gradients(small_net(), IMAGES, classes), msg=name
+        )
         torch.testing.assert_close(occlusion(model, IMAGES, classes), occlusion(small_net(), IMAGES, classes))
 
 

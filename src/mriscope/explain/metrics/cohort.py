@@ -1,4 +1,4 @@
-"""What many maps have in common: mean maps of a cohort by class and position, with intervals over subjects."""
+"""Mean maps of a cohort by class and position, with intervals over subjects."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mriscope.errors import MriscopeError
-from mriscope.evaluation.intervals import Estimate
 
 Numbers = np.ndarray | Tensor
 
@@ -44,7 +43,7 @@ def cohort_maps(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[tuple[int, int], MeanMap]:
-    """The mean map of each class at each position, each pixel with its percentile interval over subjects.
+    """Compute the mean map of each class at each position, each pixel with its percentile interval over subjects.
 
     A resample draws as many subjects as the group holds, with replacement, and each brings all its slices (Field and
     Welsh, 2007). Bounds are of each pixel by itself: of all pixels together about 5 % lie outside by chance.
@@ -67,69 +66,18 @@ def cohort_maps(
     """
     values = _as_numpy(maps).astype(np.float64)
     keys = np.stack([_as_numpy(labels), _as_numpy(positions)], 1) if len(labels) == len(positions) else np.empty((0, 2))
-    people = _as_numpy(subjects)
-    if values.ndim != 3 or not len(values) == len(keys) == len(people):
+    units = _as_numpy(subjects)
+    if values.ndim != 3 or not len(values) == len(keys) == len(units):
         raise MriscopeError(
-            f"maps are {values.shape}, with {len(labels)} labels, {len(positions)} positions and {len(people)} "
+            f"maps are {values.shape}, with {len(labels)} labels, {len(positions)} positions and {len(units)} "
             "subjects; give (N, H, W) and one of each for every map"
         )
     _check(values, resamples, level)
     return {
-        (int(key[0]), int(key[1])): _mean_map(values[rows], people[rows], resamples, level, seed)
+        (int(key[0]), int(key[1])): _mean_map(values[rows], units[rows], resamples, level, seed)
         for key in np.unique(keys, axis=0)
         for rows in [(keys == key).all(1)]
     }
-
-
-def mean_over_subjects(
-    values: Numbers, subjects: Numbers, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> Estimate:
-    """The mean of a number of every slice, such as a share of a map, with its percentile interval over subjects.
-
-    Args:
-        values: float (N,); nan, where a number does not exist, is left out.
-        subjects: int (N,); where one is negative (unknown), slices are resampled and the interval is too narrow.
-        resamples: how many to draw.
-        level: share of resamples within the interval, in (0, 1).
-        seed: of the draw; equal subjects and seeds have equal resamples, whatever the values.
-
-    Returns:
-        the estimate; its bounds are nan where there is one subject only, all is nan where no number exists.
-
-    Raises:
-        MriscopeError: there are not as many subjects as values, a value is infinite, or an option is out of range.
-    """
-    numbers, people = _as_numpy(values).astype(np.float64), _as_numpy(subjects)
-    if numbers.ndim != 1 or numbers.shape != people.shape:
-        raise MriscopeError(f"values are {numbers.shape} and subjects {people.shape}; give one of each for every slice")
-    here = ~np.isnan(numbers)
-    _check(numbers[here], resamples, level)
-    if not here.any():
-        return Estimate(np.nan, np.nan, np.nan)
-    low, high = _bounds(numbers[here, None], people[here], resamples, level, seed)
-    return Estimate(float(numbers[here].mean()), float(low[0]), float(high[0]))
-
-
-def region_shares(maps: Tensor, region: Numbers) -> Tensor:
-    """The share of each map's sum that lies in a region; mean_over_subjects gives its mean and interval.
-
-    Args:
-        maps: float (N, H, W), not negative.
-        region: bool (H, W), or (N, H, W) for one of each map.
-
-    Returns:
-        float32 (N,) in [0, 1]; nan for a map of zeros, which has nothing to share out.
-
-    Raises:
-        MriscopeError: shapes do not fit, the region is not bool, or a map is negative or not finite.
-    """
-    area = torch.as_tensor(region).to(maps.device)
-    if area.dtype != torch.bool or maps.ndim != 3 or area.shape not in (maps.shape, maps.shape[1:]):
-        raise MriscopeError(f"the region is {area.dtype} {tuple(area.shape)}; maps {tuple(maps.shape)} need bool alike")
-    if not (maps.isfinite() & (maps >= 0)).all():
-        raise MriscopeError("a map is negative or not finite, and has no shares; make it with normalise=True")
-    exact = maps.double()
-    return ((exact * area).sum((1, 2)) / exact.sum((1, 2))).float()
 
 
 def _as_numpy(values: Numbers) -> np.ndarray:
@@ -138,7 +86,7 @@ def _as_numpy(values: Numbers) -> np.ndarray:
 
 def _check(values: np.ndarray, resamples: int, level: float) -> None:
     if not np.isfinite(values).all():
-        raise MriscopeError("maps or values are not finite, and have no mean")
+        raise MriscopeError("maps are not finite, and have no mean")
     if resamples < 1 or not 0 < level < 1:
         raise MriscopeError(f"resamples is {resamples} and level {level}; give 1 at least, and a share between 0 and 1")
 
@@ -155,7 +103,7 @@ def _mean_map(maps: np.ndarray, subjects: np.ndarray, resamples: int, level: flo
 def _bounds(
     values: np.ndarray, subjects: np.ndarray, resamples: int, level: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bounds of the mean of each column of values (N, P): float64 (P,) each."""
+    """Return percentile bounds of the mean of each column of values (N, P): float64 (P,) each."""
     known = bool((subjects >= 0).all())
     units = np.unique(subjects, return_inverse=True)[1] if known else np.arange(len(subjects))
     count = int(units.max()) + 1
