@@ -2,6 +2,9 @@
 
 import doctest
 import importlib
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +55,16 @@ def test_a_class_names_its_paper_and_has_an_example(name: str):
 def test_one_method_is_no_instance_of_another():
     assert not isinstance(LayerCAM(small_net()), GradCAM)
     assert isinstance(CAM(small_net(), method="layercam"), CAM)
+
+
+def test_the_examples_of_the_page_run():
+    page = Path(__file__).parent.parent / "docs" / "explain.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"model": small_net(), "images": some_images(2)}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2
+    assert names["maps"].shape == (2, 20, 20)
 
 
 @pytest.mark.parametrize("module", ["cam", "maps", "model_state", "overlays"])

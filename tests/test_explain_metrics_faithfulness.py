@@ -20,13 +20,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from mriscope.errors import MriscopeError, UnknownName
+from mriscope.explain.metrics.baseline_maps import centre_maps, random_maps
 from mriscope.explain.metrics.faithfulness import (
     average_drop,
-    centre_maps,
     deletion,
     infidelity,
     insertion,
-    random_maps,
     road,
     sensitivity_n,
     sparsity,

@@ -17,7 +17,7 @@ HEAT = np.array([[0.0, 0.5], [1.0, 0.0]], np.float32)
 
 
 def near(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.abs(pixels.astype(int) - colour).max(-1) < 6  # the bar has fewer rows than there are colours
+    return np.abs(pixels.astype(int) - colour).max(-1) < 16  # the bar has fewer rows than there are colours
 
 
 def columns_of(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

@@ -198,7 +198,7 @@ def _write(
             pixels = overlay(shown.images.images[row], maps[name][row], **colours)
             pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
     page = explanation_page(
-        f"Where {directory.path.resolve().name} sees evidence",
+        f"Where {directory.path.resolve().name} finds evidence",
         _origin(directory, shown, own),
         Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
         _facts(directory, shown, options),

@@ -60,8 +60,12 @@ def integrated_gradients(
     over an image, the attribution is its logit less that of the constant image, but for what the rule leaves.
 
     Args:
-        steps: points of the rule; chunk counts images times steps.
+        model: as in input_gradients.
+        images: as in input_gradients.
+        classes: as in input_gradients.
+        steps: points of the rule.
         baseline: value of all pixels where the line begins.
+        chunk: how many points run at once.
 
     Raises:
         MriscopeError: there are no steps.
@@ -93,9 +97,13 @@ def smooth_grad(
     """Compute SmoothGrad (Smilkov et al., 2017): the mean gradient over noisy copies of an image.
 
     Args:
-        samples: copies of each image; chunk counts images times samples.
+        model: as in input_gradients.
+        images: as in input_gradients.
+        classes: as in input_gradients.
+        samples: copies of each image.
         noise: standard deviation of the noise, as a share of the image's range.
         seed: of the noise, which is the same for every image.
+        chunk: how many copies run at once.
 
     Raises:
         MriscopeError: there are no samples.
@@ -143,6 +151,9 @@ def occlusion(
     """Compute occlusion (Zeiler & Fergus, 2014): how far the logit falls under a covered window, a mean over windows.
 
     Args:
+        model: as in input_gradients.
+        images: as in input_gradients.
+        classes: as in input_gradients.
         window: its side in pixels, on every axis of space; cut off at the border.
         stride: from one window to the next, at most window; the last ones reach the border.
         baseline: value of the pixels that are covered.

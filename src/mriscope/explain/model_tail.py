@@ -1,14 +1,14 @@
 """The part of a model behind a layer, which PyTorch does not have as a module; Ablation-CAM runs it for each channel.
 
-Ablation-CAM of one slice of 1×128×128 at the last convolution, one thread, CPU time, medians of three rounds in turn,
-beside other work (`python3 run.py bench ablation`; 2 cores of an AMD EPYC):
+Ablation-CAM of one slice of 1×128×128 at the last convolution, one thread, processor time, medians of three rounds in
+turn, 2 cores of an AMD EPYC beside other work (`python3 run.py bench ablation`):
 
 | network | whole model for each channel | only the part behind the layer | gain |
 |---|---|---|---|
-| baseline_cnn | 0.279 s | 0.085 s | 3.3 × |
-| keras_like | 5.965 s | 0.109 s | 55 × |
-| compact_cnn | 0.019 s | 0.008 s | 2.4 × |
-RESNET
+| baseline_cnn | 0.446 s | 0.117 s | 3.8 × |
+| keras_like | 5.968 s | 0.110 s | 54.2 × |
+| compact_cnn | 0.016 s | 0.006 s | 2.6 × |
+| ResNet-18 | 6.918 s | 0.048 s | 144.0 × |
 """
 
 import threading

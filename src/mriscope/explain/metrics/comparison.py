@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mriscope.explain.maps import explain
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics import faithfulness, localisation
+from mriscope.explain.metrics.baseline_maps import centre_maps, random_maps
 from mriscope.explain.metrics.randomisation import RULE as VERDICT
 from mriscope.explain.metrics.randomisation import randomise
 from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores, mean_over_subjects
@@ -78,7 +79,7 @@ def score_methods(case: Case, names: Sequence[str]) -> Iterator[MethodScores]:
 
 def score_baselines(case: Case) -> Iterator[MethodScores]:
     """Yield the scores of maps that know nothing of the model: random ones, and one bump in the centre."""
-    maps = {RANDOM: faithfulness.random_maps(case.images, case.seed), CENTRE: faithfulness.centre_maps(case.images)}
+    maps = {RANDOM: random_maps(case.images, case.seed), CENTRE: centre_maps(case.images)}
     for name, title in BASELINES.items():
         yield MethodScores(name, title, True, score_maps(case, maps[name]), maps[name])
 

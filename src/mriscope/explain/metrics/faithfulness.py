@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from mriscope.errors import MriscopeError
 from mriscope.explain.metrics.removal import blur, impute, replace_pixels
 from mriscope.explain.model_state import eval_mode, move_to_model
-from mriscope.explain.postprocess import resize_maps, stretch
 from mriscope.explain.scores import Score, at_least_float32, check_logits, choose_classes, logit, probability
 
-_CELLS = 8  # places along each side of a random map, as many as a class activation map has
+_CELLS = 8  # places along each side of an image that sensitivity-n removes
 _NOISE = 0.01  # of an image's standard deviation, as ROAD has it for images whose deviation is 1
 
 
@@ -97,7 +96,11 @@ def average_drop(
     images' own scaling is what is hidden; an empty map hides all, a map of ones nothing.
 
     Args:
-        maps: float (B, H, W) or (B, D, H, W) in [0, 1]; other arguments as in deletion.
+        model: as in deletion.
+        images: as in deletion.
+        maps: float (B, H, W) or (B, D, H, W) in [0, 1].
+        classes: as in deletion.
+        chunk: as in deletion.
 
     Returns:
         max(0, y - o) / y, float32 (B,) in [0, 1], and 0 where y is 0; whether o > y, bool (B,).
@@ -130,8 +133,13 @@ def road(
     tells the model little, with noise of a hundredth of the image's standard deviation.
 
     Args:
-        percentiles: of pixels removed, above 0 and below 100; other arguments as in deletion.
+        model: as in deletion.
+        images: as in deletion.
+        maps: as in deletion.
+        classes: as in deletion.
+        percentiles: of pixels removed, above 0 and below 100.
         seed: of the noise, which is the same for all images and maps.
+        chunk: as in deletion.
 
     Returns:
         float32 (B,) in [-0.5, 0.5].
@@ -175,9 +183,14 @@ def infidelity(
     the contrary.
 
     Args:
+        model: as in deletion.
+        images: as in deletion.
+        maps: as in deletion.
+        classes: as in deletion.
         samples: how many squares, with sides from an eighth to half of the image's and at places drawn evenly; the same
-            ones for all images. Other arguments as in deletion.
+            ones for all images.
         seed: of the squares.
+        chunk: as in deletion.
 
     Returns:
         float32 (B,), at least 0, in squares of logits; for an empty map, the mean square of what was lost.
@@ -204,9 +217,14 @@ def sensitivity_n(
     The image is cut into 8 × 8 places, as one pixel of a slice is worth nothing alone; n of them at a time are blurred.
 
     Args:
+        model: as in deletion.
+        images: as in deletion.
+        maps: as in deletion.
+        classes: as in deletion.
         n: places removed at once.
-        samples: how many times n places are drawn, the same ones for all images; other arguments as in deletion.
+        samples: how many times n places are drawn, the same ones for all images.
         seed: of the draws.
+        chunk: as in deletion.
 
     Returns:
         Pearson's correlation over the draws, float32 (B,) in [-1, 1]; 0 where the map's sum or the logit never changes.
@@ -231,43 +249,6 @@ def sparsity(maps: Tensor) -> Tensor:
     places = torch.arange(1 - count, count, 2, device=maps.device, dtype=torch.float64)
     found = (values * places).sum(1) / (count * total.where(total > 0, 1.0))
     return found.clamp(0, 1).float()
-
-
-def random_maps(images: Tensor, seed: int = 0) -> Tensor:
-    """Draw smooth random maps, another for each image, as a baseline that knows nothing of the image or the model.
-
-    They have 8 random values along each side, resized as class activation maps are. Noise in every pixel would remove
-    a little everywhere, and differ from a class activation map in its grain, where only its places should count.
-
-    Args:
-        images: (B, C, H, W) or (B, C, D, H, W).
-        seed: of the values.
-
-    Returns:
-        float32 (B, H, W) or (B, D, H, W) from 0 to 1, on the images' device.
-    """
-    size = images.shape[2:]
-    coarse = [min(_CELLS, side) for side in size]
-    values = torch.rand(len(images), *coarse, generator=torch.Generator().manual_seed(seed))
-    return stretch(resize_maps(values, size)).to(images.device)
-
-
-def centre_maps(images: Tensor) -> Tensor:
-    """Return the same map for every image, largest in the middle: a Gaussian of a quarter of each side.
-
-    A map that scores no better shows that the model looks into the middle, which is where a slice shows brain.
-
-    Args:
-        images: (B, C, H, W) or (B, C, D, H, W).
-
-    Returns:
-        float32 (B, H, W) or (B, D, H, W) from 0 to 1, on the images' device.
-    """
-    size = images.shape[2:]
-    heat = torch.ones(())
-    for side in size:
-        heat = heat[..., None] * torch.exp(-8 * ((torch.arange(side) + 0.5) / side - 0.5) ** 2)
-    return stretch(heat[None]).to(images.device).repeat(len(images), *[1] * len(size))
 
 
 def squares(images: Tensor, samples: int, seed: int = 0) -> Tensor:
