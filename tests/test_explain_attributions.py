@@ -148,6 +148,16 @@ def test_relus_of_every_kind_are_guided(model: nn.Module, kind: str):
     torch.testing.assert_close(guided_backpropagation(Small(kind).eval(), some_images(), CLASSES), wanted)
 
 
+@pytest.mark.parametrize("kind", ["module", "in place"])
+def test_relus_of_an_exported_program_are_guided(kind: str):
+    model = Small(kind).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model, (some_images(),)).module()
+    wanted = guided_backpropagation(model, some_images(), CLASSES)
+    torch.testing.assert_close(guided_backpropagation(program, some_images(), CLASSES), wanted, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_depends_on_the_chunk_and_nothing_stays_behind(model: nn.Module, method: Any):
     wanted = method(model, some_images(), CLASSES)

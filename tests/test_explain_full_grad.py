@@ -1,9 +1,12 @@
 """mriscope.explain.full_grad: computed by hand, and whatever comes behind a layer."""
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from explain_networks import RunsTwice, n_hooks, seeded, small_net, some_images, some_volumes
 from torch import Tensor, nn
 
@@ -99,6 +102,33 @@ def test_in_place_operations_change_nothing():
         model.features[place] = nn.ReLU()
     torch.testing.assert_close(FullGrad(model)(images, 1), found)
     assert found.amax((1, 2)).tolist() == [1.0] * 6
+
+
+class Functional(nn.Module):
+    """A network's convolutions and norms as functions, as those of no module."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, norm, _, pool, last, _ = self.net.features
+        maps = F.conv2d(images, first.weight, padding=1, bias=first.bias)
+        maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return self.net.head(torch.conv2d(pool(maps.relu()), last.weight, last.bias, padding=1).relu())
+
+
+def exported(net: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(net, (some_images(2),)).module()
+
+
+@pytest.mark.parametrize("make", [Functional, exported])
+def test_no_bias_is_lost_where_layers_are_functions(make: Callable[[nn.Module], nn.Module]):
+    images, classes = some_images(2), torch.tensor([1, 2])
+    wanted = full_grad(small_net(), images, classes)
+    torch.testing.assert_close(full_grad(make(small_net()), images, classes), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_volumes():

@@ -18,8 +18,8 @@ from mriscope.explain.gradients import check_images_unused, model_errors, take_g
 from mriscope.explain.layers import check_observable
 from mriscope.explain.scores import at_least_float32, check_logits, logit
 
-_IN_PLACE = {torch.relu_, torch.Tensor.relu_}
-_RELUS = {torch.relu, torch.Tensor.relu, nn.functional.relu, *_IN_PLACE}
+_IN_PLACE = {torch.relu_, torch.Tensor.relu_, torch.ops.aten.relu_.default}
+_RELUS = {torch.relu, torch.Tensor.relu, nn.functional.relu, torch.ops.aten.relu.default, *_IN_PLACE}
 
 
 def input_gradients(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def smooth_grad(
 def guided_backpropagation(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
     """Compute guided backpropagation (Springenberg et al., 2015): a ReLU passes positive gradients only.
 
-    Every ReLU of eager PyTorch counts, be it a module, a function or in place; only this thread's pass is changed.
+    Every ReLU counts, be it a module, a function, in place or of torch.export; only this thread's pass is changed.
 
     Raises:
         MriscopeError: part of the model is a TorchScript program, whose ReLUs cannot be changed.
