@@ -215,7 +215,7 @@ def test_nothing_before_the_layer_is_computed_again():
 def test_ablation_cam_runs_what_lies_before_the_layer_once_for_all_channels():
     model, images = seeded(Concatenating), some_images(2)
     work = convolved(lambda: AblationCAM(model, "late")(images, [0, 1], chunk=2))
-    # The first convolution: both images for their answers, and each for the log. ModelTail the layer: these, the check
+    # The first convolution: both images for their answers, and each for the log. Behind the layer: these, the check
     # that the log serves with 2 each, and 6 channels each.
     assert work[1] == 4
     assert work[12] <= 4 + 4 + 12

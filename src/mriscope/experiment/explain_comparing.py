@@ -160,7 +160,9 @@ def _facts(directory: RunDirectory, case: Case, slices: SliceSet, scores: Sequen
         "n_slices": len(slices),
         "n_subjects": n_units if unit == "subject" else None,
         "unit": unit,
-        "unit_note": _unit_note(unit, n_units),
+        "unit_note": f"Intervals are 95 % and resample the {n_units} subjects."
+        if unit == "subject"
+        else "Subjects are unknown, so intervals resample slices and are too narrow where slices of one brain agree.",
         "recommendation": {"method": name, "sentence": sentence, "rule": RULE},
         "randomisation_rule": randomisation_rule(len(slices)),
         "truth": _truth_text(case),
@@ -176,12 +178,6 @@ def _facts(directory: RunDirectory, case: Case, slices: SliceSet, scores: Sequen
             "mriscope": f"{machine['mriscope']}, commit {machine['commit'] or 'unknown'}",
         },
     }
-
-
-def _unit_note(unit: str, count: int) -> str:
-    if unit == "subject":
-        return f"Intervals are 95 % and resample the {count} subjects."
-    return "Subjects are unknown, so intervals resample slices and are too narrow where slices of one brain agree."
 
 
 def _truth_text(case: Case) -> str | None:

@@ -145,6 +145,8 @@ def explain_run(
     directory = open_run(folder)
     check_colours(options.colormap, options.alpha)
     model, class_names = open_network(directory, device)
+    if options.class_name is not None and options.class_name not in class_names:
+        raise UnknownName("class", options.class_name, class_names)
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
@@ -156,7 +158,7 @@ def explain_run(
         model,
         scaled(torch.from_numpy(np.array(given.images)), directory.recipe.input.scale),
         options.methods,
-        None if options.class_name is None else _class_number(options.class_name, class_names),
+        None if options.class_name is None else class_names.index(options.class_name),
         layer=options.layer,
         exponents=study_exponents(class_names) if options.study_exponents else None,
         eigen_smooth=options.eigen_smooth,
@@ -281,12 +283,6 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     return slices[test[np.lexsort((labels, turn))[:count]]]
-
-
-def _class_number(name: str, class_names: Sequence[str]) -> int:
-    if name not in class_names:
-        raise UnknownName("class", name, class_names)
-    return list(class_names).index(name)
 
 
 def _title(probabilities: np.ndarray, explained: int, truth: str | None, class_names: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ class _BiasLog(TorchFunctionMode):
         if func in _CONVOLUTIONS:
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
         elif func in _NORMS:
-            bias = _norm_bias(*_norm_arguments(func, args, kwargs))
+            bias = _norm_bias(func, args, kwargs)
         else:
             return output
         if bias is None or output.ndim != self.n_axes:
@@ -96,20 +96,14 @@ class _BiasLog(TorchFunctionMode):
         return output.clone()  # an in-place operation behind it would make its gradient that of its result
 
 
-def _norm_arguments(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any, Any, bool, float]:
-    """Return running mean and variance, weight, bias, whether the batch's statistics count, and ε, in any order."""
-    names = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    order = names if func is F.batch_norm else ("weight", "bias", "running_mean", "running_var", *names[4:])
-    given = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
-    given |= dict(zip(order, args[1:], strict=False)) | kwargs
-    return tuple(given[name] for name in (*names[:5], "eps"))
-
-
-def _norm_bias(
-    mean: Tensor | None, variance: Tensor | None, weight: Tensor | None, bias: Tensor | None, batch: bool, eps: float
-) -> Tensor | None:
+def _norm_bias(func: Any, args: Any, kwargs: Any) -> Tensor | None:
     """Return β - μ γ / √(var + ε) of a batch norm, (C,); None where it takes its statistics from the batch."""
-    if batch or mean is None or variance is None:
+    order = ["running_mean", "running_var", "weight", "bias"]
+    if func is not F.batch_norm:  # PyTorch's two functions of that name differ in the order of their arguments
+        order = ["weight", "bias", "running_mean", "running_var"]
+    given = dict(zip([*order, "training", "momentum", "eps"], args[1:], strict=False)) | kwargs
+    mean, variance, weight, bias = (given.get(name) for name in ("running_mean", "running_var", "weight", "bias"))
+    if given.get("training") or mean is None or variance is None:
         return None
-    gain = (variance + eps).rsqrt() if weight is None else weight.detach() * (variance + eps).rsqrt()
+    gain = (variance + given.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight.detach())
     return -mean * gain + (0 if bias is None else bias.detach())

@@ -96,13 +96,11 @@ def _find_by_name(model: nn.Module, name: str, images: Tensor) -> nn.Module:
     if name not in named:
         names = [known for known in named if known]
         near = get_close_matches(name, names, n=5, cutoff=0.4) or names[-5:]
-        raise UnknownName("layer", name, [_with_shape(model, one, named[one], images) for one in near])
+        last = dict(_run_order(model, [named[one] for one in near], images))
+        outputs = [last.get(named[one]) for one in near]
+        shapes = [f" {tuple(output.shape)}" if isinstance(output, Tensor) else "" for output in outputs]
+        raise UnknownName("layer", name, [one + shape for one, shape in zip(near, shapes, strict=True)])
     return named[name]
-
-
-def _with_shape(model: nn.Module, name: str, module: nn.Module, images: Tensor) -> str:
-    outputs = [output for _, output in _run_order(model, [module], images)]
-    return f"{name} {tuple(outputs[-1].shape)}" if outputs and isinstance(outputs[-1], Tensor) else name
 
 
 def _find_automatically(model: nn.Module, images: Tensor) -> nn.Module:

@@ -175,7 +175,8 @@ def compute_maps(
     for classes in chosen.T:
         raws = {} if forward is None else _cam_maps(forward, cams, classes, probes, settings)
         for name, one in pixel_methods.items():
-            raws[name] = [_pixel_maps(model, one, images, classes, raws, settings)], _no_positive_pixel
+            maps = _pixel_maps(model, one, images, classes, raws, settings)
+            raws[name] = [maps], lambda _row: "no pixel is evidence for the class"
         for name in settings.methods:
             maps, reasons = postprocess(*raws[name], images.shape[2:], settings.fuse, settings.normalise)
             if settings.exponents is not None:
@@ -212,10 +213,6 @@ def _pixel_maps(
         return found
     cams = [resize_maps(raw.relu(), images.shape[2:]) for raw in raws[method.times][0]]
     return found * FUSIONS[settings.fuse](torch.stack(cams))
-
-
-def _no_positive_pixel(_row: int) -> str:
-    return "no pixel is evidence for the class"
 
 
 def _probes(forward: ForwardRecord, images: Tensor, chunk: int) -> list[Probes]:

@@ -55,8 +55,10 @@ def overlay(
     if not ((values >= 0) & (values <= 1)).all():
         raise MriscopeError("the map leaves [0, 1] or holds NaN; make it with normalise=True")
     check_colours(colormap, alpha)
+    from matplotlib import colormaps
+
     share = alpha * values[..., None] if by_strength else alpha
-    mixed = (1 - share) * grey[..., None] + share * _colours(values, colormap)
+    mixed = (1 - share) * grey[..., None] + share * 255 * colormaps[colormap](values)[..., :3]
     return np.rint(mixed).astype(np.uint8)
 
 
@@ -215,13 +217,6 @@ def png_bytes(array: np.ndarray) -> bytes:
 
 def _array(values: "np.ndarray | Tensor") -> np.ndarray:
     return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
-
-
-def _colours(values: np.ndarray, colormap: str) -> np.ndarray:
-    """Return values in [0, 1] as float RGB from 0 to 255."""
-    from matplotlib import colormaps
-
-    return colormaps[colormap](values)[..., :3] * 255
 
 
 def _check_grid(slices: int, maps: int, titles: int, columns: int, scale: int) -> None:

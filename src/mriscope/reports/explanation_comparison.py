@@ -106,7 +106,8 @@ def comparison_text(facts: Facts) -> str:
     lines = [facts["judged"], facts["unit_note"]]
     for one in tables(facts):
         rows = [[f"{text} ({detail})" if detail else text for text, detail in row] for row in one.rows]
-        lines += ["", table([_short(head) for head in one.heads], rows)]
+        heads = [head.replace(", less is better", " ↓").replace(", more is better", " ↑") for head in one.heads]
+        lines += ["", table(heads, rows)]
     if facts["truth"]:
         lines += ["", facts["truth"]]
     return "\n".join([*lines, "", facts["recommendation"]["sentence"]])
@@ -137,10 +138,6 @@ def comparison_page(title: str, facts: Facts, cohort: Picture | None = None) -> 
 
 def _head(metric: Metric) -> str:
     return metric.title + (f", {metric.better} is better" if metric.better else "")
-
-
-def _short(head: str) -> str:
-    return head.replace(", less is better", " ↓").replace(", more is better", " ↑")
 
 
 def _name(one: Facts) -> tuple[str, str]:

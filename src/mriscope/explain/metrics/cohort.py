@@ -1,6 +1,5 @@
 """Mean maps of a cohort by class and position, with intervals over subjects."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +71,10 @@ def cohort_maps(
             f"maps are {values.shape}, with {len(labels)} labels, {len(positions)} positions and {len(units)} "
             "subjects; give (N, H, W) and one of each for every map"
         )
-    _check(values, resamples, level)
+    if not np.isfinite(values).all():
+        raise MriscopeError("maps are not finite, and have no mean")
+    if resamples < 1 or not 0 < level < 1:
+        raise MriscopeError(f"resamples is {resamples} and level {level}; give 1 at least, and a share between 0 and 1")
     return {
         (int(key[0]), int(key[1])): _mean_map(values[rows], units[rows], resamples, level, seed)
         for key in np.unique(keys, axis=0)
@@ -82,13 +84,6 @@ def cohort_maps(
 
 def _as_numpy(values: Numbers) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _check(values: np.ndarray, resamples: int, level: float) -> None:
-    if not np.isfinite(values).all():
-        raise MriscopeError("maps are not finite, and have no mean")
-    if resamples < 1 or not 0 < level < 1:
-        raise MriscopeError(f"resamples is {resamples} and level {level}; give 1 at least, and a share between 0 and 1")
 
 
 def _mean_map(maps: np.ndarray, subjects: np.ndarray, resamples: int, level: float, seed: int) -> MeanMap:
@@ -115,11 +110,7 @@ def _bounds(
     drawn = np.array([np.bincount(random.integers(count, size=count), minlength=count) for _ in range(resamples)])
     shares = drawn / (drawn @ np.bincount(units))[:, None]
     tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.concatenate([np.quantile(shares @ part, tails, axis=0) for part in _parts(sums, resamples)], 1)
-    return low, high
-
-
-def _parts(sums: np.ndarray, resamples: int) -> Iterator[np.ndarray]:
     width = max(1, _AT_ONCE // resamples)
-    for start in range(0, sums.shape[1], width):
-        yield sums[:, start : start + width]
+    parts = [sums[:, start : start + width] for start in range(0, sums.shape[1], width)]
+    low, high = np.concatenate([np.quantile(shares @ part, tails, axis=0) for part in parts], 1)
+    return low, high

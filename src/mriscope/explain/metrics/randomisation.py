@@ -92,10 +92,14 @@ def randomise(
         MriscopeError: there are no images or no weights, stages or draws is below 1, or maps do not fit or are not
             finite.
     """
-    _check_numbers(images, stages, draws)
+    if not len(images):
+        raise MriscopeError("there are no images; give one at least to compare maps of")
+    if draws < 1 or (stages is not None and stages < 1):
+        raise MriscopeError(f"stages is {stages} and draws is {draws}; both count from 1")
     copy = deepcopy(getattr(model, "_orig_mod", model))
     layers = _layers_from_last(copy, images)
-    stops = _stops(len(layers), stages)
+    # Maps are compared behind these layers; the first of the model is always among them.
+    stops = sorted({round(place) for place in np.linspace(len(layers) - 1, 0, min(len(layers), stages or _STAGES))})
 
     def make(explained: nn.Module) -> Tensor:
         return _check_maps(explain_maps(explained, images, classes), images)
@@ -167,7 +171,11 @@ def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tens
         _check_pair(a, within)
     x, y = (maps.detach().cpu().numpy() for maps in (a, b))
     areas = np.ones(x.shape, np.bool_) if within is None else within.cpu().numpy()
-    found = [_spearman(one[area], other[area]) for one, other, area in zip(x, y, areas, strict=True)]
+    found: list[float] = []
+    for one, other, area in zip(x, y, areas, strict=True):
+        first, second = (ranks - (len(ranks) + 1) / 2 for ranks in (rankdata(one[area]), rankdata(other[area])))
+        length = np.sqrt((first @ first) * (second @ second))
+        found.append(float(np.clip(first @ second / length, -1, 1)) if length else 0.0)
     return torch.tensor(found, dtype=torch.float64, device=a.device)
 
 
@@ -185,12 +193,6 @@ def _window_mean(values: Tensor) -> Tensor:
         parts = [float(w) * values.narrow(axis, i, length) for i, w in enumerate(bell / bell.sum())]
         values = torch.stack(parts).sum(0)
     return values
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    ranks_x, ranks_y = (ranks - (len(ranks) + 1) / 2 for ranks in (rankdata(x), rankdata(y)))
-    length = np.sqrt((ranks_x @ ranks_x) * (ranks_y @ ranks_y))
-    return float(np.clip(ranks_x @ ranks_y / length, -1, 1)) if length else 0.0
 
 
 def _contrast(maps: Tensor, within: Tensor | None) -> Tensor:
@@ -235,19 +237,6 @@ def _run(model: nn.Module, images: Tensor) -> None:
     with torch.no_grad(), eval_mode(model):
         device = next(chain(model.parameters(), model.buffers()), images).device
         model(images.to(device))
-
-
-def _check_numbers(images: Tensor, stages: int | None, draws: int) -> None:
-    if not len(images):
-        raise MriscopeError("there are no images; give one at least to compare maps of")
-    if draws < 1 or (stages is not None and stages < 1):
-        raise MriscopeError(f"stages is {stages} and draws is {draws}; both count from 1")
-
-
-def _stops(layers: int, stages: int | None) -> list[int]:
-    """ModelTail which layers maps are made, from the last of the model; the first of the model is always among them."""
-    places = np.linspace(layers - 1, 0, min(layers, stages or _STAGES))
-    return sorted({round(place) for place in places})
 
 
 def _cascade(
