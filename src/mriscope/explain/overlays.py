@@ -276,7 +276,8 @@ def _tile_size(tiles: Sequence[np.ndarray], scale: int) -> tuple[int, int]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    lines = [textwrap.wrap(line, width // _CHARACTER, break_long_words=False) for line in text.splitlines()]
+    words = textwrap.TextWrapper(width // _CHARACTER, break_long_words=False, break_on_hyphens=False)
+    lines = [words.wrap(line) for line in text.splitlines()]
     return [part for parts in lines for part in parts or [""]]
 
 
