@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -38,6 +38,7 @@ def test_thirds_by_hand() -> None:
     assert position_thirds(np.array([0, 5, UNKNOWN])).tolist() == [UNKNOWN] * 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(0, 50))
 def test_thirds_rise_with_positions_wherever_they_begin(positions: list[int], shift: int) -> None:
     places = np.sort(np.array(positions))
