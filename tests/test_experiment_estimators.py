@@ -12,7 +12,7 @@ from mriscope.data.readers import read
 from mriscope.data.splits import read_split
 from mriscope.errors import MriscopeError
 from mriscope.experiment.comparing import compare_runs
-from mriscope.experiment.explaining import Look, explain_run
+from mriscope.experiment.explaining import ExplainOptions, explain_run
 from mriscope.experiment.judging import evaluate_run, predict_images
 from mriscope.experiment.running import run
 from mriscope.recipe import make_recipe
@@ -68,7 +68,7 @@ def test_estimators_are_compared_and_have_no_macs(runs, tmp_path):
 
 def test_what_looks_through_no_layers_cannot_be_explained(runs, tmp_path):
     with pytest.raises(MriscopeError, match="has no layers"):
-        explain_run(runs["nearest_neighbour"].path, tmp_path, Look())
+        explain_run(runs["nearest_neighbour"].path, tmp_path, ExplainOptions())
 
 
 def test_mlflow_gives_the_model_back(runs, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""mriscope.explain.randomisation: likeness of maps, and what random weights leave of them."""
+"""mriscope.explain.metrics.randomisation: likeness of maps, and what random weights leave of them."""
 
 import copy
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mriscope.data.phantom import make_phantom
 from mriscope.errors import MriscopeError
-from mriscope.explain.localisation import brain_mask
 from mriscope.explain.maps import explain
-from mriscope.explain.randomisation import MakeMaps, randomise, rank_correlation, ssim
+from mriscope.explain.metrics.localisation import brain_mask
+from mriscope.explain.metrics.randomisation import MakeMaps, randomise, rank_correlation, ssim
 
 
 class Net(nn.Module):
@@ -49,8 +49,8 @@ def net() -> Net:
 
 def edges(_model: nn.Module, images: Tensor, _classes: Tensor) -> Tensor:
     """What the study of Adebayo et al. warns of: a map that shows the image and knows no weights."""
-    slope = images[:, 0].diff(dim=1, prepend=images[:, 0, :1]).abs()
-    return slope / slope.amax((1, 2), keepdim=True)
+    gradient = images[:, 0].diff(dim=1, prepend=images[:, 0, :1]).abs()
+    return gradient / gradient.amax((1, 2), keepdim=True)
 
 
 def method(name: str) -> MakeMaps:
@@ -209,26 +209,26 @@ def test_a_map_of_the_weights_alone_passes(net: Net, images: Tensor) -> None:
 def test_gradients_pass_within_the_brain(net: Net, images: Tensor, name: str) -> None:
     brains = torch.from_numpy(brain_mask((images[:, 0] * 255).byte()))
     found = randomise(net, images, classes_of(images), method(name), within=brains, stages=2)
-    assert found.judged.any()
+    assert found.with_contrast.any()
     assert found.rank_correlation.isfinite().all()
     assert found.ssim.isfinite().all()
     assert found.passes
 
 
-def test_maps_without_contrast_are_told_and_not_judged(net: Net, images: Tensor) -> None:
+def test_maps_without_contrast_do_not_count(net: Net, images: Tensor) -> None:
     def silent_first(_model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
         maps = edges(_model, images, classes)
         maps[0] = 0
         return maps
 
     found = randomise(net, images, classes_of(images), silent_first, stages=2)
-    assert found.judged.tolist() == [False] + [True] * (len(images) - 1)
+    assert found.with_contrast.tolist() == [False] + [True] * (len(images) - 1)
     assert found.blank.tolist() == [[True] + [False] * (len(images) - 1)] * 2
     assert found.rank_correlation[:, 0].tolist() == [0, 0]
     assert found.ssim[:, 0].tolist() == pytest.approx([1, 1])
     assert not found.passes
     nothing = randomise(net, images, classes_of(images), lambda _m, i, _c: torch.zeros_like(i[:, 0]), stages=1)
-    assert not nothing.judged.any()
+    assert not nothing.with_contrast.any()
     assert not nothing.passes
 
 

@@ -1,4 +1,4 @@
-"""Does a map depend on what the model learnt? Weights become random from the last layer on, and maps are compared."""
+"""Whether maps depend on what a model learnt: weights become random from the last layer on, and maps are compared."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mriscope.errors import MriscopeError
-from mriscope.explain.engine import borrowed
+from mriscope.explain.model_state import eval_mode
 
 MakeMaps = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """From a model, images and classes to maps in [0, 1]."""
@@ -30,7 +30,7 @@ _FEW = 64  # images from which batch norm takes its statistics
 
 @dataclass(frozen=True)
 class Randomisation:
-    """What is left of maps while weights become random.
+    """The similarity that maps keep while weights become random.
 
     Args:
         stages: of each stage the layer down to which weights are random, counted from the last.
@@ -39,8 +39,8 @@ class Randomisation:
         chance: float64 (B,), absolute Spearman between the original maps and the last stage's at random places.
         blank: bool (S, B), where a new map has no contrast (of the last stage's draws the first), which counts as a
             rank correlation of 0.
-        judged: bool (B,), where the original map holds contrast; others say nothing and do not count for the verdict.
-        passes: the verdict by RULE; False where no map is judged.
+        with_contrast: bool (B,), where the original map has contrast; others do not count for the verdict.
+        passes: the verdict by RULE; False where no map counts.
     """
 
     stages: tuple[str, ...]
@@ -48,7 +48,7 @@ class Randomisation:
     rank_correlation: Tensor
     chance: Tensor
     blank: Tensor
-    judged: Tensor
+    with_contrast: Tensor
     passes: bool
 
 
@@ -63,7 +63,7 @@ def randomise(
     draws: int = 3,
     within: Tensor | None = None,
 ) -> Randomisation:
-    """The cascading model-parameter randomisation of Adebayo et al. (2018), on a copy of the model.
+    """Run the cascading model-parameter randomisation of Adebayo et al. (2018), on a copy of the model.
 
     Layers become random in the order opposite to that in which they run. Each is initialised anew by its
     reset_parameters; weights of a layer without one are permuted, which keeps their distribution. The statistics of
@@ -72,7 +72,7 @@ def randomise(
 
     The verdict (RULE) takes absolute values, since a map that random weights only turn over still shows the same
     places. Chance is not zero: smooth maps resemble each other by luck, so the same maps are turned over and rolled
-    around the image to see how much. SSIM is told but does not judge, as empty maps share a high one. One draw of
+    around the image to see how much. SSIM is reported and does not decide, as empty maps share a high one. One draw of
     weights can resemble by luck too, so the last stage is a mean over several.
 
     Args:
@@ -92,13 +92,17 @@ def randomise(
         MriscopeError: there are no images or no weights, stages or draws is below 1, or maps do not fit or are not
             finite.
     """
-    _check_numbers(images, stages, draws)
+    if not len(images):
+        raise MriscopeError("there are no images; give one at least to compare maps of")
+    if draws < 1 or (stages is not None and stages < 1):
+        raise MriscopeError(f"stages is {stages} and draws is {draws}; both count from 1")
     copy = deepcopy(getattr(model, "_orig_mod", model))
-    layers = _from_last(copy, images)
-    stops = _stops(len(layers), stages)
+    layers = _layers_from_last(copy, images)
+    # Maps are compared behind these layers; the first of the model is always among them.
+    stops = sorted({round(place) for place in np.linspace(len(layers) - 1, 0, min(len(layers), stages or _STAGES))})
 
     def make(explained: nn.Module) -> Tensor:
-        return _checked(explain_maps(explained, images, classes), images)
+        return _check_maps(explain_maps(explained, images, classes), images)
 
     first = make(model)
     seen = [make(copy) for _ in _cascade(copy, layers, stops, images, seed)]
@@ -109,22 +113,22 @@ def randomise(
     alike = [ssim(first, maps) for maps in seen[:-1]] + [torch.stack([ssim(first, maps) for maps in last]).mean(0)]
     ranks = [rank_correlation(first, maps, within).abs() for maps in seen[:-1]]
     ranks.append(torch.stack([rank_correlation(first, maps, within).abs() for maps in last]).mean(0))
-    judged = _contrast(first, within)
+    with_contrast = _contrast(first, within)
     return Randomisation(
         stages=tuple(layers[stop][0] or "(model)" for stop in stops),
         ssim=torch.stack(alike),
         rank_correlation=torch.stack(ranks),
         chance=chance,
         blank=~torch.stack([_contrast(maps, within) for maps in seen]),
-        judged=judged,
-        passes=bool(judged.any() and ranks[-1][judged].mean() < (1 + chance[judged].mean()) / 2),
+        with_contrast=with_contrast,
+        passes=bool(with_contrast.any() and ranks[-1][with_contrast].mean() < (1 + chance[with_contrast].mean()) / 2),
     )
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of maps (Wang et al., 2004), with a Gaussian window of 11 pixels and σ = 1.5.
+    """Compute the structural similarity of maps (Wang et al., 2004), with a Gaussian window of 11 pixels and σ = 1.5.
 
-    Two even maps have the similarity of their brightness: 1 where they are equal.
+    Two constant maps have the similarity of their brightness: 1 where they are equal.
 
     Args:
         a: float (B, H, W) or (B, D, H, W) in [0, 1], 11 pixels at least along each axis.
@@ -140,16 +144,16 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     if min(a.shape[1:]) < _WINDOW:
         raise MriscopeError(f"maps are {tuple(a.shape[1:])}; SSIM needs {_WINDOW} pixels at least along each axis")
     x, y = a.double(), b.double()
-    mean_x, mean_y = _blurred(x), _blurred(y)
-    variances = _blurred(x * x) - mean_x**2 + _blurred(y * y) - mean_y**2
-    covariance = _blurred(x * y) - mean_x * mean_y
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variances = _window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
     bright, spread = 0.01**2, 0.03**2
     above = (2 * mean_x * mean_y + bright) * (2 * covariance + spread)
     return (above / ((mean_x**2 + mean_y**2 + bright) * (variances + spread))).flatten(1).mean(1)
 
 
 def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tensor:
-    """Spearman's rank correlation of two maps over their pixels; ties share their mean rank.
+    """Compute Spearman's rank correlation of two maps over their pixels; ties share their mean rank.
 
     Args:
         a: float (B, ...).
@@ -157,7 +161,7 @@ def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tens
         within: bool, the same shape: the pixels that count. None counts all.
 
     Returns:
-        float64 (B,) in [-1, 1] on the maps' device; 0 where either map is even, as it puts nothing in order.
+        float64 (B,) in [-1, 1] on the maps' device; 0 where either map is constant, as it puts nothing in order.
 
     Raises:
         MriscopeError: the shapes differ.
@@ -167,7 +171,11 @@ def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tens
         _check_pair(a, within)
     x, y = (maps.detach().cpu().numpy() for maps in (a, b))
     areas = np.ones(x.shape, np.bool_) if within is None else within.cpu().numpy()
-    found = [_spearman(one[area], other[area]) for one, other, area in zip(x, y, areas, strict=True)]
+    found: list[float] = []
+    for one, other, area in zip(x, y, areas, strict=True):
+        first, second = (ranks - (len(ranks) + 1) / 2 for ranks in (rankdata(one[area]), rankdata(other[area])))
+        length = np.sqrt((first @ first) * (second @ second))
+        found.append(float(np.clip(first @ second / length, -1, 1)) if length else 0.0)
     return torch.tensor(found, dtype=torch.float64, device=a.device)
 
 
@@ -176,8 +184,8 @@ def _check_pair(a: Tensor, b: Tensor) -> None:
         raise MriscopeError(f"maps are {tuple(a.shape)} and {tuple(b.shape)}; give two batches of maps of one shape")
 
 
-def _blurred(values: Tensor) -> Tensor:
-    """The mean under the window at each place where it fits, one axis after the other."""
+def _window_mean(values: Tensor) -> Tensor:
+    """Return the mean under the window at each place where it fits, one axis after the other."""
     steps = np.arange(_WINDOW) - _WINDOW // 2
     bell = np.exp(-0.5 * (steps / _SIGMA) ** 2)
     for axis in range(1, values.ndim):
@@ -187,20 +195,14 @@ def _blurred(values: Tensor) -> Tensor:
     return values
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    ranks_x, ranks_y = (ranks - (len(ranks) + 1) / 2 for ranks in (rankdata(x), rankdata(y)))
-    length = np.sqrt((ranks_x @ ranks_x) * (ranks_y @ ranks_y))
-    return float(np.clip(ranks_x @ ranks_y / length, -1, 1)) if length else 0.0
-
-
 def _contrast(maps: Tensor, within: Tensor | None) -> Tensor:
     area = torch.ones_like(maps, dtype=torch.bool) if within is None else within.to(maps.device)
     highest = maps.where(area, -torch.inf).flatten(1).amax(1)
     return highest > maps.where(area, torch.inf).flatten(1).amin(1)
 
 
-def _from_last(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module]]:
-    """Layers with weights of their own and their names, the one that runs last first.
+def _layers_from_last(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module]]:
+    """Return layers with weights of their own and their names, the one that runs last first.
 
     A layer whose forward is not called (a projection inside attention) stands where the module around it runs.
     """
@@ -219,12 +221,12 @@ def _from_last(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Module]]:
     layers = [(name, one) for name, one in named if any(True for _ in one.parameters(recurse=False))]
     if not layers:
         raise MriscopeError("the model holds no weights, so there is nothing to make random")
-    order = {name: next(began[outer] for outer in _outwards(name) if outer in began) for name, _ in layers}
+    order = {name: next(began[outer] for outer in _enclosing(name) if outer in began) for name, _ in layers}
     return sorted(layers, key=lambda layer: -order[layer[0]])
 
 
-def _outwards(name: str) -> Iterator[str]:
-    """A dotted name, then those of the modules around it."""
+def _enclosing(name: str) -> Iterator[str]:
+    """Yield a dotted name, then those of the modules around it."""
     while name:
         yield name
         name = name.rpartition(".")[0]
@@ -232,22 +234,9 @@ def _outwards(name: str) -> Iterator[str]:
 
 
 def _run(model: nn.Module, images: Tensor) -> None:
-    with torch.no_grad(), borrowed(model):
+    with torch.no_grad(), eval_mode(model):
         device = next(chain(model.parameters(), model.buffers()), images).device
         model(images.to(device))
-
-
-def _check_numbers(images: Tensor, stages: int | None, draws: int) -> None:
-    if not len(images):
-        raise MriscopeError("there are no images; give one at least to compare maps of")
-    if draws < 1 or (stages is not None and stages < 1):
-        raise MriscopeError(f"stages is {stages} and draws is {draws}; both count from 1")
-
-
-def _stops(layers: int, stages: int | None) -> list[int]:
-    """Behind which layers maps are made, from the last of the model; the first of the model is always among them."""
-    places = np.linspace(layers - 1, 0, min(layers, stages or _STAGES))
-    return sorted({round(place) for place in places})
 
 
 def _cascade(
@@ -293,7 +282,7 @@ def _measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         norm.running_var.copy_(inputs[0].var(axes, correction=0))
 
 
-def _checked(maps: Tensor, images: Tensor) -> Tensor:
+def _check_maps(maps: Tensor, images: Tensor) -> Tensor:
     if maps.shape != images[:, 0].shape:
         raise MriscopeError(
             f"explain_maps gives {tuple(maps.shape)} for images {tuple(images.shape)}; give one map each"
@@ -304,7 +293,7 @@ def _checked(maps: Tensor, images: Tensor) -> Tensor:
 
 
 def _chance(first: Tensor, maps: Tensor, within: Tensor | None, seed: int) -> Tensor:
-    """How much the first maps resemble the others once those lie elsewhere: float64 (B,)."""
+    """Compute how much the first maps resemble the others once those lie elsewhere: float64 (B,)."""
     random = np.random.default_rng(seed)
     axes = list(range(1, maps.ndim))
     few = (slice(None), *[slice(None, None, 2)] * len(axes))  # enough for a level, and faster

@@ -1,17 +1,17 @@
-"""mriscope.experiment.cohorts: which slices are averaged together, what is said of them and what is drawn."""
+"""mriscope.explain.metrics.cohort_report: which slices are averaged together, their records and what is drawn."""
 
 import io
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mriscope.data.slices import CLASS_NAMES, UNKNOWN, SliceSet
-from mriscope.experiment.cohorts import describe_cohort, position_thirds
-from mriscope.experiment.recommending import Measured
+from mriscope.explain.metrics.cohort_report import describe_cohort, position_thirds
+from mriscope.explain.metrics.recommendation import MethodScores
 from mriscope.explain.overlays import overlay
 
 MILD, NON = CLASS_NAMES.index("Mild_Demented"), CLASS_NAMES.index("Non_Demented")
@@ -21,9 +21,9 @@ POSITIONS = np.array([0, 1, 2, 6, 7, 8])
 SUBJECTS = np.array([1, 1, 2, 3, 3, 3])
 
 
-def measured(name: str, values: tuple[float, ...] = VALUES) -> Measured:
+def measured(name: str, values: tuple[float, ...] = VALUES) -> MethodScores:
     maps = torch.tensor(values)[:, None, None].expand(-1, 64, 64)
-    return Measured(name, name.title(), False, {}, maps)
+    return MethodScores(name, name.title(), False, {}, maps)
 
 
 def some_slices(positions: np.ndarray = POSITIONS, subjects: np.ndarray = SUBJECTS) -> SliceSet:
@@ -38,6 +38,7 @@ def test_thirds_by_hand() -> None:
     assert position_thirds(np.array([0, 5, UNKNOWN])).tolist() == [UNKNOWN] * 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(0, 50))
 def test_thirds_rise_with_positions_wherever_they_begin(positions: list[int], shift: int) -> None:
     places = np.sort(np.array(positions))
@@ -58,7 +59,7 @@ def test_groups_say_whom_they_hold_and_one_subject_is_not_drawn() -> None:
     assert (high["n_slices"], high["n_subjects"], high["width"]) == (3, 1, None)
     assert facts["file"] == "cohort.png"
     assert picture is not None
-    pixels = np.asarray(Image.open(io.BytesIO(picture.png)))
+    pixels = np.asarray(Image.open(io.BytesIO(picture)))
     colours = {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0).tolist()}
     mean_slice = np.full((1, 1), 20, np.uint8)  # of 10, 20 and 30
     for value in (0.4, 0.6):  # the mean map, and its width

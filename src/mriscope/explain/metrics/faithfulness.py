@@ -1,9 +1,9 @@
-"""How faithful maps are: does a model's answer change where a map says that it should?
+"""How faithful maps are: do a model's logits change where a map says that they should?
 
 Everything takes a model, images, maps and the classes explained, and knows nothing of how the maps were made. Changed
 images run in chunks on the model's device, in eval mode. Pixels are ranked from the map's largest value on; where
-values tie, by an order that is shuffled once for an image size, the same for every map: in the order of reading, what
-ties would go from the top, where a slice shows no brain. A map of zeros is so ranked by chance alone.
+values tie, by an order that is shuffled once for an image size, the same for every map: by index, ties would go from
+the top, where a slice shows no brain. An empty map is so ranked by chance alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,26 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mriscope.errors import MriscopeError
-from mriscope.explain.engine import (
-    ChannelsLast,
-    borrowed,
-    checked_logits,
-    chosen_classes,
-    lay_over,
-    logit,
-    on_device,
-)
-from mriscope.explain.finishing import stretch
-from mriscope.explain.probing import at_least_float32
-from mriscope.explain.removal import blurred, impute, removed
+from mriscope.explain.metrics.removal import blur, impute, replace_pixels
+from mriscope.explain.model_state import eval_mode, move_to_model
+from mriscope.explain.scores import Score, at_least_float32, check_logits, choose_classes, logit, probability
 
-_CELLS = 8  # places along each side of a random map, as many as a class activation map has
+_CELLS = 8  # places along each side of an image that sensitivity-n removes
 _NOISE = 0.01  # of an image's standard deviation, as ROAD has it for images whose deviation is 1
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a model answers while pixels go or come in the order of a map.
+    """The probability of a class while pixels are removed or inserted in the order of a map.
 
     Args:
         scores: float32 (B, steps + 1), the probability of the explained class; the first for no pixel, the last for
@@ -55,7 +46,9 @@ def deletion(
     baseline: str = "blur",
     chunk: int = 64,
 ) -> Curve:
-    """The class's probability while pixels are removed, the map's largest first (Petsiuk et al., 2018); low is good.
+    """Compute the class's probability while pixels are removed, the map's largest first; low is good.
+
+    Petsiuk et al. (2018).
 
     Args:
         model: any network from images to logits (B, K).
@@ -71,8 +64,8 @@ def deletion(
         UnknownName: no such baseline.
         MriscopeError: maps, classes and images do not fit each other, or the model; a map is not finite.
     """
-    images, maps = _checked(model, images, maps)
-    return _curve(model, images, removed(images, baseline), maps, classes, steps, chunk)
+    images, maps = _check(model, images, maps)
+    return _curve(model, images, replace_pixels(images, baseline), maps, classes, steps, chunk)
 
 
 def insertion(
@@ -85,36 +78,40 @@ def insertion(
     baseline: str = "blur",
     chunk: int = 64,
 ) -> Curve:
-    """The class's probability while pixels come into the baseline, the map's largest first; high is good.
+    """Compute the class's probability while pixels come into the baseline, the map's largest first; high is good.
 
     Petsiuk et al. (2018). Arguments and errors as in deletion.
     """
-    images, maps = _checked(model, images, maps)
-    return _curve(model, removed(images, baseline), images, maps, classes, steps, chunk)
+    images, maps = _check(model, images, maps)
+    return _curve(model, replace_pixels(images, baseline), images, maps, classes, steps, chunk)
 
 
 def average_drop(
     model: nn.Module, images: Tensor, maps: Tensor, classes: Tensor, *, chunk: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """What is lost of the class's probability where the image is multiplied by its map (Chattopadhay et al., 2018).
+    """Compute what is lost of the class's probability where the image is multiplied by its map.
 
-    With y the probability for the image and o that for image times map. The mean of the first over a set of images is
-    the average drop, the mean of the second the increase in confidence. Zero in the images' own scaling is what is
-    hidden; a map of zeros hides all, a map of ones nothing.
+    Chattopadhay et al. (2018). With y the probability for the image and o that for image times map. The mean of the
+    first over a set of images is the average drop, the mean of the second the increase in confidence. Zero in the
+    images' own scaling is what is hidden; an empty map hides all, a map of ones nothing.
 
     Args:
-        maps: float (B, H, W) or (B, D, H, W) in [0, 1]; other arguments as in deletion.
+        model: as in deletion.
+        images: as in deletion.
+        maps: float (B, H, W) or (B, D, H, W) in [0, 1].
+        classes: as in deletion.
+        chunk: as in deletion.
 
     Returns:
         max(0, y - o) / y, float32 (B,) in [0, 1], and 0 where y is 0; whether o > y, bool (B,).
     """
-    images, maps = _checked(model, images, maps)
+    images, maps = _check(model, images, maps)
 
-    def shown(rows: Tensor, hides: Tensor) -> Tensor:
-        shares = maps[rows].where(_wide(hides, maps) == 1, 1.0)
+    def change(rows: Tensor, hides: Tensor) -> Tensor:
+        shares = maps[rows].where(_broadcast(hides, maps) == 1, 1.0)
         return images[rows] * shares[:, None].to(images.dtype)
 
-    whole, through = _answers(model, images, shown, classes, 2, chunk, _probability).unbind(1)
+    whole, through = _scores(model, images, change, classes, 2, chunk, probability).unbind(1)
     drop = (whole - through).clamp_min(0) / whole.where(whole > 0, 1.0)
     return drop.float(), through > whole
 
@@ -129,20 +126,25 @@ def road(
     seed: int = 0,
     chunk: int = 64,
 ) -> Tensor:
-    """ROAD, remove and debias (Rong et al., 2022): the class's probability after the least relevant pixels were
-    removed, less that after the most relevant were, halved; the mean over percentiles. High is good, 0 is chance.
+    """Compute ROAD, remove and debias (Rong et al., 2022); high is good, 0 is chance.
 
-    Removed pixels are imputed from their neighbours (impute), so that their shape tells the model little, with noise
-    of a hundredth of the image's standard deviation.
+    It is the class's probability after the least relevant pixels were removed, less that after the most relevant were,
+    halved; the mean over percentiles. Removed pixels are imputed from their neighbours (impute), so that their shape
+    tells the model little, with noise of a hundredth of the image's standard deviation.
 
     Args:
-        percentiles: of pixels removed, above 0 and below 100; other arguments as in deletion.
+        model: as in deletion.
+        images: as in deletion.
+        maps: as in deletion.
+        classes: as in deletion.
+        percentiles: of pixels removed, above 0 and below 100.
         seed: of the noise, which is the same for all images and maps.
+        chunk: as in deletion.
 
     Returns:
         float32 (B,) in [-0.5, 0.5].
     """
-    images, maps = _checked(model, images, maps)
+    images, maps = _check(model, images, maps)
     shares = [percentile / 100 for percentile in percentiles]
     if not shares or min(shares) <= 0 or max(shares) >= 1:
         raise MriscopeError(f"percentiles are {tuple(percentiles)}; ROAD needs one or more above 0 and below 100")
@@ -151,14 +153,14 @@ def road(
     ranks = _ranks(maps)
     noise = _NOISE * torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)).to(images)
 
-    def shown(rows: Tensor, variants: Tensor) -> Tensor:
-        numbers = _wide(counts[variants % len(counts)], maps)
+    def change(rows: Tensor, variants: Tensor) -> Tensor:
+        numbers = _broadcast(counts[variants % len(counts)], maps)
         most, least = ranks[rows] < numbers, ranks[rows] >= count - numbers
-        lost = most.where(_wide(variants, maps) < len(counts), least)
-        imputed = impute(images[rows], ~lost) + noise * _wide(images[rows].flatten(1).std(1), images)
+        lost = most.where(_broadcast(variants, maps) < len(counts), least)
+        imputed = impute(images[rows], ~lost) + noise * _broadcast(images[rows].flatten(1).std(1), images)
         return imputed.where(lost[:, None], images[rows])
 
-    scores = _answers(model, images, shown, classes, 2 * len(counts), chunk, _probability)
+    scores = _scores(model, images, change, classes, 2 * len(counts), chunk, probability)
     most, least = scores.unflatten(1, (2, -1)).mean(2).unbind(1)
     return ((least - most) / 2).float()
 
@@ -173,24 +175,30 @@ def infidelity(
     seed: int = 0,
     chunk: int = 64,
 ) -> Tensor:
-    """Infidelity (Yeh et al., 2019): by how much a map misjudges what removing squares costs the logit; low is good.
+    """Compute infidelity (Yeh et al., 2019): how wrong a map is about what removing squares costs the logit.
 
-    A map's sum within a square is its say on the logit that is lost when the square is blurred; the mean square of
-    their difference over squares. As maps have no unit, each is first scaled by the number, not below 0, that makes
-    this least. So no map scores worse than a map of zeros, and neither does one that says the contrary of what is so.
+    A map's sum within a square is its prediction of the logit that is lost when the square is blurred; infidelity is
+    the mean square of their difference over squares, and low is good. As maps have no unit, each is first scaled by the
+    number, not below 0, that makes this least. So no map scores worse than an empty one, not even one that predicts
+    the contrary.
 
     Args:
+        model: as in deletion.
+        images: as in deletion.
+        maps: as in deletion.
+        classes: as in deletion.
         samples: how many squares, with sides from an eighth to half of the image's and at places drawn evenly; the same
-            ones for all images. Other arguments as in deletion.
+            ones for all images.
         seed: of the squares.
+        chunk: as in deletion.
 
     Returns:
-        float32 (B,), at least 0, in squares of logits; for a map of zeros, the mean square of what was lost.
+        float32 (B,), at least 0, in squares of logits; for an empty map, the mean square of what was lost.
     """
-    said, lost = _said_and_lost(model, images, maps, classes, squares(images, samples, seed), chunk)
-    power = said.square().sum(1, keepdim=True)
-    scale = ((said * lost).sum(1, keepdim=True) / power.where(power > 0, 1.0)).clamp_min(0)
-    return (scale * said - lost).square().mean(1).float()
+    predicted, lost = _predicted_and_lost(model, images, maps, classes, squares(images, samples, seed), chunk)
+    power = predicted.square().sum(1, keepdim=True)
+    scale = ((predicted * lost).sum(1, keepdim=True) / power.where(power > 0, 1.0)).clamp_min(0)
+    return (scale * predicted - lost).square().mean(1).float()
 
 
 def sensitivity_n(
@@ -204,32 +212,37 @@ def sensitivity_n(
     seed: int = 0,
     chunk: int = 64,
 ) -> Tensor:
-    """Sensitivity-n (Ancona et al., 2018): does the map's sum over n places go with the logit lost without them?
+    """Compute sensitivity-n (Ancona et al., 2018): how a map's sum over n places goes with the logit lost there.
 
     The image is cut into 8 × 8 places, as one pixel of a slice is worth nothing alone; n of them at a time are blurred.
 
     Args:
+        model: as in deletion.
+        images: as in deletion.
+        maps: as in deletion.
+        classes: as in deletion.
         n: places removed at once.
-        samples: how many times n places are drawn, the same ones for all images; other arguments as in deletion.
+        samples: how many times n places are drawn, the same ones for all images.
         seed: of the draws.
+        chunk: as in deletion.
 
     Returns:
         Pearson's correlation over the draws, float32 (B,) in [-1, 1]; 0 where the map's sum or the logit never changes.
     """
-    said, lost = _said_and_lost(model, images, maps, classes, _places(images, n, samples, seed), chunk)
-    said, lost = (values - values.mean(1, keepdim=True) for values in (said, lost))
-    power = (said.square().sum(1) * lost.square().sum(1)).sqrt()
-    return ((said * lost).sum(1) / power.where(power > 0, 1.0)).clamp(-1, 1).float()
+    predicted, lost = _predicted_and_lost(model, images, maps, classes, _places(images, n, samples, seed), chunk)
+    predicted, lost = (values - values.mean(1, keepdim=True) for values in (predicted, lost))
+    power = (predicted.square().sum(1) * lost.square().sum(1)).sqrt()
+    return ((predicted * lost).sum(1) / power.where(power > 0, 1.0)).clamp(-1, 1).float()
 
 
 def sparsity(maps: Tensor) -> Tensor:
-    """Gini index of a map's absolute values (Hurley & Rickard, 2009): 0 if even, 1 - 1/n if one of n pixels has all.
+    """Compute the Gini index of a map's absolute values (Hurley & Rickard, 2009): 0 if constant, 1 - 1/n at most.
 
     Args:
         maps: float (B, ...).
 
     Returns:
-        float32 (B,) in [0, 1]; 0 for a map of zeros, which favours no pixel.
+        float32 (B,): 1 - 1/n where one of n pixels has all; 0 for an empty map, which favours no pixel.
     """
     values = maps.flatten(1).abs().double().sort(1).values
     count, total = values.shape[1], values.sum(1)
@@ -238,45 +251,8 @@ def sparsity(maps: Tensor) -> Tensor:
     return found.clamp(0, 1).float()
 
 
-def random_maps(images: Tensor, seed: int = 0) -> Tensor:
-    """Smooth random maps, another for each image: what a map scores that knows nothing of the image or the model.
-
-    They have 8 random values along each side, resized as class activation maps are. Noise in every pixel would remove
-    a little everywhere, and be told from a class activation map by its grain where only its places should count.
-
-    Args:
-        images: (B, C, H, W) or (B, C, D, H, W).
-        seed: of the values.
-
-    Returns:
-        float32 (B, H, W) or (B, D, H, W) from 0 to 1, on the images' device.
-    """
-    size = images.shape[2:]
-    coarse = [min(_CELLS, side) for side in size]
-    values = torch.rand(len(images), *coarse, generator=torch.Generator().manual_seed(seed))
-    return stretch(lay_over(values, size)).to(images.device)
-
-
-def centre_maps(images: Tensor) -> Tensor:
-    """The same map for every image, largest in the middle: a Gaussian whose deviation is a quarter of each side.
-
-    A map that scores no better tells that the model looks into the middle, which is where a slice shows brain.
-
-    Args:
-        images: (B, C, H, W) or (B, C, D, H, W).
-
-    Returns:
-        float32 (B, H, W) or (B, D, H, W) from 0 to 1, on the images' device.
-    """
-    size = images.shape[2:]
-    heat = torch.ones(())
-    for side in size:
-        heat = heat[..., None] * torch.exp(-8 * ((torch.arange(side) + 0.5) / side - 0.5) ** 2)
-    return stretch(heat[None]).to(images.device).repeat(len(images), *[1] * len(size))
-
-
 def squares(images: Tensor, samples: int, seed: int = 0) -> Tensor:
-    """Random squares, or cubes: bool (samples, H, W) or (samples, D, H, W), on the images' device.
+    """Draw random squares, or cubes: bool (samples, H, W) or (samples, D, H, W), on the images' device.
 
     Sides are an eighth to a half of the image's shortest side; sides and places are drawn evenly.
     """
@@ -294,21 +270,21 @@ def squares(images: Tensor, samples: int, seed: int = 0) -> Tensor:
 def _curve(
     model: nn.Module, begin: Tensor, end: Tensor, maps: Tensor, classes: Tensor, steps: int, chunk: int
 ) -> Curve:
-    """From one image to another, pixel by pixel in the order of the map."""
+    """Go from one image to another, pixel by pixel in the order of the map."""
     if steps < 1:
         raise MriscopeError(f"steps is {steps}; a curve needs 1 or more")
     ranks, count = _ranks(maps), maps.shape[1:].numel()
 
-    def shown(rows: Tensor, variants: Tensor) -> Tensor:
-        changed = ranks[rows] < _wide((variants * count / steps).round(), maps)
+    def change(rows: Tensor, variants: Tensor) -> Tensor:
+        changed = ranks[rows] < _broadcast((variants * count / steps).round(), maps)
         return end[rows].where(changed[:, None], begin[rows])
 
-    scores = _answers(model, begin, shown, classes, steps + 1, chunk, _probability)
+    scores = _scores(model, begin, change, classes, steps + 1, chunk, probability)
     return Curve(scores.float(), torch.trapezoid(scores, dx=1 / steps).float())
 
 
 def _ranks(maps: Tensor) -> Tensor:
-    """Each pixel's place from the map's largest value on, from 0; int64, the maps' shape."""
+    """Return each pixel's place from the map's largest value on, from 0; int64, the maps' shape."""
     flat = maps.flatten(1)
     shuffled = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0)).to(maps.device)
     order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
@@ -316,24 +292,24 @@ def _ranks(maps: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places).view_as(maps)
 
 
-def _said_and_lost(
+def _predicted_and_lost(
     model: nn.Module, images: Tensor, maps: Tensor, classes: Tensor, regions: Tensor, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """The map's sum within each of the regions (S, ...), and the logit lost when it is blurred; float64 (B, S) each."""
-    images, maps = _checked(model, images, maps)
-    gone, regions = blurred(images), regions.to(images.device)
+    """Return the map's sum within each region of (S, ...), and the logit lost when it is blurred; float64 (B, S)."""
+    images, maps = _check(model, images, maps)
+    blurred, regions = blur(images), regions.to(images.device)
     whole = torch.zeros_like(regions[:1])
 
-    def shown(rows: Tensor, variants: Tensor) -> Tensor:
-        return gone[rows].where(torch.cat([whole, regions])[variants][:, None], images[rows])
+    def change(rows: Tensor, variants: Tensor) -> Tensor:
+        return blurred[rows].where(torch.cat([whole, regions])[variants][:, None], images[rows])
 
-    answers = _answers(model, images, shown, classes, len(regions) + 1, chunk, logit).double()
-    said = maps.flatten(1).double() @ regions.flatten(1).double().T
-    return said, answers[:, :1] - answers[:, 1:]
+    logits = _scores(model, images, change, classes, len(regions) + 1, chunk, logit).double()
+    predicted = maps.flatten(1).double() @ regions.flatten(1).double().T
+    return predicted, logits[:, :1] - logits[:, 1:]
 
 
 def _places(images: Tensor, n: int, samples: int, seed: int) -> Tensor:
-    """Draws of n of 8 × 8 places: bool (samples, H, W) or (samples, D, H, W)."""
+    """Draw n of 8 × 8 places: bool (samples, H, W) or (samples, D, H, W)."""
     size = images.shape[2:]
     coarse = [min(_CELLS, side) for side in size]
     values = torch.rand(samples, *coarse, generator=torch.Generator().manual_seed(seed))
@@ -343,23 +319,16 @@ def _places(images: Tensor, n: int, samples: int, seed: int) -> Tensor:
     return F.interpolate(drawn[:, None].float(), size=size)[:, 0] > 0.5
 
 
-_Score = Callable[[Tensor, Tensor], Tensor]
-
-
-def _probability(logits: Tensor, classes: Tensor) -> Tensor:
-    return logits.softmax(1).gather(1, classes[:, None])[:, 0]
-
-
-def _answers(
+def _scores(
     model: nn.Module,
     images: Tensor,
-    shown: Callable[[Tensor, Tensor], Tensor],
+    change: Callable[[Tensor, Tensor], Tensor],
     classes: Tensor,
     variants: int,
     chunk: int,
-    score: _Score,
+    score: Score,
 ) -> Tensor:
-    """The score of every image in each of its variants, (B, variants); shown(rows, variants) makes some of them."""
+    """Compute the score of every image in each of its variants, (B, variants); change(rows, variants) makes some."""
     if chunk < 1 or len(classes) != len(images):
         raise MriscopeError(
             f"chunk is {chunk} and there are {len(classes)} classes for {len(images)} images; "
@@ -368,22 +337,22 @@ def _answers(
     if not len(images):
         return torch.zeros(0, variants, device=images.device)
     found: list[Tensor] = []
-    with torch.no_grad(), borrowed(model), ChannelsLast():
+    with torch.no_grad(), eval_mode(model):
         for pairs in torch.arange(len(images) * variants, device=images.device).split(chunk):
             rows = pairs // variants
-            changed = shown(rows, pairs % variants)
-            logits = at_least_float32(checked_logits(model(changed), changed))
-            found.append(score(logits, chosen_classes(classes.to(rows.device)[rows], logits)))
+            changed = change(rows, pairs % variants)
+            logits = at_least_float32(check_logits(model(changed), changed))
+            found.append(score(logits, choose_classes(classes.to(rows.device)[rows], logits)))
     return torch.cat(found).view(len(images), variants)
 
 
-def _wide(values: Tensor, like: Tensor) -> Tensor:
-    """One value for each of a batch, to be spread over the other axes of it."""
+def _broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """Return one value for each of a batch, to be broadcast over its other axes."""
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def _checked(model: nn.Module, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Both on the model's device.
+def _check(model: nn.Module, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both on the model's device.
 
     Raises:
         MriscopeError: they do not fit each other, or a map is not finite.
@@ -395,5 +364,5 @@ def _checked(model: nn.Module, images: Tensor, maps: Tensor) -> tuple[Tensor, Te
         )
     if not maps.isfinite().all():
         raise MriscopeError("a map holds NaN or infinity; give maps that are finite")
-    images = on_device(model, images)
+    images = move_to_model(model, images)
     return images.detach(), maps.detach().to(images.device)

@@ -1,4 +1,4 @@
-"""mriscope.explain.probing: only what lies behind a layer runs again, and gives what the whole model would."""
+"""mriscope.explain.probes: only what lies behind a layer runs again, and gives what the whole model would."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mriscope.explain import AblationCAM, ScoreCAM
-from mriscope.explain.probing import Behind, Probes
+from mriscope.explain.model_tail import ModelTail
+from mriscope.explain.probes import Probes
 
 
 class Dense(nn.Module):
@@ -122,17 +123,17 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], str, int, int]] = {
 }
 
 
-def behind(model: nn.Module, name: str, image: Tensor) -> tuple[Behind, Tensor]:
+def behind(model: nn.Module, name: str, image: Tensor) -> tuple[ModelTail, Tensor]:
     """The part behind a layer, and what the layer gives in its last run."""
-    layer, heard = model.get_submodule(name), list[Tensor]()
+    layer, records = model.get_submodule(name), list[Tensor]()
 
-    def hear(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        heard.append(output.clone())
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        records.append(output.clone())
 
     with torch.no_grad():
-        with layer.register_forward_hook(hear):
+        with layer.register_forward_hook(keep):
             model(image)
-        return Behind(model, layer, image, heard[-1]), heard[-1]
+        return ModelTail(model, layer, image, records[-1]), records[-1]
 
 
 def changed(output: Tensor, count: int = 5) -> Tensor:
@@ -166,7 +167,7 @@ def test_the_part_behind_a_layer_answers_as_the_whole_model(network: str, forced
     if forced:
         part.replayable = False
     with torch.no_grad():
-        wanted = one_by_one(model, name, image, changed(output), part.log.runs)
+        wanted = one_by_one(model, name, image, changed(output), part.runs)
         assert (wanted[0] - wanted[1]).abs().max() > 1e-4  # the changes matter
         for _ in range(2):  # and in-place operations leave the log as it was
             torch.testing.assert_close(part(changed(output)), wanted, atol=1e-5, rtol=1e-4)
@@ -243,26 +244,26 @@ def test_a_model_that_takes_another_way_falls_back_to_whole_passes():
 
 def test_an_ablated_channel_is_ablated_for_every_image_by_itself():
     model, images = small_net(), some_images(3)
-    heard = model.features[0](images).detach()
-    probes = Probes(model, model.features[0], images, heard, heard, model(images).detach(), 4)
+    records = model.features[0](images).detach()
+    probes = Probes(model, model.features[0], images, records, records, model(images).detach(), 4)
     for row in range(3):
-        outputs = heard[row].repeat(6, 1, 1, 1)
-        outputs[range(6), range(6)] = heard[row].min() - 1e7
+        outputs = records[row].repeat(6, 1, 1, 1)
+        outputs[range(6), range(6)] = records[row].min() - 1e7
         wanted = one_by_one(model, "features.0", images[row : row + 1], outputs, 1)
         torch.testing.assert_close(probes.ablated[row], wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_masked_images_are_answered_channel_by_channel():
     model, images = small_net(), some_images(2)
-    heard = model.features[5](model.features[:5](images)).detach()
-    heard[0, 3] = 0  # no contrast: a mask of zeros
-    probes = Probes(model, model.features[5], images, heard, heard, model(images).detach(), 3)
+    records = model.features[5](model.features[:5](images)).detach()
+    records[0, 3] = 0  # no contrast: a mask of zeros
+    probes = Probes(model, model.features[5], images, records, records, model(images).detach(), 3)
     for row in range(2):
-        masks = F.interpolate(heard[row][:, None], (20, 20), mode="bilinear", align_corners=True)
+        masks = F.interpolate(records[row][:, None], (20, 20), mode="bilinear", align_corners=True)
         masks = masks - masks.amin((1, 2, 3), keepdim=True)
         masks = masks / (masks.amax((1, 2, 3), keepdim=True) + 1e-8)
         torch.testing.assert_close(probes.masked[row], model(images[row] * masks).detach(), atol=1e-5, rtol=1e-4)
-    assert torch.equal(probes.masked[0, 3], probes.nothing[0])
+    assert torch.equal(probes.masked[0, 3], probes.blank[0])
 
 
 @pytest.mark.parametrize("cam", [ScoreCAM, AblationCAM])

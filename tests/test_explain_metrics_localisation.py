@@ -1,4 +1,4 @@
-"""mriscope.explain.localisation: maps against masks, against the brain and against each other."""
+"""mriscope.explain.metrics.localisation: maps against masks, against the brain and against each other."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from mriscope.data.phantom import Phantom, make_phantom
 from mriscope.data.readers import read
 from mriscope.errors import MriscopeError
-from mriscope.explain.localisation import (
+from mriscope.explain.metrics.localisation import (
     agreement,
     best_iou,
     brain_mask,

@@ -1,4 +1,4 @@
-"""mriscope.explain.engine under every method: the known defects of other libraries, none of which it has.
+"""mriscope.explain for callers of every kind: the known defects of other libraries, none of which it has.
 
 All methods are asked for at once where nothing hangs on one alone.
 """
@@ -27,8 +27,9 @@ from explain_networks import (
 from torch import Tensor, nn
 
 from mriscope.errors import MriscopeError
-from mriscope.explain import CAM, explain
-from mriscope.explain.engine import borrowed, lay_over
+from mriscope.explain import CAM, GradCAM, explain
+from mriscope.explain.model_state import eval_mode
+from mriscope.explain.postprocess import resize_maps
 
 CLASSES = [2, 0, 3, 1, 2, 0]
 
@@ -165,16 +166,6 @@ def test_an_error_in_the_first_or_last_pass_is_passed_on_and_leaves_nothing_behi
     assert not torch.is_inference_mode_enabled()
 
 
-# --- 6: fewer classes than images ---
-
-
-@pytest.mark.parametrize("method", CAM_METHODS)
-@pytest.mark.parametrize("classes", [[0], [0, 1, 2, 3, 0], [0] * 7, []])
-def test_a_wrong_number_of_classes_is_refused(method: str, classes: list[int]):
-    with pytest.raises(MriscopeError, match="for 6 images"):
-        CAM(small_net(), method=method)(some_images(), classes)
-
-
 # --- 7: callers of every kind ---
 
 
@@ -215,8 +206,10 @@ def test_a_model_is_explained_before_and_after_it_is_compiled(wanted: dict[str, 
     else:
         compiled = torch.compile(model, backend="eager")
     assert_same(all_maps(compiled, images), wanted)  # before its first call
+    call = model._compiled_call_impl
     plain = compiled(images)
     assert_same(all_maps(compiled, images), wanted)
+    assert model._compiled_call_impl is call
     assert_same(all_maps(compiled, images, layer="features.4"), wanted)
     torch.testing.assert_close(compiled(images), plain)
     assert n_hooks(model) == 0
@@ -238,17 +231,17 @@ def test_a_model_in_bf16_and_one_under_autocast_give_float32_maps(wanted: dict[s
 
 @pytest.mark.parametrize("method", CAM_METHODS)
 def test_every_pass_under_autocast_runs_in_bf16(method: str):
-    model, heard = small_net(), list[tuple[torch.dtype, int]]()
+    model, records = small_net(), list[tuple[torch.dtype, int]]()
 
-    def hear(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        heard.append((output.dtype, len(output)))
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        records.append((output.dtype, len(output)))
 
-    with model.head[2].register_forward_hook(hear), torch.autocast("cpu", torch.bfloat16):
+    with model.head[2].register_forward_hook(keep), torch.autocast("cpu", torch.bfloat16):
         CAM(model, "features.4", method=method)(some_images(2), 1)
         assert torch.is_autocast_enabled("cpu")
-    assert {dtype for dtype, _ in heard} == {torch.bfloat16}
+    assert {dtype for dtype, _ in records} == {torch.bfloat16}
     if method in ("scorecam", "ablationcam"):
-        assert max(count for _, count in heard) > 2  # the passes with a masked or lacking channel are among them
+        assert max(count for _, count in records) > 2  # the passes with a masked or lacking channel are among them
 
 
 # --- 8: threads ---
@@ -277,8 +270,8 @@ def test_threads_that_share_a_model_in_training_get_their_own_maps(wanted: dict[
 def test_borrowers_that_overlap_give_the_modes_back_once():
     model = in_training()
     before = as_found(model)
-    with borrowed(model):
-        with borrowed(model):
+    with eval_mode(model):
+        with eval_mode(model):
             assert not any(module.training for module in model.modules())
         assert not any(module.training for module in model.modules())
     assert_as_found(model, before)
@@ -316,7 +309,7 @@ def test_a_map_that_carries_nothing_is_zero_and_says_why():
 @pytest.mark.parametrize("size", [(4, 9), (8, 8, 8), (7, 9, 12)])
 def test_resized_maps_stay_within_their_range(size: tuple[int, ...]):
     given = torch.randn(3, *[3] * len(size), generator=torch.Generator().manual_seed(0))
-    found = lay_over(given, torch.Size(size)).flatten(1)
+    found = resize_maps(given, torch.Size(size)).flatten(1)
     assert found.shape[1] == torch.Size(size).numel()
     assert (found.amax(1) <= given.flatten(1).amax(1) + 1e-6).all()
     assert (found.amin(1) >= given.flatten(1).amin(1) - 1e-6).all()
@@ -328,13 +321,13 @@ def test_maps_of_volumes_do_not_overshoot_by_any_method(monkeypatch: pytest.Monk
     def watched(given: Tensor, size: torch.Size) -> Tensor:
         nonlocal resized
         resized += 1
-        found = lay_over(given, size)
+        found = resize_maps(given, size)
         assert (found.amax((1, 2, 3)) <= given.amax((1, 2, 3)) + 1e-6).all()
         assert (found.amin((1, 2, 3)) >= given.amin((1, 2, 3)) - 1e-6).all()
         return found
 
-    for user in ("finishing", "full_grad"):
-        monkeypatch.setattr(f"mriscope.explain.{user}.lay_over", watched)
+    for user in ("postprocess", "full_grad"):
+        monkeypatch.setattr(f"mriscope.explain.{user}.resize_maps", watched)
     model, volumes = seeded(SmallVolumeNet), some_volumes()
     for name, shown in all_maps(model, volumes, [0, 1, 2], layer="features.0").items():
         assert shown.shape == (3, 9, 12, 10), name
@@ -375,16 +368,79 @@ def test_images_may_lie_in_memory_as_they_like(wanted: dict[str, Tensor], change
     assert_same(all_maps(small_net(), change(some_images())), wanted)
 
 
-class Views(SmallNet):
-    """Views of what convolutions give, in every form; they need memory that lies in order."""
+def test_only_the_part_behind_the_layer_is_recorded():
+    model = small_net()
+    recorded: list[bool] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.features(images)
-        maps = maps.view(maps.shape).view(len(maps), *maps.shape[1:]).view(size=maps.shape)
-        maps = maps.view(torch.int32).view(dtype=torch.float32) if not maps.requires_grad else maps
-        return self.head[1:](self.head[0](maps).view(len(maps), -1))
+    def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        recorded.append(output.requires_grad)
+
+    for index in (0, 3, 4, 5):
+        model.features[index].register_forward_hook(note)
+    GradCAM(model, "features.4")(some_images())
+    assert recorded == [False, False, False, True]
 
 
-def test_a_model_that_views_what_its_convolutions_give(wanted: dict[str, Tensor]):
-    assert_same(all_maps(seeded(Views), some_images()), all_maps(small_net(), some_images()))
-    assert_same(all_maps(small_net(), some_images()), wanted)
+def test_images_that_are_used_again_behind_the_layer_may_come_from_inference_mode():
+    class Gated(SmallNet):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.features[4](self.features[0](images) * images))
+
+    model, images = Gated().eval(), some_images()
+    wanted = GradCAM(model, "features.0")(images, CLASSES)
+    with torch.inference_mode():
+        assert torch.equal(GradCAM(model, "features.0")(images * 1.0, CLASSES), wanted)
+
+
+def test_weights_made_under_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = small_net()
+    with pytest.raises(MriscopeError, match="load the model outside"):
+        GradCAM(model)(some_images())
+
+
+def test_a_model_that_switches_gradients_off_for_its_first_part_is_explained():
+    class FrozenFront(SmallNet):
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                features = self.features(images)
+            return self.head(features)
+
+    model, images = small_net(), some_images()
+    frozen = FrozenFront().eval()
+    frozen.load_state_dict(model.state_dict())
+    torch.testing.assert_close(GradCAM(frozen)(images, CLASSES), GradCAM(model)(images, CLASSES))
+
+
+def test_an_explanation_within_autocast_does_not_take_the_gradients_of_a_training_after_it():
+    model, images = small_net(), some_images()
+    with torch.autocast("cpu", torch.bfloat16):
+        GradCAM(model)(images)
+        model(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_plain_call_from_another_thread_is_left_alone():
+    model, images = small_net(), some_images()
+    wanted, plain = GradCAM(model)(images, CLASSES), model(images).detach()
+    answers: list[Tensor] = []
+
+    def call() -> None:
+        answers.append(model(images[:3]))
+        model.features[0](images)  # so that the last convolution records of is another than the explained one
+
+    def call_from_another_thread(*_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            other = threading.Thread(target=call)
+            other.start()
+            other.join()
+
+    cam = GradCAM(model)
+    with model.head[0].register_forward_hook(call_from_another_thread):
+        found = cam(images, CLASSES)
+    assert cam.layer == ("features.4",)
+    torch.testing.assert_close(found, wanted)
+    assert len(answers) == 2
+    torch.testing.assert_close(answers[1].detach(), plain[:3])
+    answers[1].sum().backward()  # through the layer, which the explanation cut only for its own thread
+    assert model.features[0].weight.grad is not None

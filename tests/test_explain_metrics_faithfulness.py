@@ -1,4 +1,4 @@
-"""mriscope.explain.faithfulness and removal: cases worked by hand, linear models, and other libraries as oracles."""
+"""mriscope.explain.metrics.faithfulness and removal: cases worked by hand, linear models, and other libraries."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.metrics import infidelity as captum_infidelity
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_grad_cam.metrics.perturbation_confidence import (
     PerturbationConfidenceMetric,
@@ -20,19 +20,18 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from mriscope.errors import MriscopeError, UnknownName
-from mriscope.explain.faithfulness import (
+from mriscope.explain.metrics.baseline_maps import centre_maps, random_maps
+from mriscope.explain.metrics.faithfulness import (
     average_drop,
-    centre_maps,
     deletion,
     infidelity,
     insertion,
-    random_maps,
     road,
     sensitivity_n,
     sparsity,
     squares,
 )
-from mriscope.explain.removal import blurred, impute, removed
+from mriscope.explain.metrics.removal import blur, impute, replace_pixels
 
 SCORES: dict[str, Callable[..., Tensor]] = {
     "deletion": lambda *given, **options: deletion(*given, **options).auc,
@@ -122,9 +121,10 @@ def test_deletion_curves_are_those_of_quantus():
         [0.190366, 0.712097, 0.823319, 0.973661, 0.948608, 0.699787, 0.780201, 0.333333],
     ]
     ours = deletion(wavy_net(), WAVY_IMAGES, WAVY_MAPS, torch.tensor([0, 2]), steps=8, baseline="zero")
-    torch.testing.assert_close(ours.scores[:, 1:], torch.tensor(theirs), atol=2e-6, rtol=0)
+    torch.testing.assert_close(ours.scores[:, 1:], torch.tensor(theirs), atol=1e-5, rtol=0)  # theirs to six places
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_no_map_beats_what_each_pixel_is_worth(seed: int):
     weights, image = random_of(1, 5, 5, seed=seed) - 0.5, random_of(1, 1, 5, 5, seed=seed + 1)
@@ -167,24 +167,24 @@ def test_values_that_tie_go_in_one_order_whatever_the_map():
 
 def test_baselines():
     images = random_of(2, 3, 16, 32)
-    assert (removed(images, "zero") == 0).all()
-    torch.testing.assert_close(removed(images, "mean")[1, 2], images[1, 2].mean().expand(16, 32))
+    assert (replace_pixels(images, "zero") == 0).all()
+    torch.testing.assert_close(replace_pixels(images, "mean")[1, 2], images[1, 2].mean().expand(16, 32))
     with pytest.raises(UnknownName, match="no baseline 'blurr'"):
-        removed(images, "blurr")
+        replace_pixels(images, "blurr")
 
 
 @pytest.mark.parametrize("size", [(33, 33), (17, 33, 33)])
 def test_a_blurred_point_is_a_gaussian(size: tuple[int, ...]):
     image = torch.zeros(1, 1, *size)
     image[(0, 0, *[side // 2 for side in size])] = 1
-    found, deviation = blurred(image)[0, 0], min(size) / 16
+    found, deviation = blur(image)[0, 0], min(size) / 16
     assert found.sum() == pytest.approx(1, abs=1e-5)
     profile = found[tuple(side // 2 for side in size[:-1])]
     places = (torch.arange(33) - 16) / deviation
     inside = places.abs() <= 3
     expected = torch.exp(-(places**2) / 2)
     torch.testing.assert_close((profile / profile.max())[inside], expected[inside])
-    torch.testing.assert_close(blurred(torch.full((1, 2, *size), 0.7)), torch.full((1, 2, *size), 0.7))
+    torch.testing.assert_close(blur(torch.full((1, 2, *size), 0.7)), torch.full((1, 2, *size), 0.7))
 
 
 def test_a_missing_pixel_is_the_mean_of_its_neighbours():
@@ -209,7 +209,7 @@ def test_a_missing_voxel_is_the_mean_of_its_neighbours():
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("smooth", [True, False])
 def test_imputation_agrees_with_pytorch_grad_cam(share: float, smooth: bool):
-    images = blurred(random_of(3, 2, 40, 48)) + 0.1 * random_of(3, 2, 40, 48, seed=9)
+    images = blur(random_of(3, 2, 40, 48)) + 0.1 * random_of(3, 2, 40, 48, seed=9)
     maps = random_maps(images) if smooth else random_of(3, 40, 48, seed=5)
     known = maps >= maps.flatten(1).quantile(share, 1)[:, None, None]
     ours = impute(images, known)
@@ -244,7 +244,7 @@ def test_average_drop_of_a_probability_that_is_zero():
 
 @PEER_WARNS
 def test_road_is_that_of_pytorch_grad_cam_where_there_is_no_noise(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mriscope.explain.faithfulness._NOISE", 0.0)
+    monkeypatch.setattr("mriscope.explain.metrics.faithfulness._NOISE", 0.0)
     net, classes = wavy_net(), [0, 2]
     targets = [ClassifierOutputSoftmaxTarget(target) for target in classes]
     means = []
@@ -282,7 +282,7 @@ def test_road_needs_percentiles_between(percentiles: tuple[int, ...]):
 
 def test_a_linear_model_is_explained_fully_by_what_each_pixel_is_worth():
     images, weights = random_of(3, 1, 24, 24), random_of(1, 24, 24, seed=8) - 0.5
-    worth = ((images - blurred(images)) * weights)[:, 0]
+    worth = ((images - blur(images)) * weights)[:, 0]
     arguments = Linear(weights), images, 7 * worth, torch.zeros(3, dtype=torch.int64)
     assert (infidelity(*arguments) < 1e-9).all()
     torch.testing.assert_close(sensitivity_n(*arguments), torch.ones(3))
@@ -297,11 +297,13 @@ def test_infidelity_agrees_with_captum():
     maps = squared_gradients(net, images, classes)
     maps = torch.stack([oriented(net, *one) for one in zip(images, maps, classes, strict=True)])
 
-    def blur(repeated: Tensor) -> tuple[Tensor, Tensor]:
+    def blur_within(repeated: Tensor) -> tuple[Tensor, Tensor]:
         within = regions.repeat(3, 1, 1)[:, None]
-        return within.float(), blurred(repeated).where(within, repeated)
+        return within.float(), blur(repeated).where(within, repeated)
 
-    theirs = captum_infidelity(net, blur, images, maps[:, None], target=classes, n_perturb_samples=40, normalize=True)
+    theirs = captum_infidelity(
+        net, blur_within, images, maps[:, None], target=classes, n_perturb_samples=40, normalize=True
+    )
     ours = infidelity(net, images, maps, classes, samples=40, seed=2)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-9)
 
@@ -321,11 +323,11 @@ def oriented(net: nn.Module, image: Tensor, heat: Tensor, target: Tensor) -> Ten
 
 def test_a_map_that_says_the_contrary_is_no_better_than_none():
     images, weights = random_of(2, 1, 24, 24), random_of(1, 24, 24, seed=8)
-    worth = ((images - blurred(images)) * weights)[:, 0]
+    worth = ((images - blur(images)) * weights)[:, 0]
     model, classes = Linear(weights), torch.zeros(2, dtype=torch.int64)
     none = infidelity(model, images, 0 * worth, classes)
     torch.testing.assert_close(infidelity(model, images, -worth, classes), none)
-    lost = [(model(images)[:, 0] - model(blurred(images).where(one, images))[:, 0]) ** 2 for one in squares(images, 64)]
+    lost = [(model(images)[:, 0] - model(blur(images).where(one, images))[:, 0]) ** 2 for one in squares(images, 64)]
     torch.testing.assert_close(none, torch.stack(lost).mean(0).detach())
 
 
@@ -356,6 +358,7 @@ def test_sparsity_is_that_of_quantus():
     torch.testing.assert_close(sparsity(WAVY_MAPS), theirs, atol=1e-6, rtol=0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=30), st.floats(0.125, 8, width=32))
 def test_sparsity_has_no_unit(values: list[float], scale: float):
     maps = torch.tensor([values])

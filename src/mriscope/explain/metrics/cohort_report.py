@@ -1,4 +1,4 @@
-"""Mean maps of the slices that methods of explanation were compared on: as figures and as a picture."""
+"""Mean maps of one of several methods, as records and as a picture: which slices are averaged, and what is drawn."""
 
 import math
 from collections.abc import Sequence
@@ -8,18 +8,17 @@ import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet, severity_ranks
 from mriscope.evaluation.plots import class_title
-from mriscope.experiment.recommending import Measured
-from mriscope.explain.cohort import MeanMap, cohort_maps
+from mriscope.explain.metrics.cohort import MeanMap, cohort_maps
+from mriscope.explain.metrics.recommendation import MethodScores
 from mriscope.explain.overlays import matrix, png_bytes
-from mriscope.reports.page import Picture
 
 COHORT = "cohort.png"
 DEFAULT = "gradcam"
 """The method whose mean maps are shown where none is recommended."""
 THIRDS = ("low", "middle", "high")
 _THIRDS_NOTE = "Slices of many positions are compared, so groups are thirds of their range, from inferior to superior."
-_UNKNOWN_NOTE = "Positions are unknown, so slices of all heights are mixed and a mean says little."
-_CAPTION = (
+_UNKNOWN_NOTE = "Positions are unknown, so slices of all heights are mixed and a mean tells little."
+CAPTION = (
     "Left the mean slice, in the middle the mean map, right the upper less the lower bound of each pixel's own 95 % "
     "interval; both in the colours of the bar. Intervals of few subjects are too narrow."
 )
@@ -28,34 +27,34 @@ _Group = tuple[int, int]
 
 
 def describe_cohort(
-    measured: Sequence[Measured],
+    scores: Sequence[MethodScores],
     recommended: str | None,
     slices: SliceSet,
     classes: np.ndarray,
     class_names: Sequence[str],
     *,
     seed: int = 0,
-    judged: str = "",
-) -> tuple[dict[str, Any], Picture | None]:
-    """Mean maps of one method for each explained class in each third of the positions, with 95 % intervals.
+    heading: str = "",
+) -> tuple[dict[str, Any], bytes | None]:
+    """Describe mean maps of one method for each explained class in each third of the positions, with 95 % intervals.
 
-    A group of a single subject (of a single slice, where subjects are unknown) is counted and not drawn: its mean says
-    nothing of other subjects.
+    A group of a single subject (of a single slice, where subjects are unknown) is counted and not drawn: its mean tells
+    nothing about other subjects.
 
     Args:
-        measured: methods and baselines, a method first.
+        scores: of methods and baselines, a method first.
         recommended: name of the method to show; None takes Grad-CAM, or the first where that was not measured.
         slices: those of the maps.
         classes: int64 (N,), the class that each map explains.
         class_names: of the model.
         seed: of resampling.
-        judged: the model and how it was judged, for the picture's heading.
+        heading: the model and its split, for the picture's heading.
 
     Returns:
         a record of each group, thirds from low to high and classes from mild to severe, with what the page says of
-        them; and the picture, or None where no group has an interval.
+        them; and the picture as PNG, or None where no group has an interval.
     """
-    one = next((one for one in measured if one.name == (recommended or DEFAULT)), measured[0])
+    one = next((one for one in scores if one.name == (recommended or DEFAULT)), scores[0])
     subjects = slices.subjects if slices.knows_subjects else np.full(len(slices), UNKNOWN)
     thirds = position_thirds(slices.positions)
     found = cohort_maps(one.maps, classes, thirds, subjects, seed=seed)
@@ -76,12 +75,12 @@ def describe_cohort(
         return facts, None
     pixels = [np.rint(slices.images[rows_of[group]].mean(0)).astype(np.uint8) for group, _ in drawn]
     maps = [found[group] for group, _ in drawn]
-    heading = f"Mean maps of {one.title}; {judged}"
-    return facts, Picture("Mean maps", _CAPTION, _png(pixels, maps, [_title(text) for _, text in drawn], heading))
+    heading = f"Mean maps of {one.title}; {heading}"
+    return facts, _png(pixels, maps, [_title(text) for _, text in drawn], heading)
 
 
 def position_thirds(positions: np.ndarray) -> np.ndarray:
-    """The third of the range of positions that each lies in.
+    """Return the third of the range of positions that each lies in.
 
     Args:
         positions: int64 (N,), -1 where unknown.

@@ -1,4 +1,4 @@
-"""What stands where pixels of an image are removed: a baseline, or what their neighbours suggest."""
+"""Pixels of an image replaced: by a baseline, or by what their neighbours suggest."""
 
 from collections.abc import Callable
 
@@ -7,28 +7,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mriscope.errors import UnknownName
-from mriscope.explain.probing import at_least_float32
+from mriscope.explain.scores import at_least_float32
 
 BASELINES = ("blur", "mean", "zero")
-"""What stands where a pixel is removed."""
+"""What replaces a pixel that is removed."""
 
 _ENOUGH = 1e-5  # of an image's range, the residual at which an imputation stands
 _AT_ONCE = 4  # images imputed together on a CPU, few enough for the processor's cache
 
 
-def removed(images: Tensor, baseline: str) -> Tensor:
-    """What an image becomes where its pixels are removed."""
+def replace_pixels(images: Tensor, baseline: str) -> Tensor:
+    """Return images with every pixel replaced by a baseline.
+
+    Raises:
+        UnknownName: no such baseline.
+    """
     if baseline not in BASELINES:
         raise UnknownName("baseline", baseline, BASELINES)
     if baseline == "blur":
-        return blurred(images)
+        return blur(images)
     if baseline == "zero":
         return torch.zeros_like(images)
     return images.mean(tuple(range(2, images.ndim)), keepdim=True).expand_as(images)
 
 
-def blurred(images: Tensor) -> Tensor:
-    """Images blurred by a Gaussian whose deviation is a sixteenth of their shortest side; any (B, C, ...)."""
+def blur(images: Tensor) -> Tensor:
+    """Blur images by a Gaussian whose deviation is a sixteenth of their shortest side; any (B, C, ...)."""
     deviation = min(images.shape[2:]) / 16
     reach = max(1, round(3 * deviation))
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / deviation) ** 2)
@@ -41,7 +45,7 @@ def blurred(images: Tensor) -> Tensor:
 
 
 def impute(images: Tensor, known: Tensor) -> Tensor:
-    """Noisy linear imputation (Rong et al., 2022), without the noise: each missing pixel is a mean of its neighbours.
+    """Impute missing pixels as means of their neighbours: noisy linear imputation (Rong et al., 2022), without noise.
 
     Those that share a side count twice what those at a corner do (in volumes: side, edge and corner as 4, 2 and 1).
     Missing pixels hang together, so this is a system of linear equations; it is symmetric and solved on the images'
@@ -55,10 +59,10 @@ def impute(images: Tensor, known: Tensor) -> Tensor:
         (B, C, ...), the images with missing pixels filled, in the images' type.
     """
     few = _AT_ONCE if images.device.type == "cpu" else max(1, len(images))
-    return torch.cat([_imputed(*some) for some in zip(images.split(few), known.split(few), strict=True)])
+    return torch.cat([_impute(*some) for some in zip(images.split(few), known.split(few), strict=True)])
 
 
-def _imputed(images: Tensor, known: Tensor) -> Tensor:
+def _impute(images: Tensor, known: Tensor) -> Tensor:
     lost = ~known[:, None]
     given = at_least_float32(images).where(~lost, 0.0)
     degrees = _neighbours(torch.ones_like(given[:1, :1]))
@@ -75,7 +79,7 @@ def _imputed(images: Tensor, known: Tensor) -> Tensor:
 
 
 def _conjugate_gradients(spread: Callable[[Tensor], Tensor], right: Tensor, guess: Tensor, enough: Tensor) -> Tensor:
-    """The solution of spread(x) = right for each channel of each image, until no residual is above enough."""
+    """Return the solution of spread(x) = right for each channel of each image, until no residual is above enough."""
     found = guess
     rest = right - spread(guess)
     way, power = rest, _dot(rest, rest)
@@ -96,7 +100,7 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _neighbours(values: Tensor) -> Tensor:
-    """The sum over each pixel's neighbours, of weight 2 at a side and 1 at a corner."""
+    """Return the sum over each pixel's neighbours, of weight 2 at a side and 1 at a corner."""
     total = values
     for axis in range(2, values.ndim):  # 1, 2, 1 along every axis gives these weights, and the pixel itself
         length = values.shape[axis]
@@ -108,7 +112,7 @@ def _neighbours(values: Tensor) -> Tensor:
 
 
 def _coarse_means(values: Tensor, weights: Tensor) -> Tensor:
-    """Known values, and where weights are 0, the means over the smallest block of 2, 4, 8 … pixels that has one."""
+    """Return known values, and where weights are 0, means over the smallest block of 2, 4, 8 … pixels with one."""
     size = values.shape[2:]
     if max(size) == 1:
         return values
