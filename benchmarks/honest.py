@@ -21,7 +21,7 @@ from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
 from mriscope.experiment.parts import read_for
-from mriscope.models.tissue_families import FAMILIES, TAKEN, best_first, columns, fit_family, tissue_families
+from mriscope.models.tissue_families import FAMILIES, TAKEN, family_columns, fit_family, sort_families, tissue_families
 from mriscope.recipe import make_recipe
 
 FOLDS, REPEATS, RESAMPLES = 5, 5, 1000
@@ -75,7 +75,7 @@ def cross_validate(
         for task, classes in WORST.items():
             ranks = np.minimum(severity[train], classes - 1)
             known, asked = fit_families(described[train], described[test], ranks, classes)
-            order = order or best_first(known, ranks > 0)
+            order = order or sort_families(known, ranks > 0)
             for method in METHODS:
                 taken = [CHOSEN] if method == CHOSEN else order[: AVERAGED[method]]
                 found[method, task][test] = judge(averaged(known, taken), averaged(asked, taken), ranks)
@@ -89,7 +89,7 @@ def fit_families(
     """Logits of each family, for every training subject left out and for every test subject."""
     rules = {family: fit_family(train, family, ranks, classes) for family in FAMILIES}
     known = {family: rule.left_out for family, rule in rules.items()}
-    return known, {family: test[:, columns(family)] @ rule.weight + rule.bias for family, rule in rules.items()}
+    return known, {family: test[:, family_columns(family)] @ rule.weight + rule.bias for family, rule in rules.items()}
 
 
 def averaged(logits: dict[str, np.ndarray], names: list[str]) -> np.ndarray:

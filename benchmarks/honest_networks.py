@@ -21,8 +21,8 @@ from torch.nn import functional
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.predictions import Predictions
 from mriscope.experiment.parts import read_for
-from mriscope.models.tissue import BINS, flat_volume
-from mriscope.models.tissue_families import TAKEN, best_first
+from mriscope.models.tissue import BINS, normalize_volume
+from mriscope.models.tissue_families import TAKEN, sort_families
 from mriscope.recipe import make_recipe
 
 DRAW = 100
@@ -80,7 +80,9 @@ def versions(slices: SliceSet) -> dict[str, Tensor]:
     grey, cells = [], []
     for subject in np.unique(slices.subjects):
         rows = np.flatnonzero(slices.subjects == subject)
-        volume = torch.from_numpy(flat_volume(slices.images[rows[np.argsort(slices.positions[rows])]])).clamp(0, 1.3)
+        volume = torch.from_numpy(normalize_volume(slices.images[rows[np.argsort(slices.positions[rows])]])).clamp(
+            0, 1.3
+        )
         seen = [volume] + [turned(volume, generator) for _ in range(VERSIONS - 1)]
         grey.append(torch.stack([functional.avg_pool3d(one[None], 2) - 0.4 for one in seen]).half())
         cells.append(torch.stack([histograms(one) - 0.15 for one in seen]).half())
@@ -153,7 +155,7 @@ def cross_validate(severity: np.ndarray, described: np.ndarray, seen: dict[str, 
     for fold, (rows, test) in enumerate(folds):
         ill = (severity[rows] > 0).astype(int)
         known, asked = honest.fit_families(described[rows], described[test], ill, 2)
-        found["families"][test] = honest.averaged(asked, best_first(known, ill)[:TAKEN]) @ [-1, 1]
+        found["families"][test] = honest.averaged(asked, sort_families(known, ill)[:TAKEN]) @ [-1, 1]
         for name, (make, kind) in NETWORKS.items():
             for seed in range(TRAININGS):
                 network = train(make, seen[kind], severity, rows, 1000 * fold + seed)

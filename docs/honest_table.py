@@ -1,11 +1,11 @@
 """The part of docs/results.md that stands beside the published split: the same recipes cross-validated by subject."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mriscope.recipe import Recipe, read_recipe
+from mriscope.results import CrossValidation
 from mriscope.run_directory import RunDirectory
 
 Record = Mapping[str, Any]
@@ -18,12 +18,13 @@ COLUMNS = (
     *("recipe", "published split, % of slices", "by subject, % of slices", "drop, points", "% of subjects"),
     *("macro-F1", "macro-F1, three classes", "macro-F1, Non vs demented", "AUROC, Non vs demented", "note"),
 )
-TEXT = """## The same recipes, judged by subject
+TEXT = """## The same recipes, evaluated by subject
 
 Here no brain is on both sides: each of {folds} folds holds out whole subjects, as recovered from the pixels
-([how](subjects.md)), and the folds together judge all {slices:,} slices of {subjects} subjects. The drop is what the
-published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into one
-answer, in the way that suits each fold's validation part best. Intervals are 95 % bootstrap intervals over subjects.
+([how](subjects.md)), and the folds together evaluate all {slices:,} slices of {subjects} subjects. The drop is what the
+published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into
+one prediction, in the way that suits each fold's validation part best. Intervals are 95 % bootstrap intervals over
+subjects.
 Half of the subjects are Non demented, so always saying so is right for 50 % of them.
 
 """
@@ -43,21 +44,22 @@ def crossval_records(root: Path, folder: Path, before: Mapping[str, Record]) -> 
 
 
 def _record(summary: Path, folder: Path) -> Record:
-    facts = json.loads(summary.read_text(encoding="utf-8"))
+    found = CrossValidation.read(summary)
+    assert found.subject is not None, f"{summary} is of no folds by subject"
     first = RunDirectory(next(iter(sorted(summary.parent.glob("repeat*-fold*")))))
     run, published = first.environment, RunDirectory(folder / PUBLISHED / summary.parent.name)
     split = {"protocol", "folds", "fold", "repeat"}
     return {
         "recipe": first.recipe.model_dump(exclude={"data": True, "study": True, "split": split}, exclude_defaults=True),
-        **{name: facts[name] for name in ("folds", "repeats", "n_slices", "n_subjects", "training_seconds")},
-        "slice": facts["slice"]["four_classes"]["accuracy"],
+        **{name: getattr(found, name) for name in ("folds", "repeats", "n_slices", "n_subjects", "training_seconds")},
+        "slice": found.slice["four_classes"]["accuracy"].to_json(),
         "subject": {
-            "accuracy": facts["subject"]["four_classes"]["accuracy"],
-            **{task: facts["subject"][task]["macro_f1"] for task in facts["subject"]},
-            "auroc": facts["subject"]["non_vs_demented"]["auroc"],
+            "accuracy": found.subject["four_classes"]["accuracy"].to_json(),
+            **{task: one["macro_f1"].to_json() for task, one in found.subject.items()},
+            "auroc": found.subject["non_vs_demented"]["auroc"].to_json(),
         },
-        "published": published.metrics()["metrics"]["accuracy"] if published.finished else None,
-        "run": {name: run[name] for name in ("commit", "cores", "processor", "device", "started")},
+        "published": published.metrics().metrics["accuracy"].to_json() if published.finished else None,
+        "run": run.model_dump(mode="json", include={"commit", "cores", "processor", "device", "started"}),
     }
 
 

@@ -46,9 +46,9 @@ These are the figures of the **published split**, in which slices of one brain l
 model recognises brains it has seen, not how well it tells dementia in new people.
 
 """
-FAIR = """The {count} slices of the test part judge; a tenth of the training part chose the epoch. The study's split was
-drawn anew (its own is not public), so that its figures and ours agree only within sampling error. {intervals} A note
-says where a row was run with other settings than its recipe's{leaky}.
+FAIR = """Metrics are of the {count} slices of the test part; a tenth of the training part chose the epoch. The study's
+split was drawn anew (its own is not public), so that its metrics and ours agree only within sampling error. {intervals}
+A note says where a row was run with other settings than its recipe's{leaky}.
 Training times are as they came, often beside other work on the same machine; they are no benchmark."""
 COLUMNS = (
     *("study rank", "recipe", "study, %", "ours, % of slices"),
@@ -84,21 +84,32 @@ def kept(path: Path) -> dict[str, Any]:
 
 def newest(recipes: Mapping[str, Recipe], before: Mapping[str, Record], folder: Path) -> dict[str, Record]:
     """Of each row the figures of its run directory, or those kept before where they are newer or alone."""
-    found = {name: record_of(RunDirectory(folder / name)) for name in recipes if RunDirectory(folder / name).finished}
+    found = {name: record_of(RunDirectory(folder / name)) for name in recipes if RunDirectory(folder / name).judged}
     both = {name: [one[name] for one in (before, found) if name in one] for name in recipes}
     return {name: max(reversed(ones), key=lambda one: one["run"]["started"]) for name, ones in both.items() if ones}
 
 
 def record_of(run: RunDirectory) -> Record:
     """What is kept of a run: its figures, and how it was run."""
-    metrics, facts = run.metrics(), run.environment
+    metrics, made = run.metrics(), run.environment
     return {
         "recipe": run.recipe.model_dump(exclude={"data", "study"}, exclude_defaults=True),
-        **{name: metrics[name] for name in ("protocol", "leaky", "n_slices", "interval", "training")},
-        "metrics": {name: metrics["metrics"][name] for name in SHOWN},
+        **metrics.model_dump(mode="json", include={"protocol", "leaky", "n_slices", "interval", "training"}),
+        "metrics": {name: metrics.metrics[name].to_json() for name in SHOWN},
         "run": {
-            **{name: facts[name] for name in ("commit", "cores", "processor", "device", "started")},
-            "torch": facts["packages"]["torch"],
+            **made.model_dump(
+                mode="json",
+                include={
+                    "commit",
+                    "cores",
+                    "processor",
+                    "device",
+                    "started",
+                    "program",
+                },  # program: unless mriscope train
+                exclude_none=True,
+            ),
+            "torch": made.packages["torch"],
         },
     }
 
@@ -119,7 +130,7 @@ def page(recipes: Mapping[str, Recipe], records: Mapping[str, Record], honest: s
 
 
 def fair(records: Mapping[str, Record]) -> str:
-    """What judged, and what the intervals mean."""
+    """Say what was evaluated, and what the intervals mean."""
     counts = sorted({record["n_slices"] for record in records.values()})
     leaky = any(record["leaky"] for record in records.values())
     text = FAIR.format(
@@ -195,8 +206,9 @@ def remark(recipe: Recipe, record: Record | None) -> str:
 
 def origin(name: str, recipe: Recipe, record: Record) -> str:
     facts, training = record["run"], record["training"]
+    by = f" by the loop of `{facts['program']}`" if "program" in facts else ""
     return (
-        f"* `{command(name, changes(recipe, record))}`: "
+        f"* `{command(name, changes(recipe, record))}`{by}: "
         f"{training['epochs']} epochs, weights of epoch {training['epoch_kept']}, "
         f"{training['slices_per_second']:.0f} slices/s on {facts['cores']} cores of {facts['processor']} "
         f"({facts['device']}), intervals over {record['interval']['unit']}s, commit {facts['commit']}, "

@@ -19,7 +19,7 @@ from mriscope import cli
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.evaluation.calibration import fit_temperature
 from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
-from mriscope.evaluation.predictions import write_predictions
+from mriscope.evaluation.predictions import read_predictions, write_predictions
 from mriscope.evaluation.tasks import to_task
 from mriscope.run_directory import RunDirectory
 
@@ -154,8 +154,8 @@ def test_evaluate_shows_what_the_run_recorded(call, run_folder):
     code, out, _ = call("evaluate", run_folder, "--json")
     assert code == 0
     shown, kept = json.loads(out), RunDirectory(run_folder).metrics()
-    assert shown["metrics"] == kept["metrics"]
-    assert shown["confusion_matrix"] == kept["confusion_matrix"]
+    assert shown["metrics"] == {name: one.to_json() for name, one in kept.metrics.items()}
+    assert shown["confusion_matrix"] == kept.confusion_matrix
     code, out, _ = call("evaluate", run_folder)
     assert out.startswith("by subject split, test part: ")
 
@@ -190,11 +190,11 @@ def test_evaluate_by_subject_pools_as_the_validation_part_says(call, run_folder,
     assert np.sum(shown["confusion_matrix"]) == len(pooled)
     assert shown["metrics"]["accuracy"]["value"] == (pooled.predicted == pooled.labels).mean()
     assert shown["calibration"]["temperature"] == fit_temperature(pool_by_subject(validation, how))
-    kept = RunDirectory(tmp_path / "judged").predictions()
+    kept = read_predictions(tmp_path / "judged" / "predictions.parquet")
     assert kept.paths.tolist() == [f"subject-{number}" for number in np.unique(tested.subjects)]
     _, out, _ = call("evaluate", run_folder, *words, "--pooling", "majority")
     assert "task non_vs_demented: Non_Demented, Demented\n" in out
-    assert "each subject is judged once, by the majority of its slices (as named)\n" in out
+    assert "each subject is evaluated once, by the majority of its slices (as named)\n" in out
     assert "DeLong's interval" in out
 
 
@@ -426,9 +426,9 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
     code, _, err = call("train", recipe, "--data", real_slices_folder, "--out", tmp_path / "run", *settings)
     assert code == 0, err
     metrics = RunDirectory(tmp_path / "run").metrics()
-    assert (metrics["n_slices"], metrics["n_subjects"], metrics["leaky"]) == (1280, 200, True)
-    assert metrics["interval"]["unit"] == "subject"
-    assert metrics["metrics"]["accuracy"]["low"] > 634 / 1280  # more than the share of the largest class
+    assert (metrics.n_slices, metrics.n_subjects, metrics.leaky) == (1280, 200, True)
+    assert metrics.interval.unit == "subject"
+    assert metrics.metrics["accuracy"].low > 634 / 1280  # more than the share of the largest class
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
         (["data", "info", "nowhere"], "does not exist"),
         (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
-        (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read as a split"),
+        (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read (No such file"),
         (["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"], "the published split has no folds"),
         (["crossval", "{recipe}", "--folds", "1", "--out", "{tmp}/r"], "Invalid value for '--folds'"),
         (["crossval", "{recipe}", "--out", "{run}"], "and is no cross-validation; name an empty or new folder"),
@@ -638,5 +638,5 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     page = report.read_text()
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
-    accuracy = RunDirectory(tmp_path / "out" / "run").metrics()["metrics"]["accuracy"]
-    assert f"{accuracy['value']:.3f} ({accuracy['low']:.3f} – {accuracy['high']:.3f})" in page
+    accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]
+    assert f"{accuracy.value:.3f} ({accuracy.low:.3f} – {accuracy.high:.3f})" in page

@@ -20,7 +20,7 @@ from mriscope.data.augmentation import (
     change_brightness_contrast,
     change_gamma,
     crop_maps,
-    punch_holes,
+    cut_out,
     warp,
 )
 from mriscope.data.batches import batch, scaled
@@ -339,7 +339,7 @@ def test_rician_noise_by_hand():
 
 
 def test_holes_by_hand():
-    holes = punch_holes(torch.ones(2, 3, 4), torch.tensor([[0, 1], [3, 1]]), torch.tensor([[0, 2], [0, 1]]), size=2)
+    holes = cut_out(torch.ones(2, 3, 4), torch.tensor([[0, 1], [3, 1]]), torch.tensor([[0, 2], [0, 1]]), size=2)
     assert holes[0].tolist() == [[0, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]]
     assert holes[1].tolist() == [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1]]
 
@@ -459,6 +459,7 @@ def test_autocast_changes_nothing(brains):
         assert torch.equal(augment(brains, make(EVERY), 0), plain)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_draws_the_same_parameters(brains):
     options = make({**GEOMETRY, **{name: INTENSITY[name] for name in INTENSITY if name != "gaussian_noise"}})

@@ -1,15 +1,18 @@
-from importlib.resources import files
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mriscope.data import anatomy, phantom
-from mriscope.data.phantom import Phantom, draw_severity, make_brain, make_phantom, phantom_options, rician
+from mriscope.data.phantom import Phantom, add_rician_noise, draw_severity, make_brain, make_phantom, phantom_options
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError
 
 NON, MODERATE = CLASS_NAMES.index("Non_Demented"), CLASS_NAMES.index("Moderate_Demented")
+
+
+TEMPLATE = Path(str(anatomy.__file__)).with_name(anatomy.TEMPLATE).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +132,7 @@ def test_masks_hold_all_that_disease_changed() -> None:
 
 def test_enlargement_is_rising_and_ends_far_away() -> None:
     distance = np.linspace(-10, 60, 1401)
-    origin = phantom._origin(distance, np.full(1401, 8.0))
+    origin = phantom._undeformed_distance(distance, np.full(1401, 8.0))
     assert (np.diff(origin) > 0).all()  # nothing folds
     np.testing.assert_allclose(origin[distance < -4], distance[distance < -4])
     np.testing.assert_allclose(origin[distance > 32], distance[distance > 32])
@@ -164,7 +167,7 @@ def test_disease_can_be_told_from_ventricles_by_subject(made: Phantom) -> None:
 
 def test_noise_is_rician() -> None:
     rng = np.random.default_rng(0)
-    silent, loud = rician(np.zeros(200_000), 5.0, rng), rician(np.full(200_000, 100.0), 5.0, rng)
+    silent, loud = add_rician_noise(np.zeros(200_000), 5.0, rng), add_rician_noise(np.full(200_000, 100.0), 5.0, rng)
     assert silent.mean() == pytest.approx(5 * np.sqrt(np.pi / 2), rel=0.01)
     assert silent.std() == pytest.approx(5 * np.sqrt(2 - np.pi / 2), rel=0.01)
     assert (loud**2).mean() == pytest.approx(100**2 + 2 * 5**2, rel=0.002)  # E[M^2] = A^2 + 2 sigma^2
@@ -224,21 +227,31 @@ def test_unfit_spec_is_refused(spec: str, message: str) -> None:
         phantom_options(spec)
 
 
-@pytest.mark.parametrize("content", [None, b"no gzip"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no archive", TEMPLATE[:1000], TEMPLATE[:5000] + bytes(9000) + TEMPLATE[14000:]]
+)
 def test_missing_or_damaged_template_is_named(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "datasets" / "data"
-    folder.mkdir(parents=True)
     if content is not None:
-        (folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz").write_bytes(content)
+        (tmp_path / anatomy.TEMPLATE).write_bytes(content)
     monkeypatch.setattr(anatomy, "files", lambda _: tmp_path)
-    with pytest.raises(DataError, match=r"nilearn holds no readable mni_icbm152_t1\S+ .* install nilearn"):
+    with pytest.raises(DataError, match=r"icbm152_2009a_t1\.npz is missing or damaged .* install mriscope afresh"):
         anatomy._read_template()
 
 
+def test_template_is_the_published_one_and_carries_its_notice() -> None:
+    voxels = np.rint(anatomy._read_template() * 255).astype(np.uint8)
+    assert voxels.shape == (165, 197, 89)
+    digest = "c0b22714cb53718cb932101c37ee97d5280c7e798fb09c216f896e21ef672ca5"  # of nilearn 0.14.1's file, cropped
+    assert hashlib.sha256(voxels.tobytes()).hexdigest() == digest
+    notice = Path(str(anatomy.__file__)).with_name(anatomy.TEMPLATE.replace(".npz", ".LICENSE.txt")).read_text()
+    assert "Copyright (C) 1993-2004 Louis Collins" in notice
+    assert "provided that the" in notice
+    assert "above copyright notice appear in all copies" in notice
+
+
 def test_template_lies_as_the_atlas_expects() -> None:
-    assert (files("nilearn") / "datasets" / "data").is_dir()
     atlas = anatomy.load_atlas()
 
     def at(volume: np.ndarray, *point: float, step: int = 2) -> float:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mriscope.data.slices import CLASS_NAMES, SliceSet, concatenate, severity_ranks
+from mriscope.data.slices import CLASS_NAMES, SliceSet, concatenate, known_severity, majority_labels, severity_ranks
 from mriscope.errors import DataError
 
 
@@ -96,7 +96,58 @@ def test_a_set_cannot_be_changed():
 
 def test_severity_runs_from_non_to_moderate():
     assert severity_ranks(CLASS_NAMES).tolist() == [2, 3, 0, 1]
-    assert severity_ranks(["cat", "dog"]).tolist() == [0, 1]
+    assert severity_ranks(["cat", "dog", "owl"]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "rising",
+    [
+        ("CN", "SMC", "EMCI", "MCI", "LMCI", "AD"),
+        ("NC", "early MCI", "late-MCI", "Alzheimer's disease"),
+        ("Normal", "Mild Cognitive Impairment", "Dementia"),
+        ("Final CN JPEG", "Final EMCI JPEG", "Final MCI JPEG", "Final LMCI JPEG", "Final AD JPEG"),
+        ("nonDemented", "veryMildDemented", "mildDemented", "moderateDemented"),
+        ("no_impairment", "very_mild_impairment", "mild_impairment", "moderate_impairment"),
+        ("Non Demented", "Mild Dementia", "Severe Dementia"),
+        ("NON-DEMENTED", "DEMENTED"),
+    ],
+)
+def test_the_usual_names_tell_severity_in_any_order(rising):
+    expected = {name: rank for rank, name in enumerate(rising)}
+    for names in (rising, sorted(rising), rising[::-1]):
+        assert dict(zip(names, severity_ranks(names).tolist(), strict=True)) == expected
+        assert known_severity(names) is not None
+
+
+def test_stages_are_a_step_apart_and_grades_keep_theirs():
+    for names, steps in (
+        (("AD", "CN", "MCI"), [2, 0, 1]),
+        (("Mild_Demented", "Non_Demented", "Moderate_Demented"), [2, 0, 3]),
+        (("Mild", "VeryMild", "Severe"), [1, 0, 3]),
+        (("Mild_or_Moderate_Demented", "Non_Demented", "Very_Mild_Demented"), [2, 0, 1]),
+    ):
+        assert known_severity(names).tolist() == steps  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize(
+    "names", [("x", "y", "z"), ("CN", "Normal", "AD"), ("CN", "Mild", "AD"), ("AD", "CN", "FTD"), ("0", "1", "2")]
+)
+def test_names_that_do_not_tell_an_order_have_none_unless_it_is_given(names):
+    assert known_severity(names) is None
+    assert known_severity(names, names[::-1]).tolist() == [2, 1, 0]  # pyright: ignore[reportOptionalMemberAccess]
+    for wrong in (names[:2], (*names, "more"), (names[0], names[0], names[1])):
+        with pytest.raises(DataError, match="name each of them once"):
+            known_severity(names, wrong)
+
+
+def test_two_classes_have_an_order_either_way_round():
+    assert known_severity(("well", "sick")).tolist() == [0, 1]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_a_group_has_the_label_of_most_of_its_rows_and_of_a_tie_the_first():
+    labels, groups = np.array([1, 1, 0, 2, 2, 0, 1]), np.array([0, 0, 0, 1, 1, 2, 2])
+    assert majority_labels(labels, groups, 3).tolist() == [1, 2, 0]
+    assert majority_labels(labels[:0], groups[:0], 3).tolist() == []
 
 
 def test_subjects_found_afterwards_leave_the_fingerprint_alone():

@@ -26,9 +26,8 @@ def written(tmp_path):
     slices = noise()
     split = by_subject(slices, seed=2)
     file = tmp_path / "split.json"
-    record = split_file(slices, split, seed=2)
-    file.write_text(json.dumps(record))
-    return slices, split, file, record
+    split_file(slices, split, seed=2).write(file)
+    return slices, split, file, json.loads(file.read_text())
 
 
 def paths_of(slices: SliceSet, split) -> list[list[str]]:
@@ -66,7 +65,7 @@ def test_slices_of_no_part_are_left_out_and_counted(written, caplog):
 def test_a_runs_split_fits_its_own_data_alone(written, tmp_path):
     slices, split, _, _ = written
     file = tmp_path / "run.json"
-    file.write_text(json.dumps(split_record(slices, split, seed=2)))
+    split_record(slices, split, seed=2).write(file)
     assert paths_of(slices, read_split_file(file, slices)) == paths_of(slices, split)
     with pytest.raises(DataError, match="as it comes from a run it cannot be checked row by row"):
         read_split_file(file, noise(size=8))
@@ -104,15 +103,20 @@ def test_a_row_in_two_parts_or_twice_is_named(written):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "is no split: it needs data, and parts"),
-        ('{"parts": {"train": [], "test": []}}', "is no split"),
-        ('{"parts": {"train": [1], "validation": [], "test": []}, "data": "x"}', "is no split"),
-        ('{"parts": {"train": [], "validation": [], "test": []}, "data": "x"}', "has the protocol None"),
+        ("{", "it is no valid JSON"),
+        ("[" * 100_000 + "]" * 100_000, "it is no valid JSON"),
+        ("[]", "it should be an object; make one with `mriscope split`"),
+        ('{"parts": {"train": [], "test": []}}', "data is missing, parts.validation is missing"),
+        ('{"parts": {"train": [1], "validation": [], "test": []}, "data": "x"}', "parts.train.0 holds 1 and should be"),
+        ('{"parts": {"train": [], "validation": [], "test": []}, "data": "x"}', "protocol is missing"),
+        (
+            '{"parts": {"train": [], "validation": [], "test": []}, "data": "x", "protocol": "ours"}',
+            "protocol holds 'ours' and should be published, by_slice or by_subject",
+        ),
         (
             '{"parts": {"train": ["a"], "validation": [], "test": []}, "data": "x", "protocol": "by_slice", '
             '"classes": {"train": [], "validation": [], "test": []}}',
-            "is no split",
+            "classes.train should be as long as parts.train",
         ),
     ],
 )

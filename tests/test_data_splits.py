@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -107,7 +105,7 @@ def test_a_recorded_split_is_read_back(tmp_path):
     slices = cohort()
     split = by_subject(slices, seed=5)
     file = tmp_path / "split.json"
-    file.write_text(json.dumps(split_record(slices, split, seed=5)))
+    split_record(slices, split, seed=5).write(file)
     again = read_split(file, slices)
     assert again.protocol == "by_subject"
     for part in ("train", "validation", "test"):
@@ -118,14 +116,14 @@ def test_a_split_for_other_data_or_a_damaged_one_is_refused(tmp_path):
     slices = cohort()
     file = tmp_path / "split.json"
     record = split_record(slices, by_subject(slices), seed=0)
-    file.write_text(json.dumps(record))
+    record.write(file)
     with pytest.raises(RunError, match="was made for other data"):
         read_split(file, cohort((5, 5, 5, 5)))
-    file.write_text(json.dumps(record)[:100])
-    with pytest.raises(RunError, match="missing or damaged"):
+    file.write_text(record.to_json()[:100])
+    with pytest.raises(RunError, match="is damaged: it is no valid JSON"):
         read_split(file, slices)
-    record["parts"]["test"] = ["nowhere.png"]
-    file.write_text(json.dumps(record))
+    parts = record.parts.model_copy(update={"test": ["nowhere.png"]})
+    record.model_copy(update={"parts": parts}).write(file)
     with pytest.raises(RunError, match=r"names the slice 'nowhere\.png'"):
         read_split(file, slices)
 

@@ -83,10 +83,11 @@ def cells(root: Path, name: str) -> list[str]:
 def test_rows_stand_by_the_studys_rank_with_the_figures_of_their_runs(written):
     assert re.findall(r"^\| (\d+) \|", page_of(written), re.MULTILINE) == ["1", "6", "16", "18", "19"]
     metrics = RunDirectory(written / "runs" / "low").metrics()
-    one = metrics["metrics"]["accuracy"]
-    said = f"{100 * one['value']:.2f} ({100 * one['low']:.2f} to {100 * one['high']:.2f})"
+    one = metrics.metrics["accuracy"]
+    said = f"{100 * one.value:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})"
     assert cells(written, "low")[2:4] == ["1.00", said]
-    assert cells(written, "low")[7:] == [f"{metrics['training']['seconds'] / 60:.1f} min", "LEAKY"]
+    assert metrics.training is not None
+    assert cells(written, "low")[7:] == [f"{metrics.training.seconds / 60:.1f} min", "LEAKY"]
     assert cells(written, "collapsed")[8] == ""
 
 
@@ -119,7 +120,7 @@ def test_random_weights_in_the_place_of_imagenets_are_marked():
 def test_rows_at_or_above_the_studys_figure_less_one_point_are_counted(written):
     found = {name: RunDirectory(written / "runs" / name).metrics() for name in ("low", "collapsed", "high")}
     reported = {"low": 1.0, "collapsed": 48.83, "high": 100.0}
-    accuracy = {name: 100 * one["metrics"]["accuracy"]["value"] for name, one in found.items()}
+    accuracy = {name: 100 * one.metrics["accuracy"].value for name, one in found.items()}
     reach = [name for name in found if accuracy[name] >= reported[name] - 1]
     text = page_of(written)
     assert f"3 of the 4 CNN rows were run; **{len(reach)}** of them are at or above" in text
@@ -150,6 +151,18 @@ def test_a_row_stands_when_its_run_directory_is_gone(written):
     shutil.rmtree(written / "runs")
     PAGE.main(written / "runs", written)
     assert page_of(written) == before
+
+
+def test_a_run_that_came_without_its_weights_from_another_program_stands_and_says_so(written):
+    folder = written / "runs" / "low"
+    (folder / "model.safetensors").unlink()
+    facts = json.loads((folder / "environment.json").read_text())
+    newer = {"started": "2999-01-01T00:00:00+00:00", "device": "a GPU", "program": "benchmarks/gpu.py"}
+    (folder / "environment.json").write_text(json.dumps({**facts, **newer}))
+    PAGE.main(written / "runs", written)
+    (line,) = re.findall(r"^\* `mriscope train recipes/study/low\.yaml .*$", page_of(written), re.MULTILINE)
+    assert "` by the loop of `benchmarks/gpu.py`: 2 epochs" in line
+    assert "(a GPU)" in line
 
 
 def test_the_newer_of_a_run_and_what_was_kept_stands(written):

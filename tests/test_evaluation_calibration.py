@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +17,7 @@ from mriscope.evaluation.calibration import (
 )
 from mriscope.evaluation.metrics import auroc, brier_score, log_loss
 from mriscope.evaluation.predictions import Predictions
+from mriscope.results import Calibration
 
 TWO = ("a", "b")
 several = settings(max_examples=20, deadline=None)
@@ -155,12 +154,13 @@ def test_a_part_without_a_mistake_has_the_least_temperature() -> None:
 def test_the_summary_is_ready_for_json_and_better_after() -> None:
     test, validation = (drawn(seed, 400, temperature=0.4, subjects=40) for seed in (1, 2))
     found = calibration_summary(test, validation, resamples=50)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["temperature"] == fit_temperature(validation)
-    assert found["before"]["log_loss"]["value"] == log_loss(test)
-    assert found["before"]["brier_score"]["value"] == brier_score(test)
-    for name, before in found["before"].items():
-        assert found["after"][name]["value"] < before["value"]
+    assert Calibration.model_validate_json(found.model_dump_json()) == found
+    assert found.temperature == fit_temperature(validation)
+    assert found.before["log_loss"].value == log_loss(test)
+    assert found.before["brier_score"].value == brier_score(test)
+    for name, before in found.before.items():
+        assert found.after is not None
+        assert found.after[name].value < before.value
     for nothing in (None, test.of_part("validation")):
         found = calibration_summary(test, nothing, resamples=5)
-        assert found["temperature"] is found["after"] is None
+        assert found.temperature is found.after is None

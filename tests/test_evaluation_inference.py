@@ -120,8 +120,11 @@ def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "forward", lambda images: torch.full((len(images), 2), torch.nan))
     with pytest.raises(DataError, match="diverge"):
         predict(model, slices, "unit", "test")
+    with pytest.raises(DataError, match="the model's outputs are not finite"):
+        predict_probabilities(model, _images(2), "unit")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_agrees_and_gives_the_model_back() -> None:
     model = _network()

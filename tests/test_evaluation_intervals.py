@@ -1,6 +1,3 @@
-import json
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,16 +5,15 @@ from hypothesis import strategies as st
 
 from mriscope.errors import DataError
 from mriscope.evaluation.intervals import (
-    SLICE_NOTE,
     bootstrap,
     bootstrap_classes,
     bootstrap_repeats,
     interval_unit,
-    resamples_of,
-    summary,
+    resample_weights,
 )
-from mriscope.evaluation.metrics import HEADLINE, accuracy
+from mriscope.evaluation.metrics import HEADLINE
 from mriscope.evaluation.predictions import Predictions, join
+from mriscope.evaluation.scoring import score
 
 TWO = ("a", "b")
 ACCURACY = {"accuracy": HEADLINE["accuracy"]}
@@ -57,7 +53,7 @@ def test_by_slice_it_is_the_binomial_interval() -> None:
 
 def test_subjects_bring_all_their_slices() -> None:
     p = right_or_wrong(np.ones(60), np.repeat([3, 900, 7], 20))
-    for weights in resamples_of(p, 50, 0):
+    for weights in resample_weights(p, 50, 0):
         assert weights.sum() == 60  # equal subjects: as many slices as before
         by_subject = weights.reshape(3, 20)
         assert (by_subject == by_subject[:, :1]).all()
@@ -127,59 +123,6 @@ def test_a_class_of_one_subject_has_values_and_no_bounds() -> None:
     assert found["a"]["recall"].low < 0.75 < found["a"]["recall"].high
 
 
-def test_the_summary_is_ready_for_json() -> None:
-    p = Predictions.of(
-        [0, 0, 2, 2, 2, 2],
-        np.eye(4)[[0, 2, 2, 2, 2, 0]],
-        subjects=[4, 5, 6, 6, 7, 8],
-    )
-    found = summary(p, resamples=60, seed=3)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert list(found) == ["n_slices", "n_subjects", "interval", "metrics", "classes", "confusion_matrix"]
-    assert (found["n_slices"], found["n_subjects"]) == (6, 5)
-    assert found["interval"] == {"level": 0.95, "unit": "subject", "resamples": 60, "note": None}
-    assert found["confusion_matrix"] == [[1, 0, 1, 0], [0] * 4, [1, 0, 3, 0], [0] * 4]
-    assert list(found["metrics"]) == list(HEADLINE)
-    assert found["metrics"]["accuracy"]["value"] == pytest.approx(4 / 6)
-    non = found["classes"]["Non_Demented"]
-    assert (non["n_slices"], non["n_subjects"]) == (4, 3)
-    assert non["recall"]["value"] == 0.75
-    assert non["recall"]["low"] <= 0.75 <= non["recall"]["high"]
-    absent = {"value": None, "low": None, "high": None}
-    assert found["classes"]["Moderate_Demented"] == {
-        **{"n_slices": 0, "n_subjects": 0},
-        **dict.fromkeys(("precision", "recall", "f1", "auroc"), absent),
-    }
-
-
-def test_the_summary_of_unknown_subjects_says_so() -> None:
-    found = summary(ordinary(0), resamples=20)
-    assert found["n_subjects"] is None
-    assert found["classes"]["Non_Demented"]["n_subjects"] is None
-    assert found["interval"]["unit"] == "slice"
-    assert found["interval"]["note"] == SLICE_NOTE
-
-
-def test_the_summary_of_a_perfect_model_owns_its_ignorance() -> None:
-    found = summary(right_or_wrong(np.ones(60), np.repeat(np.arange(30), 2)), resamples=20)
-    assert found["metrics"]["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert "with 30 subjects all right, up to 10.0% of them" in found["interval"]["note"]
-
-
-def test_the_summary_of_nothing_is_empty() -> None:
-    found = summary(right_or_wrong(np.ones(0)), resamples=20)
-    assert json.dumps(found, allow_nan=False)
-    assert found["metrics"]["accuracy"] == {"value": None, "low": None, "high": None}
-
-
-def test_two_thousand_resamples_take_seconds() -> None:
-    p = ordinary(0, count=1280, subjects=60)
-    start = time.process_time()
-    bootstrap(p, resamples=2000)
-    assert time.process_time() - start < 6  # 0.7 s where it was measured; a slow machine is allowed to be slow
-    assert accuracy(p) > 0.5
-
-
 def test_resamples_without_a_class_do_not_raise_a_mean_over_classes() -> None:
     """One subject of the second class, always wrong: balanced accuracy is 0.5 in each resample that holds it."""
     labels = np.repeat([0] * 12 + [1], 4)
@@ -188,7 +131,7 @@ def test_resamples_without_a_class_do_not_raise_a_mean_over_classes() -> None:
     p = Predictions.of(labels, probabilities, subjects=subjects, class_names=("well", "sick"))
     estimate = bootstrap(p, seed=1)["balanced_accuracy"]
     assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
-    assert "sick is one subject only" in str(summary(p, resamples=10)["interval"]["note"])
+    assert "sick is one subject only" in str(score(p, resamples=10).interval.note)
 
 
 def test_the_mean_over_repeats_by_hand() -> None:

@@ -28,7 +28,7 @@ def cases(draw: st.DrawFn) -> tuple[Predictions, np.ndarray]:
     count, classes = draw(st.integers(1, 40)), draw(st.integers(2, 5))
     present = draw(st.integers(1, classes))
     scores = random.integers(1, draw(st.integers(2, 8)), size=(count, classes))
-    names = FOUR if classes == 4 else tuple("abcdefg"[:classes])
+    names = FOUR if classes == 4 else ("CN", "SMC", "EMCI", "MCI", "LMCI")[:classes]
     labels = random.permutation(classes)[:present][random.integers(present, size=count)]
     weights = random.uniform(0.1, 3, count) if draw(st.booleans()) else random.integers(1, 4, count).astype(float)
     return Predictions.of(labels, scores / scores.sum(axis=1, keepdims=True), class_names=names), weights
@@ -140,7 +140,7 @@ def test_the_roc_curve_agrees_with_scikit_learn(case: tuple[Predictions, np.ndar
 
 
 def test_values_by_hand() -> None:
-    p = one_hot([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2], ("a", "b", "c"))
+    p = one_hot([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2], ("CN", "MCI", "AD"))
     assert metrics.confusion_matrix(p).tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
     assert metrics.accuracy(p) == pytest.approx(4 / 6)
     np.testing.assert_allclose(metrics.precision(p), [1, 1 / 2, 1 / 2])

@@ -8,19 +8,20 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import binomtest
 
-from mriscope.evaluation.intervals import Estimate, summary
 from mriscope.evaluation.plots import ranked
 from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.ranking import (
-    TOLD_APART,
+    ALPHA,
     Place,
     holm,
-    over_runs,
     paired_test_text,
-    ranking,
+    rank_recipes,
     sign_flip_test,
+    summarize_runs,
     unit_differences,
 )
+from mriscope.evaluation.scoring import score
+from mriscope.results import Estimate
 
 TWO = ("a", "b")
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -156,7 +157,7 @@ def test_a_seed_that_draws_other_slices_brings_units_of_its_own():
 def test_recipes_that_cannot_be_told_apart_share_a_rank_and_the_next_counts_them():
     best, twin, worst = np.ones(60), np.ones(60), np.ones(60)
     twin[0], worst[:20] = 0, 0
-    places = ranking([[judged(worst)], [judged(best)], [judged(twin)]])
+    places = rank_recipes([[judged(worst)], [judged(best)], [judged(twin)]])
     assert [place.index for place in places] == [1, 2, 0]
     assert ranks(places) == [1, 1, 3]
     first, second, third = places
@@ -173,25 +174,25 @@ def test_recipes_that_cannot_be_told_apart_share_a_rank_and_the_next_counts_them
 
 def test_steps_too_small_to_see_do_not_tie_the_best_with_the_worst():
     recipes = [[judged(np.arange(400) >= 5 * place)] for place in range(8)]  # between neighbours p = 2/2^5
-    places = ranking(recipes)
-    assert all(place.above is not None and place.above.adjusted > TOLD_APART for place in places[1:])
+    places = rank_recipes(recipes)
+    assert all(place.above is not None and place.above.adjusted > ALPHA for place in places[1:])
     assert ranks(places) == [1, 1, 3, 3, 5, 5, 7, 7]
     assert places[2].leader is not None
     assert places[2].leader.adjusted == pytest.approx(13 * 2 / 2**10)  # 15 of 28 pairs are farther apart
     for place in places[1:]:
         assert place.leader is not None
-        assert (place.leader.adjusted < TOLD_APART) == (place.rank == place.index + 1)
+        assert (place.leader.adjusted < ALPHA) == (place.rank == place.index + 1)
 
 
 def test_equal_recipes_keep_their_order_and_share_the_first_rank():
-    places = ranking([[judged([1, 0, 1])], [judged([0, 1, 1])], [judged([1, 1, 0])]])
+    places = rank_recipes([[judged([1, 0, 1])], [judged([0, 1, 1])], [judged([1, 1, 0])]])
     assert [(place.index, place.rank) for place in places] == [(0, 1), (1, 1), (2, 1)]
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=24, max_size=24), min_size=1, max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_every_ranking_is_consistent(rights):
-    places = ranking([[judged(right)] for right in rights])
+    places = rank_recipes([[judged(right)] for right in rights])
     assert sorted(place.index for place in places) == list(range(len(rights)))
     shares = [np.mean(rights[place.index]) for place in places]
     assert all(shares[row] >= shares[row + 1] for row in range(len(shares) - 1))
@@ -200,39 +201,39 @@ def test_every_ranking_is_consistent(rights):
         assert place.rank in (above.rank, position)
         assert place.above is not None
         assert place.leader is not None
-        apart = min(place.above.adjusted, place.leader.adjusted) < TOLD_APART
+        apart = min(place.above.adjusted, place.leader.adjusted) < ALPHA
         assert place.rank == (position if apart else above.rank)
 
 
 def test_figures_over_runs_are_means_and_the_spread_is_that_of_the_runs():
     runs = [judged([1] * 9 + [0]), judged([1] * 7 + [0] * 3), judged([1] * 8 + [0] * 2)]
-    figures = over_runs(runs, resamples=50)
-    accuracy = figures["metrics"]["accuracy"]
-    assert accuracy["value"] == pytest.approx(0.8)
-    assert (accuracy["least"], accuracy["greatest"]) == (0.7, 0.9)
-    assert accuracy["low"] <= 0.8 <= accuracy["high"]
-    recall = figures["recalls"]["b"]  # slices 1, 3, 5, 7, 9
-    assert recall["value"] == pytest.approx(np.mean([4 / 5, 3 / 5, 4 / 5]))
-    assert (recall["least"], recall["greatest"]) == (3 / 5, 4 / 5)
+    found = summarize_runs(runs, resamples=50)
+    accuracy = found.metrics["accuracy"]
+    assert accuracy.value == pytest.approx(0.8)
+    assert (accuracy.least, accuracy.greatest) == (0.7, 0.9)
+    assert accuracy.low <= 0.8 <= accuracy.high
+    recall = found.recalls["b"]  # slices 1, 3, 5, 7, 9
+    assert recall.value == pytest.approx(np.mean([4 / 5, 3 / 5, 4 / 5]))
+    assert (recall.least, recall.greatest) == (3 / 5, 4 / 5)
 
 
 def test_the_interval_of_one_run_repeated_is_that_of_the_run():
     random = np.random.default_rng(1)
     run = judged(random.random(90) < 0.7, subjects=np.repeat(np.arange(15), 6))
-    alone = summary(run, resamples=200)
+    alone = score(run, resamples=200)
     for runs in ([run], [run, run, run]):
-        figures = over_runs(runs, resamples=200)
-        for name, one in alone["metrics"].items():
-            assert {key: figures["metrics"][name][key] for key in one} == pytest.approx(one)
-        for name, one in alone["classes"].items():
-            assert {key: figures["recalls"][name][key] for key in one["recall"]} == pytest.approx(one["recall"])
+        found = summarize_runs(runs, resamples=200)
+        pairs = [(found.metrics[name], one) for name, one in alone.metrics.items()]
+        pairs += [(found.recalls[name], one.recall) for name, one in alone.classes.items()]
+        for ours, theirs in pairs:
+            assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
 
 
-def test_what_does_not_exist_over_runs_is_none():
+def test_what_does_not_exist_over_runs_is_nan():
     runs = [Predictions.of([0, 0], [[1, 0], [0, 1]], class_names=TWO) for _ in range(2)]
-    figures = over_runs(runs, resamples=20)
-    assert figures["recalls"]["b"]["value"] is None
-    assert figures["metrics"]["auroc"]["value"] is None
+    found = summarize_runs(runs, resamples=20)
+    assert not found.recalls["b"].is_defined
+    assert not found.metrics["auroc"].is_defined
 
 
 def test_the_test_says_what_it_sees_and_what_not():
@@ -241,7 +242,7 @@ def test_the_test_says_what_it_sees_and_what_not():
     assert paired_test_text([one, many]).startswith("exact sign-flip test over slices; subjects are unknown")
     few, enough = ([judged(np.ones(count), range(count))] for count in (5, 9))
     assert paired_test_text([few, few]) == (
-        "exact sign-flip test over the 5 test subjects; they are too few for any difference to be told"
+        "exact sign-flip test over the 5 test subjects; they are too few for any difference to be significant"
     )
     assert paired_test_text([enough, enough]) == "exact sign-flip test over the 9 test subjects"
 

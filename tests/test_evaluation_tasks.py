@@ -76,5 +76,5 @@ def test_what_has_no_such_task_is_refused() -> None:
     with pytest.raises(UnknownName, match="there is no task 'three'; did you mean three_classes"):
         to_task(Predictions.of(LABELS, FOUR), "three")
     stages = Predictions.of([0], [[0.5, 0.5]], class_names=("CN", "AD"))
-    with pytest.raises(DataError, match=r"the task non_vs_demented is made of .* have CN, AD; judge them in their own"):
+    with pytest.raises(DataError, match=r"the task non_vs_demented is made of .* have CN, AD; evaluate them in"):
         to_task(stages, "non_vs_demented")

@@ -24,7 +24,7 @@ PHANTOM = "phantom:subjects=16,slices=6,size=64"
 
 def split_of(folder: Path, slices: SliceSet, make=by_subject) -> str:
     file = folder / "split.json"
-    file.write_text(json.dumps(split_record(slices, make(slices, test=0.3, seed=1), 1)))
+    split_record(slices, make(slices, test=0.3, seed=1), 1).write(file)
     return str(file)
 
 
@@ -73,7 +73,7 @@ def test_slices_csv_is_a_manifest(tmp_path: Path):
     assert found.positions.tolist() == read(PHANTOM).positions.tolist()
     facts = audit_source(PHANTOM, tmp_path, manifest=str(tmp_path / "slices.csv"))
     assert facts["subjects"]["known_from"] == "manifest"
-    assert describe_source(PHANTOM, manifest=str(tmp_path / "slices.csv"))["subjects_from"] == "manifest"
+    assert describe_source(PHANTOM, manifest=str(tmp_path / "slices.csv")).subjects_from == "manifest"
 
 
 def test_names_that_begin_a_formula_are_safe_in_slices_csv_and_read_back(tmp_path: Path):
@@ -102,7 +102,7 @@ def test_subjects_that_nobody_knows_are_said_to_be_unknown(
     assert (facts["leaky"], exit_code(facts), facts["subjects"]["known_from"]) == (None, 4, None)
     assert "cannot be told" in facts["verdict"]
     assert facts["split"]["shared"]["exact_copies"] == facts["split"]["shared"]["near_copies"] == 0
-    assert describe_source(str(noise))["n_subjects"] is None
+    assert describe_source(str(noise)).n_subjects is None
     assert not caplog.messages
     assert ",AD,,\n" in (tmp_path / "slices.csv").read_text()
 

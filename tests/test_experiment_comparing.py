@@ -2,16 +2,15 @@
 
 import csv
 import html
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from result_files import write_results
 
 from mriscope.errors import Interrupted, RecipeError, RunError
-from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.plots import save
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.ranking import holm
@@ -19,8 +18,9 @@ from mriscope.experiment import comparing, running
 from mriscope.experiment.comparing import compare_recipes, compare_runs
 from mriscope.models.registry import count_macs, create_model
 from mriscope.recipe import Recipe, make_recipe, write_recipe
-from mriscope.reports.comparison import Comparison, comparison_text
-from mriscope.run_directory import ENVIRONMENT, METRICS, PREDICTIONS, RECIPE, WEIGHTS, RunDirectory
+from mriscope.reports.comparison import comparison_text
+from mriscope.results import Comparison, Metrics
+from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, WEIGHTS, RunDirectory
 
 OUTPUTS = ["compare.html", "ranking.csv", "ranking.md", "ranking.png"]
 TWO = ("sick", "well")
@@ -37,7 +37,7 @@ training: {{epochs: 1, batch_size: 32}}
 def write_run(folder: Path, right: Any, *, subjects: Any = None, paths: Any = None, **changes: Any) -> Path:
     """A finished run of two classes in turn, whose slices are called rightly or not.
 
-    `changes` are settings of the recipe, and the keys fingerprint, protocol, leaky and device of its records.
+    `changes` are settings of the recipe, and the fields protocol, leaky and device of its results and the fingerprint.
     """
     right = np.asarray(right, bool)
     records = {"fingerprint": "d" * 64, "protocol": "published", "leaky": None, "device": "CPU"}
@@ -52,15 +52,10 @@ def write_run(folder: Path, right: Any, *, subjects: Any = None, paths: Any = No
         class_names=TWO,
     )
     folder.mkdir(parents=True)
-    run = RunDirectory(folder)
     (folder / RECIPE).write_text(write_recipe(recipe))
     (folder / WEIGHTS).touch()
     write_predictions(tested, folder / PREDICTIONS)
-    run.write_json(ENVIRONMENT, {"device": records["device"], "source": recipe.data, "data": records["fingerprint"]})
-    training = {"epochs": 3, "epoch_kept": 2, "seconds": 61.5, "slices_per_second": 150.0, "parameters": 1234}
-    figures = summary(tested, resamples=50)
-    known = {"protocol": records["protocol"], "leaky": records["leaky"], "data": records["fingerprint"]}
-    run.write_json(METRICS, {"part": "test", **known, **figures, "training": training, "model": recipe.model})
+    write_results(folder, recipe, tested, data=records.pop("fingerprint"), **records)
     return folder
 
 
@@ -76,8 +71,8 @@ def records_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def metrics_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / METRICS).read_text())
+def metrics_of(folder: Path) -> Metrics:
+    return Metrics.read(folder / METRICS)
 
 
 @pytest.fixture
@@ -110,11 +105,11 @@ def test_the_table_holds_the_figures_of_the_runs(three, tmp_path):
     assert [record["recipe"] for record in records] == ["a", "b", "c"]
     for record in records:
         metrics = metrics_of(tmp_path / "runs" / record["recipe"])
-        for name, figure in metrics["metrics"].items():
-            assert float(record[name]) == figure["value"] == float(record[f"{name}_least"])
-            assert [float(record[f"{name}_low"]), float(record[f"{name}_high"])] == [figure["low"], figure["high"]]
-        for name, one in metrics["classes"].items():
-            assert float(record[f"recall_{name}"]) == one["recall"]["value"]
+        for name, one in metrics.metrics.items():
+            assert float(record[name]) == one.value == float(record[f"{name}_least"])
+            assert [float(record[f"{name}_low"]), float(record[f"{name}_high"])] == [one.low, one.high]
+        for name, one in metrics.classes.items():
+            assert float(record[f"recall_{name}"]) == one.recall.value
         assert (int(record["parameters"]), float(record["training_seconds"])) == (1234, 61.5)
         assert float(record["slices_per_second"]) == 150
     assert [record["study_accuracy"] for record in records] == ["0.9719", "", ""]
@@ -199,10 +194,10 @@ def test_runs_that_differ_in_their_seed_become_one_row(tmp_path):
     y, x = comparison.standings
     assert [(one.name, one.runs) for one in (y, x)] == [("y", 1), ("x", 2)]
     accuracy = x.metrics["accuracy"]
-    assert accuracy["value"] == pytest.approx(0.7)
-    assert (accuracy["least"], accuracy["greatest"]) == (0.6, 0.8)
+    assert accuracy.value == pytest.approx(0.7)
+    assert (accuracy.least, accuracy.greatest) == (0.6, 0.8)
     assert "60.00 to 80.00" in (out / "ranking.md").read_text()
-    assert "Figures are means over the seeds" in (out / "compare.html").read_text()
+    assert "Metrics are means over the seeds" in (out / "compare.html").read_text()
     assert comparison.test.startswith("exact sign-flip test over slices")
 
 
@@ -223,7 +218,7 @@ def test_a_row_on_other_data_is_refused_with_the_difference_named(three, tmp_pat
 
 def test_a_row_by_another_protocol_is_refused(three, tmp_path):
     other = write_run(tmp_path / "runs" / "other", np.ones(60), protocol="by_slice")
-    with pytest.raises(RunError, match=r"runs/c was judged by the protocol published and \S+runs/other by by_slice"):
+    with pytest.raises(RunError, match=r"runs/c was evaluated by the protocol published and \S+runs/other by by_slice"):
         compare_runs([*three, other], tmp_path / "out")
 
 
@@ -242,7 +237,7 @@ def test_a_row_of_another_input_size_is_judged_by_its_slices(three, tmp_path):
     relabelled = write_run(
         tmp_path / "turned", np.ones(60), fingerprint="e" * 64, input={"size": 96}, subjects=range(60)
     )
-    with pytest.raises(RunError, match="judged on slices with other subjects, slice0 for one"):
+    with pytest.raises(RunError, match="evaluated on slices with other subjects, slice0 for one"):
         compare_runs([*three, relabelled], tmp_path / "out")
 
 
@@ -266,7 +261,7 @@ def test_seeds_that_draw_their_own_test_parts_are_compared_seed_by_seed(tmp_path
     ]
     comparison = compare_runs(runs, tmp_path / "out")
     x, y = comparison.standings
-    assert x.metrics["accuracy"]["value"] == pytest.approx((1 + 2 / 3) / 2)
+    assert x.metrics["accuracy"].value == pytest.approx((1 + 2 / 3) / 2)
     assert y.above is not None
     assert y.above.p == pytest.approx(10 / 16)  # differences 1, 1, 1 and -1
     assert any("Each seed draws a test part of its own" in note for note in comparison.notes)
@@ -333,8 +328,8 @@ def check_first_comparison(comparison: Comparison, runs: Path, out: Path) -> Non
     assert [RunDirectory(runs / name).recipe.seed for name in ("good", "good_seed1")] == [0, 1]
     assert {one.name: one.runs for one in comparison.standings} == {"good": 2, "other": 2}
     for one in comparison.standings:
-        values = [metrics_of(runs / name)["metrics"]["accuracy"]["value"] for name in (one.name, f"{one.name}_seed1")]
-        assert one.metrics["accuracy"]["value"] == pytest.approx(np.mean(values))
+        values = [metrics_of(runs / name).metrics["accuracy"].value for name in (one.name, f"{one.name}_seed1")]
+        assert one.metrics["accuracy"].value == pytest.approx(np.mean(values))
         assert one.study is None or one.name == "good"
     assert set(comparison.failures) == {"wrong_option", "no_source", "unreadable"}
     assert "baseline_cnn has no option 'normz'" in comparison.failures["wrong_option"]

@@ -1,6 +1,5 @@
 """Folds are pooled; most tests write the folds' runs by hand, so that the answer is known."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,19 +11,21 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from result_files import training, write_results
 from sklearn.metrics import f1_score
 
 import mriscope
 from mriscope.data.folds import fold_numbers, fold_split
 from mriscope.data.slices import SliceSet
 from mriscope.errors import MriscopeError, RecipeError, RunError
-from mriscope.evaluation.intervals import summary
+from mriscope.evaluation import crossvalidation
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.experiment import crossvalidating, running
 from mriscope.experiment.crossvalidating import crossvalidate
 from mriscope.experiment.splitting import fold_name, fold_recipe
 from mriscope.recipe import Recipe, make_recipe, read_recipe, write_recipe
 from mriscope.reports.crossvalidation import crossvalidation_text
+from mriscope.results import CrossValidation
 from mriscope.run_directory import ENVIRONMENT, METRICS, PREDICTIONS, RECIPE, WEIGHTS, RunDirectory
 
 SMALL = """
@@ -70,9 +71,8 @@ def write_folds(place: Path, recipe: Recipe, protocol: str = "by_subject", **rec
         (run.path / RECIPE).write_text(write_recipe(fold_recipe(recipe, protocol, 2, fold, repeat)))
         (run.path / WEIGHTS).touch()
         write_predictions(found, run.path / PREDICTIONS)
-        run.write_json(ENVIRONMENT, {"source": recipe.data})
-        known = {"leaky": False, "data": "d" * 64, "training": {"seconds": 2.0}} | records
-        run.write_json(METRICS, {**summary(found.of_part("test"), resamples=20), **known})
+        records = {"training": training(seconds=2.0)} | records
+        write_results(run.path, recipe, found.of_part("test"), resamples=20, **records)
 
 
 @pytest.fixture
@@ -87,24 +87,25 @@ def untrained(monkeypatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished fold was trained")
 
-    monkeypatch.setattr(crossvalidating, "RESAMPLES", 80)
+    monkeypatch.setattr(crossvalidation, "RESAMPLES", 80)
     monkeypatch.setattr(running, "run", refuse)
 
 
 def test_slices_and_subjects_are_pooled_over_folds_and_averaged_over_repeats(recipe, tmp_path, untrained):
     write_folds(tmp_path, recipe)
-    facts = crossvalidate(recipe, tmp_path, **ASKED)
-    slices, subjects = (facts[level]["four_classes"]["accuracy"] for level in ("slice", "subject"))
-    assert slices["value"] == pytest.approx((32 / 48 + 32 / 48) / 2)
-    assert subjects["value"] == pytest.approx((16 / 16 + 8 / 16) / 2)
-    assert subjects["low"] < 0.75 < subjects["high"]
-    assert (facts["n_slices"], facts["n_subjects"], facts["leaky"]) == (48, 16, False)
-    assert (facts["training_seconds"], len(facts["by_fold"])) == (8.0, 4)
+    summary = crossvalidate(recipe, tmp_path, **ASKED)
+    assert summary.subject is not None
+    slices, subjects = (level["four_classes"]["accuracy"] for level in (summary.slice, summary.subject))
+    assert slices.value == pytest.approx((32 / 48 + 32 / 48) / 2)
+    assert subjects.value == pytest.approx((16 / 16 + 8 / 16) / 2)
+    assert subjects.low < 0.75 < subjects.high
+    assert (summary.n_slices, summary.n_subjects, summary.leaky) == (48, 16, False)
+    assert (summary.training_seconds, len(summary.by_fold)) == (8.0, 4)
     truth = sixteen()
     demented = truth.labels != 2
     expected = [f1_score(demented, called(truth, repeat) != 2, average="macro") for repeat in range(2)]
-    assert facts["slice"]["non_vs_demented"]["macro_f1"]["value"] == pytest.approx(np.mean(expected))
-    assert json.loads((tmp_path / "summary.json").read_text()) == facts
+    assert summary.slice["non_vs_demented"]["macro_f1"].value == pytest.approx(np.mean(expected))
+    assert CrossValidation.read(tmp_path / "summary.json") == summary
 
 
 def test_the_pooled_table_holds_every_slice_once_in_each_repeat_with_its_fold(recipe, tmp_path, untrained):
@@ -128,29 +129,34 @@ def test_what_is_printed_has_an_interval_for_each_task_and_level(recipe, tmp_pat
     assert lines[0] == "split by subject, 2 × 2 folds: 48 slices, 16 subjects"
     assert [line.split("  ")[0] for line in lines[3:9:2]] == ["four classes", "three classes", "non vs demented"]
     assert all(line.count("–") == 3 for line in lines[3:9])
-    assert "intervals resample subjects; figures are means over 2 repeats" in text
+    assert "intervals resample subjects; metrics are means over 2 repeats" in text
     page = (tmp_path / "summary.md").read_text()
     assert page.count("\n| 0 | ") == page.count("\n| 1 | ") == 2
 
 
-def test_a_summary_stands_until_a_fold_or_the_code_changes(recipe, tmp_path, untrained, monkeypatch):
+def test_a_summary_stands_until_a_fold_or_its_version_changes(recipe, tmp_path, untrained, monkeypatch):
     write_folds(tmp_path, recipe)
     summed: list[int] = []
-    summarise = crossvalidating.summarised
-    monkeypatch.setattr(crossvalidating, "summarised", lambda *given: summed.append(1) or summarise(*given))
-    facts = crossvalidate(recipe, tmp_path, **ASKED)
-    assert crossvalidate(recipe, tmp_path, **ASKED) == facts
+
+    def summarize(*given: Any, **more: Any) -> CrossValidation:
+        summed.append(1)
+        return crossvalidation.summarize_folds(*given, **more)
+
+    monkeypatch.setattr(crossvalidating, "summarize_folds", summarize)
+    summary = crossvalidate(recipe, tmp_path, **ASKED)
+    assert crossvalidate(recipe, tmp_path, **ASKED) == summary
     assert len(summed) == 1
     fold = RunDirectory(tmp_path / "repeat1-fold0")
-    fold.write_json(METRICS, {**fold.metrics(), "training": {"seconds": 9.0}})
-    assert crossvalidate(recipe, tmp_path, **ASKED)["training_seconds"] == 15.0
-    monkeypatch.setattr(crossvalidating, "RESAMPLES", 81)
-    assert crossvalidate(recipe, tmp_path, **ASKED)["interval"]["resamples"] == 81
-    assert crossvalidate(recipe, tmp_path, folds=2, repeats=1)["repeats"] == 1
+    fold.metrics().model_copy(update={"training": training(seconds=9.0)}).write(fold.path / METRICS)
+    assert crossvalidate(recipe, tmp_path, **ASKED).training_seconds == 15.0
+    monkeypatch.setattr(crossvalidating, "VERSION", crossvalidating.VERSION + 1)
+    monkeypatch.setattr(crossvalidation, "RESAMPLES", 81)
+    assert crossvalidate(recipe, tmp_path, **ASKED).interval.resamples == 81
+    assert crossvalidate(recipe, tmp_path, folds=2, repeats=1).repeats == 1
     assert len(summed) == 4
     for damage in ("{", "[]", "{}"):
         (tmp_path / "summary.json").write_text(damage)
-        assert crossvalidate(recipe, tmp_path, folds=2, repeats=1)["repeats"] == 1
+        assert crossvalidate(recipe, tmp_path, folds=2, repeats=1).repeats == 1
     (tmp_path / "predictions.parquet").unlink()
     crossvalidate(recipe, tmp_path, folds=2, repeats=1)
     assert (tmp_path / "predictions.parquet").is_file()
@@ -200,9 +206,9 @@ def test_what_subjects_share_is_said_once(tmp_path, monkeypatch):
 
 def test_folds_of_slices_are_leaky_and_say_nothing_of_subjects(recipe, tmp_path, untrained):
     write_folds(tmp_path, recipe, "by_slice", leaky=True)
-    facts = crossvalidate(recipe, tmp_path, **ASKED, protocol="by_slice")
-    assert (facts["leaky"], facts["subject"]) == (True, None)
-    assert "LEAKY: train and test share subjects" in crossvalidation_text(facts)
+    summary = crossvalidate(recipe, tmp_path, **ASKED, protocol="by_slice")
+    assert (summary.leaky, summary.subject) == (True, None)
+    assert "LEAKY: train and test share subjects" in crossvalidation_text(summary)
     assert "LEAKY: train and test share subjects" in (tmp_path / "summary.md").read_text()
 
 

@@ -12,7 +12,7 @@ from mriscope.data.readers import read
 from mriscope.data.splits import read_split
 from mriscope.errors import MriscopeError
 from mriscope.experiment.comparing import compare_runs
-from mriscope.experiment.explaining import Look, explain_run
+from mriscope.experiment.explaining import ExplainOptions, explain_run
 from mriscope.experiment.judging import evaluate_run, predict_images
 from mriscope.experiment.running import run
 from mriscope.recipe import make_recipe
@@ -39,8 +39,9 @@ def test_the_nearest_neighbour_of_a_run_is_scikit_learns(runs):
     flat = slices.images.reshape(len(slices), -1) / 255.0
     oracle = KNeighborsClassifier(1).fit(flat[split.train], slices.labels[split.train])
     assert directory.predictions().of_part("test").predicted.tolist() == oracle.predict(flat[split.test]).tolist()
-    training = directory.metrics()["training"]
-    assert (training["epochs"], training["parameters"]) == (1, 0)
+    training = directory.metrics().training
+    assert training is not None
+    assert (training.epochs, training.parameters) == (1, 0)
 
 
 def test_all_slices_of_a_subject_get_its_probabilities(runs):
@@ -49,7 +50,7 @@ def test_all_slices_of_a_subject_get_its_probabilities(runs):
         rows = predictions.probabilities[predictions.subjects == subject]
         assert (rows == rows[0]).all()
     metrics = evaluate_run(runs["tissue_histograms"].path, level="subject", task="non_vs_demented")
-    assert metrics["n_subjects"] == len(np.unique(predictions.of_part("test").subjects))
+    assert metrics.n_subjects == len(np.unique(predictions.of_part("test").subjects))
 
 
 def test_a_finished_run_answers_for_images_as_its_estimator_can(runs, tmp_path):
@@ -67,7 +68,7 @@ def test_estimators_are_compared_and_have_no_macs(runs, tmp_path):
 
 def test_what_looks_through_no_layers_cannot_be_explained(runs, tmp_path):
     with pytest.raises(MriscopeError, match="has no layers"):
-        explain_run(runs["nearest_neighbour"].path, tmp_path, Look())
+        explain_run(runs["nearest_neighbour"].path, tmp_path, ExplainOptions())
 
 
 def test_mlflow_gives_the_model_back(runs, monkeypatch: pytest.MonkeyPatch):

@@ -15,8 +15,9 @@ from mriscope.data.phantom import make_phantom
 from mriscope.data.readers import read
 from mriscope.errors import MriscopeError, RunError, UnknownName
 from mriscope.evaluation.predictions import write_predictions
-from mriscope.experiment.explain_comparing import cheap_methods, compare_methods, phantom_masks
+from mriscope.experiment.explain_comparing import compare_methods, phantom_masks
 from mriscope.explain.methods import METHODS
+from mriscope.explain.metrics.comparison import cheap_methods
 from mriscope.recipe import make_recipe
 from mriscope.reports.explanation_comparison import METRICS, comparison_text
 from mriscope.run_directory import RunDirectory

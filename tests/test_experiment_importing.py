@@ -1,9 +1,10 @@
 """Checkpoints of the study's notebooks, written here by hand-made copies of its networks."""
 
-import json
 import logging
 import os
 import pickle
+import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +24,9 @@ from mriscope.experiment.importing import import_weights
 from mriscope.experiment.judging import evaluate_run, predict_images
 from mriscope.experiment.parts import load_model
 from mriscope.models.registry import create_model
-from mriscope.run_directory import open_run
+from mriscope.results import ImportedMetrics, ImportedWeights, Metrics
+from mriscope.run_directory import RunDirectory, open_run
+from mriscope.training.checkpoint import save_weights
 
 CPU = torch.device("cpu")
 SMALL = 32  # height and width where the layers matter and their size does not
@@ -114,13 +118,41 @@ class TestTheBaselineFamily:
             torch.testing.assert_close(ours(images), theirs(images), atol=1e-6, rtol=0)
         assert class_names == CLASS_NAMES
 
-    @pytest.mark.parametrize("key", ["model_state_dict", "state_dict"])
+    @pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model", "net", "network", "weights", "my_cnn"])
     def test_may_come_within_a_dict(self, key, imported, tmp_path):
-        content = {"epoch": 10, key: study_cnn().state_dict(), "optimizer_state_dict": {"state": {}}}
+        content = {"epoch": 10, key: study_cnn().state_dict(), "optimizer": {"state": {}}, "acc": torch.tensor(95.0)}
         torch.save(content, tmp_path / "wrapped.pth")
         assert self.same_weights(imported, tmp_path / "wrapped.pth")
 
-    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+    def test_may_come_within_a_dict_within_a_dict(self, imported, tmp_path):
+        torch.save({"model": {"state_dict": study_cnn().state_dict(), "arch": "cnn"}}, tmp_path / "wrapped.pth")
+        assert self.same_weights(imported, tmp_path / "wrapped.pth")
+
+    def test_of_weights_and_their_average_the_weights_are_taken_and_that_is_said(self, imported, tmp_path, caplog):
+        average = {name: one * 0 for name, one in study_cnn().state_dict().items()}
+        torch.save({"model_ema": average, "model": study_cnn().state_dict()}, tmp_path / "two.pth")
+        assert self.same_weights(imported, tmp_path / "two.pth")
+        assert "two.pth holds weights under model_ema too; those under model are taken" in caplog.text
+
+    def test_two_models_without_a_usual_name_are_refused(self, tmp_path):
+        weights = study_cnn().state_dict()
+        torch.save({"generator": weights, "critic": weights}, tmp_path / "two.pth")
+        assert "two.pth holds weights under generator, critic; save those you mean alone" in refusal(
+            tmp_path / "two.pth"
+        )
+
+    def test_may_come_with_the_counters_of_averages_and_profilers(self, imported, tmp_path):
+        weights = {f"module.{name}": one for name, one in study_cnn().state_dict().items()}
+        counters = {"n_averaged": torch.tensor(3), "module.total_ops": torch.zeros(1)}
+        counters |= {"module.conv1.total_ops": torch.zeros(1), "module.conv1.total_params": torch.zeros(1)}
+        torch.save({"net": {**counters, **weights}}, tmp_path / "counted.pth")
+        assert self.same_weights(imported, tmp_path / "counted.pth")
+
+    def test_may_be_a_safetensors_file(self, imported, tmp_path):
+        save_file(study_cnn().state_dict(), tmp_path / "study.safetensors")
+        assert self.same_weights(imported, tmp_path / "study.safetensors")
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net."])
     def test_may_come_from_a_wrapped_network(self, prefix, imported, tmp_path):
         weights = {f"{prefix}{name}": one for name, one in study_cnn().state_dict().items()}
         torch.save(weights, tmp_path / "wrapped.pth")
@@ -152,6 +184,11 @@ def as_a_notebook_would(model: nn.Module, kinds: Sequence[str] = ("conv", "bn", 
     }
 
 
+def imported_of(directory: RunDirectory) -> ImportedWeights:
+    assert directory.environment.imported is not None
+    return directory.environment.imported
+
+
 class TestFamiliesWhoseNamesAreNotKnown:
     @pytest.mark.parametrize("name", ["different_baseline", "gpt_cnn", "study_model", "baseline_cnn_ce_conv_add"])
     @pytest.mark.parametrize("kinds", [("conv", "bn", "fc"), ("fc", "conv", "bn")])
@@ -161,8 +198,8 @@ class TestFamiliesWhoseNamesAreNotKnown:
         directory = import_weights(tmp_path / "study.pth", name, tmp_path / "run", size=SMALL)
         ours, _ = load_model(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
-        assert directory.environment["imported"]["matched_by"] == "shapes"
-        assert directory.environment["imported"]["by_order"] == []
+        assert imported_of(directory).matched_by == "shapes"
+        assert imported_of(directory).by_order == []
 
     def test_those_that_only_their_order_tells_apart_are_named(self, tmp_path, caplog):
         theirs = as_trained(create_model("keras_like", size=SMALL, seed=1))
@@ -171,8 +208,8 @@ class TestFamiliesWhoseNamesAreNotKnown:
             directory = import_weights(tmp_path / "study.pth", "keras_like", tmp_path / "run", size=SMALL)
         ours, _ = load_model(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
-        assert directory.environment["imported"]["by_order"] == ["bn3", "bn6"]
-        assert "2 layers share a shape and were told by their order: bn3, bn6" in caplog.text
+        assert imported_of(directory).by_order == ["bn3", "bn6"]
+        assert "2 layers share a shape and were matched by their order: bn3, bn6" in caplog.text
 
     def test_what_neither_name_shape_nor_order_tells_apart_is_refused(self, tmp_path):
         weights = as_a_notebook_would(create_model("keras_like", size=SMALL, seed=1))
@@ -194,7 +231,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
         theirs = create_model("gpt_cnn", size=SMALL, seed=1)
         torch.save(theirs.state_dict(), tmp_path / "own.pth")
         directory = import_weights(tmp_path / "own.pth", "gpt_cnn", tmp_path / "run", size=SMALL)
-        assert directory.environment["imported"]["matched_by"] == "names"
+        assert imported_of(directory).matched_by == "names"
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b3"])
@@ -217,7 +254,7 @@ def test_torchvisions_large_networks_give_the_same_logits_here(name, tmp_path):
     images = torch.rand(2, 1, 128, 128)
     with torch.no_grad():
         torch.testing.assert_close(load_model(directory, CPU)[0](images), theirs(images), atol=1e-4, rtol=1e-4)
-    assert directory.environment["imported"]["by_order"]
+    assert imported_of(directory).by_order
 
 
 class TestFilesThatDoNotFit:
@@ -309,6 +346,12 @@ class TestHostileFiles:
         assert "\n" not in said
         assert not (tmp_path / "canary").exists()
 
+    def test_an_archive_that_unpacks_to_more_than_it_is_is_not_unpacked(self, checkpoint, tmp_path):
+        with zipfile.ZipFile(checkpoint) as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+            for entry in plain.infolist():
+                bomb.writestr(entry.filename, plain.read(entry))
+        assert "bomb.pth is a compressed archive, which torch.save never writes" in refusal(tmp_path / "bomb.pth")
+
     def test_a_bare_pickle_runs_neither(self, tmp_path):
         (tmp_path / "hostile.pth").write_bytes(pickle.dumps(self.Hostile(tmp_path / "canary")))
         assert "nothing in it was run" in refusal(tmp_path / "hostile.pth")
@@ -323,16 +366,19 @@ class TestHostileFiles:
 class TestTheRunDirectory:
     def test_says_that_it_was_imported_and_not_judged(self, imported):
         directory = open_run(imported)
-        metrics = directory.metrics()
-        assert (metrics["protocol"], metrics["n_slices"], metrics["metrics"]) == ("imported", 0, {})
+        metrics = ImportedMetrics.read(imported / "metrics.json")
+        assert (metrics.protocol, metrics.n_slices, metrics.metrics) == ("imported", 0, {})
+        assert (directory.protocol, directory.leaky, directory.seen_slices()) == ("imported", None, [])
+        with pytest.raises(RunError, match="were imported and never evaluated; evaluate them with --data"):
+            directory.metrics()
         assert directory.recipe.input.scale == "raw"  # as the study feeds it
         assert directory.recipe.input.size == SMALL
-        facts = directory.environment["imported"]
-        assert facts["file"] == "study.pth"
-        assert len(facts["sha256"]) == 64
-        assert directory.environment["source"] is None
+        origin = imported_of(directory)
+        assert origin.file == "study.pth"
+        assert len(origin.sha256) == 64
+        assert directory.environment.source is None
         assert {file.name for file in imported.iterdir()} == {
-            *("recipe.yaml", "environment.json", "split.json", "model.safetensors", "metrics.json")
+            *("recipe.yaml", "environment.json", "model.safetensors", "metrics.json")
         }
         assert "training" not in (imported / "recipe.yaml").read_text()  # nothing is claimed of how it was trained
 
@@ -344,17 +390,33 @@ class TestTheRunDirectory:
             expected = study_cnn()(torch.from_numpy(pixels).float()[None, None]).softmax(dim=1)[0]
         assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
+    def test_with_weights_that_are_not_finite_answers_nothing(self, imported, tmp_path):
+        shutil.copytree(imported, tmp_path / "run")
+        weights = load_file(tmp_path / "run" / "model.safetensors")
+        weights["head.out.bias"][0] = float("nan")
+        save_weights(weights, tmp_path / "run" / "model.safetensors", "baseline_cnn", CLASS_NAMES)
+        Image.fromarray(np.zeros((SMALL, SMALL), np.uint8)).save(tmp_path / "slice.png")
+        with pytest.raises(RunError, match=r"holds weights that are not finite \(head\.out\.bias\)"):
+            predict_images(tmp_path / "run", [tmp_path / "slice.png"])
+
+    def test_with_outputs_that_are_not_finite_answers_nothing(self, imported, tmp_path):
+        shutil.copytree(imported, tmp_path / "run")
+        weights = load_file(tmp_path / "run" / "model.safetensors")
+        weights = {name: one * 1e30 if one.is_floating_point() else one for name, one in weights.items()}
+        save_weights(weights, tmp_path / "run" / "model.safetensors", "baseline_cnn", CLASS_NAMES)
+        Image.fromarray(np.full((SMALL, SMALL), 200, np.uint8)).save(tmp_path / "slice.png")
+        with pytest.raises(DataError, match="the model's outputs are not finite"):
+            predict_images(tmp_path / "run", [tmp_path / "slice.png"])
+
     def test_is_judged_on_a_source_under_its_own_protocol(self, imported, tmp_path):
         metrics = evaluate_run(imported, source="phantom:subjects=8,slices=3,seed=9", out=tmp_path / "judged")
-        assert (metrics["protocol"], metrics["part"], metrics["n_slices"]) == ("imported", "whole", 24)
-        assert metrics["leaky"] is None
-        assert (
-            "the weights were imported, so slices of this source may have trained them" in metrics["interval"]["note"]
-        )
-        assert json.loads((tmp_path / "judged" / "metrics.json").read_text()) == metrics
+        assert (metrics.protocol, metrics.part, metrics.n_slices) == ("imported", "whole", 24)
+        assert metrics.leaky is None
+        assert "the weights were imported, so slices of this source may have trained them" in str(metrics.interval.note)
+        assert Metrics.read(tmp_path / "judged" / "metrics.json") == metrics
 
     def test_has_no_predictions_of_its_own(self, imported):
-        with pytest.raises(RunError, match="were imported and never judged; judge them with --data SOURCE"):
+        with pytest.raises(RunError, match="were imported and never evaluated; evaluate them with --data SOURCE"):
             evaluate_run(imported)
 
     def test_is_explained_on_a_source_or_on_images(self, imported, tmp_path):

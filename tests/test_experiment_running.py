@@ -13,12 +13,13 @@ import pytest
 import torch
 from data_files import png, write_files
 from PIL import Image
+from sklearn.metrics import cohen_kappa_score
 
 import mriscope
 from mriscope.data.rows import Reading
 from mriscope.data.slices import CLASS_NAMES, SliceSet
 from mriscope.data.splits import by_subject
-from mriscope.errors import MriscopeError, RecipeError, RunError, TrainingError
+from mriscope.errors import DataError, MriscopeError, RecipeError, RunError, TrainingError
 from mriscope.experiment import running
 from mriscope.experiment.judging import evaluate_run
 from mriscope.recipe import Recipe, make_recipe
@@ -80,7 +81,7 @@ def test_a_setting_that_went_away_makes_another_recipe(tmp_path):
 
 def test_an_evaluation_is_not_written_over_a_run_nor_taken_for_one(tmp_path):
     mriscope.run(small(), tmp_path / "run", silent=True)
-    with pytest.raises(RunError, match="is a run directory, which keeps its own figures"):
+    with pytest.raises(RunError, match="is a run directory, which keeps its own metrics"):
         evaluate_run(tmp_path / "run", part="validation", out=tmp_path / "run")
     evaluate_run(tmp_path / "run", part="validation", out=tmp_path / "judged")
     with pytest.raises(RunError, match="is no run directory"):
@@ -120,7 +121,7 @@ def test_even_a_part_of_what_was_trained_on_is_not_judged_as_new(tmp_path):
     mriscope.run(published(data), tmp_path / "run", silent=True)
     with pytest.raises(RunError, match=r"24 of the 24 slices of .* were in this run's training or validation part"):
         evaluate_run(tmp_path / "run", source=str(data / "train"))
-    assert evaluate_run(tmp_path / "run", source=str(data / "test"))["n_slices"] == 12
+    assert evaluate_run(tmp_path / "run", source=str(data / "test")).n_slices == 12
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
@@ -146,6 +147,9 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run_by_name(tmp_path):
         ({"optimizer_options": {"lr": 0.5}}, "lr is set by training.learning_rate alone"),
         ({"optimizer_options": {"weight_dekay": 0.5}}, "AdamW refuses them"),
         ({"schedule_options": {"T_max": 5}}, "constant refuses them"),
+        ({"schedule": "cosine", "schedule_options": {"T_max": 0}}, "cosine refuses them"),
+        ({"schedule": "plateau", "schedule_options": {"patience": "x"}, "epochs": 2}, "plateau refuses them"),
+        ({"schedule": "plateau", "schedule_options": {"patience": 0, "min_lr": "x"}, "epochs": 3}, "plateau refuses"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_written(tmp_path, training, message):
@@ -177,10 +181,10 @@ def test_names_that_look_like_something_else_stay_names(tmp_path, monkeypatch):
         folders(tmp_path / name, 6, 3)
         directory = mriscope.run(published(Path(name)), tmp_path / "runs" / name, silent=True)
         assert open_run(directory.path).recipe.data == name
-        assert directory.environment["source"] == str(tmp_path / name)
+        assert directory.environment.source == str(tmp_path / name)
     (tmp_path / "phantom:subjects=24,slices=4,seed=1").mkdir()
     directory = mriscope.run(small(), tmp_path / "runs" / "phantom", silent=True)
-    assert directory.environment["source"] == "phantom:subjects=24,slices=4,seed=1"
+    assert directory.environment.source == "phantom:subjects=24,slices=4,seed=1"
 
 
 @pytest.mark.parametrize(("threads", "words"), [(1, "CPU, 1 thread"), (2, "CPU, 2 threads")])
@@ -188,11 +192,11 @@ def test_the_environment_says_what_computed_and_how_subjects_are_known(monkeypat
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     named = Reading(SliceSet.of(np.zeros((2, 2, 2), np.uint8), [0, 1]))
     told = running._environment(make_recipe({"model": "keras_like"}), named, torch.device("cpu"), False)
-    assert (told["device"], told["subjects_from"]) == (words, "unknown")
+    assert (told.device, told.subjects_from) == (words, "unknown")
     told = running._environment(
         make_recipe({"model": "keras_like"}), replace(named, subjects_from="pixels"), torch.device("cpu"), False
     )
-    assert told["subjects_from"] == "pixels"
+    assert told.subjects_from == "pixels"
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -233,3 +237,33 @@ def test_a_disk_that_is_full_is_named_and_the_old_checkpoint_stays(tmp_path):
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == before
     assert RunDirectory(tmp_path / "run").finished is False
+
+
+def write_class_folders(root: Path, names: tuple[str, ...]) -> str:
+    """Six slices of noise of each class."""
+    random = np.random.default_rng(5)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for row in range(6):
+            Image.fromarray(random.integers(0, 255, (32, 32)).astype(np.uint8)).save(root / name / f"{row}.png")
+    return str(root)
+
+
+def test_the_severity_of_a_recipe_orders_classes_whose_names_tell_nothing(tmp_path):
+    data = write_class_folders(tmp_path / "data", ("x", "y", "z"))
+    settings = {"data": data, "split": {"protocol": "by_slice"}}
+    plain = mriscope.run(small(**settings), tmp_path / "plain", silent=True)
+    assert "quadratic_kappa" not in plain.metrics().metrics
+    assert "nothing says how x, y, z rise in severity" in str(plain.metrics().omitted)
+    assert "note: quadratic kappa and the error in steps" in mriscope.metrics_text(plain.metrics())
+    named = mriscope.run(small(**settings, severity=["z", "x", "y"]), tmp_path / "named", silent=True)
+    tested = named.predictions().of_part("test")
+    assert tested.severity == open_run(named.path).recipe.severity == ("z", "x", "y")
+    ranks = np.array([1, 2, 0])
+    kappa = cohen_kappa_score(ranks[tested.labels], ranks[tested.predicted], labels=[0, 1, 2], weights="quadratic")
+    for metrics in (named.metrics(), evaluate_run(named.path)):
+        assert metrics.omitted is None
+        assert metrics.metrics["quadratic_kappa"].value == pytest.approx(kappa, nan_ok=True)
+    with pytest.raises(DataError, match="severity names z, x, and the classes are x, y, z; name each of them once"):
+        mriscope.run(small(**settings, severity=["z", "x"]), tmp_path / "wrong", silent=True)
+    assert not (tmp_path / "wrong").exists()

@@ -61,8 +61,10 @@ def test_a_leaky_run_is_marked_wherever_it_shows(tmp_path, caplog, monkeypatch):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     directory = mriscope.run(small(protocol="by_slice", test=0.4), tmp_path / "run", silent=True, track=uri)
     metrics = directory.metrics()
-    shared, tested = metrics["shared_subjects"], metrics["n_subjects"]
-    assert metrics["leaky"] is True
+    shared, tested = metrics.shared_subjects, metrics.n_subjects
+    assert metrics.leaky is True
+    assert shared is not None
+    assert tested is not None
     assert 0 < shared <= tested
     told = f"LEAKY: {shared} of {tested} test subjects also have slices in the training part"
     assert caplog.text.count(told) == 1
@@ -114,7 +116,7 @@ def test_a_run_trains_on_the_split_of_a_file_and_takes_its_protocol(tmp_path):
     named = json.loads(file.read_text())["parts"]
     assert json.loads((directory.path / "split.json").read_text())["parts"] == named
     metrics = directory.metrics()
-    assert (metrics["protocol"], metrics["leaky"]) == ("by_slice", True)
+    assert (metrics.protocol, metrics.leaky) == ("by_slice", True)
     assert directory.predictions().of_part("test").paths.tolist() == named["test"]
     changed = json.loads(file.read_text())
     for column in ("parts", "classes", "pixels"):

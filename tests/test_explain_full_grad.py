@@ -1,9 +1,12 @@
 """mriscope.explain.full_grad: computed by hand, and whatever comes behind a layer."""
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from explain_networks import RunsTwice, n_hooks, seeded, small_net, some_images, some_volumes
 from torch import Tensor, nn
 
@@ -15,7 +18,7 @@ SLOPES = torch.tensor([[1.0, 2.0, 3.0, 5.0]])
 CLASS = torch.zeros(1, dtype=torch.int64)
 
 
-def with_slopes(layer: nn.Module) -> nn.Module:
+def with_gradients(layer: nn.Module) -> nn.Module:
     """The layer, and a sum of its places times 1, 2, 3 and 5."""
     head = nn.Linear(4, 1)
     with torch.no_grad():
@@ -58,7 +61,7 @@ INPUT, BIAS = torch.tensor([[[1 / 6, 1 / 3], [1.0, 0.0]]]), torch.tensor([[[0.0,
     ],
 )
 def test_a_map_of_2x2_computed_by_hand(layer: nn.Module, wanted: Tensor):
-    model = with_slopes(layer)
+    model = with_gradients(layer)
     torch.testing.assert_close(full_grad(model, IMAGE, CLASS), wanted)
     low, high = wanted.min(), wanted.max()
     torch.testing.assert_close(FullGrad(model)(IMAGE, 0), (wanted - low) / (high - low))
@@ -67,9 +70,9 @@ def test_a_map_of_2x2_computed_by_hand(layer: nn.Module, wanted: Tensor):
 def test_a_batch_norm_without_weights_or_without_statistics():
     plain = nn.BatchNorm2d(1, eps=0, affine=False)
     plain.running_mean = torch.tensor([3.0])
-    torch.testing.assert_close(full_grad(with_slopes(plain), IMAGE, CLASS), INPUT + BIAS)  # the bias is -3
+    torch.testing.assert_close(full_grad(with_gradients(plain), IMAGE, CLASS), INPUT + BIAS)  # the bias is -3
     untracked = nn.BatchNorm2d(1, track_running_stats=False)
-    assert full_grad(with_slopes(untracked), IMAGE, CLASS).isfinite().all()
+    assert full_grad(with_gradients(untracked), IMAGE, CLASS).isfinite().all()
 
 
 def test_a_layer_that_runs_twice_counts_twice():
@@ -79,14 +82,14 @@ def test_a_layer_that_runs_twice_counts_twice():
     first = model.shared(middle.relu())
     second = model.shared(first.tanh())
     logits = model.out((second + first.tanh()).relu().mean((2, 3)))
-    slopes = torch.autograd.grad(logits[:, 2].sum(), [images, middle, first, second])
+    gradients = torch.autograd.grad(logits[:, 2].sum(), [images, middle, first, second])
 
     def stretched(amounts: Tensor) -> Tensor:
         amounts = amounts - amounts.amin((2, 3), keepdim=True)
         return (amounts / (1e-7 + amounts.amax((2, 3), keepdim=True))).sum(1)
 
     biases = [layer.bias[:, None, None] for layer in (model.stem, model.shared, model.shared)]
-    parts = [images * slopes[0], *[bias * slope for bias, slope in zip(biases, slopes[1:], strict=True)]]
+    parts = [images * gradients[0], *[bias * gradient for bias, gradient in zip(biases, gradients[1:], strict=True)]]
     wanted = sum(stretched(part.detach().abs()) for part in parts)
     found = full_grad(model, images.detach(), torch.tensor([2, 2]))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
@@ -99,6 +102,33 @@ def test_in_place_operations_change_nothing():
         model.features[place] = nn.ReLU()
     torch.testing.assert_close(FullGrad(model)(images, 1), found)
     assert found.amax((1, 2)).tolist() == [1.0] * 6
+
+
+class Functional(nn.Module):
+    """A network's convolutions and norms as functions, as those of no module."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, norm, _, pool, last, _ = self.net.features
+        maps = F.conv2d(images, first.weight, padding=1, bias=first.bias)
+        maps = F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return self.net.head(torch.conv2d(pool(maps.relu()), last.weight, last.bias, padding=1).relu())
+
+
+def exported(net: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(net, (some_images(2),)).module()
+
+
+@pytest.mark.parametrize("make", [Functional, exported])
+def test_no_bias_is_lost_where_layers_are_functions(make: Callable[[nn.Module], nn.Module]):
+    images, classes = some_images(2), torch.tensor([1, 2])
+    wanted = full_grad(small_net(), images, classes)
+    torch.testing.assert_close(full_grad(make(small_net()), images, classes), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_volumes():

@@ -5,14 +5,24 @@ from typing import Any
 
 import pytest
 import torch
-from explain_networks import SmallVolumeNet, baseline, n_hooks, resnet18, seeded, small_net, some_images, some_volumes
+from explain_networks import (
+    SmallNet,
+    SmallVolumeNet,
+    baseline,
+    n_hooks,
+    resnet18,
+    seeded,
+    small_net,
+    some_images,
+    some_volumes,
+)
 from explain_networks import swin as swin_net
 from explain_networks import vit as vit_net
 from torch import Tensor, nn
 
 from mriscope.errors import MriscopeError, UnknownName
 from mriscope.explain import CAM, GradCAM, ScoreCAM, channels_last, explain, tokens
-from mriscope.explain.layers import find_layers, own_reshape
+from mriscope.explain.layers import find_layers, find_reshape
 
 
 class Encoder(nn.Module):
@@ -147,8 +157,8 @@ def test_tokens_are_told_by_the_proportion_of_the_image(prefix: int, size: tuple
 
 
 def test_tokens_that_fit_no_proportion_ask_for_a_reshape():
-    assert own_reshape(nn.Identity(), torch.rand(2, 7, 3), torch.rand(2, 1, 200, 300)) is not None
-    assert own_reshape(nn.Identity(), torch.rand(2, 3, 2), torch.rand(2, 1, 70, 300)) is None
+    assert find_reshape(nn.Identity(), torch.rand(2, 7, 3), torch.rand(2, 1, 200, 300)) is not None
+    assert find_reshape(nn.Identity(), torch.rand(2, 3, 2), torch.rand(2, 1, 70, 300)) is None
     model = nn.Sequential(nn.Conv2d(1, 3, (70, 150), (70, 150)), nn.Flatten(2), nn.Flatten(), nn.Linear(6, 4))
     with pytest.raises(MriscopeError, match=r"layer '1' gives float32 \(2, 3, 2\); a map needs floats with 4 axes"):
         GradCAM(model, "1")(torch.rand(2, 1, 70, 300))
@@ -215,3 +225,47 @@ def test_a_layer_whose_output_is_no_map_is_refused_by_every_kind_of_method():
             cam(Wrapping().eval(), "several")(some_images())
         with pytest.raises(MriscopeError, match=r"layer 'head.5' gives float32 \(6, 4\); a map needs floats"):
             cam(small_net(), "head.5")(some_images())
+
+
+def test_the_last_convolution_is_the_one_that_ran_last_on_a_map():
+    class Unordered(nn.Module):
+        """Runs its layers in another order than it lists them, and ends in a convolution on a pooled value."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.late, self.early = nn.Conv2d(4, 4, 3), nn.Conv2d(1, 4, 3)
+            self.unused, self.head = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            pooled = self.late(self.early(images).relu()).relu().mean((2, 3), keepdim=True)
+            return self.head(pooled).flatten(1)
+
+    model = Unordered().eval()
+    cam = GradCAM(model)
+    cam(some_images())
+    assert cam.layer == ("late",)
+    with pytest.raises(MriscopeError, match=r"'unused' did not run"):
+        GradCAM(model, "unused")(some_images())
+    with pytest.raises(MriscopeError, match=r"'head' gives one value per channel"):
+        GradCAM(model, "head")(some_images())
+
+
+def test_a_model_without_convolution_asks_for_a_layer():
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(400, 4))
+    with pytest.raises(MriscopeError, match="pass layer="):
+        GradCAM(dense)(some_images())
+    with pytest.raises(MriscopeError, match=r"layer '1' gives float32 \(6, 4\); a map needs floats with 4 axes"):
+        GradCAM(dense, "1")(some_images())
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 4, 1), nn.Flatten())
+    with pytest.raises(MriscopeError, match="pass layer="):
+        GradCAM(pooled)(some_images())
+
+
+def test_a_layer_that_no_logit_depends_on_is_refused():
+    class Aside(SmallNet):
+        def forward(self, images: Tensor) -> Tensor:
+            self.features(images)
+            return self.head(images[:, :1].expand(-1, 8, -1, -1))
+
+    with pytest.raises(MriscopeError, match=r"no logit depends on layer 'features.4'"):
+        GradCAM(Aside().eval(), "features.4")(some_images())

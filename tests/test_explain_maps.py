@@ -1,5 +1,6 @@
 """mriscope.explain.maps: what is asked for together is what each asked alone would be, and blank maps say why."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,16 @@ from explain_networks import (
     GRADIENT_METHODS,
     SmallNet,
     baseline,
-    seeded,
     small_net,
     some_images,
     some_volumes,
 )
 from torch import Tensor, nn
 
-import mriscope.explain
+from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import MriscopeError, UnknownName
-from mriscope.explain import CAM, METHODS, explain
-from mriscope.explain.finishing import stretch
+from mriscope.explain import CAM, METHODS, GradCAM, explain
+from mriscope.explain.postprocess import CONSTANT, STUDY_EXPONENTS, stretch, study_exponents
 
 CLASSES = [2, 0, 3, 1, 2, 0]
 EACH = [[2, 0, 1], [0, 3, 3], [3, 1, 0], [1, 1, 2], [2, 3, 0], [0, 1, 2]]
@@ -42,7 +42,7 @@ class Passes:
         if output.requires_grad:
             output.register_hook(self._back)
 
-    def _back(self, _slopes: Tensor) -> None:
+    def _back(self, _gradients: Tensor) -> None:
         self.back += 1
 
 
@@ -53,26 +53,9 @@ def assert_close(found: Tensor, wanted: Tensor, name: str) -> None:
 # --- together or alone ---
 
 
-def test_every_method_has_a_name_in_print_and_a_short_name():
+def test_every_method_has_a_name_in_print():
     assert set(METHODS) >= set(CAM_METHODS)
     assert len(set(METHODS.values())) == len(METHODS)
-    short = {
-        "gradcam": "GradCAM",
-        "gradcam++": "GradCAMPlusPlus",
-        "xgradcam": "XGradCAM",
-        "hirescam": "HiResCAM",
-        "layercam": "LayerCAM",
-        "elementwise": "ElementwiseGradCAM",
-        "eigencam": "EigenCAM",
-        "eigengradcam": "EigenGradCAM",
-        "scorecam": "ScoreCAM",
-        "ablationcam": "AblationCAM",
-        "finercam": "FinerCAM",
-        "fullgrad": "FullGrad",
-    }
-    assert tuple(sorted(short)) == tuple(sorted(CAM_METHODS))
-    for method, name in short.items():
-        assert getattr(mriscope.explain, name)(small_net()).method == method
 
 
 def test_all_methods_together_are_each_alone():
@@ -188,10 +171,10 @@ def test_layers_of_different_sizes_are_fused_at_the_images_size():
     torch.testing.assert_close(CAM(model, names)(images, 1, normalise=False), torch.stack(raws).mean(0))
 
 
-# --- a map that carries nothing says why ---
+# --- an empty map says why ---
 
 
-def even(head: float, first: float = 1.0) -> nn.Module:
+def constant_head(head: float, first: float = 1.0) -> nn.Module:
     """A 1×1 convolution of one channel and the sum of its places, times a number."""
     convolution, last = nn.Conv2d(1, 1, 1, bias=False), nn.Linear(16, 2, bias=False)
     with torch.no_grad():
@@ -201,50 +184,50 @@ def even(head: float, first: float = 1.0) -> nn.Module:
 
 
 PLACES = torch.arange(1.0, 17.0).reshape(1, 1, 4, 4)
-SILENT, SATURATED = (
-    "the layer is silent: all its activations are 0",
-    "saturated: no gradient of the class reaches the layer",
+ALL_ZERO, SATURATED = (
+    "all activations of the layer are 0",
+    "saturated: the gradient of the class is 0 everywhere in the layer",
 )
-NO_EVIDENCE, ALIKE = "no positive evidence for the class", "every place speaks for the class alike"
+NO_EVIDENCE = "no positive evidence for the class"
 BY_PRODUCT = ("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "elementwise", "eigengradcam")
 
 
 @pytest.mark.parametrize("method", [*BY_PRODUCT, "eigencam", "ablationcam", "scorecam", "finercam"])
-def test_a_silent_layer(method: str):
-    found = CAM(even(1.0, first=0.0), method=method).explain(PLACES, 0)
-    assert (found.maps.max(), found.reasons) == (0, (SILENT,))
+def test_a_layer_whose_activations_are_all_0(method: str):
+    found = CAM(constant_head(1.0, first=0.0), method=method).explain(PLACES, 0)
+    assert (found.maps.max(), found.reasons) == (0, (ALL_ZERO,))
 
 
 @pytest.mark.parametrize("method", BY_PRODUCT)
 def test_a_saturated_class(method: str):
-    found = CAM(even(0.0), method=method).explain(PLACES, 0)
+    found = CAM(constant_head(0.0), method=method).explain(PLACES, 0)
     assert (found.maps.max(), found.reasons) == (0, (SATURATED,))
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "elementwise"])
 def test_no_positive_evidence(method: str):
-    found = CAM(even(-1.0), method=method).explain(PLACES, 0)
+    found = CAM(constant_head(-1.0), method=method).explain(PLACES, 0)
     assert (found.maps.max(), found.reasons) == (0, (NO_EVIDENCE,))
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "elementwise"])
 def test_a_map_without_contrast(method: str):
-    found = CAM(even(1.0), method=method).explain(torch.ones(1, 1, 4, 4), 0)
-    assert (found.maps.max(), found.reasons) == (0, (ALIKE,))
-    raw = CAM(even(1.0), method=method)(torch.ones(1, 1, 4, 4), 0, normalise=False)
+    found = CAM(constant_head(1.0), method=method).explain(torch.ones(1, 1, 4, 4), 0)
+    assert (found.maps.max(), found.reasons) == (0, (CONSTANT,))
+    raw = CAM(constant_head(1.0), method=method)(torch.ones(1, 1, 4, 4), 0, normalise=False)
     assert raw.min() == raw.max()
     assert raw.min() > 0
 
 
-def test_no_pixel_that_speaks():
-    found = CAM(even(0.0), method="fullgrad").explain(PLACES, 0)
-    assert (found.maps.max(), found.reasons) == (0, ("no pixel speaks for the class",))
+def test_no_pixel_that_is_evidence():
+    found = CAM(constant_head(0.0), method="fullgrad").explain(PLACES, 0)
+    assert (found.maps.max(), found.reasons) == (0, ("no pixel is evidence for the class",))
 
 
 def test_reasons_are_given_image_by_image_and_class_by_class():
     images = torch.cat([PLACES, 0 * PLACES, torch.ones(1, 1, 4, 4)])
-    found = explain(even(-1.0), images, ["gradcam"], [[0, 1]] * 3)["gradcam"]
-    assert found.reasons == (NO_EVIDENCE, None, SILENT, SILENT, NO_EVIDENCE, ALIKE)
+    found = explain(constant_head(-1.0), images, ["gradcam"], [[0, 1]] * 3)["gradcam"]
+    assert found.reasons == (NO_EVIDENCE, None, ALL_ZERO, ALL_ZERO, NO_EVIDENCE, CONSTANT)
     assert [float(shown.max()) for shown in found.maps.flatten(0, 1)] == [0, 1, 0, 0, 0, 0]
     assert found.maps.isfinite().all()
 
@@ -254,7 +237,7 @@ def test_a_map_between_bounds_is_stretched_whatever_its_size():
     assert stretch(maps).tolist() == [[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.0]]]
 
 
-# --- what cannot be asked ---
+# --- arguments ---
 
 
 @pytest.mark.parametrize("methods", ["gradcam", [], ()])
@@ -286,15 +269,111 @@ def test_a_class_the_model_lacks_is_refused(method: str):
         CAM(small_net(), method=method)(some_images(), [0, 1, 2, 3, 4, 0])
 
 
-@pytest.mark.parametrize("method", [name for name in CAM_METHODS if name != "finercam"])
-def test_a_model_with_one_output_is_explained(method: str):
-    model = small_net(classes=1)
-    found = CAM(model, method=method).explain(some_images())
-    assert found.classes.tolist() == [0] * 6
-    assert found.maps.isfinite().all()
+def test_a_map_of_2x2_computed_by_hand():
+    # Channels are x and -2x; the logit sums the first plus 3 times the upper left of the second.
+    convolution = nn.Conv2d(1, 2, 1, bias=False)
+    head = nn.Linear(8, 1, bias=False)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.tensor([1.0, -2.0]).reshape(2, 1, 1, 1))
+        head.weight.copy_(torch.tensor([[1.0, 1, 1, 1, 3, 0, 0, 0]]))
+    cam = GradCAM(nn.Sequential(convolution, nn.Flatten(), head))
+    image = torch.tensor([[[[-1.0, -2.0], [-4.0, 8.0]]]])
+    # Weights 1 and 3/4, so x - 3/2 x = -x/2: 1/2, 1, 2 and -4, which ReLU cuts off.
+    assert cam(image, normalise=False).tolist() == [[[0.5, 1.0], [2.0, 0.0]]]
+    assert cam(image).tolist() == [[[0.25, 0.5], [1.0, 0.0]]]
+    assert cam(image, exponents=[1.0, 2.0]).tolist() == [[[0.0625, 0.25], [1.0, 0.0]]]
 
 
-def test_finer_cam_has_nothing_to_compare_where_there_is_one_class():
-    found = CAM(seeded(SmallNet, classes=1), method="finercam").explain(some_images())
-    assert found.maps.max() == 0
-    assert all(found.reasons)
+def test_the_prediction_is_explained_unless_a_class_is_named():
+    model, images = small_net(), some_images()
+    cam, predicted = GradCAM(model), model(images).argmax(1)
+    assert torch.equal(cam(images), cam(images, predicted))
+    assert torch.equal(cam(images, 2), cam(images, [2] * 6))
+    assert torch.equal(cam(images, np.array(CLASSES, np.int16)), cam(images, torch.tensor(CLASSES)))
+    labels = np.array(CLASSES)
+    labels.setflags(write=False)  # as those of a SliceSet are
+    assert torch.equal(cam(images, labels), cam(images, CLASSES))
+    assert not torch.allclose(cam(images, 2), cam(images, 0))
+
+
+def test_normalised_maps_reach_from_0_to_1():
+    maps = GradCAM(small_net())(some_images(), CLASSES)
+    assert maps.amin((1, 2)).tolist() == [0.0] * 6
+    assert maps.amax((1, 2)).tolist() == [1.0] * 6
+
+
+def test_a_map_that_is_constant_but_for_rounding_is_zero():
+    constant = torch.tensor([[[0.1, 0.1], [0.1, 0.1]]])
+    assert stretch(constant).abs().max() == 0
+    constant[0, 1, 1] = torch.nextafter(constant[0, 1, 1], torch.tensor(1.0))
+    assert stretch(constant).abs().max() == 0
+    assert stretch(torch.tensor([[[1e-20, 3e-20]]])).tolist() == [[[0.0, 1.0]]]
+
+
+def test_the_studys_exponents_follow_the_order_of_the_classes():
+    assert study_exponents(CLASS_NAMES) == (1.3, 1.2, 1.0, 1.5)
+    assert study_exponents(("Non_Demented", "Very_Mild_Demented")) == (1.0, 1.5)
+    assert set(STUDY_EXPONENTS) == set(CLASS_NAMES)
+    with pytest.raises(UnknownName, match="did you mean Mild_Demented"):
+        study_exponents(["mild_demented"])
+
+
+def test_each_map_is_raised_to_the_exponent_of_its_own_class():
+    cam, images = GradCAM(small_net()), some_images()
+    plain, exponents = cam(images, CLASSES), study_exponents(CLASS_NAMES)
+    wanted = torch.stack([heat ** exponents[target] for heat, target in zip(plain, CLASSES, strict=True)])
+    raised = cam(images, CLASSES, exponents=exponents)
+    torch.testing.assert_close(raised, wanted / wanted.amax((1, 2), keepdim=True))
+    assert torch.equal(raised[0], plain[0])  # Non demented: exponent 1
+    predicted = cam(images, exponents=[1.0, 1.0, 1.0, 1.0])
+    assert torch.equal(predicted, cam(images))
+
+
+@pytest.mark.parametrize("exponents", [[1.0, 1.0], [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, float("nan")]])
+def test_exponents_that_do_not_fit_are_refused(exponents: list[float]):
+    with pytest.raises(MriscopeError, match="one positive number for each of the 4 classes"):
+        GradCAM(small_net())(some_images(), exponents=exponents)
+
+
+def test_exponents_need_normalised_maps():
+    with pytest.raises(MriscopeError, match="normalise"):
+        GradCAM(small_net())(some_images(), normalise=False, exponents=[1.0] * 4)
+
+
+@pytest.mark.parametrize("classes", [[0, 1], torch.zeros(7, dtype=torch.int64), [[0] * 6], [0, 1, 2, 3, 0], []])
+def test_a_wrong_number_of_classes_is_refused_before_anything_runs(classes: Any):
+    model = small_net()
+    model.register_forward_pre_hook(lambda *_: pytest.fail("the model ran"))
+    with pytest.raises(MriscopeError, match="for 6 images"):
+        GradCAM(model)(some_images(), classes)
+
+
+@pytest.mark.parametrize("classes", [1.5, "Mild", [True] * 6, np.zeros(6)])
+def test_classes_are_numbers(classes: Any):
+    with pytest.raises(MriscopeError, match="give class numbers"):
+        GradCAM(small_net())(some_images(), classes)
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(8, 8), np.zeros((1, 1, 8, 8))]
+)
+def test_images_of_another_kind_are_refused(images: Any):
+    with pytest.raises(MriscopeError, match=r"needs a float tensor \(B, C, H, W\)"):
+        GradCAM(small_net())(images)
+
+
+def test_a_chunk_holds_at_least_one_image():
+    with pytest.raises(MriscopeError, match="at least 1"):
+        GradCAM(small_net())(some_images(), chunk=0)
+
+
+@pytest.mark.parametrize("give", [lambda y: (y, y), lambda y: y[:1], lambda y: y[:, 0]])
+def test_a_model_without_plain_logits_is_refused(give: Callable[[Tensor], Any]):
+    model = small_net()
+
+    def change(_module: nn.Module, _inputs: Any, output: Tensor) -> Any:
+        return give(output)
+
+    model.register_forward_hook(change)
+    with pytest.raises(MriscopeError, match="an explanation needs its logits"):
+        GradCAM(model, "features.4")(some_images())

@@ -22,14 +22,14 @@ def test_it_is_scikit_learns_nearest_neighbour():
     known, asked = slices(60), slices(700)
     flat = [one.images.reshape(len(one), -1).astype(float) for one in (known, asked)]
     theirs = KNeighborsClassifier(1).fit(flat[0], known.labels).predict(flat[1])
-    ours = fitted(known).probabilities(asked)
+    ours = fitted(known).predict_probabilities(asked)
     assert ours.dtype == np.float32
     np.testing.assert_array_equal(ours, np.eye(4)[theirs])
 
 
 def test_it_knows_its_own_slices_by_heart():
     known = slices(30)
-    np.testing.assert_array_equal(fitted(known).probabilities(known).argmax(axis=1), known.labels)
+    np.testing.assert_array_equal(fitted(known).predict_probabilities(known).argmax(axis=1), known.labels)
 
 
 def test_an_empty_model_is_filled_from_another_ones_state():
@@ -37,5 +37,5 @@ def test_an_empty_model_is_filled_from_another_ones_state():
     model = fitted(known)
     other = NearestNeighbour(classes=4, size=16)
     other.load_state_dict(model.state_dict())
-    np.testing.assert_array_equal(other.probabilities(asked), model.probabilities(asked))
+    np.testing.assert_array_equal(other.predict_probabilities(asked), model.predict_probabilities(asked))
     assert torch.equal(other.images, torch.from_numpy(known.images.copy()))

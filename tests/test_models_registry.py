@@ -5,11 +5,21 @@ import pytest
 import torch
 from torch import nn
 
-from mriscope.errors import RecipeError, UnknownName
-from mriscope.models.registry import Estimator, count_macs, count_parameters, create_model, list_estimators, list_models
+from mriscope.errors import MriscopeError, RecipeError, UnknownName
+from mriscope.models import registration
+from mriscope.models.registry import (
+    Estimator,
+    count_macs,
+    count_parameters,
+    create_model,
+    list_estimators,
+    list_models,
+    register,
+    register_estimator,
+)
 
-CARDS = list_models()
-NAMES = [card.name for card in CARDS]
+SUMMARIES = list_models()
+NAMES = [one.name for one in SUMMARIES]
 
 # Derived by hand from the layer table of the study.
 PARAMETERS = {
@@ -25,6 +35,8 @@ PARAMETERS = {
     "gpt_cnn": 4_276_004,
     # Filters 16·49 + 32·16·9 + 64·32·9 + 64·64·9, two numbers of batch norm per channel, and 64·4 + 4.
     "compact_cnn": 784 + 4_608 + 18_432 + 36_864 + 2 * (16 + 32 + 64 + 64) + 260,
+    # Filters 64·25 + 9·(128·64 + 2·128² + 256·128 + 512·256 + 2·512²), batch norm, and 4·(512·4²) + 4.
+    "residual_cnn": 1_600 + 9 * 729_088 + 2 * (64 + 3 * 128 + 256 + 3 * 512) + 32_772,
     # torchvision's count, less its classifier (2,048·1,000 + 1,000) and two of three filters of 64·7·7, and our head.
     "resnet50": 25_557_032 - 2_049_000 - 2 * 64 * 49 + (2048 * 4 + 4),
     # The published count, less its classifier (1,536·1,000 + 1,000) and two of three filters of 40·3·3, and our head.
@@ -72,11 +84,11 @@ class TestEveryModel:
     def test_has_the_parameters_derived_by_hand(self, name):
         assert count_parameters(untrained(name)) == PARAMETERS[name]
 
-    def test_its_card_tells_the_truth(self, name):
-        card = next(card for card in CARDS if card.name == name)
-        assert card.parameters == count_parameters(untrained(name))
-        assert card.macs > 0
-        assert card.about.endswith(".")
+    def test_its_summary_tells_the_truth(self, name):
+        summary = next(one for one in SUMMARIES if one.name == name)
+        assert summary.parameters == count_parameters(untrained(name))
+        assert summary.macs > 0
+        assert summary.about.endswith(".")
 
 
 def test_macs_are_those_counted_by_hand():
@@ -99,17 +111,49 @@ def test_an_unknown_option_is_named():
         create_model("baseline_cnn", options={"dropout": 0.3})
 
 
-def test_a_model_that_needs_no_timm_leaves_it_alone():
+@pytest.mark.parametrize("dropout", ["x", 2, -0.5, None, [0.5]])
+def test_a_value_that_an_option_does_not_take_is_refused(dropout):
+    with pytest.raises(RecipeError, match="model_options: compact_cnn refuses them: "):
+        create_model("compact_cnn", options={"dropout": dropout})
+
+
+def test_a_model_that_needs_neither_timm_nor_scikit_learn_imports_neither():
     program = (
         "import sys; from mriscope.models.registry import create_model; create_model('baseline_cnn')\n"
-        "assert 'timm' not in sys.modules"
+        "assert not {'timm', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_estimators_are_made_by_name_and_have_no_card():
+def test_estimators_are_made_by_name_and_have_no_summary():
     assert list_estimators() == ["nearest_neighbour", "tissue_families", "tissue_histograms"]
     assert not set(list_estimators()) & set(NAMES)
     for name in list_estimators():
         assert isinstance(create_model(name), Estimator)
+        assert count_macs(create_model(name)) is None
     assert not isinstance(untrained("compact_cnn"), Estimator)
+
+
+@pytest.mark.parametrize("again", [register, register_estimator])
+@pytest.mark.parametrize("name", ["compact_cnn", "tissue_histograms"])
+def test_a_name_that_is_taken_is_refused(again, name):
+    def maker(*, classes: int = 4, size: int = 128):
+        return nn.Flatten()
+
+    maker.__name__ = name
+    with pytest.raises(MriscopeError, match=rf"the model name '{name}' is taken by mriscope\.models\.\w+; give"):
+        again(maker)
+    assert not isinstance(create_model(name), nn.Flatten)
+
+
+def test_a_network_of_ones_own_is_created_by_its_name(monkeypatch):
+    monkeypatch.setattr(registration, "_entries", dict(registration._entries))
+
+    @register
+    def one_layer(*, classes: int = 4, size: int = 128):
+        """A linear layer on all pixels."""
+        return nn.Sequential(nn.Flatten(), nn.Linear(size**2, classes))
+
+    assert register(one_layer) is one_layer
+    assert create_model("one_layer", classes=3, size=8)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    assert "one_layer" in [one.name for one in list_models()]

@@ -7,9 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
-from mriscope.models import subject_rule
 from mriscope.models.ridge import fit_classes
-from mriscope.models.subject_rule import SubjectRule
+from mriscope.models.subject_rule import SubjectRule, memoize_by_content
 from mriscope.models.tissue_histograms import tissue_histograms
 
 KNOWN, ASKED = brains(0, 24), brains(24, 40)
@@ -22,7 +21,7 @@ def fitted(slices=KNOWN, seed=0):
 
 
 def test_it_tells_ill_brains_from_well_ones():
-    probabilities = fitted().probabilities(ASKED)
+    probabilities = fitted().predict_probabilities(ASKED)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert roc_auc_score(ASKED.labels == ILL, probabilities[:, ILL]) > 0.9
@@ -30,7 +29,7 @@ def test_it_tells_ill_brains_from_well_ones():
 
 def test_every_slice_has_its_subjects_probabilities_in_whatever_order_they_come():
     model, order = fitted(), np.random.default_rng(0).permutation(len(ASKED))
-    straight, shuffled = model.probabilities(ASKED), model.probabilities(ASKED[order])
+    straight, shuffled = model.predict_probabilities(ASKED), model.predict_probabilities(ASKED[order])
     np.testing.assert_array_equal(straight[order], shuffled)
     for subject in np.unique(ASKED.subjects):
         assert len(np.unique(straight[ASKED.subjects == subject], axis=0)) == 1
@@ -41,14 +40,16 @@ def test_two_fits_are_equal_and_the_seed_is_of_no_matter():
     assert all((one[name] == other[name]).all() for name in one)
 
 
-def test_a_subject_is_described_once_and_anew_when_a_pixel_changes(monkeypatch):
+def test_a_subject_is_described_once_and_anew_when_a_pixel_changes():
     described = []
 
     def describe(images):
         described.append(1)
         return images[:, 32, 32].astype(np.float32)
 
-    def rule():
+    kept = memoize_by_content(describe)
+
+    def rule(describe=kept):
         return SubjectRule(4, 6, describe, lambda features, ranks, classes: fit_classes(features, [6], ranks, classes))
 
     numbers, first = rule().describe_subjects(ASKED)
@@ -59,19 +60,30 @@ def test_a_subject_is_described_once_and_anew_when_a_pixel_changes(monkeypatch):
     changed = rule().describe_subjects(replace(ASKED, images=images))[1]
     assert len(described) == 17
     assert (changed != first).any(axis=1).tolist() == [True] + [False] * 15
-    monkeypatch.setattr(subject_rule, "_MOST", 20 * 24)  # 6 numbers of 4 bytes
-    np.testing.assert_array_equal(rule().describe_subjects(KNOWN)[1], rule().describe_subjects(KNOWN)[1])
-    assert len(subject_rule._described[describe]) == 20
+
+
+def test_the_oldest_descriptions_go_where_they_take_too_much_memory():
+    described = []
+
+    def describe(images):
+        described.append(images[0, 0, 0])
+        return np.zeros(6, np.float32)
+
+    kept = memoize_by_content(describe, most_bytes=2 * 24)  # two descriptions of 6 values of 4 bytes
+    one, two, three = (np.full((1, 2, 2), value, np.uint8) for value in (1, 2, 3))
+    for images in (one, two, one, three, two, one):
+        kept(images)
+    assert described == [1, 2, 3, 1]
 
 
 def test_classes_that_no_subject_has_are_not_expected():
-    assert fitted().probabilities(ASKED)[:, [1, 3]].max() < 1e-6
+    assert fitted().predict_probabilities(ASKED)[:, [1, 3]].max() < 1e-6
 
 
 def test_an_empty_model_is_filled_from_another_ones_state():
     model, other = fitted(), tissue_histograms(classes=4)
     other.load_state_dict(model.state_dict())
-    np.testing.assert_array_equal(other.probabilities(ASKED), model.probabilities(ASKED))
+    np.testing.assert_array_equal(other.predict_probabilities(ASKED), model.predict_probabilities(ASKED))
 
 
 def test_slices_without_subjects_say_what_to_do():

@@ -6,7 +6,7 @@ from mriscope.models.tissue import (
     MAP_WIDTH,
     Regions,
     describe,
-    flat_volume,
+    normalize_volume,
     region_histograms,
     tissue_map,
     white_matter_level,
@@ -34,7 +34,7 @@ def test_the_level_of_white_matter_is_the_mode_of_what_is_bright():
 def test_slices_stretched_one_by_one_become_alike():
     images = brain()
     images[1] = images[1] * 0.7
-    volume = flat_volume(images)
+    volume = normalize_volume(images)
     assert np.median(volume[images > 0.9 * images.max()]) == pytest.approx(1, abs=0.01)
     np.testing.assert_allclose(volume[1], volume[0], atol=0.02)
     assert (volume[images == 0] == 0).all()
@@ -42,7 +42,7 @@ def test_slices_stretched_one_by_one_become_alike():
 
 def test_a_smooth_gain_is_taken_out():
     ramp = 1 + 0.08 * np.linspace(-1, 1, 128)
-    white = flat_volume((brain() * ramp).astype(np.uint8))[brain() == WHITE]
+    white = normalize_volume((brain() * ramp).astype(np.uint8))[brain() == WHITE]
     assert white.std() < 0.01
 
 
@@ -65,7 +65,7 @@ def test_regions_are_counted_apart():
 
 
 def test_pairs_hold_the_plain_histogram_as_their_margin():
-    volume = flat_volume(brain())
+    volume = normalize_volume(brain())
     pairs = np.square(region_histograms(volume, Regions(2, 2, 1 / 32))).reshape(4, BINS, BINS)
     plain = np.square(region_histograms(volume, Regions(2, 2))).reshape(4, BINS)
     np.testing.assert_allclose(pairs.sum(axis=2), plain, atol=1e-6)

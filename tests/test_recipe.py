@@ -1,7 +1,13 @@
+from itertools import pairwise
+
 import pytest
 
 from mriscope.errors import RecipeError
 from mriscope.recipe import Recipe, make_recipe, read_recipe, write_recipe
+
+FAN_OUT = ", ".join(
+    f"{name}: &{name} [*{above}, *{above}, *{above}, *{above}]" for above, name in pairwise("abcdefghijk")
+)
 
 
 @pytest.fixture
@@ -56,6 +62,12 @@ def test_every_problem_is_listed_at_once_with_the_near_names(recipe_file):
         ("just words", "holds 'just words' where settings"),
         ("", "holds nothing where settings"),
         ("model: !!python/object/apply:os.system ['true']", "is not valid YAML"),
+        ("model: " + "[" * 5000, "is not valid YAML"),
+        (f"model: m\nmodel_options: {{a: &a [x, x, x, x], {FAN_OUT}}}", "holds more than 10,000 values"),
+        (f"model: m\nx: {{a: &a [x, x, x, x], {FAN_OUT}}}\ntraining: {{epochs: *k}}", "holds more than 10,000 values"),
+        ("model: m\nmodel_options: &m {a: *m}", "holds more than 10,000 values"),
+        ("model: m\nmodel_options: {dropout: .nan}", "model_options: dropout is not a number; give one"),
+        ("model: m\ntraining: {schedule_options: {T_max: .nan}}", "training.schedule_options: T_max is not a number"),
     ],
 )
 def test_files_that_are_no_recipe_say_why(recipe_file, text, message):

@@ -1,27 +1,21 @@
 import numpy as np
+from result_files import environment, metrics
 
 from mriscope.data.slices import SliceSet
-from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
-from mriscope.reports.text import answers_text, describe_slices, metrics_text, slices_text, table
+from mriscope.reports.text import describe_slices, metrics_text, predictions_text, slices_text, table
 
-METRICS = {
-    "protocol": "by_slice",
-    "part": "test",
-    "leaky": True,
-    **summary(
-        Predictions.of(
-            labels=[0, 0, 1, 1],
-            probabilities=np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]]),
-            subjects=[0, 0, 1, 2],
-            parts=["test"] * 4,
-            class_names=("sick", "well"),
-        ),
-        resamples=50,
+METRICS = metrics(
+    Predictions.of(
+        labels=[0, 0, 1, 1],
+        probabilities=np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]]),
+        subjects=[0, 0, 1, 2],
+        class_names=("sick", "well"),
     ),
-    "training": {"epochs": 3, "epoch_kept": 2, "seconds": 61.0, "slices_per_second": 150.0, "parameters": 1234},
-}
+    protocol="by_slice",
+    leaky=True,
+)
 
 
 def test_columns_of_digits_stand_right_and_words_left():
@@ -36,10 +30,10 @@ def test_what_a_set_holds_is_counted():
         parts=["train", "test", "train", "train", "test"],
         class_names=("sick", "well"),
     )
-    facts = describe_slices(slices)
-    assert facts["classes"]["well"] == {"slices": 3, "train": 2, "test": 1, "subjects": 2}
-    assert facts["parts"] == {"test": 2, "train": 3}
-    text = slices_text("here", facts)
+    summary = describe_slices(slices)
+    assert summary.classes["well"] == {"slices": 3, "train": 2, "test": 1, "subjects": 2}
+    assert summary.parts == {"test": 2, "train": 3}
+    text = slices_text("here", summary)
     assert text.startswith("here: 5 slices of 3×4, 3 subjects\n")
     assert "well        3     1      2         2" in text
 
@@ -51,25 +45,25 @@ def test_figures_stand_under_their_protocol_with_their_intervals():
         lines[0]
         == "by slice split, test part: 4 slices, 3 subjects, LEAKY: test subjects also have slices in the training part"
     )
-    counted = metrics_text({**METRICS, "shared_subjects": 2}).splitlines()[0]
+    counted = metrics_text(METRICS.model_copy(update={"shared_subjects": 2})).splitlines()[0]
     assert counted.endswith("LEAKY: 2 of 3 test subjects also have slices in the training part")
-    accuracy = METRICS["metrics"]["accuracy"]
+    accuracy = METRICS.metrics["accuracy"]
     row = next(line for line in lines if line.startswith("accuracy"))
-    assert row.split() == ["accuracy", "0.750", f"{accuracy['low']:.3f}", "–", f"{accuracy['high']:.3f}"]
+    assert row.split() == ["accuracy", "0.750", f"{accuracy.low:.3f}", "–", f"{accuracy.high:.3f}"]
 
 
-def test_answers_are_a_line_each():
-    answers = [{"path": "a.png", "class": "well", "probabilities": {"sick": 0.25, "well": 0.75}}]
-    assert answers_text(answers).splitlines()[1].split() == ["a.png", "well", "0.250", "0.750"]
+def test_predictions_are_a_line_each():
+    found = [{"path": "a.png", "class": "well", "probabilities": {"sick": 0.25, "well": 0.75}}]
+    assert predictions_text(found).splitlines()[1].split() == ["a.png", "well", "0.250", "0.750"]
 
 
 def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():
     names = ("mriscope", "commit", "python", "device", "processor", "system", "source", "started")
-    environment: dict[str, str] = dict.fromkeys(names, "<script>alert(1)</script>")
-    page = run_page("A & B", METRICS, "model: <b>", environment, [Picture("Title", "Caption", b"\x89PNG")])
+    made = environment(**dict.fromkeys(names, "<script>alert(1)</script>"))
+    page = run_page("A & B", METRICS, "model: <b>", made, [Picture("Title", "Caption", b"\x89PNG")])
     assert "<h1>A &amp; B</h1>" in page
     assert "<script>" not in page
     assert "model: &lt;b&gt;" in page
     assert "data:image/png;base64,iVBORw==" in page
-    assert "these figures say little about new subjects" in page
+    assert "these metrics say little about new subjects" in page
     assert "0.750 (" in page

@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,15 +22,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from result_files import environment, metrics, training
 
 import mriscope
 from mriscope.errors import Interrupted, MissingExtra, MriscopeError
+from mriscope.evaluation.predictions import Predictions
 from mriscope.experiment.splitting import fold_recipe
 from mriscope.recipe import make_recipe
+from mriscope.results import ClassMetrics, Estimate
 from mriscope.run_directory import RunDirectory
 from mriscope.tracking import page, store
-from mriscope.tracking.records import final_figures
-from mriscope.tracking.store import connect, reason, shown, store_of
+from mriscope.tracking.records import final_metrics
+from mriscope.tracking.store import connect, redact, root_cause, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 
 SOURCE = "phantom:subjects=24,slices=4"
@@ -40,7 +44,8 @@ SETTINGS = {
     "split": {"protocol": "by_subject", "test": 0.3, "validation": 0.2},
     "training": {"epochs": 2, "batch_size": 16},
 }
-MACHINE = {"data": "f" * 64, "commit": "0123456789ab+", "python": "3.11", "source": "/clinic/Jane Doe/scans"}
+MACHINE = environment(data="f" * 64, commit="0123456789ab+", python="3.11", source="/clinic/Jane Doe/scans")
+TESTED = Predictions.of([0, 1, 2, 3], np.eye(4))
 
 
 def epoch(number: int) -> dict[str, float]:
@@ -159,11 +164,35 @@ def test_settings_data_commit_and_machine_of_a_run_are_recorded(uri, folder, tmp
     assert (given.dataset.name, given.dataset.digest) == (SOURCE, "f" * 36)
     kept = tmp_path / "mlruns" / "artifacts" / tracker.run_id / "artifacts"
     assert make_recipe(SETTINGS) == mriscope.read_recipe(kept / "recipe.yaml")
-    assert json.loads((kept / "environment.json").read_text()) == {"commit": "0123456789ab+", "python": "3.11"}
+    environment = json.loads((kept / "environment.json").read_text())
+    assert (environment["commit"], environment["python"]) == ("0123456789ab+", "3.11")
+    assert not {"source", "data"} & environment.keys()
     assert "Jane" not in str(run.to_dictionary())
 
 
-def test_every_epochs_figures_are_recorded_at_its_step(uri, trained, folder):
+def test_no_folder_of_the_user_is_recorded(uri, folder, tmp_path):
+    home = "/home/Jane Doe/phantom_scans"
+    split, weights = {"file": f"{home}/split.json"}, {"weights": f"{home}/w.safetensors"}
+    places = {"data": f"{home}/slices", "manifest": f"{home}/subjects.csv", "split": split, "model_options": weights}
+    with open_tracker(
+        uri, folder, make_recipe({**SETTINGS, **places}), MACHINE.model_copy(update={"source": home})
+    ) as tracker:
+        run = client_of(uri).get_run(tracker.run_id)
+    assert run.data.params["data"] == "slices"
+    assert run.data.params["manifest"] == "subjects.csv"
+    assert run.data.params["split.file"] == "split.json"
+    assert run.data.params["model_options.weights"] == "w.safetensors"
+    assert "Jane" not in str(run.to_dictionary())
+    kept = tmp_path / "mlruns" / "artifacts" / tracker.run_id / "artifacts"
+    assert not [file for file in kept.iterdir() if b"Jane" in file.read_bytes()]
+
+
+def test_a_folder_named_like_the_phantom_is_a_folder(uri, folder):
+    with open_tracker(uri, folder, make_recipe({**SETTINGS, "data": "phantom_scans/Jane"}), MACHINE) as tracker:
+        assert client_of(uri).get_run(tracker.run_id).data.params["data"] == "Jane"
+
+
+def test_every_epochs_metrics_are_recorded_at_its_step(uri, trained, folder):
     run_id, client = track(uri, trained, folder), client_of(uri)
     history = trained.history()
     assert len(history) == 2
@@ -172,37 +201,41 @@ def test_every_epochs_figures_are_recorded_at_its_step(uri, trained, folder):
         assert recorded == [(row["epoch"], row[name]) for row in history]
 
 
-def test_final_figures_come_with_their_intervals(uri, trained, folder):
+def test_final_metrics_come_with_their_intervals(uri, trained, folder):
     run_id = track(uri, trained, folder)
-    run, accuracy = client_of(uri).get_run(run_id), trained.metrics()["metrics"]["accuracy"]
+    run, accuracy = client_of(uri).get_run(run_id), trained.metrics().metrics["accuracy"]
     bounds = [run.data.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
-    assert bounds == [accuracy["value"], accuracy["low"], accuracy["high"]]
+    assert bounds == [accuracy.value, accuracy.low, accuracy.high]
     assert run.data.tags["leaky"] == "false"
     assert (
-        f"Accuracy {accuracy['value']:.1%} (95% interval by subject: {accuracy['low']:.1%} to"
+        f"Accuracy {accuracy.value:.1%} (95% interval by subject: {accuracy.low:.1%} to"
         in (run.data.tags["mlflow.note.content"])
     )
     (output,) = run.outputs.model_outputs
     model = client_of(uri).get_logged_model(output.model_id)
     assert model.status.value == "READY"
-    assert {figure.key: figure.value for figure in model.metrics} == final_figures(trained.metrics())
+    assert {figure.key: figure.value for figure in model.metrics} == final_metrics(trained.metrics())
 
 
 def test_what_does_not_exist_is_left_out_and_names_fit_mlflow():
-    none = {"value": None, "low": None, "high": None}
-    metrics = {
-        "training": {"epochs": 2},
-        "n_slices": 8,
-        "n_subjects": None,
-        "metrics": {"accuracy": {"value": 0.5, "low": None, "high": None}, "auroc": none},
-        "classes": {"../(very) mild": {"n_slices": 3, "recall": {"value": 1.0, "low": 0.5, "high": 1.0}}},
-    }
-    assert final_figures(metrics) == {
+    none = Estimate(math.nan, math.nan, math.nan)
+    recall = ClassMetrics(
+        n_slices=3, n_subjects=None, precision=none, recall=Estimate(1.0, 0.5, 1.0), f1=none, auroc=none
+    )
+    found = metrics(TESTED, training=training(epochs=2)).model_copy(
+        update={
+            "n_slices": 8,
+            "n_subjects": None,
+            "metrics": {"accuracy": Estimate(0.5, math.nan, math.nan), "auroc": none},
+            "classes": {"../(very) mild": recall},
+        }
+    )
+    assert final_metrics(found) == {
         "accuracy": 0.5,
         "per_class/recall___very_ mild": 1.0,
         "per_class/recall___very_ mild_low": 0.5,
         "per_class/recall___very_ mild_high": 1.0,
-        "training_epochs": 2.0,
+        **{f"training_{name}": float(value) for name, value in training(epochs=2)},
         "n_slices": 8.0,
     }
 
@@ -216,7 +249,7 @@ def test_files_hold_no_slice_no_pickle_and_no_place_of_this_machine(uri, trained
     ]
     assert {name for name in names if name.endswith(".safetensors")} == {"model/artifacts/artifacts/model.safetensors"}
     table = json.loads((files / "confusion_matrix.json").read_text())
-    assert table["slices"] == trained.metrics()["confusion_matrix"]
+    assert table["slices"] == trained.metrics().confusion_matrix
     for name in names:
         content = (files / name).read_bytes()
         assert not content.startswith((b"PK", b"\x80")), f"{name} is a zip or a pickle"
@@ -306,7 +339,7 @@ def test_a_training_that_is_stopped_and_resumed_is_one_run_and_a_fresh_one_is_an
     train()
     (ended,) = all_runs(uri)
     assert (ended.info.run_id, ended.info.status) == (stopped.info.run_id, "FINISHED")
-    assert ended.data.metrics["accuracy"] == RunDirectory(tmp_path / "small").metrics()["metrics"]["accuracy"]["value"]
+    assert ended.data.metrics["accuracy"] == RunDirectory(tmp_path / "small").metrics().metrics["accuracy"].value
     assert [one.step for one in client_of(uri).get_metric_history(ended.info.run_id, "train_loss")] == [1, 2]
     train(fresh=True)
     assert len(all_runs(uri)) == 2
@@ -353,7 +386,7 @@ def test_a_file_that_is_no_database_is_one_sentence_at_once(folder, tmp_path):
 def test_none_tracks_nothing(folder):
     with open_small("none", folder) as tracker:
         tracker.epoch(epoch(1))
-        tracker.finish(folder, {})
+        tracker.finish(folder, metrics(TESTED))
     assert tracker.run_id is None
     assert not list(folder.iterdir())
 
@@ -379,6 +412,7 @@ PROCESS = """
 import os, sys
 from pathlib import Path
 from mriscope.recipe import make_recipe
+from mriscope.results import Environment
 from mriscope.tracking.store import ALWAYS
 from mriscope.tracking.tracker import open_tracker
 
@@ -389,8 +423,8 @@ os.environ.update(ALWAYS)
 import mlflow  # all begin at the same moment, not when their imports happen to be done
 print("ready", flush=True)
 sys.stdin.readline()
-recipe = make_recipe({"model": "baseline_cnn"})
-with open_tracker("sqlite:///mlruns/mlflow.db", Path(sys.argv[1]), recipe, {"data": "0" * 64}) as tracker:
+recipe, environment = make_recipe({"model": "baseline_cnn"}), Environment.from_json(sys.argv[2])
+with open_tracker("sqlite:///mlruns/mlflow.db", Path(sys.argv[1]), recipe, environment) as tracker:
     for number in (1, 2):
         tracker.epoch({"epoch": number, "train_loss": 1 / number})
 assert not reached, reached
@@ -412,7 +446,7 @@ def test_four_processes_may_begin_at_once_where_there_is_no_database(tmp_path):
     started = []
     for number in range(4):
         (tmp_path / f"run{number}").mkdir()
-        command = [sys.executable, "-c", PROCESS, f"run{number}"]
+        command = [sys.executable, "-c", PROCESS, f"run{number}", MACHINE.to_json()]
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=tmp_path, env=compiling(), stdin=pipe, stdout=pipe, stderr=pipe))
     assert [read_line(process) for process in started] == ["ready"] * 4
@@ -511,7 +545,7 @@ def test_a_server_is_told_everything_and_gives_the_model_back(server, trained, f
     assert capfd.readouterr() == ("", "")
     run = client_of(server.uri).get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert final_figures(trained.metrics()).items() <= run.data.metrics.items()
+    assert final_metrics(trained.metrics()).items() <= run.data.metrics.items()
     files = files_of(server.uri, run_id, tmp_path / "files")
     assert (files / "figures" / "confusion.png").read_bytes() == (
         trained.path / "figures" / "confusion.png"
@@ -561,8 +595,8 @@ def test_a_server_that_dies_in_mid_run_costs_one_warning(server, trained, folder
 
 def test_the_reason_of_an_error_is_the_innermost_one():
     reset = ConnectionResetError(104, "Connection reset by peer")
-    assert reason(OSError("Connection aborted.", reset)) == "Connection reset by peer"
-    assert reason(ValueError("no such run")) == "no such run"
+    assert root_cause(OSError("Connection aborted.", reset)) == "Connection reset by peer"
+    assert root_cause(ValueError("no such run")) == "no such run"
 
 
 def test_a_database_that_breaks_in_mid_run_costs_one_warning(uri, folder, caplog, tmp_path):
@@ -626,8 +660,8 @@ def test_a_page_that_does_not_come_up_says_why(uri, tmp_path, monkeypatch):
 
 
 def test_a_password_is_never_shown():
-    assert shown("http://me:secret@server:5000 and http://other") == "http://server:5000 and http://other"
-    assert reason(RuntimeError("at http://me:secret@server\n  now")) == "at http://server now"
+    assert redact("http://me:secret@server:5000 and http://other") == "http://server:5000 and http://other"
+    assert root_cause(RuntimeError("at http://me:secret@server\n  now")) == "at http://server now"
 
 
 def test_nothing_of_mlflow_is_imported_before_it_is_needed():

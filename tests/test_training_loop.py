@@ -338,14 +338,14 @@ from pathlib import Path
 import torch
 from torch import nn
 sys.path.insert(0, {tests!r})
-from mriscope.training.devices import join_processes, leave_processes, rank
+from mriscope.training.devices import destroy_process_group, init_process_group, rank
 import test_training_loop as here
-join_processes(torch.device("cpu"))
+init_process_group(torch.device("cpu"))
 torch.manual_seed(0)
 model = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Tanh(), nn.Linear(8, 4))
 trained = here.run(Path(sys.argv[1]), model=model, batch_size=19, epochs=2, optimizer="SGD")
 torch.save((trained.weights, trained.history), f"{{sys.argv[2]}}.{{rank()}}")
-leave_processes()
+destroy_process_group()
 """
 
 

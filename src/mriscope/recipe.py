@@ -1,26 +1,39 @@
-"""Recipe: everything that decides a result, read from one YAML file; frozen and strict."""
+"""Recipe: all settings that determine a result, read from one YAML file; frozen and strict."""
 
+import math
 import re
+import reprlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.errors import RecipeError, suggest
 
-Options = dict[str, Any]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[int, Field(ge=0, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-_TOGETHER = "together"  # the kind of a finding about several settings at once
+_MOST_VALUES = 10_000  # of a recipe; a YAML file of a few hundred bytes can stand for billions
+_TOGETHER = "together"  # the type of an error about several settings
 
 
-def _rising(value: Any) -> Any:
-    """Refuse what is not a range before its ends are looked at, with one sentence for all that can be wrong."""
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that are not numbers; no library that takes them looks for that."""
+    for name, value in options.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise PydanticCustomError(_TOGETHER, "{name} is not a number; give one", {"name": name})
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_check_options)]
+
+
+def _check_range(value: Any) -> Any:
+    """Refuse what is no range before its ends are validated, with one sentence for all that can be wrong."""
     numbers = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(end, int | float) for end in value)
     if not numbers or value[0] > value[1]:
         raise PydanticCustomError("range", "Input should be two numbers, the lower one first, such as [0.8, 1]")
@@ -29,19 +42,19 @@ def _rising(value: Any) -> Any:
 
 Area = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=0.1, le=10)]
-AreaRange = Annotated[tuple[Area, Area], BeforeValidator(_rising)]
-FactorRange = Annotated[tuple[Factor, Factor], BeforeValidator(_rising)]
-SigmaRange = Annotated[tuple[Probability, Probability], BeforeValidator(_rising)]
+AreaRange = Annotated[tuple[Area, Area], BeforeValidator(_check_range)]
+FactorRange = Annotated[tuple[Factor, Factor], BeforeValidator(_check_range)]
+SigmaRange = Annotated[tuple[Probability, Probability], BeforeValidator(_check_range)]
 
 
 class Settings(BaseModel):
-    """Settings that refuse unknown keys and cannot be changed."""
+    """Base of all settings: unknown keys are refused, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class InputSettings(Settings):
-    """What a network is fed."""
+    """The input of a network."""
 
     size: Annotated[int, Field(ge=16, le=1024, strict=True)] = 128
     """Height and width of a slice in pixels."""
@@ -50,24 +63,24 @@ class InputSettings(Settings):
 
 
 class SplitSettings(Settings):
-    """Which slices train, choose and judge a model."""
+    """Division of the slices into training, validation and test part."""
 
     protocol: Literal["published", "by_slice", "by_subject"] = "by_subject"
     test: Share = 0.2
     """Share of slices or subjects in the test part; the published protocol brings its own."""
     validation: Share = 0.1
-    """Share of the training part that is held out to choose the best epoch."""
+    """Share of the training part that is held out to select the best epoch."""
     folds: Annotated[int, Field(ge=2, strict=True)] | None = None
-    """Cross-validation: the test part is one of so many equal folds, whatever `test` says."""
+    """Cross-validation: the test part is one of this many equal folds, whatever `test` says."""
     fold: Number | None = None
     """Which of them, from 0."""
     repeat: Number | None = None
-    """Which of several divisions into folds, from 0; none is the first."""
+    """Which of several divisions into folds, from 0; none: the first."""
     file: str | None = None
-    """A split that `mriscope split` or a run wrote; it stands in the place of protocol and shares."""
+    """A split that `mriscope split` or a run wrote; it replaces protocol and shares."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "SplitSettings":
+    def _check_together(self) -> "SplitSettings":
         given = [name for name in ("folds", "fold", "repeat") if getattr(self, name) is not None]
         if self.file is not None and given:
             problem = f"file names a split already; leave out {' and '.join(given)}"
@@ -85,7 +98,7 @@ class SplitSettings(Settings):
 
 
 class Transform(Settings):
-    """A change that some slices of a batch get, each drawn for itself."""
+    """A random change of some slices of a batch, drawn independently."""
 
     probability: Probability = 0.5
 
@@ -111,7 +124,7 @@ class CropSettings(Transform):
 
 
 class BrightnessContrastSettings(Transform):
-    """Mean of the brain, and spread about it."""
+    """Mean of the brain's pixels, and spread about it."""
 
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Shift of the brain's pixels, either way; 1 is black to white."""
@@ -126,14 +139,14 @@ class GammaSettings(Transform):
 
 
 class NoiseSettings(Transform):
-    """Noise of every pixel for itself."""
+    """Independent noise of every pixel."""
 
     sigma: SigmaRange = (0.0, 0.05)
     """Standard deviation; 1 is black to white."""
 
 
 class BiasFieldSettings(Transform):
-    """A smooth gain over the slice, as coils leave it."""
+    """A smooth gain over the slice, as receive coils cause it."""
 
     strength: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """At most; 0.3 gives gains between 0.7 and 1.3."""
@@ -149,7 +162,7 @@ class CoarseDropoutSettings(Transform):
 
 
 class AugmentationSettings(Settings):
-    """What is changed at random about the slices that move the weights; none: never."""
+    """Random changes of the training slices; none: never."""
 
     flip: Probability | None = None
     """Probability of a horizontal flip."""
@@ -159,14 +172,14 @@ class AugmentationSettings(Settings):
     brightness_contrast: BrightnessContrastSettings | None = None
     gamma: GammaSettings | None = None
     gaussian_noise: NoiseSettings | None = None
-    """Inside the brain alone."""
+    """Within the brain only."""
     rician_noise: NoiseSettings | None = None
-    """As in magnitude images: the background is lifted too."""
+    """As in magnitude images: the background is raised too."""
     coarse_dropout: CoarseDropoutSettings | None = None
 
 
 class TrainingSettings(Settings):
-    """How weights are found."""
+    """How a network is trained."""
 
     epochs: Count = 10
     batch_size: Count = 32
@@ -176,13 +189,13 @@ class TrainingSettings(Settings):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each label's weight that is spread over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: losses weigh in inverse proportion to the class's share of the training part, 1 on average."""
+    """balanced: losses are weighted in inverse proportion to the class's share of the training part, 1 on average."""
     hard_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Hard example mining: step on this share of each batch alone, the slices with the highest loss."""
+    """Hard example mining: only this share of each batch, the slices with the highest loss, is trained on."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """balanced: as many slices as the training part has, drawn with replacement, each class equally often."""
     weight_averaging: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is judged and kept in their place."""
+    """Decay of an exponential moving average of the weights, which is validated and kept in their place."""
     optimizer: str = "AdamW"
     """Name of a class of torch.optim."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -190,9 +203,9 @@ class TrainingSettings(Settings):
     """Further arguments of the optimizer, such as weight_decay."""
     schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = "constant"
     schedule_options: Options = {}
-    """Further arguments of the torch.optim.lr_scheduler class behind the schedule."""
+    """Further arguments of the schedule's class in torch.optim.lr_scheduler."""
     keep: Literal["best", "last"] = "best"
-    """Which weights become the model: those of the epoch with the lowest validation loss, or the last."""
+    """Which weights are kept: those of the epoch with the lowest validation loss, or the last."""
     patience: Count | None = None
     """Stop after this many epochs without a lower validation loss; none: never."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -200,24 +213,26 @@ class TrainingSettings(Settings):
 
 
 class StudyRow(Settings):
-    """What the reference study reports of the same settings; shown beside ours, decides nothing."""
+    """What the reference study reports of the same settings; shown for comparison, without effect on the run."""
 
     run: str
-    """The study's name of it."""
+    """The study's name of the run."""
     rank: Count
     accuracy: Annotated[float, Field(ge=0, le=100)]
     """In per cent."""
 
 
 class Recipe(Settings):
-    """Everything that decides a result."""
+    """All settings that determine a result."""
 
     model: str
     model_options: Options = {}
     data: str = "phantom"
-    """A source that mriscope.data.read takes."""
+    """A source, as mriscope.read takes it."""
     manifest: str | None = None
-    """A CSV file that gives the source's slices their subjects; none: as the source or its pixels tell."""
+    """A CSV file with the subjects of the source's slices; none: they come from the source or its pixels."""
+    severity: tuple[str, ...] | None = None
+    """The classes from the least to the most severe, for ordinal metrics; none: their names give the order."""
     input: InputSettings = InputSettings()
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()
@@ -226,11 +241,11 @@ class Recipe(Settings):
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe from its YAML file.
+    """Read a recipe from its YAML file.
 
     Args:
         path: the file.
-        changes: settings to put in the place of the file's, each `key=value` such as `training.epochs=3`.
+        changes: settings that replace those of the file, each `key=value` such as `training.epochs=3`.
 
     Raises:
         RecipeError: the file cannot be read, or settings are unknown or unfit; all of them are listed.
@@ -240,54 +255,75 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(str(path), [f"cannot be read ({reason}); name a YAML recipe"]) from error
-    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a ValueError
         raise RecipeError(str(path), [f"is not valid YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
-        raise RecipeError(
-            str(path), [f"holds {_describe(content)} where settings such as `model: baseline_cnn` belong"]
-        )
-    return make_recipe(_changed(content, changes), str(path))
+        raise RecipeError(str(path), [f"holds {_show(content)} where settings such as `model: baseline_cnn` belong"])
+    return make_recipe(_apply_changes(content, changes), str(path))
 
 
 def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """A recipe from nested plain values; `where` begins the message of an error.
+    """Make a recipe from nested plain values; `where` begins the message of an error.
 
     Raises:
         RecipeError: settings are unknown or unfit; all of them are listed.
+
+    Example:
+        >>> recipe = make_recipe({"model": "compact_cnn", "training": {"epochs": 3}})
+        >>> recipe.training.epochs, recipe.split.protocol
+        (3, 'by_subject')
     """
+    pending: list[Any] = [settings]
+    for _ in range(_MOST_VALUES):
+        if not pending:
+            break
+        value = pending.pop()
+        pending += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    else:
+        raise RecipeError(where, [f"holds more than {_MOST_VALUES:,} values; leave out what repeats others (YAML's *)"])
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        raise RecipeError(where, [_problem(item) for item in error.errors()]) from error
+        raise RecipeError(where, [_describe_error(item) for item in error.errors()]) from error
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, with every default spelled out."""
+    """Return the recipe as YAML, with every default spelled out."""
     return yaml.dump(recipe.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _changed(settings: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+def flatten_settings(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Flatten nested settings: one value for each dotted key, such as training.epochs."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten_settings(value, f"{above}{key}.") if nested else {f"{above}{key}": value}
+    return flat
+
+
+def _apply_changes(settings: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Put `key=value` changes into the nested settings, which are changed in place."""
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise RecipeError("--set", [f"{change!r} is no key=value pair, such as training.epochs=3"])
-        *rooms, name = key.strip().split(".")
-        place: Any = settings
-        for room in rooms:
-            if isinstance(place, dict) and place.get(room) is None:
-                place[room] = {}
-            place = place[room] if isinstance(place, dict) else None
-        if not isinstance(place, dict):
+        *sections, name = key.strip().split(".")
+        target: Any = settings
+        for section in sections:
+            if isinstance(target, dict) and target.get(section) is None:
+                target[section] = {}
+            target = target[section] if isinstance(target, dict) else None
+        if not isinstance(target, dict):
             raise RecipeError("--set", [f"{key} lies under a setting that holds a single value"])
         try:
-            place[name] = yaml.load(value, _Loader)  # noqa: S506 - it is a SafeLoader
-        except (yaml.YAMLError, ValueError) as error:
+            target[name] = yaml.load(value, _Loader)  # noqa: S506 - it is a SafeLoader
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise RecipeError("--set", [f"the value of {key} is not valid YAML: {value!r}"]) from error
     return settings
 
 
-def _problem(item: Any) -> str:
-    """One sentence for one of pydantic's findings: where, what was found, what was expected."""
+def _describe_error(item: Any) -> str:
+    """Turn one of pydantic's errors into a sentence: where, what was found, what was expected."""
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; {suggest(str(item['loc'][-1]), _known_keys(item['loc'][:-1]))}"
@@ -296,20 +332,21 @@ def _problem(item: Any) -> str:
     if item["type"] == _TOGETHER:
         return f"{key}: {item['msg']}"
     expected = item["msg"].removeprefix("Input ")
-    return f"{key}: {_describe(item['input'])} {expected[0].lower()}{expected[1:]}"
+    return f"{key}: {_show(item['input'])} {expected[0].lower()}{expected[1:]}"
 
 
-def _known_keys(rooms: Sequence[Any]) -> list[str]:
+def _known_keys(sections: Sequence[Any]) -> list[str]:
+    """Return the keys of a section of recipes, which is named by the keys above it."""
     settings: type[BaseModel] = Recipe
-    for room in rooms:
-        annotation = settings.model_fields[str(room)].annotation
+    for section in sections:
+        annotation = settings.model_fields[str(section)].annotation
         kinds = (annotation, *get_args(annotation))  # of an optional section, what it is when it is there
         settings = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(settings.model_fields)
 
 
-def _describe(value: object) -> str:
-    return "nothing" if value is None else f"{value!r}"
+def _show(value: object) -> str:
+    return "nothing" if value is None else reprlib.repr(value)
 
 
 class _Loader(yaml.SafeLoader):

@@ -4,7 +4,7 @@ recipe.yaml         every setting
 environment.json    versions, machine, commit, data source and its fingerprint
 split.json          which slices were in which part
 last.ckpt           the state of the training, for going on
-history.csv         figures of each epoch
+history.csv         loss and accuracy of each epoch
 model.safetensors   the weights kept
 predictions.parquet probabilities for the validation and the test part
 figures/            pictures
@@ -13,20 +13,19 @@ metrics.json        written last: present means finished
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from mriscope.errors import RunError
 from mriscope.evaluation.predictions import Predictions, read_predictions
 from mriscope.files import remove_unfinished, write_text
-from mriscope.recipe import Recipe, read_recipe, write_recipe
+from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
+from mriscope.results import IMPORTED, Environment, Metrics, Parts, SplitRecord
 
 RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
 WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
@@ -34,8 +33,6 @@ CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
 TRACKING = "tracking.json"
 FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS, TRACKING)
-IMPORTED = "imported"
-"""The protocol of a run whose weights another program trained: by none that is known."""
 PICTURES = ("training.png", "slices.png", "confusion.png", "roc.png")
 
 
@@ -46,64 +43,106 @@ class RunDirectory:
     path: Path
 
     @property
+    def judged(self) -> bool:
+        """Whether its figures are there, also where its weights were left behind as too large to carry."""
+        return all((self.path / name).is_file() for name in (RECIPE, METRICS))
+
+    @property
     def finished(self) -> bool:
-        return all((self.path / name).is_file() for name in (RECIPE, WEIGHTS, METRICS))
+        """Whether it holds a finished run."""
+        return self.judged and (self.path / WEIGHTS).is_file()
 
     def holds(self, recipe: Recipe) -> bool:
-        """Whether it is the finished run of a recipe, as far as can be told without reading its data again."""
+        """Return whether it is the finished run of a recipe, as far as can be told without reading its data again."""
         if not self.finished:
             return False
         sources = (recipe.data, str(Path(recipe.data).expanduser().resolve()))
-        return not recipe_changes(self.recipe, recipe) and self.environment.get("source") in sources
+        return not recipe_changes(self.recipe, recipe) and self.environment.source in sources
 
     @cached_property
     def recipe(self) -> Recipe:
+        """The run's settings."""
         return read_recipe(self.path / RECIPE)
 
     @cached_property
-    def environment(self) -> dict[str, Any]:
-        return self._json(ENVIRONMENT)
+    def environment(self) -> Environment:
+        """What environment.json holds."""
+        return Environment.read(self.path / ENVIRONMENT)
 
-    def metrics(self) -> dict[str, Any]:
-        return self._json(METRICS)
-
-    @cached_property
+    @property
     def imported(self) -> bool:
         """Whether another program trained the weights; such a run has no data and no predictions of its own."""
-        return self.metrics().get("protocol") == IMPORTED
+        return self.environment.imported is not None
+
+    @property
+    def protocol(self) -> str:
+        """How train and test were split; "imported" for weights that another program trained."""
+        return IMPORTED if self.imported else self.metrics().protocol
+
+    @property
+    def leaky(self) -> bool | None:
+        """Whether test subjects also have slices in the training part; None where that is unknown."""
+        return None if self.imported else self.metrics().leaky
+
+    def metrics(self) -> Metrics:
+        """Read metrics.json.
+
+        Raises:
+            RunError: it is missing or damaged, or the weights were imported and so have no metrics.
+        """
+        self._refuse_imported()
+        return Metrics.read(self.path / METRICS)
 
     def predictions(self) -> Predictions:
-        if not (self.path / PREDICTIONS).is_file() and self.imported:
-            raise RunError(f"the weights in {self.path} were imported and never judged; judge them with --data SOURCE")
-        return read_predictions(self.path / PREDICTIONS)
+        """Read predictions.parquet; its severity is that of the recipe.
 
-    def parts(self) -> dict[str, list[str]]:
-        """The paths of the slices of each part."""
-        return self._json(SPLIT)["parts"]
+        Raises:
+            RunError: it is missing or damaged, or the weights were imported and so have no predictions.
+        """
+        self._refuse_imported()
+        found = read_predictions(self.path / PREDICTIONS)
+        return found if self.recipe.severity is None else replace(found, severity=self.recipe.severity)
+
+    def parts(self) -> Parts:
+        """Read the paths of the slices of each part.
+
+        Raises:
+            RunError: split.json is missing or damaged.
+        """
+        return SplitRecord.read(self.path / SPLIT).parts
 
     def seen_slices(self) -> list[str]:
-        """Digests of the training and validation slices; see slice_digests."""
-        return list(self._json(SPLIT).get("seen", []))
+        """Read the digests of the training and validation slices, see slice_digests; none of imported weights.
+
+        Raises:
+            RunError: split.json is missing or damaged.
+        """
+        return [] if self.imported else SplitRecord.read(self.path / SPLIT).seen
 
     def history(self) -> list[dict[str, float]]:
+        """Read what was measured in each epoch.
+
+        Raises:
+            RunError: history.csv is missing or damaged.
+        """
         try:
             with (self.path / HISTORY).open(newline="", encoding="utf-8") as file:
-                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        except (OSError, ValueError, TypeError) as error:
+                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            if not all("epoch" in row for row in rows):
+                raise ValueError("no epoch")
+        except (OSError, ValueError, TypeError, csv.Error) as error:
             raise RunError(f"{self.path / HISTORY} is missing or damaged; train the run again with --fresh") from error
+        return rows
 
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
-        write_text(self.path / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / name} is missing or damaged; train the run again with --fresh") from error
+    def _refuse_imported(self) -> None:
+        if self.imported:
+            raise RunError(
+                f"the weights in {self.path} were imported and never evaluated; evaluate them with --data SOURCE"
+            )
 
 
 def open_run(path: str | Path) -> RunDirectory:
-    """A finished run.
+    """Open a finished run.
 
     Raises:
         RunError: there is none at this path, or it is unfinished.
@@ -118,31 +157,31 @@ def open_run(path: str | Path) -> RunDirectory:
 
 @contextmanager
 def prepared_run(
-    path: str | Path, recipe: Recipe, *, fresh: bool, environment: dict[str, Any], split: dict[str, Any]
+    path: str | Path, recipe: Recipe, *, fresh: bool, environment: Environment, split: SplitRecord
 ) -> Iterator[RunDirectory]:
-    """The directory of a run that begins or goes on, held against other processes within the block.
+    """Prepare the directory of a run that begins or goes on, and lock it within the block.
 
     Args:
         path: where; made if it is not there.
         recipe: of the run.
         fresh: remove what a run left there before.
-        environment: what environment.json is to hold of a run that begins.
-        split: what split.json is to hold of a run that begins.
+        environment: of a run that begins.
+        split: of a run that begins.
 
     Raises:
         RunError: the folder holds another recipe's run or no run at all, or another process is at work there.
     """
     run = RunDirectory(Path(path))
-    with _held(run.path):
+    with _lock(run.path):
         if fresh:
-            _empty(run.path)
+            _remove_files(run.path)
         elif (run.path / RECIPE).is_file():
             _check_same(run, recipe)
         remove_unfinished(run.path)
         remove_unfinished(run.path / FIGURES)
         if not (run.path / RECIPE).is_file():
-            run.write_json(ENVIRONMENT, environment)  # first: it is what tells a run from a stranger's folder
-            run.write_json(SPLIT, split)
+            environment.write(run.path / ENVIRONMENT)  # first: it is what tells a run from a stranger's folder
+            split.write(run.path / SPLIT)
             write_text(run.path / RECIPE, write_recipe(recipe))
         yield run
 
@@ -153,13 +192,13 @@ def empty_run(path: str | Path) -> None:
     Raises:
         RunError: it is no run directory, or another process is at work there.
     """
-    with _held(Path(path)):
-        _empty(Path(path))
+    with _lock(Path(path)):
+        _remove_files(Path(path))
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """A run's directory, held against other processes within the block."""
+def _lock(path: Path) -> Iterator[None]:
+    """Lock a run's directory against other processes within the block."""
     _check_place(path)
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -182,7 +221,7 @@ def _check_place(path: Path) -> None:
         raise RunError(f"{path} holds {strangers[0]} and is no run directory; name an empty or new folder with --out")
 
 
-def _empty(folder: Path) -> None:
+def _remove_files(folder: Path) -> None:
     """Remove what a run wrote: metrics.json first, so that no moment shows a finished run without its parts."""
     for name in (METRICS, RECIPE, *FILES, BAD_ROWS, *(f"{FIGURES}/{picture}" for picture in PICTURES)):
         if name != ENVIRONMENT:
@@ -190,8 +229,8 @@ def _empty(folder: Path) -> None:
 
 
 def recipe_changes(there: Recipe, here: Recipe) -> list[str]:
-    """In what two recipes differ, a phrase for each setting; the place of the data and the study's figures apart."""
-    old, new = (_flat(one.model_dump(exclude={"data", "study"})) for one in (there, here))
+    """Say in what two recipes differ, a phrase for each setting; the place of the data and the study's row apart."""
+    old, new = (flatten_settings(one.model_dump(exclude={"data", "study"})) for one in (there, here))
     return [
         f"{key} is {old.get(key)} there and {new.get(key)} here"
         for key in dict.fromkeys((*new, *old))
@@ -206,10 +245,3 @@ def _check_same(run: RunDirectory, recipe: Recipe) -> None:
             f"{run.path} holds the run of another recipe ({'; '.join(changes)}); "
             "name another folder with --out, or train anew there with --fresh"
         )
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat.update(_flat(value, f"{above}{key}.") if isinstance(value, dict) and value else {f"{above}{key}": value})
-    return flat

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mriscope.audit.similarity import nearest
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.slices import UNKNOWN, SliceSet, majority_labels
 from mriscope.data.splits import Split, by_slice, by_subject
 from mriscope.errors import DataError
-from mriscope.evaluation.intervals import Estimate, bootstrap, interval_unit
+from mriscope.evaluation.intervals import bootstrap, interval_unit
 from mriscope.evaluation.metrics import accuracy, balanced_accuracy
 from mriscope.evaluation.predictions import Predictions
+from mriscope.results import Estimate
 
 DRAWS = 10
 PERMUTATIONS = 20
@@ -231,10 +232,8 @@ def subject_classes(slices: SliceSet) -> tuple[np.ndarray, np.ndarray]:
     """
     if (slices.subjects == UNKNOWN).any():
         raise DataError("the subject of a slice is unknown, so subjects have no classes; name them with a manifest")
-    numbers, subject = np.unique(slices.subjects, return_inverse=True)
-    votes = np.zeros((len(numbers), len(slices.class_names)), np.int64)
-    np.add.at(votes, (subject, slices.labels), 1)
-    return votes.argmax(axis=1), subject
+    subject = np.unique(slices.subjects, return_inverse=True)[1]
+    return majority_labels(slices.labels, subject, len(slices.class_names)), subject
 
 
 def chance_agreement(classes: np.ndarray) -> float:

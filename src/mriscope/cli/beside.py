@@ -53,7 +53,7 @@ def models(as_json: AsJson = False) -> None:
     cards = [asdict(card) for card in list_models()]
     print(json.dumps(cards, indent=2) if as_json else models_text(cards))
     if not as_json:
-        print(f"fitted in one go, so without a card: {', '.join(list_estimators())}")
+        print(f"estimators (fitted in closed form, so without a summary): {', '.join(list_estimators())}")
 
 
 @app.command(epilog="Example: mriscope demo --out my-demo")

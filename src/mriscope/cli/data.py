@@ -27,8 +27,8 @@ def data_info(
     from mriscope.experiment.subjects import describe_source
     from mriscope.reports.text import slices_text
 
-    facts = describe_source(source, manifest=manifest, skip_bad=skip_bad)
-    print(json.dumps(facts, indent=2) if as_json else slices_text(source, facts))
+    summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
+    print(summary.to_json() if as_json else slices_text(source, summary))
 
 
 @data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")

@@ -1,4 +1,4 @@
-"""Commands that show where a run sees evidence: explain, explain-compare."""
+"""Commands that explain a run: explain, explain-compare."""
 
 from pathlib import Path
 from typing import Annotated
@@ -54,16 +54,18 @@ def explain(
     out: Out = None,
     device: Device = "auto",
 ) -> None:
-    """Show where a run sees evidence.
+    """Show where a run finds evidence.
 
     Each method gives an overlay for each slice; a grid and a page show all.
     """
-    from mriscope.experiment.explaining import PAGE, Look, explain_run, methods_named
+    from mriscope.experiment.explaining import PAGE, ExplainOptions, explain_run, parse_methods
 
-    names = methods_named(methods)
-    look = Look(layer, class_name, exponents, colormap, alpha, by_strength, names, flip_smooth, eigen_smooth)
+    names = parse_methods(methods)
+    options = ExplainOptions(
+        layer, class_name, exponents, colormap, alpha, by_strength, names, flip_smooth, eigen_smooth
+    )
     folder = out or run / "explain"
-    written = explain_run(run, folder, look, images=images, count=count, seed=seed, source=data, device=device)
+    written = explain_run(run, folder, options, images=images, count=count, seed=seed, source=data, device=device)
     print(f"{len(written)} pictures in {folder}; begin with {folder / PAGE}")
 
 
@@ -91,10 +93,10 @@ def explain_compare(
     where the maps lie and by speed; random and centre maps stand beside them. The predicted class is explained.
     """
     from mriscope.experiment.explain_comparing import compare_methods
-    from mriscope.experiment.explaining import methods_named
+    from mriscope.experiment.explaining import parse_methods
     from mriscope.reports.explanation_comparison import comparison_text
 
-    names = None if methods is None else methods_named(methods)
+    names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"
     facts = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
     print(comparison_text(facts))

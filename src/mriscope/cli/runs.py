@@ -84,7 +84,7 @@ def evaluate(
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
     asked = {"level": level, "task": task, "pooling": pooling}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
-    print(json.dumps(metrics, indent=2) if as_json else metrics_text(metrics))
+    print(metrics.to_json() if as_json else metrics_text(metrics))
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
@@ -99,7 +99,7 @@ def predict(
     It answers with a class and the probability of each class.
     """
     from mriscope.experiment.judging import predict_images
-    from mriscope.reports.text import answers_text
+    from mriscope.reports.text import predictions_text
 
     answers = predict_images(run, images, device=device)
-    print(json.dumps(answers, indent=2) if as_json else answers_text(answers))
+    print(json.dumps(answers, indent=2) if as_json else predictions_text(answers))

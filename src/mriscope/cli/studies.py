@@ -81,8 +81,8 @@ def crossval(
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
     folder = out or Path("runs", f"{recipe.stem}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
-    facts = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
-    print(crossvalidation_text(facts))
+    summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
+    print(crossvalidation_text(summary))
     print(f"written to {folder}")
 
 

@@ -1,20 +1,23 @@
-"""The template brain behind the phantom: one sharpened T1 volume, and how far each point lies from what ages.
+"""Template anatomy of the phantom: a sharpened T1 volume, and distances to the structures that age.
 
-The template is the MNI ICBM152 2009a nonlinear average (Fonov et al., NeuroImage 54, 2011), skull-stripped, as nilearn
-ships it. Copyright (C) 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill
-University, whose notice permits to use, copy, modify and distribute it wherever that notice appears. mriscope reads it
-from the installed nilearn and holds no copy.
+The template is the MNI ICBM152 2009a nonlinear symmetric average (Fonov et al., NeuroImage 54, 2011), skull-stripped.
+Copyright (C) 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill
+University. `icbm152_2009a_t1.LICENSE.txt` beside the array holds the whole notice and says what was changed.
 
 Points are in mm: x from left to right, y from posterior to anterior, z from inferior to superior.
 """
 
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from zipfile import BadZipFile
 
 import numpy as np
 
 from mriscope.errors import DataError
+
+TEMPLATE = "icbm152_2009a_t1.npz"
 
 _LOW, _HIGH = np.array([-82, -114, -34]), np.array([82, 82, 54])  # mm; all that a warped slab can reach
 _COARSE = 2  # mm; distances are smooth, so a coarse grid serves them
@@ -24,7 +27,7 @@ _FLUID = 0.25  # brightness of what bathes the brain; the ventricles are darker,
 
 @dataclass(frozen=True)
 class Atlas:
-    """Volumes of the template, to be sampled at points in mm.
+    """Hold volumes of the template, to be sampled at points in mm.
 
     Args:
         tissue: float32 in [0, 1.1], brightness on a 1 mm grid.
@@ -42,10 +45,10 @@ class Atlas:
 
 @lru_cache(maxsize=1)
 def load_atlas() -> Atlas:
-    """The atlas, made once a process in about a second.
+    """Derive the atlas from the template; made once per process, in about a second.
 
     Raises:
-        DataError: the installed nilearn holds no such template.
+        DataError: the package's template is missing or damaged.
     """
     bright = _read_template()
     inside = bright > 0
@@ -57,7 +60,7 @@ def load_atlas() -> Atlas:
 
 
 def sample(volume: np.ndarray, points: np.ndarray, step: int = _COARSE) -> np.ndarray:
-    """Trilinear values of an atlas volume; beyond its border the border goes on.
+    """Interpolate an atlas volume trilinearly; beyond its border the nearest voxel counts.
 
     Args:
         volume: float32, one of the atlas.
@@ -74,31 +77,24 @@ def sample(volume: np.ndarray, points: np.ndarray, step: int = _COARSE) -> np.nd
 
 
 def _read_template() -> np.ndarray:
-    """Brightness in [0, 1] on the 1 mm grid from _LOW to _HIGH; 0 outside the brain."""
-    from nibabel.nifti1 import Nifti1Image
-
-    # nilearn.datasets.load_mni152_template reads the same file, but importing it takes six seconds.
-    path = files("nilearn") / "datasets" / "data" / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    """Return brightness in [0, 1] on the 1 mm grid from _LOW to _HIGH, float32; 0 outside the brain."""
+    path = files("mriscope.data") / TEMPLATE
     try:
-        image = Nifti1Image.from_filename(str(path))
-        voxels = np.asarray(image.dataobj)
-    except OSError as error:
-        raise DataError(
-            f"the installed nilearn holds no readable {path.name}, which the phantom is made from; "
-            "install nilearn 0.12 to 0.14 afresh"
-        ) from error
-    origin = np.asarray(image.affine)[:3, 3].astype(int)
-    window = tuple(slice(low, high + 1) for low, high in zip(_LOW - origin, _HIGH - origin, strict=True))
-    return voxels[window].astype(np.float32) / 255
+        with path.open("rb") as file, np.load(file) as arrays:
+            left = np.cumsum(arrays["steps"], axis=1, dtype=np.uint8)  # it is stored as differences modulo 256
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is missing or damaged and the phantom needs it; install mriscope afresh") from error
+    return np.concatenate([left, left[-2::-1]]).astype(np.float32) / 255  # the template is symmetric about x = 0
 
 
 def _sharpen(bright: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """An average of 152 brains has pale, blurred sulci; an unsharp mask gives them back."""
-    local = _smooth(bright, 4) / (_smooth(inside.astype(np.float32), 4) + 1e-3)  # unspoilt by what is outside
+    """Apply an unsharp mask: an average of 152 brains has pale, blurred sulci."""
+    local = _smooth(bright, 4) / (_smooth(inside.astype(np.float32), 4) + 1e-3)  # not affected by what is outside
     return np.where(inside, bright + (bright - local), np.float32(_FLUID)).clip(0, 1.1)
 
 
 def _lateral_ventricles(bright: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Segment the lateral ventricles on the coarse grid, bool: dark components around the two seed points."""
     from scipy.ndimage import label
 
     fluid = (bright < 0.5) & (depth > 20)
@@ -109,7 +105,7 @@ def _lateral_ventricles(bright: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def _signed_distance(shape: np.ndarray) -> np.ndarray:
-    """Distance in mm to the border of a shape on the coarse grid; positive inside."""
+    """Compute the distance in mm to the border of a shape on the coarse grid; positive inside."""
     from scipy.ndimage import distance_transform_edt
 
     inner, outer = (np.asarray(distance_transform_edt(side)) for side in (shape, ~shape))

@@ -1,4 +1,4 @@
-"""From rows to float batches on the device; pixels stay uint8 until they are there."""
+"""Float batches on the device from rows of a SliceSet; pixels stay uint8 until they are there."""
 
 from typing import Literal
 
@@ -10,17 +10,17 @@ from mriscope.data.slices import SliceSet
 
 Scale = Literal["raw", "unit", "imagenet"]
 
-# ImageNet's mean and standard deviation averaged over RGB: the fit for one channel whose filters were summed over RGB.
+# ImageNet's mean and standard deviation averaged over RGB, which suits one channel whose filters were summed over RGB.
 IMAGENET_MEAN, IMAGENET_STD = 0.449, 0.226
 
 
 def batch(slices: SliceSet, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The slices at some rows, on the device.
+    """Return the slices at some rows, on the device.
 
     Args:
-        slices: where the rows are taken from.
-        rows: int64 (B,), indices into slices.
-        device: where the batch goes.
+        slices: the set.
+        rows: int64 (B,), indices into the set.
+        device: of the batch.
 
     Returns:
         uint8 (B, H, W) pixels and int64 (B,) labels.
@@ -30,7 +30,7 @@ def batch(slices: SliceSet, rows: np.ndarray, device: torch.device) -> tuple[Ten
 
 
 def scaled(images: Tensor, scale: Scale) -> Tensor:
-    """What a network is fed.
+    """Scale slices to a network's input.
 
     Args:
         images: uint8 (B, H, W).
@@ -38,18 +38,22 @@ def scaled(images: Tensor, scale: Scale) -> Tensor:
 
     Returns:
         float32 (B, 1, H, W) on the device of the images.
+
+    Example:
+        >>> scaled(torch.full((1, 2, 2), 255, dtype=torch.uint8), "unit").unique().item()
+        1.0
     """
     pixels = one_channel(images.float())
     return pixels if scale == "raw" else rescaled(pixels / 255, scale)
 
 
 def rescaled(images: Tensor, scale: Scale) -> Tensor:
-    """As `scaled`, from floats in [0, 1], such as augmented ones."""
+    """Scale as `scaled` does, from floats (B, 1, H, W) in [0, 1], such as augmented ones."""
     if scale == "raw":
         return images * 255
     return images if scale == "unit" else (images - IMAGENET_MEAN) / IMAGENET_STD
 
 
 def one_channel(images: Tensor) -> Tensor:
-    """(B, H, W) as (B, 1, H, W), whose one channel lies the same either way; the strides say channels-last."""
+    """View (B, H, W) as (B, 1, H, W) with channels-last strides; one channel has the same memory layout either way."""
     return images.unsqueeze(-1).permute(0, 3, 1, 2)

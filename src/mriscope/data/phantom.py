@@ -1,8 +1,8 @@
-"""Synthetic axial brains with subjects and known anatomy: the embedded default data.
+"""The phantom: synthetic axial brain slices of subjects with known anatomy and disease, the default data.
 
 Every subject is the template of `anatomy` under a smooth random warp, with its own contrast, shading and noise. Disease
-enlarges the lateral ventricles and takes grey matter from the cortex and the medial temporal lobe. It is a stand-in
-with the statistics of registered slices, made to try methods on; it proves nothing about patients.
+enlarges the lateral ventricles and reduces grey matter in the cortex and the medial temporal lobe. It resembles the
+statistics of registered slices, to try methods on; it proves nothing about patients.
 """
 
 import os
@@ -18,38 +18,44 @@ from mriscope.data.anatomy import load_atlas, sample
 from mriscope.data.slices import CLASS_NAMES, SEVERITY, SIZE, SliceSet
 from mriscope.errors import DataError, suggest
 
+VERSION = 1
+"""Part of the key of cached sets; raise it with every change of pixels or labels."""
 LIMITS = {"subjects": (1, 10_000), "slices": (1, 64), "seed": (0, 2**31 - 1), "size": (32, 256)}
 """Least and greatest value of each option."""
 _MOST_PIXELS = 2**31  # two bytes each
 
 _SHARES = (0.35, 0.14, 0.015)  # of all subjects in each class above Non_Demented, which takes the rest
 _MEANS = (0.15, 0.40, 0.65, 0.90)  # severity of each class in the order of SEVERITY, and ...
-_SPREAD = 0.17  # ... how far subjects lie around it: neighbouring classes overlap, as clinical ratings do
+_SPREAD = 0.17  # ... standard deviation around it: neighbouring classes overlap, as clinical ratings do
 _WORST = 1.2
 
 _FLOOR, _TOP = -12.0, 34.0  # mm; the slab of all slices, from midbrain and temporal lobes to above the ventricles
 _FIELD = np.array([222.0, 186.0])  # mm, height and width of the frame; public slices are squeezed into squares so
 _MIDDLE = np.array([-17.0, 0.0])  # mm, y and x in the middle of the frame
-_MARGIN = 10.0  # mm; a warp carries the brain's border no further
+_MARGIN = 10.0  # mm; a warp moves the brain's border no further
 _HIPPOCAMPUS = np.array([[26.0], [-18.0], [-14.0]], np.float32)  # mm; the left one mirrors it
-_REACH = np.array([[9.0], [15.0], [8.0]], np.float32)  # mm; how far the loss around it extends
+_REACH = np.array([[9.0], [15.0], [8.0]], np.float32)  # mm; standard deviations of the loss around it
 
-_SWELLING, _CORTEX, _TEMPORAL = 5.0, 0.10, 0.22  # at a severity of 1: mm gained, and brightness lost by grey matter
-_RIM, _YIELD = 4.0, 24.0  # mm within and around the ventricles that give way to their enlargement
+_SWELLING, _CORTEX, _TEMPORAL = (
+    5.0,
+    0.10,
+    0.22,
+)  # at a severity of 1: mm gained, and brightness lost by grey matter
+_RIM, _YIELD = 4.0, 24.0  # mm within and around the ventricles that their enlargement deforms
 _GREY, _WHITE = 0.6, 0.92
 _TISSUES = (0.05, 0.30, 0.58, _WHITE, 1.05)  # brightness in the template of fluid, its border, grey matter and white
 _CHANGED = 0.1  # of the brightness of white matter; what differs less from the brain without disease is not marked
 
-_CLASS, _SEVERITY, _BRAIN = 1, 2, 3  # streams of random numbers, apart from each other
+_CLASS, _SEVERITY, _BRAIN = 1, 2, 3  # independent streams of random numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """Synthetic slices and the truth about them.
+    """Synthetic slices with their ground truth.
 
     Args:
         slices: N images, grouped by subject, each from inferior to superior; brighter than 0 only within the brain.
-        masks: bool (N, H, W), where disease changed a slice: the same brain without disease is visibly different.
+        masks: bool (N, H, W), pixels that disease changed: there the same brain without disease differs visibly.
         severity: float64 (N,) in [0, 1.2], the same for all slices of a subject; 0 is a brain without disease.
     """
 
@@ -69,7 +75,7 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Brain:
-    """What lies at each of the M points of one brain, and what it lost without disease."""
+    """Anatomy at each of the M points of one brain, before disease."""
 
     points: np.ndarray  # float32 (3, M), mm in the template
     distance: np.ndarray  # mm from the ventricles of the template
@@ -81,7 +87,7 @@ class _Brain:
 
 
 def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int = SIZE) -> Phantom:
-    """Axial slices of synthetic subjects of the four classes, with the truth about them.
+    """Draw axial slices of synthetic subjects of the four classes, with their ground truth.
 
     About 50, 35, 14 and 1.5 % of the subjects are Non, Very mild, Mild and Moderate; from 24 subjects on each class has
     at least three, from 4 on at least one. A subject's severity is drawn around the mean of its class, so that
@@ -96,6 +102,11 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
 
     Raises:
         DataError: an argument is no whole number within its limits, or together they exceed 2**31 pixels.
+
+    Example:
+        >>> phantom = make_phantom(subjects=4, slices=2, seed=0, size=32)
+        >>> phantom.slices.images.shape, phantom.masks.dtype
+        ((8, 32, 32), dtype('bool'))
     """
     _check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size})
     if subjects * slices * size**2 > _MOST_PIXELS:
@@ -111,28 +122,28 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
     def fill(subject: int) -> None:
         images[subject], masks[subject] = make_brain(subject, float(severity[subject]), slices, seed, size)
 
-    _frame(slices, size)  # made once, before threads could each make it
-    # A core works on one subject; linear algebra that spread over all of them would only get in its way.
+    _frame(slices, size)  # computed once, before threads could each do it
+    # Each core draws one subject; linear algebra on several threads would compete for the cores.
     with threadpool_limits(1), ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         list(pool.map(fill, range(subjects)))
     labels = np.array([CLASS_NAMES.index(SEVERITY[rank]) for rank in ranks])
-    return Phantom(_collect(images, labels), masks.reshape(-1, size, size), severity.repeat(slices))
+    return Phantom(_to_slice_set(images, labels), masks.reshape(-1, size, size), severity.repeat(slices))
 
 
 def make_brain(
     subject: int, severity: float, slices: int = 32, seed: int = 0, size: int = SIZE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One subject of the phantom at any severity, all else of it unchanged.
+    """Draw one subject of the phantom at any severity; its anatomy does not depend on the severity.
 
     Args:
         subject: its number, from 0.
-        severity: 0 for none, to 1.2.
+        severity: of the disease, from 0 (none) to 1.2.
         slices: how many, evenly spaced over 46 mm around the ventricles.
         seed: of the phantom.
         size: height and width in pixels.
 
     Returns:
-        uint8 (slices, size, size), the images, and bool of the same shape, where disease changed them.
+        uint8 (slices, size, size), the images, and bool of the same shape, the pixels that disease changed.
 
     Raises:
         DataError: a severity or another argument is outside its limits.
@@ -144,23 +155,24 @@ def make_brain(
     rng = np.random.default_rng([seed, subject, _BRAIN])
     pixels, brain = _draw_brain(frame, rng)
     levels, gain, sigma = _draw_contrast(rng)
-    ill, well = (np.interp(_tissue(brain, amount), _TISSUES, levels) for amount in (severity, 0.0))
-    shading = gain * (1 + 0.05 * _field(frame, 60, rng)[pixels])
+    ill, well = (np.interp(_render_brain(brain, amount), _TISSUES, levels) for amount in (severity, 0.0))
+    shading = gain * (1 + 0.05 * _draw_field(frame, 60, rng)[pixels])
     images, masks = np.zeros((slices, size, size), np.uint8), np.zeros((slices, size, size), np.bool_)
     where = frame.pixels[pixels]
-    images.reshape(-1)[where] = np.clip(np.rint(rician(shading * ill, sigma, rng)), 1, 255)
+    images.reshape(-1)[where] = np.clip(np.rint(add_rician_noise(shading * ill, sigma, rng)), 1, 255)
     masks.reshape(-1)[where] = np.abs(ill - well) > _CHANGED
     return images, masks
 
 
-def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """The magnitude of a signal under complex Gaussian noise, as MRI shows it (Gudbjartsson & Patz, 1995).
+def add_rician_noise(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Compute the magnitude of a signal under complex Gaussian noise, as in MRI (Gudbjartsson & Patz, 1995).
 
-    Without signal its mean is sigma * sqrt(pi / 2); from 3 sigma on, the noise is all but Gaussian.
+    Without signal its mean is sigma * sqrt(pi / 2); from 3 sigma on, the noise is nearly Gaussian.
 
     Args:
         signal: float (...), not negative.
         sigma: standard deviation of the noise in each channel, in units of the signal.
+        rng: source of the noise.
 
     Returns:
         float32 (...).
@@ -170,13 +182,13 @@ def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nda
 
 
 def draw_severity(rank: int, subject: int, seed: int = 0) -> float:
-    """Severity in [0, 1.2] of a subject, were it in the class of this rank in SEVERITY."""
-    lot = np.random.default_rng([seed, subject, _SEVERITY]).standard_normal()
-    return float(np.clip(_MEANS[rank] + _SPREAD * lot, 0, _WORST))
+    """Draw the severity, in [0, 1.2], of a subject in the class of this rank in SEVERITY."""
+    deviation = np.random.default_rng([seed, subject, _SEVERITY]).standard_normal()
+    return float(np.clip(_MEANS[rank] + _SPREAD * deviation, 0, _WORST))
 
 
 def phantom_options(spec: str) -> dict[str, int]:
-    """The arguments of make_phantom that a source such as `phantom:subjects=40,slices=16,seed=3` names.
+    """Parse a source such as `phantom:subjects=40,slices=16,seed=3` to arguments of make_phantom.
 
     Raises:
         DataError: it is no such source, or an option is unknown, given twice, or no whole number within its limits.
@@ -206,14 +218,15 @@ def _check_options(options: Mapping[str, object]) -> None:
 
 
 def _draw_ranks(subjects: int, seed: int) -> np.ndarray:
-    """Rank in SEVERITY of every subject."""
+    """Draw the rank in SEVERITY of every subject."""
     least = min(3, max(1, subjects // 8))  # three let a class stand in train, validation and test
     rare = [max(least, round(share * subjects)) for share in _SHARES]
     ranks = np.repeat(np.arange(4), [max(subjects - sum(rare), 1), *rare])[:subjects]
     return np.random.default_rng([seed, subjects, _CLASS]).permutation(ranks)
 
 
-def _collect(images: np.ndarray, labels: np.ndarray) -> SliceSet:
+def _to_slice_set(images: np.ndarray, labels: np.ndarray) -> SliceSet:
+    """Name the slices (subjects, slices, H, W) of subjects with these labels."""
     subjects, positions = (index.ravel() for index in np.indices(images.shape[:2]))
     paths = [f"phantom/s{s:03d}_p{p:02d}.png" for s, p in zip(subjects, positions, strict=True)]
     size = images.shape[2:]
@@ -222,6 +235,7 @@ def _collect(images: np.ndarray, labels: np.ndarray) -> SliceSet:
 
 @lru_cache(maxsize=1)
 def _frame(slices: int, size: int) -> _Frame:
+    """Find the pixels that can show brain under any warp."""
     heights = _FLOOR + (_TOP - _FLOOR) * (np.arange(slices) + 0.5) / slices
     across = ((np.arange(size) + 0.5) / size - 0.5)[:, None]
     rows, columns = (_MIDDLE + across * _FIELD * (-1, 1)).T  # anterior is up
@@ -231,25 +245,22 @@ def _frame(slices: int, size: int) -> _Frame:
     return _Frame((heights, rows, columns), pixels, points[:, pixels])
 
 
-def _field(frame: _Frame, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth Gaussian field of unit variance, float32 (M,): white noise on a grid of `scale` mm, blurred by it."""
-    bases = [_basis(axis, scale) for axis in frame.axes]
+def _draw_field(frame: _Frame, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a smooth Gaussian field of unit variance, float32 (M,): white noise on a blurred grid of `scale` mm."""
+    bases = []
+    for axis in frame.axes:
+        nodes = np.arange(axis.min() - 2 * scale, axis.max() + 3 * scale, scale)
+        weights = np.exp(-0.5 * ((axis[:, None] - nodes) / scale) ** 2)
+        bases.append((weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32))
     noise = rng.standard_normal([basis.shape[1] for basis in bases], np.float32)
     for basis in bases:
-        noise = np.tensordot(noise, basis, (0, 1))  # the axes take turns: z, y, x once more in the end
+        noise = np.tensordot(noise, basis, (0, 1))  # moves the first axis to the end: z, y, x again
     return noise.reshape(-1)[frame.pixels]
 
 
-def _basis(axis: np.ndarray, scale: float) -> np.ndarray:
-    """How much each point on an axis takes from each node: float32 (points, nodes), rows of unit length."""
-    nodes = np.arange(axis.min() - 2 * scale, axis.max() + 3 * scale, scale)
-    weights = np.exp(-0.5 * ((axis[:, None] - nodes) / scale) ** 2)
-    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
-
-
 def _draw_brain(frame: _Frame, rng: np.random.Generator) -> tuple[np.ndarray, _Brain]:
-    """One brain without disease, and which pixels of the frame show it."""
-    points = _warp(frame, rng)
+    """Draw one brain without disease; return the pixels of the frame that show it, and its anatomy there."""
+    points = _draw_warp(frame, rng)
     depth = sample(load_atlas().depth, points)
     inside = np.flatnonzero(depth > 0)
     points, depth = points[:, inside], depth[inside]
@@ -263,41 +274,41 @@ def _draw_brain(frame: _Frame, rng: np.random.Generator) -> tuple[np.ndarray, _B
         enlargement=larger * uneven,
         ribbon=np.clip((26 - depth) / 8, 0, 1),
         temporal=np.exp(-0.5 * (((mirrored - _HIPPOCAMPUS) / _REACH) ** 2).sum(0)),
-        loss=0.07 + 0.02 * rng.standard_normal() + 0.05 * _field(frame, 6, rng)[inside],
+        loss=0.07 + 0.02 * rng.standard_normal() + 0.05 * _draw_field(frame, 6, rng)[inside],
     )
 
 
-def _warp(frame: _Frame, rng: np.random.Generator) -> np.ndarray:
-    """Where in the template each point of the frame lies, float32 (3, M): tilted, stretched, shifted and bent."""
+def _draw_warp(frame: _Frame, rng: np.random.Generator) -> np.ndarray:
+    """Map each point of the frame to the template, float32 (3, M): by a random tilt, stretch, shift and bend."""
     tilt = np.radians(rng.normal(0, (1.0, 1.0, 1.5)))
     turn = np.eye(3) + np.cross(np.eye(3), tilt)  # a small turn about each axis
     stretch, shift = rng.normal(1, 0.02, (3, 1)), rng.normal(0, 1.0, (3, 1))
     points = (turn * stretch).astype(np.float32) @ frame.points + shift.astype(np.float32)
     for amount, scale in ((2.2, 28.0), (1.4, 9.0)):  # lobes, then gyri; steep enough to fold at six sigma
-        points += np.float32(amount) * np.stack([_field(frame, scale, rng) for _ in range(3)])
+        points += np.float32(amount) * np.stack([_draw_field(frame, scale, rng) for _ in range(3)])
     return points
 
 
 def _draw_contrast(rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
-    """What the scanner shows _TISSUES as, the grey value of white matter, and the noise in grey values."""
+    """Draw the scanner's brightness of each of _TISSUES, the grey value of white matter, and the noise."""
     levels = np.array([0.12, 0.17, rng.normal(0.60, 0.04), 0.97, 1.06])
     levels[:2] += rng.normal(0, 0.02)
     return levels, 235 * max(0.6, 1 - abs(rng.normal(0, 0.12))), rng.uniform(4, 8)
 
 
-def _tissue(brain: _Brain, severity: float) -> np.ndarray:
-    """Brightness of the template where disease has carried it, less the grey matter that is gone; float32 (M,)."""
-    reached = brain.distance - _origin(brain.distance, brain.enlargement + _SWELLING * severity)
+def _render_brain(brain: _Brain, severity: float) -> np.ndarray:
+    """Compute the brightness of a brain at a severity, float32 (M,): the deformed template, less lost grey matter."""
+    reached = brain.distance - _undeformed_distance(brain.distance, brain.enlargement + _SWELLING * severity)
     bright = sample(load_atlas().tissue, brain.points - reached * brain.normals, 1)
     loss = brain.ribbon * (brain.loss + _CORTEX * severity) + _TEMPORAL * severity * brain.temporal
     return bright - loss * np.clip((_WHITE - bright) / (_WHITE - _GREY), 0, 1)  # white matter keeps its brightness
 
 
-def _origin(distance: np.ndarray, enlargement: np.ndarray) -> np.ndarray:
-    """How far from the ventricles that lay, in mm, which enlargement has carried to a distance.
+def _undeformed_distance(distance: np.ndarray, enlargement: np.ndarray) -> np.ndarray:
+    """Return the distance from the ventricles, in mm, before their enlargement, of points at a distance after it.
 
-    The outer 4 mm of the ventricles fill the gain, the tissue outside is compressed, and far away all stays. Rising
-    everywhere, so nothing folds.
+    The outer 4 mm of the ventricles fill the gain, the tissue outside is compressed, and tissue far away does not move.
+    The function rises everywhere, so that nothing folds.
     """
     within = _RIM * (distance - enlargement) / (enlargement + _RIM)
     beyond = distance - enlargement * np.clip(1 - (distance - enlargement) / _YIELD, 0, 1) ** 2

@@ -7,7 +7,6 @@ import csv
 import io
 import logging
 from dataclasses import astuple, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import PIL
@@ -105,14 +104,11 @@ def is_phantom(source: str | Path) -> bool:
 
 
 def _read_phantom(spec: str, size: int | None) -> Reading:
-    from mriscope.data import anatomy, phantom
+    from mriscope.data import phantom
 
     options = phantom.phantom_options(spec) | ({} if size is None else {"size": size})
-    # The code is the content of this source: what is drawn otherwise is another set.
-    code = {module.__name__: Path(str(module.__file__)) for module in (phantom, anatomy)}
-    template = version("nilearn")
     return cached(
-        lambda: content_key(code, template=template, **options),
+        lambda: content_key({}, phantom=phantom.VERSION, **options),
         lambda: Reading(phantom.make_phantom(**options).slices),
     )
 

@@ -1,15 +1,13 @@
 """Which slices train a model, choose its best epoch and judge it."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mriscope.data.slices import UNKNOWN, SliceSet, slice_digests
+from mriscope.data.slices import UNKNOWN, SliceSet, majority_labels, slice_digests
 from mriscope.errors import DataError, RunError
+from mriscope.results import Parts, SplitRecord
 
 PARTS = ("train", "validation", "test")
 PROTOCOLS = ("published", "by_slice", "by_subject")
@@ -130,8 +128,8 @@ def shared_subjects(slices: SliceSet, split: Split) -> int | None:
     return None if not shared and (UNKNOWN in seen or UNKNOWN in tested) else shared
 
 
-def split_record(slices: SliceSet, split: Split, seed: int) -> dict[str, Any]:
-    """The split as plain values for JSON: rows are named by their paths, so it can be used on another machine.
+def split_record(slices: SliceSet, split: Split, seed: int) -> SplitRecord:
+    """Return the split as a record: rows are named by their paths, so it can be used on another machine.
 
     The slices of the training and validation parts are also named by their pixels (`seen`), by which a source that
     holds some of them is known.
@@ -142,33 +140,29 @@ def split_record(slices: SliceSet, split: Split, seed: int) -> dict[str, Any]:
     names, counts = np.unique(slices.paths, return_counts=True)
     if (counts > 1).any():
         raise DataError(f"two slices have the path {str(names[counts > 1][0])!r}; a split needs a path for each")
-    parts = {name: slices.paths[getattr(split, name)].tolist() for name in PARTS}
+    parts = Parts(**{name: slices.paths[getattr(split, name)].tolist() for name in PARTS})
     seen = np.unique(slice_digests(slices.images[np.concatenate([split.train, split.validation])])).tolist()
-    return {"protocol": split.protocol, "seed": seed, "data": slices.fingerprint, "parts": parts, "seen": seen}
+    return SplitRecord(protocol=split.protocol, seed=seed, data=slices.fingerprint, parts=parts, seen=seen)
 
 
 def read_split(path: Path, slices: SliceSet) -> Split:
-    """The split that split_record described, for the same data.
+    """Read the split that split_record described, for the same data.
 
     Raises:
         RunError: the file is damaged, or was made for other data.
     """
-    try:
-        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_for, parts = record["data"], {name: record["parts"][name] for name in PARTS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is missing or damaged; train with --fresh to make it anew") from error
-    if made_for != slices.fingerprint:
+    record = SplitRecord.read(path, remedy="train with --fresh to make it anew")
+    if record.data != slices.fingerprint:
         raise RunError(
-            f"{path} was made for other data (fingerprint {made_for[:12]}, this source has "
+            f"{path} was made for other data (fingerprint {record.data[:12]}, this source has "
             f"{slices.fingerprint[:12]}); give the run's own source with --data, or train anew with --fresh"
         )
     row_of = {name: row for row, name in enumerate(slices.paths.tolist())}
     try:
-        rows = {name: np.array([row_of[one] for one in parts[name]], np.int64) for name in PARTS}
+        rows = {name: np.array([row_of[one] for one in getattr(record.parts, name)], np.int64) for name in PARTS}
     except KeyError as error:
         raise RunError(f"{path} names the slice {error.args[0]!r}, which this source lacks") from error
-    return Split(record["protocol"], **rows)
+    return Split(record.protocol, **rows)
 
 
 def divide(
@@ -197,10 +191,8 @@ def units_of(slices: SliceSet, rows: np.ndarray, whole_subjects: bool) -> tuple[
         row, from 0.
     """
     units = slices.subjects[rows] if whole_subjects else np.arange(len(rows))
-    numbers, unit_of_row = np.unique(units, return_inverse=True)
-    votes = np.zeros((len(numbers), len(slices.class_names)), np.int64)
-    np.add.at(votes, (unit_of_row, slices.labels[rows]), 1)
-    return votes.argmax(axis=1), unit_of_row
+    unit_of_row = np.unique(units, return_inverse=True)[1]
+    return majority_labels(slices.labels[rows], unit_of_row, len(slices.class_names)), unit_of_row
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:

@@ -1,19 +1,20 @@
-"""Whether probabilities mean what they say: of the answers given with 80 % confidence, 80 % should be right.
+"""Calibration: of the predictions made with 80 % confidence, 80 % should be right.
 
-Confidence is the probability of the predicted class. Nothing here is fitted on what it judges: the temperature comes
+Confidence is the probability of the predicted class. Nothing here is fitted on what it evaluates: the temperature comes
 from the validation part.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from mriscope.errors import DataError
-from mriscope.evaluation.intervals import Estimate, bootstrap, plain, resamples_of, units_of
+from mriscope.evaluation.intervals import bootstrap, resample_weights, unit_numbers
 from mriscope.evaluation.metrics import LEAST_PROBABILITY, Metric, Weights, brier_score, log_loss
 from mriscope.evaluation.predictions import Predictions
+from mriscope.results import Calibration, Estimate
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)
@@ -24,14 +25,14 @@ By = Literal["width", "mass"]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence and accuracy of the answers in each bin of confidence that has some: float64 (B,) each.
+    """Confidence and accuracy of the predictions in each bin of confidence that has some: float64 (B,) each.
 
     Attributes:
-        confidence: mean over the answers, in [0, 1].
+        confidence: mean over the predictions, in [0, 1].
         accuracy: share of them that are right.
-        low: of the interval of accuracy by bootstrap; nan where the bin's answers come from a single unit.
+        low: of the interval of accuracy by bootstrap; nan where the bin's predictions come from a single unit.
         high: of the same.
-        counts: int64, how many answers.
+        counts: int64, how many predictions.
     """
 
     confidence: np.ndarray
@@ -44,25 +45,25 @@ class Reliability:
 def reliability_curve(
     predictions: Predictions, *, bins: int = BINS, by: By = "width", resamples: int = 2000, seed: int = 0
 ) -> Reliability:
-    """The reliability curve (Murphy and Winkler, 1977), with a 95 % interval by subject for each point.
+    """Compute the reliability curve (Murphy and Winkler, 1977), with a 95 % interval by subject for each point.
 
     Args:
         predictions: one row at least.
         bins: how many.
-        by: "width" has bins of equal width, "mass" of about equally many answers.
+        by: "width" has bins of equal width, "mass" of about equally many predictions.
         resamples: of the bootstrap.
         seed: of the same.
     """
     bin_of_row = _bins(predictions, bins, by)
     counts = np.bincount(bin_of_row, minlength=bins)
     weighed = [
-        _bin_sums(predictions, bin_of_row, bins, weight) for weight in resamples_of(predictions, resamples, seed)
+        _bin_sums(predictions, bin_of_row, bins, weight) for weight in resample_weights(predictions, resamples, seed)
     ]
     drawn = [np.divide(right, count, out=np.full(bins, np.nan), where=count > 0) for count, _, right in weighed]
     _, confident, right = _bin_sums(predictions, bin_of_row, bins, np.ones(len(predictions)))
     low, high = np.full((2, bins), np.nan)
     for row in np.flatnonzero(counts):
-        if len(np.unique(units_of([predictions])[bin_of_row == row])) > 1:
+        if len(np.unique(unit_numbers(predictions)[bin_of_row == row])) > 1:
             low[row], high[row] = np.nanquantile(np.array(drawn)[:, row], [0.025, 0.975])
     some = counts > 0
     return Reliability(
@@ -73,9 +74,9 @@ def reliability_curve(
 def calibration_error(
     predictions: Predictions, weights: Weights = None, /, *, bins: int = BINS, by: By = "width"
 ) -> float:
-    """Expected calibration error: the mean gap of confidence and accuracy over bins (Naeini et al., 2015; Guo, 2017).
+    """Compute the expected calibration error: mean gap of confidence and accuracy over bins (Naeini et al., 2015).
 
-    It is not 0 for few rows of a model that is perfectly calibrated: 0.05 for 200 answers with ten bins, 0.02 for
+    It is not 0 for few rows of a model that is perfectly calibrated: 0.05 for 200 predictions with ten bins, 0.02 for
     1,280. calibration_error_interval allows for that.
 
     Returns:
@@ -88,7 +89,7 @@ def calibration_error(
 def calibration_error_interval(
     predictions: Predictions, *, bins: int = BINS, by: By = "width", resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """The expected calibration error with its 95 % basic bootstrap interval by subject (Davison and Hinkley, 1997).
+    """Compute the expected calibration error with its 95 % basic bootstrap interval (Davison and Hinkley, 1997).
 
     A resample's error is larger than that of the rows it is drawn from, as that one is larger than the truth. The basic
     interval turns this round and so allows for it; that of percentiles would never hold the 0 of a calibrated model.
@@ -97,21 +98,22 @@ def calibration_error_interval(
     value = calibration_error(predictions, bins=bins, by=by)
     bin_of_row = _bins(predictions, bins, by)  # once: a resample has the same edges
     drawn = [
-        _gap(*_bin_sums(predictions, bin_of_row, bins, weight)) for weight in resamples_of(predictions, resamples, seed)
+        _gap(*_bin_sums(predictions, bin_of_row, bins, weight))
+        for weight in resample_weights(predictions, resamples, seed)
     ]
-    if len(np.unique(units_of([predictions]))) < 2:
+    if len(np.unique(unit_numbers(predictions))) < 2:
         return Estimate(value, np.nan, np.nan)
     low, high = np.maximum(2 * value - np.quantile(drawn, [0.975, 0.025]), 0)
     return Estimate(value, float(low), float(high))
 
 
 def fit_temperature(validation: Predictions) -> float:
-    """The temperature under which the validation part has the least log loss (Guo et al., 2017).
+    """Fit the temperature under which the validation part has the least log loss (Guo et al., 2017).
 
     Over 1 it takes confidence away, under 1 it gives some. The loss has one minimum, as it is convex in 1/T.
 
     Args:
-        validation: rows that did not train the model and do not judge it.
+        validation: rows that did not train the model and do not evaluate it.
 
     Raises:
         DataError: there are no rows.
@@ -132,7 +134,7 @@ def fit_temperature(validation: Predictions) -> float:
 
 
 def with_temperature(predictions: Predictions, temperature: float) -> Predictions:
-    """Predictions whose log probabilities are divided by a temperature, and that sum to 1 again.
+    """Divide log probabilities by a temperature, so that each row sums to 1 again.
 
     The order of the classes stays in every row, and with it the predicted class.
 
@@ -147,11 +149,11 @@ def with_temperature(predictions: Predictions, temperature: float) -> Prediction
 
 def calibration_summary(
     predictions: Predictions, validation: Predictions | None, *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
-    """Calibration before and after a temperature, each figure with its interval, ready for JSON.
+) -> Calibration:
+    """Measure calibration before and after a temperature, each metric with its interval.
 
     Args:
-        predictions: what is judged.
+        predictions: what is evaluated.
         validation: what the temperature is fitted on, in the same classes and at the same level; None or empty for
             none, and no "after".
         resamples: of the bootstrap.
@@ -159,24 +161,23 @@ def calibration_summary(
     """
     temperature = fit_temperature(validation) if validation is not None and len(validation) else None
     scaled = None if temperature is None else with_temperature(predictions, temperature)
-    return {
-        "bins": BINS,
-        "temperature": temperature,
-        "before": _figures(predictions, resamples, seed),
-        "after": None if scaled is None else _figures(scaled, resamples, seed),
-    }
+    return Calibration(
+        bins=BINS,
+        temperature=temperature,
+        before=_calibration_metrics(predictions, resamples, seed),
+        after=None if scaled is None else _calibration_metrics(scaled, resamples, seed),
+    )
 
 
 _LOSSES: Mapping[str, Metric] = {"brier_score": brier_score, "log_loss": log_loss}
 
 
-def _figures(predictions: Predictions, resamples: int, seed: int) -> dict[str, dict[str, float | None]]:
-    estimates = {
+def _calibration_metrics(predictions: Predictions, resamples: int, seed: int) -> dict[str, Estimate]:
+    return {
         "calibration_error": calibration_error_interval(predictions, resamples=resamples, seed=seed),
         "calibration_error_by_mass": calibration_error_interval(predictions, by="mass", resamples=resamples, seed=seed),
         **bootstrap(predictions, _LOSSES, resamples=resamples, seed=seed),
     }
-    return {name: plain(estimate) for name, estimate in estimates.items()}
 
 
 def _confidence(predictions: Predictions) -> np.ndarray:
@@ -184,7 +185,7 @@ def _confidence(predictions: Predictions) -> np.ndarray:
 
 
 def _bins(predictions: Predictions, bins: int, by: By) -> np.ndarray:
-    """int64 (N,), the bin of each row from 0; an answer on an edge lies under it."""
+    """Return int64 (N,), the bin of each row from 0; a prediction on an edge lies under it."""
     confidence, edges = _confidence(predictions), np.linspace(0, 1, bins + 1)
     if by == "mass" and len(predictions):
         edges = np.quantile(confidence, edges)
@@ -194,7 +195,7 @@ def _bins(predictions: Predictions, bins: int, by: By) -> np.ndarray:
 def _bin_sums(
     predictions: Predictions, bin_of_row: np.ndarray, bins: int, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weight, weighed confidence and weighed right answers of each bin: float64 (bins,) each."""
+    """Sum weights, weighted confidence and weighted correct predictions in each bin: float64 (bins,) each."""
     right = weight * (predictions.predicted == predictions.labels)
     sums = [np.bincount(bin_of_row, one, bins) for one in (weight, weight * _confidence(predictions), right)]
     return sums[0], sums[1], sums[2]

@@ -1,4 +1,4 @@
-"""DeLong's method: how sure an area under the ROC curve is, and the difference of two, without resampling.
+"""DeLong's method: intervals of an area under the ROC curve and of the difference of two, without resampling.
 
 The variance comes from placement values: of each row of the class, the share of the others that it stands above, and
 of each other row, the share of the class that stands above it (DeLong, DeLong and Clarke-Pearson, 1988), by midranks as
@@ -9,12 +9,12 @@ import numpy as np
 
 from mriscope.errors import DataError
 from mriscope.evaluation.differences import Difference, aligned
-from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.predictions import Predictions
+from mriscope.results import Estimate
 
 
 def delong_interval(predictions: Predictions, class_index: int, *, level: float = 0.95) -> Estimate:
-    """The AUROC of a class against the rest, with its interval.
+    """Compute the AUROC of a class against the rest, with its interval.
 
     Args:
         predictions: one row for each subject, or of slices whose subjects are unknown, which must be independent.
@@ -36,12 +36,12 @@ def delong_interval(predictions: Predictions, class_index: int, *, level: float 
 
 
 def delong_difference(one: Predictions, other: Predictions, class_index: int, *, level: float = 0.95) -> Difference:
-    """How much larger the AUROC of one model is than another's on the same rows.
+    """Compute how much larger the AUROC of one model is than another's on the same rows.
 
     Args:
         one: as for delong_interval.
         other: of the same rows, in any order.
-        class_index: the class that is told from the rest.
+        class_index: the class, against the rest.
         level: of the interval.
 
     Returns:
@@ -67,7 +67,7 @@ def delong_difference(one: Predictions, other: Predictions, class_index: int, *,
 
 
 def _positive(predictions: Predictions, class_index: int) -> np.ndarray:
-    """bool (N,), the rows of the class."""
+    """Return bool (N,), the rows of the class."""
     if predictions.knows_subjects and predictions.n_subjects < len(predictions):
         raise DataError(
             f"DeLong's method takes rows as independent, and the {len(predictions):,} slices are of "
@@ -77,7 +77,7 @@ def _positive(predictions: Predictions, class_index: int) -> np.ndarray:
 
 
 def _areas(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas (S,) of some scores (N, S) of the same rows, and their covariance (S, S); nan where there is none."""
+    """Compute areas (S,) of scores (N, S) of the same rows, and their covariance (S, S); nan where there is none."""
     from scipy.stats import rankdata
 
     count, columns = [int((~positive).sum()), int(positive.sum())], scores.shape[1]

@@ -1,4 +1,4 @@
-"""Two models on the same subjects: how much better one is, and how sure that is."""
+"""Differences between two models on the same subjects, with interval and paired test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mriscope.errors import DataError
-from mriscope.evaluation.intervals import bootstrap_values, mean_over, stacked
+from mriscope.evaluation.intervals import bootstrap_values, mean_over, stack_repeats
 from mriscope.evaluation.metrics import Metric
 from mriscope.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more one has of a metric than another; nan where a number does not exist.
+    """The difference of a metric between two models; nan where a number does not exist.
 
     Attributes:
         value: one's less the other's.
@@ -37,7 +37,7 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """The difference of a metric between two models on the same slices or subjects, by paired bootstrap.
+    """Compute the difference of a metric between two models on the same slices or subjects, by paired bootstrap.
 
     A resample draws subjects (slices, where a subject is unknown) once and has them in all of both models' repeats, so
     that what is hard for both counts for neither. p is twice the share of resamples on the rarer side of 0, and not
@@ -58,7 +58,7 @@ def paired_difference(
     every = [*ours, *theirs]
     for another in every[1:]:
         aligned(every[0], another)
-    both = stacked(every)
+    both = stack_repeats(every)
     border = sum(len(repeat) for repeat in ours)
     first, second = mean_over(ours, metric), mean_over(theirs, metric)
 
@@ -75,7 +75,7 @@ def paired_difference(
 
 
 def aligned(one: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:
-    """Both in the order of their paths.
+    """Return both in the order of their paths.
 
     Raises:
         DataError: they differ in their paths, labels, subjects or classes.
@@ -91,7 +91,7 @@ def aligned(one: Predictions, other: Predictions) -> tuple[Predictions, Predicti
         if not np.array_equal(here, there):
             raise DataError(
                 f"two models compare on the same slices or subjects, and the {name} of these differ "
-                f"({len(first):,} rows and {len(second):,}); judge both on the same split"
+                f"({len(first):,} rows and {len(second):,}); evaluate both on the same split"
             )
     return first, second
 

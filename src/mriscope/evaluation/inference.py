@@ -22,8 +22,9 @@ def predict(
     part: str | np.ndarray,
     batch_size: int = 256,
     device: str | torch.device | None = None,
+    severity: tuple[str, ...] | None = None,
 ) -> Predictions:
-    """What a model says of each slice.
+    """Predict each slice of a set.
 
     Args:
         model: float32 (B, 1, H, W) to logits (B, K), or an estimator.
@@ -32,6 +33,7 @@ def predict(
         part: the part these slices belong to: "train", "validation" or "test"; one for all, or one for each.
         batch_size: slices at once; bounds memory and changes no probability beyond rounding.
         device: where to compute; none: where the model is. The model is back in its place afterwards.
+        severity: the classes from the least to the most severe; None: as their names tell.
 
     Raises:
         DataError: there are no slices, or the model's outputs are not finite or not one per class.
@@ -39,7 +41,7 @@ def predict(
     home = _device(model)
     try:
         model.to(home if device is None else device)
-        probabilities = _ask(model, slices, scale, batch_size)
+        probabilities = _predict_set(model, slices, scale, batch_size)
     finally:
         model.to(home)
     return Predictions(
@@ -49,11 +51,12 @@ def predict(
         parts=np.broadcast_to(np.asarray(part), len(slices)),
         probabilities=probabilities,
         class_names=slices.class_names,
+        severity=severity,
     )
 
 
 def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, batch_size: int = 256) -> np.ndarray:
-    """Softmax of a model's logits, in evaluation mode and without gradients, on the model's device.
+    """Compute the softmax of a model's logits, in evaluation mode and without gradients, on the model's device.
 
     Args:
         model: float32 (B, 1, H, W) to logits (B, K), or an estimator that needs no subjects; each of its modules is
@@ -66,30 +69,34 @@ def predict_probabilities(model: nn.Module, images: np.ndarray, scale: Scale, ba
         float32 (N, K); each row sums to 1.
 
     Raises:
-        DataError: there are no images, or the estimator needs to know whose they are.
+        DataError: there are no images, the model's outputs are not finite, or the estimator needs to know whose the
+            images are.
     """
     if not len(images):
         raise DataError("there is no slice to predict; name at least one")
     if isinstance(model, Estimator):
-        return _ask(model, SliceSet.of(images, np.zeros(len(images), np.int64)), scale, batch_size)
+        return _predict_set(model, SliceSet.of(images, np.zeros(len(images), np.int64)), scale, batch_size)
     device, batches = _device(model), []
-    with _evaluating(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         for start in range(0, len(images), batch_size):
             pixels = np.array(images[start : start + batch_size])  # a copy: torch wants memory it may write to
             logits = model(scaled(torch.from_numpy(pixels).to(device), scale))
             batches.append(logits.cpu().double().softmax(dim=1).float().numpy())
-    return np.concatenate(batches)
+    probabilities = np.concatenate(batches)
+    if not np.isfinite(probabilities).all():
+        raise DataError("the model's outputs are not finite (did the training diverge?); use other weights")
+    return probabilities
 
 
-def _ask(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
-    """float32 (N, K): an estimator is asked about the whole set, a network about its images."""
+def _predict_set(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: int) -> np.ndarray:
+    """Return float32 (N, K): an estimator takes the whole set, a network its images."""
     if isinstance(model, Estimator) and len(slices):
-        return model.probabilities(slices)
+        return model.predict_probabilities(slices)
     return predict_probabilities(model, slices.images, scale, batch_size)
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

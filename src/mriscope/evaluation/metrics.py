@@ -5,11 +5,11 @@ weights, and a slice with weight 0 is not there. Where a class or a ratio does n
 leave it out; this is scikit-learn with zero_division=nan for single classes, and its defaults for averages.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
-from mriscope.data.slices import severity_ranks
 from mriscope.evaluation.predictions import Predictions
 
 Weights = np.ndarray | None
@@ -19,19 +19,19 @@ LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 
 
 class Metric(Protocol):
-    """A number for predictions; higher is better, except where its name says loss, error or score of Brier."""
+    """Returns a number for predictions; higher is better, except where its name says loss, error or Brier score."""
 
     def __call__(self, predictions: Predictions, weights: Weights = None, /) -> float: ...
 
 
 class ClassMetric(Protocol):
-    """A number for each class: float64 (K,)."""
+    """Returns a number for each class: float64 (K,)."""
 
     def __call__(self, predictions: Predictions, weights: Weights = None, /) -> np.ndarray: ...
 
 
 def confusion_matrix(predictions: Predictions, weights: Weights = None) -> np.ndarray:
-    """Slices by true class (rows) and predicted class (columns).
+    """Count slices by true class (rows) and predicted class (columns).
 
     Returns:
         int64 (K, K); float64 where weights are given.
@@ -42,13 +42,13 @@ def confusion_matrix(predictions: Predictions, weights: Weights = None) -> np.nd
 
 
 def accuracy(predictions: Predictions, weights: Weights = None) -> float:
-    """Share of slices whose predicted class is the true one; nan without slices."""
+    """Compute the share of slices whose predicted class is the true one; nan without slices."""
     table = confusion_matrix(predictions, weights)
     return float(_ratio(table.trace(), table.sum()))
 
 
 def precision(predictions: Predictions, weights: Weights = None) -> np.ndarray:
-    """Share of the slices predicted as a class that are of it.
+    """Compute the share of the slices predicted as a class that are of it.
 
     Returns:
         float64 (K,) in [0, 1]; nan for a class that is never predicted.
@@ -58,7 +58,7 @@ def precision(predictions: Predictions, weights: Weights = None) -> np.ndarray:
 
 
 def recall(predictions: Predictions, weights: Weights = None) -> np.ndarray:
-    """Share of the slices of a class that are predicted as it (sensitivity).
+    """Compute the share of the slices of a class that are predicted as it (sensitivity).
 
     Returns:
         float64 (K,) in [0, 1]; nan for a class without slices.
@@ -68,7 +68,7 @@ def recall(predictions: Predictions, weights: Weights = None) -> np.ndarray:
 
 
 def f1(predictions: Predictions, weights: Weights = None) -> np.ndarray:
-    """Harmonic mean of precision and recall.
+    """Compute the harmonic mean of precision and recall.
 
     Returns:
         float64 (K,) in [0, 1]; nan for a class that has no slices and is never predicted, 0 if only one of these.
@@ -78,17 +78,17 @@ def f1(predictions: Predictions, weights: Weights = None) -> np.ndarray:
 
 
 def balanced_accuracy(predictions: Predictions, weights: Weights = None) -> float:
-    """Mean recall over the classes that have slices (Brodersen et al., 2010)."""
+    """Compute the mean recall over the classes that have slices (Brodersen et al., 2010)."""
     return _mean(recall(predictions, weights), predictions, weights)
 
 
 def macro_f1(predictions: Predictions, weights: Weights = None) -> float:
-    """Mean F1 over the classes that have slices or are predicted: each class counts alike, however rare."""
+    """Compute the mean F1 over the classes that have slices or are predicted; each counts alike, however rare."""
     return _mean(f1(predictions, weights), predictions, weights)
 
 
 def class_auroc(predictions: Predictions, weights: Weights = None) -> np.ndarray:
-    """Area under the ROC curve of each class against the rest.
+    """Compute the area under the ROC curve of each class against the rest.
 
     It is the share of pairs, one slice of the class and one of another, in which the first has the higher probability
     of the class; a tie counts half (Mann-Whitney; Hanley and McNeil, 1982).
@@ -106,7 +106,7 @@ def class_auroc(predictions: Predictions, weights: Weights = None) -> np.ndarray
 
 
 def auroc(predictions: Predictions, weights: Weights = None) -> float:
-    """Mean one-versus-rest AUROC over the classes that have slices; nan if all slices are of one class.
+    """Compute the mean one-versus-rest AUROC over the classes that have slices; nan if all slices are of one class.
 
     Where a class has no slices, scikit-learn refuses and this averages the others, as balanced accuracy does.
     """
@@ -114,36 +114,39 @@ def auroc(predictions: Predictions, weights: Weights = None) -> float:
 
 
 def quadratic_kappa(predictions: Predictions, weights: Weights = None) -> float:
-    """Agreement beyond chance, a mistake counting by the square of its steps of severity (Cohen, 1968).
+    """Compute agreement beyond chance; an error counts by the square of its steps of severity (Cohen, 1968).
 
-    The order is Non < Very mild < Mild < Moderate, or that of the labels for classes of other names; a class that has
-    no slices keeps its step.
+    The order is that of `Predictions.severity`, or else what the names of the classes tell (see
+    mriscope.data.slices.known_severity); a class that has no slices keeps its step.
 
     Returns:
-        at most 1; 0 is chance. nan if all slices are of one class and predicted as it.
+        at most 1; 0 is chance. nan where the order is not known, and if all slices are of one class and predicted as
+        it.
     """
-    table = confusion_matrix(predictions, weights)
-    ranks = severity_ranks(predictions.class_names)
+    table, ranks = confusion_matrix(predictions, weights), predictions.severity_ranks
+    if ranks is None:
+        return np.nan
     cost = np.subtract.outer(ranks, ranks) ** 2
     chance = np.outer(table.sum(axis=1), table.sum(axis=0))
     return float(1 - _ratio((cost * table).sum() * table.sum(), (cost * chance).sum()))
 
 
 def severity_error(predictions: Predictions, weights: Weights = None) -> float:
-    """Mean absolute error of the predicted class in steps of severity, as quadratic_kappa orders them.
+    """Compute the mean absolute error of the predicted class in steps of severity, as quadratic_kappa orders them.
 
-    It judges the class that is predicted, as accuracy and kappa do, not a mean over the probabilities.
+    It scores the class that is predicted, as accuracy and kappa do, not a mean over the probabilities.
 
     Returns:
-        from 0 to the number of classes less one; nan without slices.
+        from 0 to the number of classes less one; nan without slices, and where the order is not known.
     """
-    table = confusion_matrix(predictions, weights)
-    ranks = severity_ranks(predictions.class_names)
+    table, ranks = confusion_matrix(predictions, weights), predictions.severity_ranks
+    if ranks is None:
+        return np.nan
     return float(_ratio((np.abs(np.subtract.outer(ranks, ranks)) * table).sum(), table.sum()))
 
 
 def log_loss(predictions: Predictions, weights: Weights = None) -> float:
-    """Mean of minus the logarithm of the true class's probability, natural (the negative log likelihood).
+    """Compute the mean negative log likelihood: minus the natural logarithm of the true class's probability.
 
     Returns:
         0 or more, at most 15.9 (see LEAST_PROBABILITY); nan without slices.
@@ -153,7 +156,7 @@ def log_loss(predictions: Predictions, weights: Weights = None) -> float:
 
 
 def brier_score(predictions: Predictions, weights: Weights = None) -> float:
-    """Mean squared difference between probabilities and truth, summed over classes (Brier, 1950).
+    """Compute the mean squared difference between probabilities and truth, summed over classes (Brier, 1950).
 
     For two classes it is the half of that sum, which is the square for either class alone, as scikit-learn has it.
 
@@ -166,7 +169,7 @@ def brier_score(predictions: Predictions, weights: Weights = None) -> float:
 
 
 def roc_curve(predictions: Predictions, class_index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ROC curve of one class against the rest, a point for each distinct probability.
+    """Compute the ROC curve of one class against the rest, a point for each distinct probability.
 
     Returns:
         false and true positive rates, float64 (P,) each, rising from 0 to 1; nan where the rate does not exist.
@@ -188,11 +191,20 @@ HEADLINE: dict[str, Metric] = {
     "quadratic_kappa": quadratic_kappa,
 }
 
+ORDINAL = frozenset({"quadratic_kappa", "severity_error"})
+"""Metrics of steps of severity, which do not exist where the order of the classes is not known."""
+
 CLASS_METRICS: dict[str, ClassMetric] = {"precision": precision, "recall": recall, "f1": f1, "auroc": class_auroc}
 
 
+def applicable(metrics: Mapping[str, Metric], predictions: Predictions) -> dict[str, Metric]:
+    """Leave out metrics of steps where the order of the classes by severity is not known."""
+    ordered = predictions.severity_ranks is not None
+    return {name: metric for name, metric in metrics.items() if ordered or name not in ORDINAL}
+
+
 def _by_rank(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Sum of weights (K, N) at each rank, for each class."""
+    """Sum weights (K, N) at each rank, for each class."""
     classes, count = predictions.ranks.shape
     bins = predictions.ranks + count * np.arange(classes)[:, None]
     return np.bincount(bins.ravel(), weights.ravel(), minlength=classes * count).reshape(classes, count)
@@ -204,13 +216,13 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _row_mean(values: np.ndarray, weights: Weights) -> float:
-    """Mean over slices of a value of each."""
+    """Compute the mean over slices of a value of each."""
     weight = np.ones(len(values)) if weights is None else weights
     return float(_ratio(values @ weight, weight.sum()))
 
 
 def _mean(values: np.ndarray, predictions: Predictions, weights: Weights) -> float:
-    """Mean over the classes for which a value exists; nan where a class that has slices weighs nothing.
+    """Compute the mean over the classes for which a value exists; nan where a class that has slices weighs nothing.
 
     The mean over fewer classes is another metric: a resample without its worst class would look better than it is.
     """

@@ -1,4 +1,4 @@
-"""Every figure of a run, free of pyplot: no display, no global state.
+"""Draw every figure of a run, free of pyplot: no display, no global state.
 
 Each function takes a `title`, such as `headline` makes, and a `note` that is set small under it. Figures are
 8 inches wide with type that reads at 800 pixels, in colours that the colour-blind can tell apart (Okabe and Ito, 2008).
@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet, severity_ranks
+from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet
 from mriscope.evaluation.calibration import Reliability
-from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
 from mriscope.files import write_bytes
+from mriscope.results import Estimate
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 LINES = ("-", "--", "-.", ":")
@@ -34,7 +34,7 @@ _SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "
 
 
 def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95, leaky: bool | None = False) -> str:
-    """A title that shows no number without its interval and its protocol.
+    """Make a title that shows no number without its interval and its protocol.
 
     Args:
         name: of the metric; shares such as accuracy are shown in per cent.
@@ -45,39 +45,39 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
     """
     split = split_title(protocol, leaky)
     if np.isnan(estimate.value):
-        return f"{_words(name)} undefined, {split}"
+        return f"{_to_words(name)} undefined, {split}"
     unit, scale, digits = (" %", 100, 1) if name in _SHARES else ("", 1, 3)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
-    return f"{_words(name)} {value}{unit} ({interval}), {split}"
+    return f"{_to_words(name)} {value}{unit} ({interval}), {split}"
 
 
 def split_title(protocol: str, leaky: bool | None = False) -> str:
-    """How train and test were split, for a title that nobody overlooks.
+    """Say how train and test were split, for a title that nobody overlooks.
 
     Args:
         protocol: "published", "by_slice" or "by_subject".
         leaky: whether they share subjects; None where subjects are unknown.
     """
-    words = _words(protocol).lower()
+    words = _to_words(protocol).lower()
     split = f"split {words}" if protocol.startswith("by_") else f"{words} split"
     unknown = "subjects unknown" if leaky is None else ""
     return ", ".join(filter(None, [split, LEAKY if leaky else unknown]))
 
 
 def class_title(class_name: str) -> str:
-    """A class name for readers: Very_Mild_Demented becomes Very mild, and Non_Demented becomes Non-demented."""
+    """Make a class name readable: Very_Mild_Demented becomes Very mild, and Non_Demented becomes Non-demented."""
     if class_name == SEVERITY[0]:
         return "Non-demented"
     if class_name in SEVERITY:
-        return _words(class_name.removesuffix("_Demented"))
+        return _to_words(class_name.removesuffix("_Demented"))
     return class_name.replace("_", " ")  # its capitals may mean something: MCI, AD
 
 
 def training_curves(
     history: Sequence[Mapping[str, Any]], best_epoch: int | None = None, *, title: str = "", note: str = ""
 ) -> Figure:
-    """Loss and accuracy of the training and validation parts by epoch.
+    """Draw loss and accuracy of the training and validation parts by epoch.
 
     Args:
         history: a row per epoch with the keys epoch, train_loss, train_accuracy, validation_loss, validation_accuracy
@@ -92,19 +92,19 @@ def training_curves(
     for axes, (name, label, scale) in zip(figure.subplots(1, 2), panels, strict=True):
         for part, colour, line in (("train", COLOURS[0], "-"), ("validation", COLOURS[5], "--")):
             values = scale * _column(history, f"{part}_{name}")
-            axes.plot(epochs, values, line, color=colour, label=_words(part), marker="o", markersize=3)
+            axes.plot(epochs, values, line, color=colour, label=_to_words(part), marker="o", markersize=3)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=_QUIET, linestyle=":", label=f"Kept: epoch {best_epoch}")
         axes.set(xlabel="Epoch", ylabel=label, xlim=(epochs.min(initial=1) - 0.5, epochs.max(initial=1) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _tidy(axes)
+        _style_axes(axes)
     figure.axes[0].legend(**_LEGEND)
-    return _finished(figure, title, "; ".join(filter(None, [_learning_rate(history), note])))
+    return _add_texts(figure, title, "; ".join(filter(None, [_learning_rate(history), note])))
 
 
 def confusion(predictions: Predictions, *, title: str = "", note: str = "") -> Figure:
-    """The confusion matrix, least severe class first: counts, and each row's shares by number and shade."""
-    order, names = _by_severity(predictions.class_names)
+    """Draw the confusion matrix, least severe class first: counts, and each row's shares by number and shade."""
+    order, names = _order_classes(predictions.class_names, predictions.severity_ranks)
     table = confusion_matrix(predictions)[np.ix_(order, order)]
     shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(8, 5.8), layout="constrained")
@@ -123,12 +123,12 @@ def confusion(predictions: Predictions, *, title: str = "", note: str = "") -> F
     axes.set_xlabel("Predicted class")
     axes.set_ylabel("True class")
     figure.colorbar(shading, label="Share of the true class (%)", shrink=0.8).outline.set_visible(False)
-    return _finished(figure, title, note)
+    return _add_texts(figure, title, note)
 
 
 def roc_curves(predictions: Predictions, *, title: str = "", note: str = "") -> Figure:
-    """The ROC curve of each class against the rest; a class without one is left out, and the note says so."""
-    order, names = _by_severity(predictions.class_names)
+    """Draw the ROC curve of each class against the rest; a class without one is left out, and the note says so."""
+    order, names = _order_classes(predictions.class_names, predictions.severity_ranks)
     areas = class_auroc(predictions)[order]
     figure = Figure(figsize=(8, 6.2), layout="constrained")
     axes = figure.subplots()
@@ -142,18 +142,18 @@ def roc_curves(predictions: Predictions, *, title: str = "", note: str = "") -> 
     axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
     axes.set_xlabel("False positive rate (% of the slices of other classes)")
     axes.set_ylabel("True positive rate (% of the slices of the class)")
-    _tidy(axes)
+    _style_axes(axes)
     axes.legend(loc="lower right", title="AUROC, one class against the rest", **_LEGEND)
     left_out = [name for name, area in zip(names, areas, strict=True) if np.isnan(area)]
     missing = f"No curve for {', '.join(left_out)}: it needs slices of the class and of another." if left_out else ""
-    return _finished(figure, title, " ".join(filter(None, [missing, note])))
+    return _add_texts(figure, title, " ".join(filter(None, [missing, note])))
 
 
 def reliability(curves: Mapping[str, Reliability], *, title: str = "", note: str = "") -> Figure:
-    """Accuracy against confidence: answers over the diagonal are right more often than they claim.
+    """Draw accuracy against confidence: predictions over the diagonal are right more often than they claim.
 
     Args:
-        curves: by what the legend calls them; each point has its interval, and its area grows with its answers.
+        curves: by what the legend calls them; each point has its interval, and its area grows with their count.
         title: stands above the figure.
         note: stands small under it.
     """
@@ -162,20 +162,20 @@ def reliability(curves: Mapping[str, Reliability], *, title: str = "", note: str
     axes.plot([0, 100], [0, 100], color="0.7", linewidth=1, label="Confidence is what it says")
     for (name, curve), colour, line in zip(curves.items(), COLOURS, LINES, strict=False):
         confidence, accuracy = 100 * curve.confidence, 100 * curve.accuracy
-        axes.plot(confidence, accuracy, line, color=colour, label=_literal(name))
+        axes.plot(confidence, accuracy, line, color=colour, label=_escape_formulas(name))
         axes.vlines(confidence, 100 * curve.low, 100 * curve.high, color=colour, linewidth=1.2, alpha=0.6)
         axes.scatter(confidence, accuracy, 20 + 400 * curve.counts / curve.counts.sum(), color=colour, alpha=0.8)
     axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
     axes.set_xlabel("Confidence: probability of the predicted class (%)")
-    axes.set_ylabel("Accuracy: answers that are right (%)")
-    _tidy(axes)
+    axes.set_ylabel("Accuracy: predictions that are right (%)")
+    _style_axes(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, fontsize=9, **_LEGEND)
-    means = "The larger a point, the more answers; its line is the 95 % interval, which a single subject does not have."
-    return _finished(figure, title, " ".join(filter(None, [note and f"{note}.", means])))
+    means = "A point grows with its predictions; its line is the 95 % interval, which a single subject does not have."
+    return _add_texts(figure, title, " ".join(filter(None, [note and f"{note}.", means])))
 
 
 def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, title: str = "", note: str = "") -> Figure:
-    """Slices drawn at random, a column per class, least severe first; the subject stands under each if known.
+    """Draw slices at random, a column per class, least severe first; the subject stands under each if known.
 
     Args:
         slices: to draw from.
@@ -184,7 +184,7 @@ def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, titl
         title: stands above the figure.
         note: stands small under it.
     """
-    order, names = _by_severity(slices.class_names)
+    order, names = _order_classes(slices.class_names, slices.severity)
     height, width = slices.images.shape[1:]
     row_height = 8 / len(names) * height / width + 0.15
     figure = Figure(figsize=(8, row_height * n_per_class + 0.3 * (1 + bool(title) + bool(note))), layout="constrained")
@@ -201,7 +201,7 @@ def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, titl
         for axes, row in zip(column, rows, strict=False):
             axes.imshow(slices.images[row], cmap="gray", vmin=0, vmax=255)
             _set_subject(axes, int(slices.subjects[row]))
-    return _finished(figure, title, note)
+    return _add_texts(figure, title, note)
 
 
 def ranked(
@@ -213,7 +213,7 @@ def ranked(
     title: str = "",
     note: str = "",
 ) -> Figure:
-    """A line for each name, the first on top: its figure as a point with its interval, and one reported elsewhere.
+    """Draw a line for each name, the first on top: its value with its interval, and one reported elsewhere.
 
     Args:
         names: what stands at the left.
@@ -235,15 +235,17 @@ def ranked(
         text = f"{value:.1f} (no interval)" if np.isnan(least) else f"{value:.1f} ({least:.1f} to {most:.1f})"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.set(xlim=(left, right), ylim=(len(names) - 0.4, -0.6), xlabel=label)
-    axes.set_yticks(rows, [_literal(name if len(name) <= 48 else f"{name[:47]}…") for name in names], fontsize=9)
+    axes.set_yticks(
+        rows, [_escape_formulas(name if len(name) <= 48 else f"{name[:47]}…") for name in names], fontsize=9
+    )
     axes.tick_params(axis="y", length=0)
-    _tidy(axes)
+    _style_axes(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, fontsize=9, **_LEGEND)
-    return _finished(figure, title, note)
+    return _add_texts(figure, title, note)
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG, 1,200 pixels wide; equal figures give equal bytes."""
+    """Return the figure as a PNG, 1,200 pixels wide; equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()
@@ -252,7 +254,7 @@ def png_bytes(figure: Figure) -> bytes:
 def similarity_histogram(
     same: np.ndarray, other: np.ndarray, threshold: float | None = None, *, title: str = "", note: str = ""
 ) -> Figure:
-    """How alike slices of one brain and slices of two are.
+    """Draw how similar slices of one subject and slices of two are.
 
     Args:
         same: float (N,), correlation of each slice with the nearest of its own subject; nan where it has no other.
@@ -271,14 +273,14 @@ def similarity_histogram(
         axes.axvline(threshold, color=_QUIET, linestyle=":", label=f"Threshold {threshold:.3f}")
     axes.set(xlabel="Pixel correlation", ylabel="Slices")
     axes.legend(loc="upper left", **_LEGEND)
-    _tidy(axes)
-    return _finished(figure, title, note)
+    _style_axes(axes)
+    return _add_texts(figure, title, note)
 
 
 def control_scores(
     rows: Sequence[tuple[str, float, float, float]], majority: float, *, title: str = "", note: str = ""
 ) -> Figure:
-    """Accuracies of controls, each a row with its interval or range, against the share of the most common class.
+    """Draw accuracies of controls, each a row with its interval or range, against the share of the most common class.
 
     Args:
         rows: name, value, low and high of each, in [0, 1]; low and high may be nan.
@@ -299,8 +301,8 @@ def control_scores(
     axes.set(xlabel="Accuracy (%)", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, **_LEGEND)
-    _tidy(axes)
-    return _finished(figure, title, note)
+    _style_axes(axes)
+    return _add_texts(figure, title, note)
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -312,10 +314,10 @@ def save(figure: Figure, path: str | Path) -> None:
     write_bytes(path, png_bytes(figure))
 
 
-def _by_severity(class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Labels in the order of severity, and the readable names in that order."""
-    order = np.argsort(severity_ranks(class_names))
-    return order, [_literal(class_title(class_names[int(row)])) for row in order]
+def _order_classes(class_names: Sequence[str], ranks: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+    """Return the labels by rising severity (as they are where it is not known), and readable names in that order."""
+    order = np.arange(len(class_names)) if ranks is None else np.argsort(ranks)
+    return order, [_escape_formulas(class_title(class_names[int(row)])) for row in order]
 
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
@@ -340,14 +342,14 @@ def _set_subject(axes: Axes, subject: int) -> None:
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Limits of an axis of per cents, with room on both sides but little beyond 0 and 100."""
+    """Return the limits of an axis of per cents, with room on both sides but little beyond 0 and 100."""
     least, most = np.nanmin(values), np.nanmax(values)
     room = max(0.15 * (most - least), 0.5)
     return max(float(least - room), -0.05 * room), min(float(most + room), 100 + 0.2 * room)
 
 
 def _mark_reported(axes: Axes, reported: Sequence[float | None], left: float, right: float) -> None:
-    """A diamond at each reported figure; beyond the limits, an arrow at the edge and the figure in digits."""
+    """Mark each reported value with a diamond; beyond the limits, with an arrow at the edge and its digits."""
     look: dict[str, Any] = {"color": COLOURS[5], "markersize": 8, "markerfacecolor": "none", "markeredgewidth": 1.4}
     found = [(row, 100 * share) for row, share in enumerate(reported) if share is not None]
     edge = 0.02 * (right - left)
@@ -364,29 +366,29 @@ def _mark_reported(axes: Axes, reported: Sequence[float | None], left: float, ri
         axes.annotate(f"{value:.1f}", (place, row), color=COLOURS[5], fontsize=8, **words)
 
 
-def _tidy(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _finished(figure: Figure, title: str, note: str) -> Figure:
-    """Title above and note under the figure, both wrapped to its width."""
+def _add_texts(figure: Figure, title: str, note: str) -> Figure:
+    """Add the title above and the note under the figure, both wrapped to its width."""
     if title:
-        text = textwrap.fill(_literal(title), 84)
+        text = textwrap.fill(_escape_formulas(title), 84)
         figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold")
     if note:
-        figure.supxlabel(textwrap.fill(_literal(note), 115), x=0.01, ha="left", fontsize=8.5, color=_QUIET)
+        figure.supxlabel(textwrap.fill(_escape_formulas(note), 115), x=0.01, ha="left", fontsize=8.5, color=_QUIET)
     return figure
 
 
-def _words(name: str) -> str:
+def _to_words(name: str) -> str:
     words = name.replace("_", " ").strip()
     return _CASES.get(words.lower(), words[:1].upper() + words[1:].lower())
 
 
-def _literal(text: str) -> str:
-    """Text in which matplotlib finds no formula."""
+def _escape_formulas(text: str) -> str:
+    """Return text in which matplotlib finds no formula."""
     return re.sub(r"(?<!\\)\$", r"\\$", text)
 
 

@@ -1,17 +1,18 @@
-"""From slices to subjects: the probabilities of a brain's slices, pooled into one answer for the brain."""
+"""Pool the probabilities of a subject's slices into one prediction for the subject."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from mriscope.data.slices import UNKNOWN
+from mriscope.data.slices import UNKNOWN, majority_labels
 from mriscope.errors import DataError, UnknownName
 from mriscope.evaluation.metrics import LEAST_PROBABILITY, log_loss
 from mriscope.evaluation.predictions import Predictions
 
 
 def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
-    """One row for each subject, pooled over its slices; in the order of the subjects' numbers.
+    """Pool the slices of each subject into one row; rows are in the order of the subjects' numbers.
 
     A subject's label is that of most of its slices, as in a split by subject, and of several that tie the first in the
     order of class_names. Its path is "subject-" and its number.
@@ -40,21 +41,22 @@ def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
     pooled = _means(POOLINGS[how](predictions), subject_of_row)
     if how == "mean_logit":
         pooled = np.exp(pooled - pooled.max(axis=1, keepdims=True, initial=-np.inf))
-    return Predictions.of(
-        _means(np.eye(len(predictions.class_names))[predictions.labels], subject_of_row).argmax(axis=1),
+    by_subject = Predictions.of(
+        majority_labels(predictions.labels, subject_of_row, len(predictions.class_names)),
         pooled / pooled.sum(axis=1, keepdims=True),
         subjects=numbers,
         parts=parts,
         paths=[f"subject-{number}" for number in numbers],
         class_names=predictions.class_names,
     )
+    return replace(by_subject, severity=predictions.severity)
 
 
 def choose_pooling(validation: Predictions) -> str:
-    """The way of pooling with the least log loss over subjects; of several that tie the first.
+    """Choose the way of pooling with the least log loss over subjects; of several that tie the first.
 
     Args:
-        validation: slices that did not train the model and do not judge it, in the classes that will be judged.
+        validation: slices that did not train the model and do not evaluate it, in the classes of the evaluation.
 
     Raises:
         DataError: there are no slices, a slice's subject is unknown, or a subject has slices in two parts.
@@ -80,7 +82,7 @@ def check_subjects(predictions: Predictions) -> None:
 
 
 def divided_labels(predictions: Predictions) -> int:
-    """How many subjects have slices of more than one class, so that pooling decides their label by majority."""
+    """Count how many subjects have slices of more than one class, so that pooling decides their label by majority."""
     pairs = np.unique(np.stack([predictions.subjects, predictions.labels]), axis=1)
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
@@ -90,7 +92,7 @@ def _probabilities(predictions: Predictions) -> np.ndarray:
 
 
 def _logarithms(predictions: Predictions) -> np.ndarray:
-    """Log probabilities; one slice that excludes a class altogether does not exclude it for the brain."""
+    """Return log probabilities; one slice that excludes a class altogether does not exclude it for the subject."""
     return np.log(np.maximum(_probabilities(predictions), LEAST_PROBABILITY))
 
 
@@ -107,7 +109,7 @@ POOLINGS: dict[str, Callable[[Predictions], np.ndarray]] = {
 
 
 def _means(values: np.ndarray, group_of_row: np.ndarray) -> np.ndarray:
-    """Mean of the rows (N, K) of each group: float64 (G, K)."""
+    """Compute the mean of the rows (N, K) of each group: float64 (G, K)."""
     sums = np.zeros((group_of_row.max(initial=-1) + 1, values.shape[1]))
     np.add.at(sums, group_of_row, values)
     return sums / np.bincount(group_of_row, minlength=len(sums))[:, None]

@@ -1,15 +1,15 @@
-"""Predictions: what a model says of each slice; kept as a parquet file that is readable without torch."""
+"""Predictions: the probabilities of a model for each slice; kept as a parquet file that is readable without torch."""
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mriscope.data.slices import CLASS_NAMES, UNKNOWN
+from mriscope.data.slices import CLASS_NAMES, UNKNOWN, known_severity
 from mriscope.errors import DataError, RunError, UnknownName
 from mriscope.files import write_bytes
 
@@ -22,7 +22,7 @@ _PREFIX = "probability_"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of each slice, beside what is known of it; checks itself and cannot be changed.
+    """Probabilities of a model for each slice, beside what is known of it; checks itself and cannot be changed.
 
     Args:
         paths: str (N,), name of each slice within its source.
@@ -31,6 +31,8 @@ class Predictions:
         parts: str (N,), the part each slice belonged to: "train", "validation" or "test".
         probabilities: float32 (N, K) in [0, 1]; each row sums to 1.
         class_names: name of each of the K classes, in the order of the labels.
+        severity: the same names from the least to the most severe; None where the names themselves tell, or nothing
+            does.
 
     Raises:
         DataError: an array has another shape or type, or a value outside its range.
@@ -42,6 +44,7 @@ class Predictions:
     parts: np.ndarray
     probabilities: np.ndarray
     class_names: tuple[str, ...] = CLASS_NAMES
+    severity: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         count, classes = len(self.labels), len(self.class_names)
@@ -65,6 +68,7 @@ class Predictions:
     def _check_values(self) -> None:
         if not self.class_names or len(set(self.class_names)) < len(self.class_names):
             raise DataError(f"class_names are {self.class_names}; each class needs one name of its own")
+        known_severity(self.class_names, self.severity)
         sums = self.probabilities.sum(axis=1, dtype=np.float64)
         for wrong, name, values, expected in (
             ((self.labels < 0) | (self.labels >= len(self.class_names)), "label", self.labels, "an index of a class"),
@@ -89,13 +93,13 @@ class Predictions:
         paths: Sequence[str] | np.ndarray | None = None,
         class_names: Sequence[str] = CLASS_NAMES,
     ) -> "Predictions":
-        """Predictions from plain sequences; subjects left out are unknown, parts "test", and paths row numbers."""
+        """Make predictions from plain sequences; subjects left out are unknown, parts "test", and paths row numbers."""
         count = len(labels)
         return cls(
-            paths=_words([str(row) for row in range(count)] if paths is None else paths),
+            paths=_to_texts([str(row) for row in range(count)] if paths is None else paths),
             labels=np.asarray(labels, np.int64),
             subjects=np.full(count, UNKNOWN) if subjects is None else np.asarray(subjects, np.int64),
-            parts=_words(["test"] * count if parts is None else parts),
+            parts=_to_texts(["test"] * count if parts is None else parts),
             probabilities=np.asarray(probabilities, np.float32).reshape(-1, len(class_names)),
             class_names=tuple(class_names),
         )
@@ -117,6 +121,11 @@ class Predictions:
         by_class = [np.unique(column, return_inverse=True)[1] for column in self.probabilities.T]
         return np.stack(by_class).astype(np.int64)
 
+    @cached_property
+    def severity_ranks(self) -> np.ndarray | None:
+        """int64 (K,), the step of severity of each class; None where the order is not known, see known_severity."""
+        return known_severity(self.class_names, self.severity)
+
     @property
     def knows_subjects(self) -> bool:
         """Whether the subject of every slice is known."""
@@ -128,7 +137,7 @@ class Predictions:
         return len(np.unique(self.subjects[self.subjects != UNKNOWN]))
 
     def of_part(self, name: str) -> "Predictions":
-        """The predictions of one part, which may be none.
+        """Return the predictions of one part, which may be none.
 
         Raises:
             UnknownName: it is not "train", "validation" or "test".
@@ -136,11 +145,11 @@ class Predictions:
         if name not in PARTS:
             raise UnknownName("part", name, PARTS)
         chosen = self.parts == name
-        return Predictions(**{column: getattr(self, column)[chosen] for column in _ROWS}, class_names=self.class_names)
+        return replace(self, **{column: getattr(self, column)[chosen] for column in _ROWS})
 
 
 def join(several: Sequence[Predictions]) -> Predictions:
-    """All rows of several predictions, one after the other: the folds of a cross-validation as one.
+    """Join the rows of several predictions, one after the other: the folds of a cross-validation as one.
 
     Raises:
         DataError: there are none, or two have other classes.
@@ -152,11 +161,11 @@ def join(several: Sequence[Predictions]) -> Predictions:
             names = " and ".join(", ".join(classes) for classes in (several[0].class_names, one.class_names))
             raise DataError(f"predictions of other classes do not join: {names}")
     columns = {name: np.concatenate([getattr(one, name) for one in several]) for name in _ROWS}
-    return Predictions(**columns, class_names=several[0].class_names)
+    return replace(several[0], **columns)
 
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
-    """Keep predictions as a parquet file, which appears whole or not at all.
+    """Write predictions as a parquet file, which appears whole or not at all.
 
     Its columns are path, label, predicted, subject, part, and probability_<class name> for each class.
 
@@ -180,7 +189,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Predictions from the file that write_predictions made.
+    """Read predictions from the file that write_predictions made.
 
     Raises:
         RunError: the file is missing, damaged, or holds something else.
@@ -227,5 +236,5 @@ def _of_table(table: Any) -> Predictions:
     return predictions
 
 
-def _words(values: Sequence[str] | np.ndarray) -> np.ndarray:
+def _to_texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
     return np.asarray(values, str).reshape(len(values))

@@ -1,44 +1,32 @@
-"""Which recipe is better, and where the test part cannot tell: pure functions of predictions.
+"""Rank recipes, with tests of whether they differ: pure functions of predictions.
 
-A recipe is judged by one run, or by several that differ in their seed: `Runs`. All recipes of a ranking are judged on
-the same slices, or seed by seed on the same slices where the seed draws the split.
+A recipe is evaluated by one run, or by several that differ in their seed: `Runs`. All recipes of a ranking are
+evaluated on the same slices, or seed by seed on the same slices where the seed draws the split.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from mriscope.evaluation.intervals import (
-    Estimate,
-    bootstrap_classes,
-    bootstrap_repeats,
-    mean_over,
-    stacked,
-    units_of,
-)
-from mriscope.evaluation.metrics import HEADLINE, accuracy, recall
+from mriscope.evaluation.intervals import bootstrap_classes, bootstrap_repeats, mean_over, stack_repeats, units_of
+from mriscope.evaluation.metrics import HEADLINE, accuracy, applicable, recall
 from mriscope.evaluation.predictions import Predictions
+from mriscope.results import Estimate, PairedTest, RunsEstimate
 
 Runs = Sequence[Predictions]
 
-TOLD_APART = 0.05
-"""Two recipes are told apart where the adjusted p of their paired test is under this."""
+ALPHA = 0.05
+"""Two recipes differ significantly where the adjusted p of their paired test is under this."""
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """How sure it is that one of two recipes is better.
+class RunsSummary(NamedTuple):
+    """Metrics of a recipe over its runs: by name, and the recall of each class."""
 
-    Attributes:
-        p: chance of a difference as large as the one found, were neither better.
-        adjusted: p after Holm's correction for the tests of its kind.
-    """
-
-    p: float
-    adjusted: float
+    metrics: dict[str, RunsEstimate]
+    recalls: dict[str, RunsEstimate]
 
 
 @dataclass(frozen=True)
@@ -58,24 +46,25 @@ class Place:
     leader: PairedTest | None = None
 
 
-def ranking(recipes: Sequence[Runs]) -> list[Place]:
-    """Recipes by falling accuracy; those that paired tests do not tell apart share a rank.
+def rank_recipes(recipes: Sequence[Runs]) -> list[Place]:
+    """Rank recipes by falling accuracy; those that do not differ significantly by paired tests share a rank.
 
-    A recipe joins the rank above unless it is told apart from the recipe above, or from the leader of that rank, which
-    is its first; else it leads a rank of its own, that of its position, as in a competition (1, 1, 3). Tests between
-    neighbours alone would tie the best with the worst by steps too small to see, as "not told apart" does not pass on.
-    For that reason the last of a rank may also tie with the first of the next.
+    A recipe joins the rank above unless it differs significantly from the recipe above, or from the leader of that
+    rank, which is its first; else it leads a rank of its own, that of its position, as in a competition (1, 1, 3).
+    Tests between neighbours alone would tie the best with the worst by steps too small to see, as the absence of a
+    significant difference is not transitive. For that reason the last of a rank may also tie with the first of the
+    next.
 
     Args:
         recipes: the runs of each; those of equal accuracy keep their order.
     """
     means = [np.mean([accuracy(run) for run in runs]) for runs in recipes]
     order = sorted(range(len(recipes)), key=lambda row: -means[row])
-    neighbours, every = (_tests(recipes, list(pairs)) for pairs in (pairwise(order), combinations(order, 2)))
+    neighbours, every = (_test_pairs(recipes, list(pairs)) for pairs in (pairwise(order), combinations(order, 2)))
     places, leader = [Place(order[0], 1)], order[0]
     for position, (one, row) in enumerate(pairwise(order), start=2):
         above, against = neighbours[one, row], every[leader, row]
-        if min(above.adjusted, against.adjusted) < TOLD_APART:
+        if min(above.adjusted, against.adjusted) < ALPHA:
             leader, rank = row, position
         else:
             rank = places[-1].rank
@@ -84,7 +73,7 @@ def ranking(recipes: Sequence[Runs]) -> list[Place]:
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """p values adjusted so that the chance of any false finding among them stays under the level (Holm, 1979).
+    """Adjust p values so that the chance of any false finding among them stays under the level (Holm, 1979).
 
     Returns:
         float64 (T,), in the order given; none under its own p, none over 1.
@@ -98,7 +87,9 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def sign_flip_test(differences: np.ndarray) -> float:
-    """Exact two-sided paired test: how often random signs bring the sum as far from 0 as it was found (Fisher, 1935).
+    """Test paired differences, exact and two-sided, by flipping their signs (Fisher, 1935).
+
+    p says how often random signs bring the sum as far from 0 as it was found.
 
     Were neither side better, each unit's difference could as well have the other sign. Nothing is drawn: the whole
     distribution is computed. For single slices, with differences of -1, 0 and 1, this is McNemar's exact test (McNemar,
@@ -123,7 +114,7 @@ def sign_flip_test(differences: np.ndarray) -> float:
 
 
 def unit_differences(first: Runs, second: Runs) -> np.ndarray:
-    """How many more slices of each unit the first recipe has right, summed over its runs.
+    """Count how many more slices of each unit the first recipe has right, summed over its runs.
 
     A unit is a subject where the subject of every slice is known, else a slice. Recipes with unequal numbers of runs
     are brought to one scale.
@@ -139,47 +130,46 @@ def unit_differences(first: Runs, second: Runs) -> np.ndarray:
 
 
 def paired_test_text(recipes: Sequence[Runs]) -> str:
-    """What tells neighbours apart, and what it does not see."""
+    """Describe the paired test between neighbours, and what it does not see."""
     every = [run for runs in recipes for run in runs]
     count = len(np.unique(units_of(every)))
     if all(run.knows_subjects for run in every):
         text = f"exact sign-flip test over the {count:,} test subjects"
         tests = max(len(recipes) - 1, 1)
-        too_few = tests * 2.0 ** (1 - count) >= TOLD_APART
-        return text + ("; they are too few for any difference to be told" if too_few else "")
+        too_few = tests * 2.0 ** (1 - count) >= ALPHA
+        return text + ("; they are too few for any difference to be significant" if too_few else "")
     several = any(len(runs) > 1 for runs in recipes)
     name = "exact sign-flip test over slices" if several else "McNemar's exact test"
     return f"{name}; subjects are unknown, and where slices of one brain agree its p values are too small"
 
 
-def over_runs(runs: Runs, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """The mean of every metric over the runs of a recipe, its interval, and the least and greatest run.
+def summarize_runs(runs: Runs, *, resamples: int = 2000, seed: int = 0) -> RunsSummary:
+    """Compute the mean of every metric over the runs of a recipe, its interval, and the least and greatest run.
 
     A resample draws subjects (or slices) once for all runs, and the interval is that of the mean over them: it covers
     the choice of the test part. The spread from the least to the greatest run shows the luck of training.
-
-    Returns:
-        "metrics" by name and "recalls" by class; each holds value, low, high, least and greatest, None where a number
-        does not exist.
     """
-    headline = bootstrap_repeats(runs, resamples=resamples, seed=seed)
-    classes = bootstrap_classes(stacked(runs), {"recall": mean_over(runs, recall)}, resamples=resamples, seed=seed)
-    recalls = np.array([recall(run) for run in runs])
-    return {
-        "metrics": {name: _plain(one, [HEADLINE[name](run) for run in runs]) for name, one in headline.items()},
-        "recalls": {
-            name: _plain(one["recall"], column) for (name, one), column in zip(classes.items(), recalls.T, strict=True)
+    metrics = applicable(HEADLINE, runs[0])
+    headline = bootstrap_repeats(runs, metrics, resamples=resamples, seed=seed)
+    recalls = {"recall": mean_over(runs, recall)}
+    by_class = bootstrap_classes(stack_repeats(runs), recalls, resamples=resamples, seed=seed)
+    columns = np.array([recall(run) for run in runs]).T
+    return RunsSummary(
+        {name: _add_spread(one, [metrics[name](run) for run in runs]) for name, one in headline.items()},
+        {
+            name: _add_spread(one["recall"], column)
+            for (name, one), column in zip(by_class.items(), columns, strict=True)
         },
-    }
+    )
 
 
-def _tests(recipes: Sequence[Runs], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], PairedTest]:
+def _test_pairs(recipes: Sequence[Runs], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], PairedTest]:
     p_values = [sign_flip_test(unit_differences(recipes[one], recipes[other])) for one, other in pairs]
     adjusted = holm(p_values).tolist()
-    return {pair: PairedTest(*test) for pair, test in zip(pairs, zip(p_values, adjusted, strict=True), strict=True)}
+    tests = [PairedTest(p=p, adjusted=corrected) for p, corrected in zip(p_values, adjusted, strict=True)]
+    return dict(zip(pairs, tests, strict=True))
 
 
-def _plain(estimate: Estimate, by_run: Sequence[float] | np.ndarray) -> dict[str, float | None]:
-    values = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    values |= {"least": float(np.min(by_run)), "greatest": float(np.max(by_run))}
-    return {name: None if np.isnan(value) else value for name, value in values.items()}
+def _add_spread(estimate: Estimate, by_run: Sequence[float] | np.ndarray) -> RunsEstimate:
+    least, greatest = float(np.min(by_run)), float(np.max(by_run))
+    return RunsEstimate(estimate.value, estimate.low, estimate.high, least, greatest)

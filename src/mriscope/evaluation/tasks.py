@@ -1,4 +1,4 @@
-"""Questions that the four classes can answer besides their own: classes are joined, and their probabilities summed."""
+"""Classification tasks made of the four classes: some classes are joined, and their probabilities summed."""
 
 from dataclasses import replace
 
@@ -22,10 +22,10 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def to_task(predictions: Predictions, task: str) -> Predictions:
-    """Predictions in the classes of a task: the probability of a joined class is the sum over what it is made of.
+    """Return predictions in the classes of a task.
 
-    The predicted class is the most probable of the task's, which need not be the one that holds the most probable of
-    the four.
+    The probability of a joined class is the sum over what it is made of. The predicted class is the most probable of
+    the task's, which need not be the one that holds the most probable of the four.
 
     Args:
         predictions: in the field's four classes, in any order.
@@ -40,7 +40,7 @@ def to_task(predictions: Predictions, task: str) -> Predictions:
     if set(predictions.class_names) != set(CLASS_NAMES):
         raise DataError(
             f"the task {task} is made of the classes {', '.join(CLASS_NAMES)}, and these predictions have "
-            f"{', '.join(predictions.class_names)}; judge them in their own classes, without a task"
+            f"{', '.join(predictions.class_names)}; evaluate them in their own classes, without a task"
         )
     members = list(TASKS[task].values())
     belongs = np.array([[name in joined for joined in members] for name in predictions.class_names])
@@ -49,4 +49,5 @@ def to_task(predictions: Predictions, task: str) -> Predictions:
         labels=belongs.argmax(axis=1)[predictions.labels].astype(np.int64),
         probabilities=(predictions.probabilities.astype(np.float64) @ belongs).astype(np.float32),
         class_names=tuple(TASKS[task]),
+        severity=None,  # the names of every task tell it
     )

@@ -222,9 +222,9 @@ def _caption(facts: Mapping[str, Any]) -> str:
         return "The most similar slices of the source, one pair for each subject, with their pixel correlation."
     return (
         "Test slices on the left, each beside the most similar slice of the training or validation part, with their "
-        "pixel correlation; the most similar pairs, one for each test subject. Three pictures show an altered copy: the "
-        "test slice as it is, then with its change taken back, then the slice that it was made from, or another of its "
-        "brain."
+        "pixel correlation; the most similar pairs, one for each test subject. Three pictures show an altered copy: "
+        "the test slice as it is, then with its change taken back, then the slice that it was made from, or another of "
+        "its brain."
     )
 
 

@@ -12,20 +12,15 @@ from typing import Any
 import numpy as np
 
 from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
-from mriscope.evaluation.intervals import Estimate, interval_unit
+from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
-from mriscope.evaluation.ranking import Place, over_runs, paired_test_text, ranking
-from mriscope.experiment.rows import Row, check_comparable, make_row, rows_of, same_slices
+from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
+from mriscope.experiment.rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 from mriscope.files import write_text
 from mriscope.recipe import Recipe, read_recipe
-from mriscope.reports.comparison import (
-    Comparison,
-    Standing,
-    comparison_csv,
-    comparison_markdown,
-    comparison_page,
-)
+from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
+from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standing
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
 
 LOG = logging.getLogger("mriscope")
@@ -39,10 +34,10 @@ def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
         out: folder that gets ranking.csv, ranking.md, ranking.png and compare.html.
 
     Raises:
-        RunError: a run is missing, unfinished or named twice, or two runs were not judged on the same slices.
+        RunError: a run is missing, unfinished or named twice, or two runs were not evaluated on the same slices.
     """
     _check_place(Path(out))
-    return _compared(rows_of([open_run(folder) for folder in folders]), Path(out), {})
+    return _compare(group_by_recipe([open_run(folder) for folder in folders]), Path(out), {})
 
 
 def compare_recipes(
@@ -71,18 +66,18 @@ def compare_recipes(
 
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
-        RunError: fewer than two recipes gave a row, or two were not judged on the same slices.
+        RunError: fewer than two recipes gave a row, or two were not evaluated on the same slices.
         Interrupted: Ctrl-C; the same call goes on.
     """
     _check_place(Path(out))
-    recipes, failures = _read(_recipe_files(patterns), {"data": source, "manifest": manifest})
+    recipes, failures = _read_recipes(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
-    runs = _trained(recipes, seeds, Path(folder), settings, failures)
+    runs = _train_missing(recipes, seeds, Path(folder), settings, failures)
     if len(runs) < 2:
         reasons = "".join(f"\n  {name}: {why}" for name, why in failures.items())
         raise RunError(f"{len(runs)} of the recipes could be trained; a comparison needs two{reasons}")
     rows = [make_row(name, done, recipes[name].study) for name, done in runs.items()]
-    return _compared(rows, Path(out), failures)
+    return _compare(rows, Path(out), failures)
 
 
 def _recipe_files(patterns: Sequence[str]) -> list[Path]:
@@ -102,8 +97,10 @@ def _matches(pattern: str) -> list[Path]:
     return found
 
 
-def _read(files: Sequence[Path], settings: Mapping[str, str | None]) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Recipes by name, and why others cannot be read."""
+def _read_recipes(
+    files: Sequence[Path], settings: Mapping[str, str | None]
+) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Read recipes by name, and say why others cannot be read."""
     recipes, failures = {}, {}
     changes = [f"{name}={json.dumps(value)}" for name, value in settings.items() if value]
     for file in files:
@@ -115,15 +112,15 @@ def _read(files: Sequence[Path], settings: Mapping[str, str | None]) -> tuple[di
 
 
 def _check_alike(recipes: Mapping[str, Recipe]) -> None:
-    """Refuse recipes that would be judged on different test parts, before the first of them is trained."""
-    deciding = {name: _test_part(recipe) for name, recipe in recipes.items()}
+    """Refuse recipes that would be evaluated on different test parts, before the first of them is trained."""
+    deciding = {name: _describe_test_part(recipe) for name, recipe in recipes.items()}
     for (one, here), (other, there) in pairwise(deciding.items()):
         if here != there:
             raise RecipeError("--recipes", [f"{one} splits by {here} and {other} by {there}; give both the same split"])
 
 
-def _test_part(recipe: Recipe) -> str:
-    """What decides a recipe's test part."""
+def _describe_test_part(recipe: Recipe) -> str:
+    """Describe what decides a recipe's test part."""
     split = recipe.split
     if split.file is not None:
         return f"the file {split.file}"
@@ -134,10 +131,10 @@ def _test_part(recipe: Recipe) -> str:
     )
 
 
-def _trained(
+def _train_missing(
     recipes: Mapping[str, Recipe], seeds: int, folder: Path, settings: Mapping[str, Any], failures: dict[str, str]
 ) -> dict[str, list[RunDirectory]]:
-    """Finished runs by recipe, of one seed after the other; recipes that fail go to `failures` instead."""
+    """Return finished runs by recipe, one seed after the other; recipes that fail go to `failures` instead."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError("compare trains in one process; start `mriscope train` with torchrun, and compare its runs")
     runs: dict[str, list[RunDirectory]] = {name: [] for name in recipes}
@@ -146,7 +143,7 @@ def _trained(
             recipe = recipes[name].model_copy(update={"seed": recipes[name].seed + step})
             where = folder / (f"{name}_seed{recipe.seed}" if step else name)
             try:
-                runs[name].append(_finished(recipe, where, settings))
+                runs[name].append(_finish(recipe, where, settings))
             except Interrupted:
                 raise
             except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
@@ -160,7 +157,7 @@ def _note_failure(failures: dict[str, str], name: str, error: Exception, before:
     LOG.warning("%s failed and is left out: %s", name, failures[name])
 
 
-def _finished(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
+def _finish(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
     directory = RunDirectory(folder)
     if directory.holds(recipe):
         return directory
@@ -175,66 +172,62 @@ def _check_place(out: Path) -> None:
         raise RunError(f"{out} is a run directory; name another folder for the comparison with --out")
 
 
-def _compared(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Comparison:
+def _compare(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Comparison:
     check_comparable(rows)
     first = rows[0].runs[0]
     tested = [row.tested for row in rows]
     comparison = Comparison(
-        standings=[_standing(rows[place.index], place) for place in ranking(tested)],
-        judged=protocol_text({**first.metrics, "leaky": None}),  # marked row by row
+        standings=[_make_standing(rows[place.index], place) for place in rank_recipes(tested)],
+        evaluated=protocol_text(first.metrics.model_copy(update={"leaky": None})),  # marked row by row
         unit=interval_unit(first.tested),
         test=paired_test_text(tested),
-        notes=tuple(_notes(rows)),
-        failures=failures,
+        notes=list(_list_notes(rows)),
+        failures=dict(failures),
     )
     _write(comparison, out)
     return comparison
 
 
-def _standing(row: Row, place: Place) -> Standing:
-    metrics, recipe = [run.metrics for run in row.runs], row.runs[0].directory.recipe
-    figures = over_runs(row.tested) if len(row.runs) > 1 else _recorded(metrics[0])
-    training = [one["training"] for one in metrics]
+def _make_standing(row: Row, place: Place) -> Standing:
+    first, *others = row.runs
+    recipe, leaky = first.directory.recipe, {run.metrics.leaky for run in row.runs}
+    summary = summarize_runs(row.tested) if others else _read_summary(first.metrics)
+    training = [run.training for run in row.runs]
     return Standing(
         name=row.name,
         rank=place.rank,
         runs=len(row.runs),
-        metrics=figures["metrics"],
-        recalls=figures["recalls"],
-        parameters=training[0]["parameters"],
-        macs=_macs(recipe, len(row.tested[0].class_names)),
-        seconds=float(np.mean([one["seconds"] for one in training])),
-        slices_per_second=float(np.mean([one["slices_per_second"] for one in training])),
-        device=", ".join(_devices(row)),
-        leaky=_leaky(metrics),
+        metrics=summary.metrics,
+        recalls=summary.recalls,
+        parameters=training[0].parameters,
+        macs=_count_macs(recipe, len(row.tested[0].class_names)),
+        seconds=float(np.mean([one.seconds for one in training])),
+        slices_per_second=float(np.mean([one.slices_per_second for one in training])),
+        device=", ".join(_list_devices(row)),
+        leaky=True if True in leaky else None if None in leaky else False,
         study=row.study,
         above=place.above,
         leader=place.leader,
     )
 
 
-def _leaky(metrics: Sequence[Mapping[str, Any]]) -> bool | None:
-    found = {one["leaky"] for one in metrics}
-    return True if True in found else None if None in found else False
+def _read_summary(metrics: Metrics) -> RunsSummary:
+    """Take the metrics of a single run as it recorded them; its spread is that one value."""
+
+    def alone(estimate: Estimate) -> RunsEstimate:
+        return RunsEstimate(estimate.value, estimate.low, estimate.high, estimate.value, estimate.value)
+
+    return RunsSummary(
+        {name: alone(estimate) for name, estimate in metrics.metrics.items()},
+        {name: alone(one.recall) for name, one in metrics.classes.items()},
+    )
 
 
-def _recorded(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a single run as it recorded them; its spread is that one figure."""
-
-    def alone(figure: Mapping[str, Any]) -> dict[str, Any]:
-        return {**figure, "least": figure["value"], "greatest": figure["value"]}
-
-    return {
-        "metrics": {name: alone(figure) for name, figure in metrics["metrics"].items()},
-        "recalls": {name: alone(one["recall"]) for name, one in metrics["classes"].items()},
-    }
-
-
-def _macs(recipe: Recipe, classes: int) -> int | None:
-    """Multiply-accumulate operations of a recipe's network; None for an estimator, or where it cannot be made here."""
+def _count_macs(recipe: Recipe, classes: int) -> int | None:
+    """Count the multiply-accumulate operations of a network; None for an estimator, or where it cannot be made here."""
     import torch
 
-    from mriscope.models.registry import Estimator, count_macs, create_model
+    from mriscope.models.registry import count_macs, create_model
 
     size = recipe.input.size
     try:
@@ -242,26 +235,26 @@ def _macs(recipe: Recipe, classes: int) -> int | None:
             model = create_model(
                 recipe.model, classes=classes, size=size, options=recipe.model_options, pretrained=False
             )
-        return None if isinstance(model, Estimator) else count_macs(model.eval(), size)
+        return count_macs(model.eval(), size)
     except MriscopeError:
         return None
 
 
-def _devices(row: Row) -> list[str]:
-    return sorted({run.directory.environment["device"] for run in row.runs})
+def _list_devices(row: Row) -> list[str]:
+    return sorted({run.directory.environment.device for run in row.runs})
 
 
-def _notes(rows: Sequence[Row]) -> Iterator[str]:
-    """What a reader should know besides."""
+def _list_notes(rows: Sequence[Row]) -> Iterator[str]:
+    """List what a reader should know besides."""
     runs = [run for row in rows for run in row.runs]
-    note = min((run.metrics["interval"]["note"] or "" for run in runs), key=len)  # what is said of every run
-    if note:
-        yield f"{note[:1].upper()}{note[1:]}."
+    note = min((run.metrics.interval.note or "" for run in runs), key=len)  # what is said of every run
+    for text in filter(None, (note, runs[0].metrics.omitted)):
+        yield f"{text[:1].upper()}{text[1:]}."
     if any(row.study for row in rows):
         yield "What the study reports was measured on its own test part."
     if not all(same_slices(runs[0], run) for run in runs):
         yield "Each seed draws a test part of its own; the first is the one that is counted above."
-    if len({device for row in rows for device in _devices(row)}) > 1:
+    if len({device for row in rows for device in _list_devices(row)}) > 1:
         yield "Rows were trained on different devices, so that their times do not compare."
     if len({run.directory.recipe.input.size for run in runs}) > 1:
         yield "Recipes take slices of different sizes; MACs count one slice at the size that the recipe takes."
@@ -277,17 +270,12 @@ def _write(comparison: Comparison, out: Path) -> None:
 
 def _draw(comparison: Comparison, picture: Path) -> None:
     standings = comparison.standings
-    note = "With 95 % intervals. Rows that share a rank are not told apart from its first row."
+    note = "With 95 % intervals. Rows that share a rank do not differ significantly from its first row."
     figure = ranked(
         [f"{one.rank}. {one.name}{' LEAKY' if one.leaky else ''}" for one in standings],
-        [_estimate(one.metrics["accuracy"]) for one in standings],
+        [one.metrics["accuracy"] for one in standings],
         [one.study.accuracy / 100 if one.study else None for one in standings],
-        title=f"Accuracy, {comparison.judged}{f', {LEAKY}' if comparison.leaky else ''}",
+        title=f"Accuracy, {comparison.evaluated}{f', {LEAKY}' if comparison.leaky else ''}",
         note=note,
     )
     save(figure, picture)
-
-
-def _estimate(figure: Mapping[str, float | None]) -> Estimate:
-    value, low, high = (np.nan if number is None else number for number in map(figure.get, ("value", "low", "high")))
-    return Estimate(value, low, high)

@@ -1,69 +1,30 @@
-"""Cross-validate a recipe: each fold an ordinary run, all folds one answer."""
+"""Cross-validate a recipe: each fold an ordinary run, all folds one summary."""
 
 import io
-import json
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mriscope.data.cache import content_key
-from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import RecipeError, RunError
-from mriscope.evaluation.intervals import (
-    SLICE_NOTE,
-    bootstrap,
-    bootstrap_repeats,
-    interval_unit,
-    plain,
-)
-from mriscope.evaluation.metrics import HEADLINE, Metric, severity_error
-from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
-from mriscope.evaluation.predictions import Predictions, join
-from mriscope.evaluation.tasks import TASKS, to_task
+from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.experiment.splitting import fold_name, fold_recipe, split_for
 from mriscope.files import write_bytes, write_text
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
-from mriscope.run_directory import METRICS as METRICS_FILE
-from mriscope.run_directory import PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
+from mriscope.results import CrossValidation
+from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
 
 LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
-OWN_CLASSES = "own_classes"
-"""The task of data whose classes are not the field's four."""
-METRICS: dict[str, Metric] = {**HEADLINE, "severity_error": severity_error}
-RESAMPLES, LEVEL = 2000, 0.95
-
-CODE = (
-    __name__,
-    *(f"mriscope.evaluation.{name}" for name in ("intervals", "metrics", "pooling", "predictions", "tasks")),
-    "mriscope.reports.crossvalidation",
-)
-"""Modules that decide what a summary says."""
+VERSION = 1
+"""Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One fold's finished run."""
-
-    repeat: int
-    fold: int
-    directory: RunDirectory
-    metrics: Mapping[str, Any]
-    predictions: Predictions
-
-    def of(self, part: str, task: str) -> Predictions:
-        """The predictions of one part, in the classes of a task."""
-        predictions = self.predictions.of_part(part)
-        return predictions if task == OWN_CLASSES else to_task(predictions, task)
 
 
 def crossvalidate(
@@ -75,12 +36,12 @@ def crossvalidate(
     protocol: str = "by_subject",
     fresh: bool = False,
     **settings: Any,
-) -> dict[str, Any]:
-    """Train and judge a recipe on every fold of a repeated K-fold cross-validation, and pool what the folds say.
+) -> CrossValidation:
+    """Train and evaluate a recipe on every fold of a repeated K-fold cross-validation, and summarize the folds.
 
     A fold that is finished is left alone and one that was broken off goes on, so that the same call finishes what a
-    kill left; a summary stands while neither the folds nor the code that sums them up have changed. Nothing is chosen
-    on a test part: epoch and way of pooling come from each fold's own validation part.
+    kill left; a summary stands while neither the folds nor `VERSION` have changed. Nothing is chosen on a test part:
+    epoch and way of pooling come from each fold's own validation part.
 
     Args:
         recipe: its seed draws the folds; protocol and folds of its split are replaced.
@@ -93,7 +54,7 @@ def crossvalidate(
         settings: further arguments of mriscope.experiment.running.run, such as device.
 
     Returns:
-        what summary.json holds; see `summarised`.
+        what summary.json holds; see mriscope.evaluation.crossvalidation.summarize_folds.
 
     Raises:
         MriscopeError: the recipe does not fit, the folder holds something else, or a training cannot go on.
@@ -109,17 +70,18 @@ def crossvalidate(
     _check_place(place, None if fresh else recipes[0, 0])
     if fresh:
         _check_fits(recipes[0, 0], settings)
-        _empty(place)
+        _remove_files(place)
     trained = False
     for (repeat, fold), one in recipes.items():
         trained |= _train(one, place / fold_name(repeat, fold), settings, warn=not trained)
-    key = _key(place, list(recipes))
-    if kept := _kept(place, key):
-        return kept
-    done = [_read(place, repeat, fold) for repeat, fold in recipes]
-    facts = {**summarised(done, recipes[0, 0]), "made_from": key}
-    _write(place, done, facts)
-    return facts
+    key = _make_key(place, list(recipes))
+    if (summary := _read_summary(place)) is not None and summary.made_from == key:
+        return summary
+    done = [_read_fold(place, repeat, fold) for repeat, fold in recipes]
+    summary = summarize_folds(done, model=recipe.model, protocol=protocol, folds=folds, seed=recipe.seed)
+    summary = summary.model_copy(update={"made_from": key})
+    _write(place, done, summary)
+    return summary
 
 
 def _check_alone(recipe: Recipe, repeats: int) -> None:
@@ -162,7 +124,7 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     model_for(recipe, slices.class_names, pretrained=False)
 
 
-def _empty(place: Path) -> None:
+def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
     for name in (SUMMARY, MARKDOWN, PREDICTIONS):
         (place / name).unlink(missing_ok=True)
@@ -172,7 +134,7 @@ def _empty(place: Path) -> None:
 
 
 def _train(recipe: Recipe, folder: Path, settings: Mapping[str, Any], *, warn: bool) -> bool:
-    """Whether there was anything to train."""
+    """Return whether there was anything to train."""
     if RunDirectory(folder).holds(recipe):
         return False
     from mriscope.experiment.running import run
@@ -182,140 +144,42 @@ def _train(recipe: Recipe, folder: Path, settings: Mapping[str, Any], *, warn: b
     return True
 
 
-def _key(place: Path, folds: Sequence[tuple[int, int]]) -> str:
-    """Of all that decides the summary: what each fold holds, and the code that sums them up."""
-    names = [f"{fold_name(*one)}/{file}" for one in folds for file in (RECIPE, METRICS_FILE, PREDICTIONS)]
-    code = {module: Path(str(sys.modules[module].__file__)) for module in CODE}
-    files = {name: place / name for name in names}
-    return content_key({**files, **code}, resamples=RESAMPLES, level=LEVEL)
+def _make_key(place: Path, folds: Sequence[tuple[int, int]]) -> str:
+    """Digest all that decides the summary: what each fold holds, and how folds are summarized."""
+    names = [f"{fold_name(*one)}/{file}" for one in folds for file in (RECIPE, METRICS, PREDICTIONS)]
+    return content_key({name: place / name for name in names}, version=VERSION, resamples=RESAMPLES, level=LEVEL)
 
 
-def _kept(place: Path, key: str) -> dict[str, Any] | None:
-    """The summary that is there, if it was made of the same."""
+def _read_summary(place: Path) -> CrossValidation | None:
+    """Read the summary that is there; None where it is missing, damaged or without its other files."""
     if not all((place / name).is_file() for name in (MARKDOWN, PREDICTIONS)):
         return None
     try:
-        facts = json.loads((place / SUMMARY).read_text(encoding="utf-8"))
-        return facts if facts["made_from"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):  # missing, damaged or of an earlier version
+        return CrossValidation.read(place / SUMMARY)
+    except RunError:
         return None
 
 
-def _read(place: Path, repeat: int, fold: int) -> Fold:
+def _read_fold(place: Path, repeat: int, fold: int) -> Fold:
     directory = RunDirectory(place / fold_name(repeat, fold))
-    return Fold(repeat, fold, directory, directory.metrics(), directory.predictions())
+    return Fold(repeat, fold, str(directory.path), directory.metrics(), directory.predictions())
 
 
-def summarised(done: Sequence[Fold], recipe: Recipe) -> dict[str, Any]:
-    """What all folds say together, as plain values for JSON.
-
-    Figures are computed on the pooled folds of each repeat and averaged over repeats; an interval resamples subjects
-    (slices, where they are unknown) once for all repeats. Subjects are judged where each is in one test part, which is
-    where they were split; each fold pools as suits its validation part.
-
-    Args:
-        done: every fold of every repeat.
-        recipe: of any fold.
-
-    Returns:
-        facts; "slice" and "subject" with value, low and high by task and metric ("subject" may be None); and "folds", a
-        record of each.
-
-    Raises:
-        RunError: the folds were trained on different data, or a slice is in two test parts of one repeat.
-    """
-    repeats = [join([one.of("test", OWN_CLASSES) for one in group]) for group in _by_repeat(done)]
-    _check_whole(done, repeats)
-    first, split = repeats[0], recipe.split
-    known = set(first.class_names) == set(CLASS_NAMES)
-    tasks = list(TASKS) if known else [OWN_CLASSES]
-    apart = split.protocol == "by_subject"
-    unit = interval_unit(first)
-    leaky = {one.metrics["leaky"] for one in done}
-    pooled = {task: [_pooled(one, task) for one in done] for task in tasks} if apart else {}
-    return {
-        "model": recipe.model,
-        "protocol": split.protocol,
-        "folds": split.folds,
-        "repeats": len(repeats),
-        "seed": recipe.seed,
-        "leaky": True if True in leaky else None if None in leaky else False,
-        "data": done[0].metrics["data"],
-        "n_slices": len(first),
-        "n_subjects": first.n_subjects if first.knows_subjects else None,
-        "interval": {"level": LEVEL, "unit": unit, "resamples": RESAMPLES, "note": _note(unit)},
-        "slice": {task: _figures(done, [one.of("test", task) for one in done]) for task in tasks},
-        "subject": {task: _figures(done, [rows for _, rows in pooled[task]]) for task in tasks} if apart else None,
-        "training_seconds": sum(one.metrics["training"]["seconds"] for one in done),
-        "by_fold": [_fold_record(one, {task: pooled[task][row] for task in pooled}) for row, one in enumerate(done)],
-    }
+def _write(place: Path, done: Sequence[Fold], summary: CrossValidation) -> None:
+    write_bytes(place / PREDICTIONS, _join_predictions(place, done))
+    write_text(place / MARKDOWN, crossvalidation_markdown(summary))
+    summary.write(place / SUMMARY)
 
 
-def _by_repeat(done: Sequence[Fold]) -> list[list[Fold]]:
-    return [[one for one in done if one.repeat == repeat] for repeat in sorted({one.repeat for one in done})]
-
-
-def _check_whole(done: Sequence[Fold], repeats: Sequence[Predictions]) -> None:
-    for one in done:
-        if one.metrics["data"] != done[0].metrics["data"]:
-            raise RunError(
-                f"{one.directory.path} was trained on other data than {done[0].directory.path}; remove the folder of "
-                "the one that is wrong, and give the command again"
-            )
-    for number, repeat in enumerate(repeats):
-        if len(set(repeat.paths.tolist())) < len(repeat) or len(repeat) != len(repeats[0]):
-            raise RunError(
-                f"the test parts of repeat {number} do not hold every slice once; remove the folders of its folds, and "
-                "give the command again"
-            )
-
-
-def _pooled(one: Fold, task: str) -> tuple[str, Predictions]:
-    """How a fold pools, by its validation part, and its test subjects."""
-    how = choose_pooling(one.of("validation", task))
-    return how, pool_by_subject(one.of("test", task), how)
-
-
-def _figures(done: Sequence[Fold], rows: Sequence[Predictions]) -> dict[str, Any]:
-    """Every metric over the repeats, from the rows of every fold."""
-    row_of = {id(one): place for place, one in enumerate(done)}
-    repeats = [join([rows[row_of[id(one)]] for one in group]) for group in _by_repeat(done)]
-    found = bootstrap_repeats(repeats, METRICS, resamples=RESAMPLES, level=LEVEL)
-    return {name: plain(estimate) for name, estimate in found.items()}
-
-
-def _note(unit: str) -> str | None:
-    return SLICE_NOTE if unit == "slice" else None
-
-
-def _fold_record(one: Fold, pooled: Mapping[str, tuple[str, Predictions]]) -> dict[str, Any]:
-    subjects = {task: bootstrap(rows, METRICS, resamples=RESAMPLES // 4) for task, (_, rows) in pooled.items()}
-    return {
-        "repeat": one.repeat,
-        "fold": one.fold,
-        "n_slices": one.metrics["n_slices"],
-        "n_subjects": one.metrics["n_subjects"],
-        "slice": one.metrics["metrics"],
-        "subject": {task: {name: plain(figure) for name, figure in found.items()} for task, found in subjects.items()},
-        "pooling": {task: how for task, (how, _) in pooled.items()},
-    }
-
-
-def _write(place: Path, done: Sequence[Fold], facts: Mapping[str, Any]) -> None:
-    write_bytes(place / PREDICTIONS, _table(done))
-    write_text(place / MARKDOWN, crossvalidation_markdown(facts))
-    write_text(place / SUMMARY, json.dumps(facts, indent=2, allow_nan=False) + "\n")
-
-
-def _table(done: Sequence[Fold]) -> bytes:
-    """The test rows of every fold as parquet: the columns of a run's predictions, then repeat and fold."""
+def _join_predictions(place: Path, done: Sequence[Fold]) -> bytes:
+    """Join the test rows of every fold as parquet: the columns of a run's predictions, then repeat and fold."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     def rows() -> Iterator[pa.Table]:
         for one in done:
-            table = pq.read_table(one.directory.path / PREDICTIONS)
+            table = pq.read_table(place / fold_name(one.repeat, one.fold) / PREDICTIONS)
             tested = table.filter(pc.field("part") == "test")
             for name, number in (("repeat", one.repeat), ("fold", one.fold)):
                 tested = tested.append_column(name, pa.array([number] * len(tested), pa.int64()))

@@ -1,4 +1,4 @@
-"""Compare methods of explanation on one run: which maps mean something, and which of them serve best."""
+"""Compare methods of explanation on one run: read it, score them, recommend one, write what was found."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,78 +14,31 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
 
 from mriscope.data.batches import scaled
 from mriscope.data.phantom import draw_severity, make_brain, phantom_options
 from mriscope.data.slices import SEVERITY, SliceSet
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
-from mriscope.experiment.cohorts import COHORT, describe_cohort
-from mriscope.experiment.explaining import judged_by, known_methods, open_network, some_of_test
-from mriscope.experiment.recommending import CENTRE, RANDOM, Measured, mean_interval, recommend
-from mriscope.explain import faithfulness, localisation
-from mriscope.explain.maps import explain
-from mriscope.explain.methods import METHODS
-from mriscope.explain.randomisation import RULE as VERDICT
-from mriscope.explain.randomisation import randomise
+from mriscope.experiment.explaining import check_methods, describe_protocol, open_network, sample_test_slices
+from mriscope.explain.metrics.cohort_report import CAPTION, COHORT, describe_cohort
+from mriscope.explain.metrics.comparison import (
+    BASELINES,
+    Case,
+    cheap_methods,
+    randomisation_rule,
+    rank_agreement,
+    score_baselines,
+    score_methods,
+)
+from mriscope.explain.metrics.recommendation import RANDOM, RULE, MethodScores, mean_over_subjects, recommend
+from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
-from mriscope.reports.explanation_comparison import RULE, comparison_csv, comparison_page
+from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 
-COSTLY = frozenset({"scorecam", "ablationcam", "integrated_gradients", "smoothgrad", "occlusion"})
-"""Methods that take many passes for each slice; compared where they are asked for."""
-RANDOMISED = 16
-"""Slices on which the randomisation check is made, as it makes every map anew for each layer."""
-STEPS, DRAWS, PERCENTILES = 16, 32, (20, 50, 80)
-"""Shares of pixels along a curve, draws of places for sensitivity-n, percentiles of ROAD: half of their defaults."""
-RANDOMISATION_RULE = (
-    "The weights become random layer by layer, from the last one to the first, and maps of the first {count} slices "
-    "are made anew (Adebayo et al., 2018). Shown is what is left when all are random, within the brain. A method "
-    "{verdict}."
-)
 PHANTOM = "phantom"
-BASELINES = {RANDOM: "Random map", CENTRE: "Centre map"}
-
-
-def cheap_methods() -> tuple[str, ...]:
-    """Those that are compared unless others are named."""
-    return tuple(name for name in METHODS if name not in COSTLY)
-
-
-@dataclass(frozen=True)
-class Case:
-    """What all methods are compared on.
-
-    Args:
-        model: the network.
-        images: float32 (N, 1, H, W), as it is fed.
-        slices: the same, as they were read.
-        classes: int64 (N,), the predicted class, which is explained.
-        layer: dotted name; None takes the last convolution.
-        masks: bool (N, H, W), the truth; None where there is none.
-        seed: of all chance.
-        class_names: of the model's classes.
-    """
-
-    model: nn.Module
-    images: Tensor
-    slices: SliceSet
-    classes: Tensor
-    layer: str | None
-    masks: Tensor | None
-    seed: int
-    class_names: tuple[str, ...]
-
-    @property
-    def unit(self) -> str:
-        return "subject" if self.slices.knows_subjects else "slice"
-
-    @property
-    def units(self) -> np.ndarray:
-        """int64 (N,), what each slice is resampled with."""
-        return self.slices.subjects if self.slices.knows_subjects else np.arange(len(self.slices))
 
 
 def compare_methods(
@@ -99,13 +52,11 @@ def compare_methods(
     layer: str | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Measure methods on slices of a run's test part; writes explain_compare.csv, .html and .json, and cohort.png.
+    """Compare methods on slices of a run's test part; writes explain_compare.csv, .html and .json, and cohort.png.
 
-    The predicted class is explained. A method can be recommended if its maps pass the randomisation check and beat
-    random maps in deletion and in insertion, each by a paired difference whose 95 % interval leaves out 0. Among these
-    the greatest insertion less deletion wins, unless a method that its interval does not tell from it is at least twice
-    as fast. Mean maps are shown of the recommended method, else of Grad-CAM, else of the first one compared; where no
-    group of slices has two subjects, there is no picture of them.
+    The predicted class is explained, and a method recommended by mriscope.explain.metrics.recommendation.RULE. Mean
+    maps are shown of the recommended method, else of Grad-CAM, else of the first one compared; where no group of slices
+    has two subjects, there is no picture of them.
 
     Args:
         folder: the run.
@@ -124,38 +75,40 @@ def compare_methods(
         MriscopeError: no finished run of a network, no data, or an unknown method or layer.
         WriteError: a file cannot be written.
     """
-    directory, names = open_run(folder), known_methods(methods or cheap_methods())
-    case = _case(directory, count, seed, source, layer, device)
+    directory, names = open_run(folder), check_methods(methods or cheap_methods())
+    model, class_names = open_network(directory, device)
+    sampled = sample_test_slices(directory, source, count, seed)
+    slices = _with_subjects(sampled, directory)
+    images = scaled(torch.from_numpy(np.array(slices.images)), directory.recipe.input.scale)
+    images = images.to(next(model.parameters()).device)
+    with torch.no_grad():
+        classes = torch.cat([predicted_classes(model(part)) for part in images.split(64)])
+    masks = phantom_masks(sampled, str(source or directory.environment.source))
+    truth = None if masks is None else torch.from_numpy(masks).to(images.device)
+    units = slices.subjects if slices.knows_subjects else np.arange(len(slices))
+    case = Case(model, images, slices.images, classes, units, layer, truth, seed)
+    scores: list[MethodScores] = []
     with _progress(len(names) + len(BASELINES)) as tell:
-        measured = [*_measured(case, names, tell), *_baselines(case, tell)]
-    facts = _facts(directory, case, measured)
+        for one in chain(score_methods(case, names), score_baselines(case)):
+            scores.append(one)
+            tell(one.title)
+    facts = _facts(directory, case, slices, scores)
+    heading = f"{directory.recipe.model}, {describe_protocol(directory)}"
     facts["cohort"], picture = describe_cohort(
-        measured,
+        scores,
         facts["recommendation"]["method"],
-        case.slices,
-        case.classes.cpu().numpy(),
-        case.class_names,
+        slices,
+        classes.cpu().numpy(),
+        class_names,
         seed=seed,
-        judged=f"{directory.recipe.model}, {judged_by(directory)}",
+        heading=heading,
     )
-    _write(Path(out), facts, picture)
+    _write(Path(out), facts, None if picture is None else Picture("Mean maps", CAPTION, picture))
     return facts
 
 
-def _case(directory: RunDirectory, count: int, seed: int, source: str | None, layer: str | None, device: str) -> Case:
-    model, class_names = open_network(directory, device)
-    slices = some_of_test(directory, source, count, seed)
-    images = scaled(torch.from_numpy(np.array(slices.images)), directory.recipe.input.scale)
-    images = images.to(next(model.parameters()).device)
-    masks = phantom_masks(slices, str(source or directory.environment["source"]))
-    with torch.no_grad():
-        classes = torch.cat([model(part).argmax(1) for part in images.split(64)])
-    truth = None if masks is None else torch.from_numpy(masks).to(images.device)
-    return Case(model, images, _with_subjects(slices, directory), classes, layer, truth, seed, class_names)
-
-
 def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
-    """The slices with the subjects that the run was judged by, which a manifest may have named."""
+    """Return the slices with the subjects of the run's predictions, which a manifest may have named."""
     if not (directory.path / PREDICTIONS).is_file():
         return slices
     kept = directory.predictions()
@@ -166,7 +119,7 @@ def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
 
 
 def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
-    """Where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
+    """Return where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
 
     Args:
         slices: of the source.
@@ -191,116 +144,40 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
     return masks
 
 
-def _measured(case: Case, names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Measured]:
-    for name in names:
-        explain(case.model, case.images[:1], (name,), layer=case.layer)  # what only the first call costs is not counted
-        began = time.perf_counter()
-        found = explain(case.model, case.images, (name,), case.classes, layer=case.layer)[name]
-        seconds = (time.perf_counter() - began) / len(case.images)
-        values = map_values(case, found.maps)
-        silent = sum(reason is not None for reason in found.reasons)
-        yield Measured(name, METHODS[name], False, values, found.maps, seconds, silent, _randomised(case, name))
-        tell(METHODS[name])
-
-
-def _baselines(case: Case, tell: Callable[[str], None]) -> Iterator[Measured]:
-    """Maps that know nothing of the model."""
-    made = {RANDOM: faithfulness.random_maps(case.images, case.seed), CENTRE: faithfulness.centre_maps(case.images)}
-    for name, title in BASELINES.items():
-        yield Measured(name, title, True, map_values(case, made[name]), made[name])
-        tell(title)
-
-
-def map_values(case: Case, maps: Tensor) -> dict[str, np.ndarray]:
-    """Every metric there is for a case, slice by slice: float64 (N,), nan where one does not exist.
-
-    Args:
-        case: what the maps are of.
-        maps: float32 (N, H, W) in [0, 1].
-    """
-    arguments = (case.model, case.images, maps, case.classes)
-    found: dict[str, Tensor] = {
-        "deletion": faithfulness.deletion(*arguments, steps=STEPS).auc,
-        "insertion": faithfulness.insertion(*arguments, steps=STEPS).auc,
-        "road": faithfulness.road(*arguments, percentiles=PERCENTILES, seed=case.seed),
-        "sensitivity": faithfulness.sensitivity_n(*arguments, samples=DRAWS, seed=case.seed),
-        "sparsity": faithfulness.sparsity(maps),
-        "outside": localisation.outside_share(maps, case.slices.images),
-    }
-    found["average_drop"], found["increase"] = faithfulness.average_drop(*arguments)
-    if case.masks is not None:
-        found["pointing"] = localisation.pointing_game(maps, case.masks)
-        found["energy"] = localisation.energy_inside(maps, case.masks)
-        found["iou"] = localisation.best_iou(maps, case.masks)
-    return {name: values.double().cpu().numpy() for name, values in found.items()}
-
-
-def _randomised(case: Case, name: str) -> dict[str, Any]:
-    """The check and its verdict, on the first slices of the case."""
-    few = slice(RANDOMISED)
-
-    def make(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-        return explain(model, images, (name,), classes, layer=case.layer)[name].maps
-
-    brains = torch.from_numpy(localisation.brain_mask(case.slices.images[few]))
-    found = randomise(case.model, case.images[few], case.classes[few], make, seed=case.seed, within=brains)
-
-    def mean(values: Tensor) -> dict[str, float | None]:
-        return _plain(mean_interval(values.double().cpu().numpy(), case.units[few], case.seed))
-
-    return {
-        "passes": found.passes,
-        "ssim": mean(found.ssim[-1]),
-        "rank_correlation": mean(found.rank_correlation[-1]),
-        "chance": mean(found.chance),
-        "stages": {layer: mean(values) for layer, values in zip(found.stages, found.rank_correlation, strict=True)},
-    }
-
-
-def _agreement(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Mean rank correlation of the maps of each two methods; None where it does not exist."""
-    titles, matrix = localisation.agreement({one.title: one.maps for one in measured})
-    rows = [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()]
-    return {"titles": titles, "matrix": rows}
-
-
-def _facts(directory: RunDirectory, case: Case, measured: Sequence[Measured]) -> dict[str, Any]:
-    name, sentence = recommend(measured, case.units, case.seed)
-    random = next(one for one in measured if one.name == RANDOM)
-    n_units = len(np.unique(case.units))
+def _facts(directory: RunDirectory, case: Case, slices: SliceSet, scores: Sequence[MethodScores]) -> dict[str, Any]:
+    name, sentence = recommend(scores, case.units, case.seed)
+    random = next(one for one in scores if one.name == RANDOM)
+    n_units, unit = len(np.unique(case.units)), "subject" if slices.knows_subjects else "slice"
     of = "" if directory.imported else " of the test part"
-    metrics, machine = directory.metrics(), describe_environment(str(case.images.device))
+    origin = f"{directory.recipe.model}, {describe_protocol(directory)}"
+    machine = describe_environment(str(case.images.device))
     return {
         "run": str(directory.path),
         "model": directory.recipe.model,
-        "protocol": metrics["protocol"],
-        "leaky": metrics["leaky"],
-        "judged": f"{directory.recipe.model}, {judged_by(directory)}: {len(case.slices)} slices{of}, classes in turn.",
-        "n_slices": len(case.slices),
-        "n_subjects": n_units if case.unit == "subject" else None,
-        "unit": case.unit,
-        "unit_note": _unit_note(case.unit, n_units),
+        "protocol": directory.protocol,
+        "leaky": directory.leaky,
+        "judged": f"{origin}: {len(slices)} slices{of}, classes in turn.",
+        "n_slices": len(slices),
+        "n_subjects": n_units if unit == "subject" else None,
+        "unit": unit,
+        "unit_note": f"Intervals are 95 % and resample the {n_units} subjects."
+        if unit == "subject"
+        else "Subjects are unknown, so intervals resample slices and are too narrow where slices of one brain agree.",
         "recommendation": {"method": name, "sentence": sentence, "rule": RULE},
-        "randomisation_rule": RANDOMISATION_RULE.format(count=min(RANDOMISED, len(case.slices)), verdict=VERDICT),
+        "randomisation_rule": randomisation_rule(len(slices)),
         "truth": _truth_text(case),
-        "methods": [_record(one, random, case, recommended=one.name == name) for one in measured],
-        "agreement": _agreement(measured),
+        "methods": [_record(one, random, case, recommended=one.name == name) for one in scores],
+        "agreement": _without_nan(rank_agreement(scores)),
         "made": {
             "Run": str(directory.path),
-            "Data": str(directory.environment["source"] or "unknown"),
+            "Data": str(directory.environment.source or "unknown"),
             "Layer": case.layer
-            or "found by itself: the last convolution, or in a transformer the norm before the last attention",
+            or "found automatically: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,
-            "Machine": f"{machine['processor']}, {machine['device']}",
-            "mriscope": f"{machine['mriscope']}, commit {machine['commit'] or 'unknown'}",
+            "Machine": f"{machine.processor}, {machine.device}",
+            "mriscope": f"{machine.mriscope}, commit {machine.commit or 'unknown'}",
         },
     }
-
-
-def _unit_note(unit: str, count: int) -> str:
-    if unit == "subject":
-        return f"Intervals are 95 % and resample the {count} subjects."
-    return "Subjects are unknown, so intervals resample slices and are too narrow where slices of one brain agree."
 
 
 def _truth_text(case: Case) -> str | None:
@@ -313,7 +190,7 @@ def _truth_text(case: Case) -> str | None:
     )
 
 
-def _record(one: Measured, random: Measured, case: Case, *, recommended: bool) -> dict[str, Any]:
+def _record(one: MethodScores, random: MethodScores, case: Case, *, recommended: bool) -> dict[str, Any]:
     against = {name: one.values[name] - random.values[name] for name in ("deletion", "insertion")}
     figures = {**one.values, "gain": one.gain}
     return {
@@ -322,22 +199,26 @@ def _record(one: Measured, random: Measured, case: Case, *, recommended: bool) -
         "kind": "baseline" if one.baseline else "method",
         "recommended": recommended,
         "seconds": one.seconds,
-        "silent": one.silent,
-        "randomisation": one.randomisation,
+        "silent": one.n_empty,
+        "randomisation": None if one.randomisation is None else _without_nan(one.randomisation),
         "figures": {name: _estimate(values, case) for name, values in figures.items()},
         "against_random": {name: _estimate(values, case) for name, values in against.items()},
     }
 
 
 def _estimate(values: np.ndarray, case: Case) -> dict[str, float | None]:
-    return _plain(mean_interval(values, case.units, case.seed))
+    return _without_nan(mean_over_subjects(values, case.units, case.seed))
 
 
-def _plain(numbers: tuple[float, float, float]) -> dict[str, float | None]:
-    return {
-        name: None if math.isnan(number) else number
-        for name, number in zip(("value", "low", "high"), numbers, strict=True)
-    }
+def _without_nan(values: Any) -> Any:
+    """Return values as JSON has them: (value, low, high) as a mapping, and None for what is not a number."""
+    if isinstance(values, tuple):
+        return dict(zip(("value", "low", "high"), map(_without_nan, values), strict=True))
+    if isinstance(values, Mapping):
+        return {key: _without_nan(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and math.isnan(values) else values
 
 
 def _write(out: Path, facts: Mapping[str, Any], cohort: Picture | None) -> None:
@@ -354,7 +235,7 @@ def _write(out: Path, facts: Mapping[str, Any], cohort: Picture | None) -> None:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Tells of each method that is done: a bar on a terminal, a line elsewhere."""
+    """Show each method that is done: a bar on a terminal, a line elsewhere."""
     console = Console(file=sys.stderr, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -1,4 +1,4 @@
-"""Show where a run sees evidence."""
+"""Explain a run: maps of its slices as pictures and a page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
 from mriscope.experiment.parts import load_model, read_for
-from mriscope.explain.finishing import study_exponents
 from mriscope.explain.maps import Explanation, explain
-from mriscope.explain.methods import METHODS, known_method
+from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
+from mriscope.explain.postprocess import study_exponents
 from mriscope.files import write_bytes, write_text
-from mriscope.models.registry import Estimator
-from mriscope.reports.explanation import Silent, explanation_page
+from mriscope.models.registry import list_estimators
+from mriscope.reports.explanation import EmptyMap, explanation_page
 from mriscope.reports.page import Picture
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
@@ -36,8 +36,8 @@ _TILE, _ROW = 256, 1300  # pixels; the most that a slice and a row of slices are
 
 
 @dataclass(frozen=True)
-class Look:
-    """How an explanation is made and shown.
+class ExplainOptions:
+    """How maps are computed and shown.
 
     Args:
         layer: dotted name; None takes the last convolution.
@@ -63,8 +63,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """Slices with what a model and its user say of them."""
+class ExplainedSlices:
+    """Slices with their true classes, where known, and their maps."""
 
     images: Images
     truths: Sequence[str | None]
@@ -73,7 +73,7 @@ class _Shown:
 
     @property
     def titles(self) -> list[str]:
-        """The true and the predicted class, and the explained one where it is another."""
+        """Return the true and the predicted class, and the explained one where it is another."""
         one = next(iter(self.found.values()))
         rows = one.logits.double().softmax(1).cpu().numpy()
         return [
@@ -82,37 +82,38 @@ class _Shown:
         ]
 
     @property
-    def silent(self) -> list[Silent]:
+    def empty_maps(self) -> list[EmptyMap]:
+        """Return the maps that are empty, and why."""
         return [
-            Silent(path, METHODS[name], reason)
+            EmptyMap(path, METHODS[name], reason)
             for name, one in self.found.items()
             for path, reason in zip(self.images.paths, one.reasons, strict=True)
             if reason is not None
         ]
 
 
-def methods_named(text: str) -> tuple[str, ...]:
-    """The methods that a text such as gradcam,layercam names; all of them where it is "all".
+def parse_methods(text: str) -> tuple[str, ...]:
+    """Return the methods that a text such as gradcam,layercam names; all of them where it is "all".
 
     Raises:
         UnknownName: there is no such method.
     """
-    return tuple(METHODS) if text.strip() == ALL else known_methods([name.strip() for name in text.split(",")])
+    return tuple(METHODS) if text.strip() == ALL else check_methods([name.strip() for name in text.split(",")])
 
 
-def known_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once.
+def check_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, each once, if all are those of methods.
 
     Raises:
         UnknownName: one is no method's.
     """
-    return tuple(dict.fromkeys(known_method(name) for name in names))
+    return tuple(dict.fromkeys(check_method(name) for name in names))
 
 
 def explain_run(
     folder: str | Path,
     out: str | Path,
-    look: Look = Look(),
+    options: ExplainOptions = ExplainOptions(),
     *,
     images: Sequence[str | Path] | None = None,
     count: int = 8,
@@ -120,14 +121,14 @@ def explain_run(
     source: str | None = None,
     device: str = "auto",
 ) -> list[Path]:
-    """Maps of one run over its slices: a picture for each slice and method, grid.png with all, and explain.html.
+    """Explain a run's slices: a picture for each slice and method, grid.png with all, and explain.html.
 
     They take the place of those that an earlier call wrote to the folder; other files there are left alone.
 
     Args:
         folder: the run.
         out: folder for the pictures.
-        look: how.
+        options: how maps are computed and shown.
         images: JPEG or PNG files or folders of them; None takes slices of the run's test part, or for imported weights
             of the whole source, as evenly over the classes as they allow.
         count: how many test slices.
@@ -142,10 +143,12 @@ def explain_run(
         MriscopeError: no finished run, or an unknown method, layer, class, colour map or image.
     """
     directory = open_run(folder)
-    check_colours(look.colormap, look.alpha)
+    check_colours(options.colormap, options.alpha)
     model, class_names = open_network(directory, device)
+    if options.class_name is not None and options.class_name not in class_names:
+        raise UnknownName("class", options.class_name, class_names)
     if images is None:
-        slices = some_of_test(directory, source, count, seed)
+        slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
         truths = [class_names[label] for label in slices.labels]
     else:
@@ -154,53 +157,54 @@ def explain_run(
     found = explain(
         model,
         scaled(torch.from_numpy(np.array(given.images)), directory.recipe.input.scale),
-        look.methods,
-        None if look.class_name is None else _class_number(look.class_name, class_names),
-        layer=look.layer,
-        exponents=study_exponents(class_names) if look.study_exponents else None,
-        eigen_smooth=look.eigen_smooth,
-        flip_smooth=look.flip_smooth,
+        options.methods,
+        None if options.class_name is None else class_names.index(options.class_name),
+        layer=options.layer,
+        exponents=study_exponents(class_names) if options.study_exponents else None,
+        eigen_smooth=options.eigen_smooth,
+        flip_smooth=options.flip_smooth,
     )
-    return _write(Path(out), directory, _Shown(given, truths, class_names, found), look, own=images is None)
+    return _write(Path(out), directory, ExplainedSlices(given, truths, class_names, found), options, own=images is None)
 
 
 def open_network(directory: RunDirectory, device: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network of a run, whose layers can be looked at, and the names of its classes.
+    """Return the network of a run, and the names of its classes.
 
     Raises:
         RunError: the run is an estimator's, or its weights are missing or damaged.
     """
     model, class_names = load_model(directory, pick_device(device))
-    if isinstance(model, Estimator):
+    if directory.recipe.model in list_estimators():
         raise RunError(f"{directory.recipe.model} has no layers whose maps could be explained; name a network's run")
     return model, class_names
 
 
-def judged_by(directory: RunDirectory) -> str:
-    """How the run's train and test slices were divided, and whether they share subjects; short enough for a title."""
+def describe_protocol(directory: RunDirectory) -> str:
+    """Return how train and test slices were divided, and whether subjects are in both; short enough for a title."""
     if directory.imported:
         return "imported weights, what they were trained on is unknown"
-    metrics = directory.metrics()
-    return split_title(metrics["protocol"], metrics["leaky"])
+    return split_title(directory.protocol, directory.leaky)
 
 
-def _write(out: Path, directory: RunDirectory, shown: _Shown, look: Look, *, own: bool) -> list[Path]:
+def _write(
+    out: Path, directory: RunDirectory, shown: ExplainedSlices, options: ExplainOptions, *, own: bool
+) -> list[Path]:
     """Write pictures and page in the place of those that an earlier explanation left there."""
     maps = {name: one.maps.cpu().numpy() for name, one in shown.found.items()}
-    colours = {"colormap": look.colormap, "alpha": look.alpha, "by_strength": look.by_strength}
-    heading = f"{directory.recipe.model}, {judged_by(directory)}"
+    colours = {"colormap": options.colormap, "alpha": options.alpha, "by_strength": options.by_strength}
+    heading = f"{directory.recipe.model}, {describe_protocol(directory)}"
     pictures = {GRID: _grid(shown, maps, {**colours, "heading": heading})}
     for row, path in enumerate(shown.images.paths):
         for name in maps:
             pixels = overlay(shown.images.images[row], maps[name][row], **colours)
             pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
     page = explanation_page(
-        f"Where {directory.path.resolve().name} sees evidence",
+        f"Where {directory.path.resolve().name} finds evidence",
         _origin(directory, shown, own),
-        Picture("Grid of slices and methods", _caption(look), pictures[GRID]),
-        _facts(directory, shown, look),
-        shown.silent,
-        leaky=directory.metrics()["leaky"],
+        Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
+        _facts(directory, shown, options),
+        shown.empty_maps,
+        leaky=directory.leaky,
     )
     for name in _earlier(out):
         (out / name).unlink(missing_ok=True)
@@ -211,8 +215,8 @@ def _write(out: Path, directory: RunDirectory, shown: _Shown, look: Look, *, own
     return [out / name for name in pictures]
 
 
-def _grid(shown: _Shown, maps: Mapping[str, np.ndarray], colours: Mapping[str, Any]) -> bytes:
-    """One method's maps side by side; those of several in a column each."""
+def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mapping[str, Any]) -> bytes:
+    """Draw one method's maps side by side, and those of several in a column each."""
     pixels, titles = shown.images.images, shown.titles
     if len(maps) == 1:
         return png_bytes(grid(pixels, next(iter(maps.values())), titles, **colours))
@@ -222,40 +226,40 @@ def _grid(shown: _Shown, maps: Mapping[str, np.ndarray], colours: Mapping[str, A
     return png_bytes(matrix(pixels, columns, titles, scale=scale, **colours))
 
 
-def _caption(look: Look) -> str:
-    explained = "the predicted class" if look.class_name is None else class_title(look.class_name)
-    strength = ", and their share follows the map" if look.by_strength else ""
+def _caption(options: ExplainOptions) -> str:
+    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
+    strength = ", and their share follows the map" if options.by_strength else ""
     return f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
 
 
-def _origin(directory: RunDirectory, shown: _Shown, own: bool) -> str:
+def _origin(directory: RunDirectory, shown: ExplainedSlices, own: bool) -> str:
     count = len(shown.images)
     which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
     part = " of the test part" if own and not directory.imported else ""
-    return f"{which}{part}; {directory.recipe.model}, {judged_by(directory)}."
+    return f"{which}{part}; {directory.recipe.model}, {describe_protocol(directory)}."
 
 
-def _facts(directory: RunDirectory, shown: _Shown, look: Look) -> list[tuple[str, str]]:
+def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOptions) -> list[tuple[str, str]]:
     layers = dict.fromkeys(name for one in shown.found.values() for name in one.layers)
-    smoothing = ["flips and brightness"] * look.flip_smooth + ["first principal component"] * look.eigen_smooth
+    smoothing = ["flips and brightness"] * options.flip_smooth + ["first principal component"] * options.eigen_smooth
     environment = directory.environment
     return [
         ("Run", str(directory.path)),
         ("Model", directory.recipe.model),
-        ("Protocol", judged_by(directory)),
-        ("Data", str(environment["source"] or "unknown")),
+        ("Protocol", describe_protocol(directory)),
+        ("Data", str(environment.source or "unknown")),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
-        ("Class explained", "the predicted one" if look.class_name is None else look.class_name),
+        ("Class explained", "the predicted one" if options.class_name is None else options.class_name),
         ("Smoothing", ", ".join(smoothing) or "none"),
-        ("Study's exponents", "yes" if look.study_exponents else "no"),
-        ("Colour map", look.colormap),
+        ("Study's exponents", "yes" if options.study_exponents else "no"),
+        ("Colour map", options.colormap),
         ("mriscope", __version__),
     ]
 
 
 def _earlier(out: Path) -> list[str]:
-    """What an earlier explanation wrote there; other files are somebody else's."""
+    """Return what an earlier explanation wrote there; other files are somebody else's."""
     try:
         listed = json.loads((out / LISTED).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # nothing is listed, so nothing is known to be ours
@@ -264,13 +268,13 @@ def _earlier(out: Path) -> list[str]:
     return [name for name in names if name == Path(name).name and name.endswith(".png")]
 
 
-def some_of_test(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
-    """Slices of the test part, the classes taking turns."""
-    there = source or directory.environment["source"]
+def sample_test_slices(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:
+    """Draw slices of the test part, the classes taking turns."""
+    there = source or directory.environment.source
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
     recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
-    slices = read_for(recipe, there, skip_bad=directory.environment["skip_bad"]).slices
+    slices = read_for(recipe, there, skip_bad=directory.environment.skip_bad).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]
@@ -278,12 +282,6 @@ def some_of_test(directory: RunDirectory, source: str | None, count: int, seed: 
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     return slices[test[np.lexsort((labels, turn))[:count]]]
-
-
-def _class_number(name: str, class_names: Sequence[str]) -> int:
-    if name not in class_names:
-        raise UnknownName("class", name, class_names)
-    return list(class_names).index(name)
 
 
 def _title(probabilities: np.ndarray, explained: int, truth: str | None, class_names: Sequence[str]) -> str:

@@ -1,11 +1,9 @@
-"""The pictures of a run, from what it recorded."""
+"""Draw the pictures of a run, from what it recorded."""
 
 from pathlib import Path
-from typing import Any
 
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.calibration import reliability_curve, with_temperature
-from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.plots import (
     confusion,
     headline,
@@ -17,56 +15,43 @@ from mriscope.evaluation.plots import (
     training_curves,
 )
 from mriscope.evaluation.predictions import Predictions
-from mriscope.run_directory import FIGURES, RunDirectory
+from mriscope.results import Calibration, Estimate, Metrics
 from mriscope.training.loop import Trained
 
 
-def draw_run(
-    directory: RunDirectory, trained: Trained, slices: SliceSet, predictions: Predictions, metrics: dict[str, Any]
-) -> None:
-    """Every figure of a run: its training, its data and its judgement."""
-    folder = directory.path / FIGURES
-    title = _title(metrics, "accuracy")
+def draw_run(folder: Path, trained: Trained, slices: SliceSet, predictions: Predictions, metrics: Metrics) -> None:
+    """Draw every picture of a run: its training, its data and its evaluation."""
+    title = _make_title("accuracy", metrics.metrics["accuracy"], metrics)
     if "train_loss" in trained.history[0]:  # an estimator has no epochs to draw
         save(training_curves(trained.history, trained.epoch, title=title), folder / "training.png")
-    data = f"Slices of the data, {split_title(metrics['protocol'], _leaky(metrics))}"
+    data = f"Slices of the data, {split_title(metrics.protocol, _known_leaky(metrics))}"
     save(sample_slices(slices, title=data), folder / "slices.png")
-    draw_evaluation(directory, predictions, metrics)
+    draw_evaluation(folder, predictions, metrics)
 
 
-def draw_evaluation(directory: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:
-    """The confusion matrix and the ROC curves of some predictions, and where it was measured their calibration."""
-    folder = directory.path / FIGURES
-    save(confusion(predictions, title=_title(metrics, "accuracy")), folder / "confusion.png")
-    save(roc_curves(predictions, title=_title(metrics, "auroc")), folder / "roc.png")
-    if "calibration" in metrics:
-        _draw_calibration(predictions, metrics, folder / "reliability.png")
+def draw_evaluation(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
+    """Draw the confusion matrix and the ROC curves of some predictions, and where it was measured their calibration."""
+    accuracy, auroc = (_make_title(name, metrics.metrics[name], metrics) for name in ("accuracy", "auroc"))
+    save(confusion(predictions, title=accuracy), folder / "confusion.png")
+    save(roc_curves(predictions, title=auroc), folder / "roc.png")
+    if metrics.calibration is not None:
+        _draw_calibration(predictions, metrics, metrics.calibration, folder / "reliability.png")
 
 
-def _draw_calibration(predictions: Predictions, metrics: dict[str, Any], path: Path) -> None:
-    measured = metrics["calibration"]
-    temperature, error = measured["temperature"], _estimate(measured["before"]["calibration_error"])
+def _draw_calibration(predictions: Predictions, metrics: Metrics, measured: Calibration, path: Path) -> None:
     curves = {"As the model says": reliability_curve(predictions)}
-    if temperature is not None:
-        scaled = with_temperature(predictions, temperature)
-        curves[f"At temperature {temperature:.2f}, from validation"] = reliability_curve(scaled)
-    save(reliability(curves, title=_headline("calibration_error", error, metrics)), path)
+    if measured.temperature is not None:
+        scaled = with_temperature(predictions, measured.temperature)
+        curves[f"At temperature {measured.temperature:.2f}, from validation"] = reliability_curve(scaled)
+    title = _make_title("calibration_error", measured.before["calibration_error"], metrics)
+    save(reliability(curves, title=title), path)
 
 
-def _title(metrics: dict[str, Any], name: str) -> str:
-    return _headline(name, _estimate(metrics["metrics"][name]), metrics)
+def _make_title(name: str, estimate: Estimate, metrics: Metrics) -> str:
+    return headline(name, estimate, metrics.protocol, level=metrics.interval.level, leaky=_known_leaky(metrics))
 
 
-def _headline(name: str, estimate: Estimate, metrics: dict[str, Any]) -> str:
-    level = metrics["interval"]["level"]
-    return headline(name, estimate, metrics["protocol"], level=level, leaky=_leaky(metrics))
-
-
-def _estimate(figures: dict[str, float | None]) -> Estimate:
-    return Estimate(**{key: float("nan") if value is None else value for key, value in figures.items()})
-
-
-def _leaky(metrics: dict[str, Any]) -> bool | None:
-    """None where subjects are unknown; another part than test, or another source, shares nothing with itself."""
-    untold = metrics["part"] == "test" and metrics["leaky"] is None
-    return None if untold or metrics["n_subjects"] is None else bool(metrics["leaky"])
+def _known_leaky(metrics: Metrics) -> bool | None:
+    """Return None where subjects are unknown; another part than test, or another source, shares nothing with itself."""
+    untold = metrics.part == "test" and metrics.leaky is None
+    return None if untold or metrics.n_subjects is None else bool(metrics.leaky)

@@ -1,4 +1,4 @@
-"""import_weights(file, model, out): weights that another program trained, as a run directory."""
+"""import_weights(): make a run directory of weights that another program trained."""
 
 import hashlib
 import logging
@@ -10,10 +10,11 @@ from mriscope.data.slices import CLASS_NAMES, SIZE
 from mriscope.environment import describe_environment
 from mriscope.errors import DataError, RunError
 from mriscope.files import write_text
-from mriscope.models.foreign import Matching, match, read_state_dict
+from mriscope.models.foreign import match_weights, read_state_dict
 from mriscope.models.registry import count_parameters, create_model
 from mriscope.recipe import make_recipe
-from mriscope.run_directory import ENVIRONMENT, IMPORTED, METRICS, RECIPE, SPLIT, WEIGHTS, RunDirectory
+from mriscope.results import ImportedMetrics, ImportedWeights, ParameterCount
+from mriscope.run_directory import ENVIRONMENT, METRICS, RECIPE, WEIGHTS, RunDirectory
 from mriscope.training.checkpoint import put_weights, save_weights
 
 LOG = logging.getLogger("mriscope")
@@ -28,15 +29,16 @@ def import_weights(
 ) -> RunDirectory:
     """Make a run directory of a checkpoint that another program saved, such as the study's notebooks.
 
-    The run can be asked, explained and judged on a source; it has no predictions of its own, and what its weights were
-    trained on is not known. Its classes are taken to be the study's four, in the order of the study's labels.
+    The run can predict, be explained and be evaluated on a source; it has no predictions of its own, and what its
+    weights were trained on is not known. Its classes are taken to be the study's four, in the order of the study's
+    labels.
 
     Args:
-        file: written by torch.save, a state dict; nothing in it is run.
+        file: a checkpoint as read_state_dict takes it; nothing in it is run.
         model: the network the weights belong to, by its name here.
         out: the run directory, new or empty.
-        scale: what the network was fed: raw, 0 to 255, as the study does; unit, 0 to 1; or imagenet.
-        size: height and width of what it was fed, in pixels.
+        scale: of the network's input: raw, 0 to 255, as the study does; unit, 0 to 1; or imagenet.
+        size: height and width of the network's input in pixels.
 
     Raises:
         DataError: the file cannot be read, holds no plain weights, or those of another network; differing names and
@@ -51,49 +53,23 @@ def import_weights(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{out} is not empty; name a new folder with --out")
     network = create_model(model, classes=len(CLASS_NAMES), size=recipe.input.size, pretrained=False)
-    matching = match(read_state_dict(source), network.state_dict(), source, model)
-    _check_finite(matching, source)
-    put_weights(network, matching.weights, source)
-
-    directory = RunDirectory(folder)
-    facts = {"file": source.name, "sha256": _digest(source), "matched_by": matching.way, "by_order": matching.by_order}
-    machine = describe_environment("none, as the weights were imported")
-    directory.write_json(ENVIRONMENT, {**machine, "source": None, "data": None, "skip_bad": False, "imported": facts})
-    directory.write_json(SPLIT, {"protocol": IMPORTED})
-    save_weights(network.state_dict(), folder / WEIGHTS, {"model": model, "class_names": CLASS_NAMES})
-    write_text(folder / RECIPE, _HEAD + yaml.safe_dump(settings, sort_keys=False))
-    directory.write_json(METRICS, _metrics(model, count_parameters(network)))
-    if matching.by_order:
-        told = ", ".join(matching.by_order[:_SHOWN]) + (" ..." if len(matching.by_order) > _SHOWN else "")
-        LOG.warning(
-            "%s: %d layers share a shape and were told by their order: %s", source, len(matching.by_order), told
-        )
-    return directory
-
-
-def _metrics(model: str, parameters: int) -> dict[str, object]:
-    """What metrics.json says of a run that was not judged."""
-    return {
-        "protocol": IMPORTED,
-        "part": None,
-        "leaky": None,
-        "n_slices": 0,
-        "n_subjects": None,
-        "interval": None,
-        "metrics": {},
-        "classes": {},
-        "training": {"parameters": parameters},
-        "model": model,
-        "data": None,
-    }
-
-
-def _check_finite(matching: Matching, source: Path) -> None:
+    matching = match_weights(read_state_dict(source), network.state_dict(), source, model)
     broken = [name for name, weights in matching.weights.items() if not weights.isfinite().all()]
     if broken:
         raise DataError(f"{source}: {', '.join(broken)} hold numbers that are not finite; import another checkpoint")
+    put_weights(network, matching.weights, source)
 
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    directory = RunDirectory(folder)
+    with source.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    origin = ImportedWeights(file=source.name, sha256=digest, matched_by=matching.way, by_order=list(matching.by_order))
+    describe_environment("none, as the weights were imported", imported=origin).write(folder / ENVIRONMENT)
+    save_weights(network.state_dict(), folder / WEIGHTS, model, CLASS_NAMES)
+    write_text(folder / RECIPE, _HEAD + yaml.safe_dump(settings, sort_keys=False))
+    parameters = ParameterCount(parameters=count_parameters(network))
+    ImportedMetrics(training=parameters, model=model).write(folder / METRICS)
+    if matching.by_order:
+        names = ", ".join(matching.by_order[:_SHOWN]) + (" ..." if len(matching.by_order) > _SHOWN else "")
+        count = len(matching.by_order)
+        LOG.warning("%s: %d layers share a shape and were matched by their order: %s", source, count, names)
+    return directory

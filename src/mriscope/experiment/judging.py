@@ -1,6 +1,6 @@
-"""Judge a run, and ask it about images."""
+"""Evaluate a run, and predict images with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import UNKNOWN, slice_digests
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict, predict_probabilities
-from mriscope.evaluation.levels import Question, answer, judgement
 from mriscope.evaluation.predictions import Predictions, write_predictions
+from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
 from mriscope.experiment.figures import draw_evaluation
 from mriscope.experiment.parts import load_model, read_for
-from mriscope.experiment.splitting import sharing
-from mriscope.run_directory import BAD_ROWS, IMPORTED, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
+from mriscope.results import IMPORTED, Metrics
+from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 
-_UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the figures"
+_UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the metrics"
 
 
 def evaluate_run(
@@ -36,21 +36,21 @@ def evaluate_run(
     level: str = "slice",
     task: str | None = None,
     pooling: str | None = None,
-) -> dict[str, Any]:
-    """Judge a run with every metric and its interval.
+) -> Metrics:
+    """Evaluate a run with every metric and its interval.
 
     The temperature of its calibration, and the way of pooling where none is named, come from the run's own validation
-    part, and from nothing that is judged: a run that is judged on its validation part has neither.
+    part, and from nothing that is evaluated: a run that is evaluated on its validation part has neither.
 
     Args:
         folder: the run.
-        part: test or validation, None is test; of another source, all slices are judged.
-        source: another source than the run's own; None judges the predictions the run kept.
+        part: test or validation, None is test; of another source, all slices are evaluated.
+        source: another source than the run's own; None evaluates the predictions the run kept.
         manifest: a CSV file that gives the slices their subjects: those of the source, or all of the run's own.
         out: folder that gets metrics.json, predictions.parquet and figures; None writes nothing.
         device: auto, cpu or cuda.
         skip_bad: leave unusable rows out where they would be an error.
-        level: "slice", or "subject" to pool each subject's slices into one answer.
+        level: "slice", or "subject" to pool each subject's slices into one prediction.
         task: "four_classes", "three_classes" or "non_vs_demented"; None for the run's own classes.
         pooling: "mean_probability", "mean_logit", "majority", or "chosen", which None is too; for subjects alone.
 
@@ -59,36 +59,44 @@ def evaluate_run(
         RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
         DataError: the source cannot be read or has other classes, or subjects are unknown and needed.
     """
-    question = Question(level, task, pooling)
+    config = EvaluationConfig(level, task, pooling)
     directory = open_run(folder)
-    own = directory.metrics()
     if source is None:
         if skip_bad:
-            raise RunError("--skip-bad goes with --data: the run's own predictions are judged without reading slices")
-        part, protocol = part or "test", own["protocol"]
-        predictions = _kept(directory, part, manifest)
+            raise RunError(
+                "--skip-bad goes with --data: the run's own predictions are evaluated without reading slices"
+            )
+        part, protocol = part or "test", directory.protocol
+        predictions = _read_part(directory, part, manifest)
     elif part is not None:
-        raise RunError(f"all of {source} is judged, whatever the part; leave out --part or --data")
+        raise RunError(f"all of {source} is evaluated, whatever the part; leave out --part or --data")
     else:
         protocol = IMPORTED if directory.imported else "external"
-        predictions, part = _ask(directory, source, manifest, device, skip_bad), "whole"
-    given = answer(question, predictions, _validation(directory, part, manifest if source is None else None))
-    metrics = {
-        "protocol": protocol,
-        "part": part,
-        **_sharing(directory, own, part, manifest),
-        **judgement(question, given, seed=directory.recipe.seed),
-        "model": own["model"],
-    }
+        predictions, part = _predict_all(directory, source, manifest, device, skip_bad), "whole"
+    validation = None  # none where it is what is evaluated, or the run has no predictions of its own
+    if not directory.imported and part != "validation":
+        validation = _read_part(directory, "validation", manifest if source is None else None)
+    aggregated = aggregate(config, predictions, validation)
+    scores = evaluate(config, aggregated, seed=directory.recipe.seed)
     if directory.imported:
-        metrics["interval"]["note"] = "; ".join(filter(None, (metrics["interval"]["note"], _UNKNOWN_PAST)))
+        note = "; ".join(filter(None, (scores.interval.note, _UNKNOWN_PAST)))
+        scores = scores.model_copy(update={"interval": scores.interval.model_copy(update={"note": note})})
+    leaky, shared = _count_shared(directory, part, manifest)
+    metrics = Metrics(
+        protocol=protocol,
+        part=part,
+        leaky=leaky,
+        shared_subjects=shared,
+        **dict(scores),
+        model=directory.recipe.model,
+    )
     if out is not None:
-        _write(RunDirectory(Path(out)), given.judged, metrics)
+        _write(Path(out), aggregated.rows, metrics)
     return metrics
 
 
-def _kept(directory: RunDirectory, part: str, manifest: str | None) -> Predictions:
-    """The run's own predictions of a part, their subjects those of a manifest where one is named."""
+def _read_part(directory: RunDirectory, part: str, manifest: str | None) -> Predictions:
+    """Read the run's own predictions of a part, their subjects those of a manifest where one is named."""
     predictions = directory.predictions().of_part(part)
     if manifest is None:
         return predictions
@@ -96,36 +104,38 @@ def _kept(directory: RunDirectory, part: str, manifest: str | None) -> Predictio
     return replace(predictions, subjects=subjects_of(predictions.paths.tolist(), labels, manifest))
 
 
-def _validation(directory: RunDirectory, judged_part: str, manifest: str | None) -> Predictions | None:
-    """The run's own validation part, unless it is what is judged or the run has no predictions of its own."""
-    if directory.imported or judged_part == "validation":
-        return None
-    return _kept(directory, "validation", manifest)
+def _count_shared(directory: RunDirectory, part: str, manifest: str | None) -> tuple[bool | None, int | None]:
+    """Count the subjects that the test part shares with training; subjects of a manifest may not be the run's own.
 
-
-def _sharing(directory: RunDirectory, own: Mapping[str, Any], part: str, manifest: str | None) -> dict[str, Any]:
-    """What the run's test part shares with what trained it; other subjects may share what the run's own do not."""
+    Returns:
+        whether there are any, and how many; None where that is unknown or another part is evaluated.
+    """
     if part != "test":
-        return {"leaky": None, "shared_subjects": None}
+        return None, None
     if manifest is None:
-        return {"leaky": own["leaky"], "shared_subjects": own.get("shared_subjects")}
+        own = directory.metrics()
+        return own.leaky, own.shared_subjects
     parts = directory.parts()
-    seen = subjects_of([*parts["train"], *parts["validation"]], (), manifest)
-    tested = subjects_of(parts["test"], (), manifest)
-    unknown = UNKNOWN in seen or UNKNOWN in tested
-    return sharing(None if unknown else len(np.intersect1d(seen, tested)))
+    seen = subjects_of([*parts.train, *parts.validation], (), manifest)
+    tested = subjects_of(parts.test, (), manifest)
+    if UNKNOWN in seen or UNKNOWN in tested:
+        return None, None
+    shared = len(np.intersect1d(seen, tested))
+    return shared > 0, shared
 
 
-def _write(judged: RunDirectory, predictions: Predictions, metrics: dict[str, Any]) -> None:
-    if (judged.path / RECIPE).exists():
-        raise RunError(f"{judged.path} is a run directory, which keeps its own figures; name another folder with --out")
-    write_predictions(predictions, judged.path / PREDICTIONS)
-    draw_evaluation(judged, predictions, metrics)
-    judged.write_json(METRICS, metrics)
+def _write(out: Path, predictions: Predictions, metrics: Metrics) -> None:
+    if (out / RECIPE).exists():
+        raise RunError(f"{out} is a run directory, which keeps its own metrics; name another folder with --out")
+    write_predictions(predictions, out / PREDICTIONS)
+    draw_evaluation(out / FIGURES, predictions, metrics)
+    metrics.write(out / METRICS)
 
 
-def _ask(directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool) -> Predictions:
-    """A run's predictions for all slices of a source it has not seen."""
+def _predict_all(
+    directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool
+) -> Predictions:
+    """Predict all slices of a source that the run has not seen."""
     model, class_names = load_model(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
     reading = read_for(recipe, source, skip_bad=skip_bad)
@@ -135,13 +145,13 @@ def _ask(directory: RunDirectory, source: str, manifest: str | None, device: str
     if seen:
         raise RunError(
             f"{seen:,} of the {len(slices):,} slices of {source} were in this run's training or validation part; "
-            "judge it on slices it has not seen, or leave --data out to judge its own test part"
+            "evaluate it on slices it has not seen, or leave --data out to evaluate its own test part"
         )
     if slices.class_names != class_names:
         raise DataError(
             f"{source} has the classes {', '.join(slices.class_names)}; the run knows {', '.join(class_names)}"
         )
-    return predict(model, slices, directory.recipe.input.scale, "test")
+    return predict(model, slices, directory.recipe.input.scale, "test", severity=recipe.severity)
 
 
 def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: str = "auto") -> list[dict[str, Any]]:

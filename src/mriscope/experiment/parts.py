@@ -8,8 +8,8 @@ from torch import nn
 
 from mriscope.data.readers import read_rows
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE
-from mriscope.errors import DataError, RunError
+from mriscope.data.slices import SIZE, known_severity
+from mriscope.errors import DataError
 from mriscope.experiment.subjects import origin_of_subjects, with_known_subjects
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
@@ -23,7 +23,8 @@ def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:
     Their subjects are those of the recipe's manifest, else of the source, else those that pixels tell beyond doubt.
 
     Raises:
-        DataError: the source or the manifest cannot be read or do not fit, or make slices of another size.
+        DataError: the source or the manifest cannot be read or do not fit, or make slices of another size; or the
+            recipe's severity names other classes.
     """
     size = recipe.input.size
     wanted = None if size == SIZE else size
@@ -31,6 +32,7 @@ def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:
     if reading.slices.images.shape[1:] != (size, size):
         height, width = reading.slices.images.shape[1:]
         raise DataError(f"{source} has slices of {height}×{width} and input.size is {size}; set input.size={height}")
+    known_severity(reading.slices.class_names, recipe.severity)
     slices = reading.slices  # what a person wrote down is not guessed at, also where it leaves subjects unknown
     known = slices if recipe.manifest is not None else with_known_subjects(slices, source)
     return replace(reading, slices=known, subjects_from=origin_of_subjects(slices, known, recipe.manifest))
@@ -54,11 +56,7 @@ def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module
     Raises:
         RunError: the weights are missing, damaged or another network's.
     """
-    weights, facts = read_weights(directory.path / WEIGHTS)
-    try:
-        class_names = tuple(map(str, facts["class_names"]))
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{directory.path / WEIGHTS} names no classes; train the run again with --fresh") from error
-    model = model_for(directory.recipe, class_names, pretrained=False)
-    put_weights(model, weights, directory.path / WEIGHTS)
-    return model.to(device).eval(), class_names
+    saved = read_weights(directory.path / WEIGHTS)
+    model = model_for(directory.recipe, saved.class_names, pretrained=False)
+    put_weights(model, saved.weights, directory.path / WEIGHTS)
+    return model.to(device).eval(), saved.class_names

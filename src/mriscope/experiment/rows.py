@@ -1,27 +1,28 @@
-"""The rows of a comparison: which runs belong together, and whether all were judged on the same slices."""
+"""Rows of a comparison: which runs belong together, and whether all were evaluated on the same slices."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mriscope.errors import RunError
 from mriscope.evaluation.predictions import Predictions
 from mriscope.recipe import StudyRow
-from mriscope.run_directory import RunDirectory
+from mriscope.results import Metrics, TrainingSummary
+from mriscope.run_directory import METRICS, RunDirectory
 
 _OWN = {"seed", "data", "study"}  # settings that may differ between the runs of one recipe
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A finished run, its metrics.json, and what it said of its test part."""
+class EvaluatedRun:
+    """A finished run, its metrics, what its training cost, and its predictions of its test part."""
 
     directory: RunDirectory
-    metrics: Mapping[str, Any]
+    metrics: Metrics
+    training: TrainingSummary
     tested: Predictions
 
     def __str__(self) -> str:
@@ -33,16 +34,17 @@ class Row:
     """A recipe to be ranked, with its runs in the order of their seeds."""
 
     name: str
-    runs: tuple[Judged, ...]
+    runs: tuple[EvaluatedRun, ...]
     study: StudyRow | None
 
     @property
     def tested(self) -> list[Predictions]:
+        """The predictions of each run for its test part."""
         return [run.tested for run in self.runs]
 
 
-def rows_of(runs: Sequence[RunDirectory]) -> list[Row]:
-    """Runs by recipe; where two of a recipe have also the seed in common, each stays a row of its own.
+def group_by_recipe(runs: Sequence[RunDirectory]) -> list[Row]:
+    """Group runs by recipe; where two of a recipe have also the seed in common, each stays a row of its own.
 
     Args:
         runs: finished ones, in any order.
@@ -79,13 +81,22 @@ def _by_seed(runs: Sequence[RunDirectory]) -> list[list[RunDirectory]]:
 
 
 def make_row(name: str, runs: Sequence[RunDirectory], study: StudyRow | None) -> Row:
-    """A row of the finished runs of one recipe."""
-    judged = [Judged(run, run.metrics(), run.predictions().of_part("test")) for run in runs]
-    return Row(name, tuple(judged), study)
+    """Make a row of the finished runs of one recipe.
+
+    Raises:
+        RunError: a run's metrics or predictions are missing or damaged, or the metrics are of no training run.
+    """
+    evaluated = []
+    for run in runs:
+        metrics = run.metrics()
+        if metrics.training is None:
+            raise RunError(f"{run.path / METRICS} does not say how long training took; train the run anew with --fresh")
+        evaluated.append(EvaluatedRun(run, metrics, metrics.training, run.predictions().of_part("test")))
+    return Row(name, tuple(evaluated), study)
 
 
 def check_comparable(rows: Sequence[Row]) -> None:
-    """Refuse rows that were not judged on the same slices: all of one test part, or seed by seed of one.
+    """Refuse rows that were not evaluated on the same slices: all of one test part, or seed by seed of one.
 
     Raises:
         RunError: the data, the protocol, the test slices, their labels or their subjects differ; names two runs.
@@ -101,30 +112,30 @@ def check_comparable(rows: Sequence[Row]) -> None:
         _check_slices(one, other)
 
 
-def _check_data(one: Judged, other: Judged) -> None:
+def _check_data(one: EvaluatedRun, other: EvaluatedRun) -> None:
     """Refuse other data or another protocol; at another input size the same slices have another fingerprint."""
     same_size = one.directory.recipe.input.size == other.directory.recipe.input.size
-    data = [run.metrics["data"] for run in (one, other)]
+    data = [run.metrics.data or "unknown" for run in (one, other)]
     if same_size and data[0] != data[1]:
         told = " and ".join(
             f"{run} on {len(run.tested):,} slices of data {print_[:12]}"
             for run, print_ in zip((one, other), data, strict=True)
         )
         raise RunError(f"only runs on one set of slices compare; {told}")
-    protocols = [run.metrics["protocol"] for run in (one, other)]
+    protocols = [run.metrics.protocol for run in (one, other)]
     if protocols[0] != protocols[1]:
         raise RunError(
-            f"{one} was judged by the protocol {protocols[0]} and {other} by {protocols[1]}; "
+            f"{one} was evaluated by the protocol {protocols[0]} and {other} by {protocols[1]}; "
             "train both with the same split.protocol"
         )
 
 
-def same_slices(one: Judged, other: Judged) -> bool:
-    """Whether two runs were judged on slices of the same paths."""
+def same_slices(one: EvaluatedRun, other: EvaluatedRun) -> bool:
+    """Return whether two runs were evaluated on slices of the same paths."""
     return np.array_equal(np.sort(one.tested.paths), np.sort(other.tested.paths))
 
 
-def _seed_by_seed(one: Row, other: Row) -> Iterator[tuple[Judged, Judged]]:
+def _seed_by_seed(one: Row, other: Row) -> Iterator[tuple[EvaluatedRun, EvaluatedRun]]:
     if len(one.runs) != len(other.runs):
         raise RunError(
             f"each seed draws another test part, and {one.name} has {len(one.runs)} of them where {other.name} has "
@@ -133,12 +144,12 @@ def _seed_by_seed(one: Row, other: Row) -> Iterator[tuple[Judged, Judged]]:
     return zip(one.runs, other.runs, strict=True)
 
 
-def _check_slices(one: Judged, other: Judged) -> None:
+def _check_slices(one: EvaluatedRun, other: EvaluatedRun) -> None:
     """Refuse other test slices, or other labels or subjects of the same."""
     if not same_slices(one, other):
         common = len(np.intersect1d(one.tested.paths, other.tested.paths))
         raise RunError(
-            f"{one} was judged on {len(one.tested):,} test slices and {other} on {len(other.tested):,}, of which "
+            f"{one} was evaluated on {len(one.tested):,} test slices and {other} on {len(other.tested):,}, of which "
             f"{common:,} are the same; train both with the same split and seed"
         )
     orders = [np.argsort(run.tested.paths) for run in (one, other)]
@@ -147,5 +158,5 @@ def _check_slices(one: Judged, other: Judged) -> None:
         if not np.array_equal(here, there):
             path = one.tested.paths[orders[0]][int((here != there).argmax())]
             raise RunError(
-                f"{one} and {other} were judged on slices with other {name}, {path} for one; train both anew"
+                f"{one} and {other} were evaluated on slices with other {name}, {path} for one; train both anew"
             )

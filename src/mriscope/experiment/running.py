@@ -1,10 +1,8 @@
 """run(recipe): train, judge and record."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +15,18 @@ from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, spli
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
-from mriscope.evaluation.intervals import summary
 from mriscope.evaluation.predictions import write_predictions
+from mriscope.evaluation.scoring import score
 from mriscope.experiment.figures import draw_run
 from mriscope.experiment.parts import model_for, read_for
-from mriscope.experiment.splitting import sharing, split_for, warn_of_sharing
-from mriscope.models.registry import Estimator, count_parameters
+from mriscope.experiment.splitting import split_for, warn_of_sharing
+from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
+from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
 from mriscope.run_directory import (
     BAD_ROWS,
     CHECKPOINT,
+    FIGURES,
     HISTORY,
     METRICS,
     PREDICTIONS,
@@ -38,8 +38,9 @@ from mriscope.run_directory import (
 from mriscope.tracking.store import NONE, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 from mriscope.training.checkpoint import put_weights, save_weights
-from mriscope.training.devices import join_processes, leave_processes, pick_device, rank, wait_for_all
-from mriscope.training.loop import Trained, check_settings, train
+from mriscope.training.devices import barrier, destroy_process_group, init_process_group, pick_device, rank
+from mriscope.training.fitting import check_fit, fit
+from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
 
 
@@ -72,15 +73,14 @@ def run(
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
     place = pick_device(device)
-    join_processes(place)
+    init_process_group(place)
     reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
     slices, model = (
         reading.slices,
         model_for(recipe, reading.slices.class_names, pretrained=fresh or not _begun(Path(folder))),
     )
     split = _split_for(recipe, slices)
-    if not isinstance(model, Estimator):
-        check_settings(model, recipe.training, len(split.train))
+    check_fit(model, recipe.training, len(split.train))
     environment = _environment(recipe, reading, place, skip_bad)
     record = split_record(slices, split, recipe.seed)
     with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
@@ -98,21 +98,21 @@ def run(
                 trained = _train(directory, model, slices, split, place, monitor)
                 if rank() == 0:
                     _record(directory, model, trained, slices, split, tracker)
-    leave_processes()
+    destroy_process_group()
     return directory
 
 
 @contextmanager
 def _at_work_in(
-    folder: Path, recipe: Recipe, fresh: bool, environment: dict[str, Any], split: dict[str, Any]
+    folder: Path, recipe: Recipe, fresh: bool, environment: Environment, split: SplitRecord
 ) -> Iterator[RunDirectory]:
     """The run directory: the first process makes and holds it, the others come when it is ready."""
     if rank() != 0:
-        wait_for_all()
+        barrier()
         yield RunDirectory(folder)
         return
     with prepared_run(folder, recipe, fresh=fresh, environment=environment, split=split) as directory:
-        wait_for_all()
+        barrier()
         yield directory
 
 
@@ -125,16 +125,16 @@ def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
     return split_for(recipe.split, slices, recipe.seed)
 
 
-def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> dict[str, Any]:
+def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> Environment:
     """What environment.json holds: on what the run was made, of which slices, and how their subjects are known."""
-    named = recipe.data.startswith(("phantom", "hf:"))
-    return {
-        **describe_environment(_device_name(device)),
-        "source": recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
-        "data": reading.slices.fingerprint,
-        "subjects_from": reading.subjects_from or "unknown",
-        "skip_bad": skip_bad,
-    }
+    named = recipe.data.partition(":")[0] in ("phantom", "hf")
+    return describe_environment(
+        _device_name(device),
+        source=recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
+        data=reading.slices.fingerprint,
+        subjects_from=reading.subjects_from or "unknown",
+        skip_bad=skip_bad,
+    )
 
 
 def _tracker(directory: RunDirectory, track: str) -> Tracker:
@@ -146,7 +146,7 @@ def _tracker(directory: RunDirectory, track: str) -> Tracker:
 
 
 def _check_data(directory: RunDirectory, slices: SliceSet) -> None:
-    made_for = directory.environment["data"]
+    made_for = directory.environment.data or "unknown"
     if made_for != slices.fingerprint:
         raise RunError(
             f"{directory.path} holds a run on other data (fingerprint {made_for[:12]}, this source has "
@@ -168,9 +168,7 @@ def _train(
     directory: RunDirectory, model: nn.Module, slices: SliceSet, split: Split, device: torch.device, monitor: Monitor
 ) -> Trained:
     recipe = directory.recipe
-    if isinstance(model, Estimator):
-        return _fit(model.to(device), slices[split.train], recipe.seed)
-    return train(
+    return fit(
         model,
         slices,
         split.train,
@@ -184,51 +182,42 @@ def _train(
     )
 
 
-def _fit(model: nn.Module, slices: SliceSet, seed: int) -> Trained:
-    """Fit an estimator: fast enough to begin anew where it was broken off, so nothing is kept meanwhile."""
-    assert isinstance(model, Estimator)
-    began = time.monotonic()
-    model.fit(slices, seed)
-    seconds = time.monotonic() - began
-    figures = {"epoch": 1, "seconds": seconds, "slices_per_second": len(slices) / max(seconds, 1e-9)}
-    return Trained({name: tensor.cpu() for name, tensor in model.state_dict().items()}, 1, [figures])
-
-
 def _record(
     directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split, tracker: Tracker
 ) -> None:
     """Write everything a finished run holds; metrics.json last, as its presence means finished."""
     recipe = directory.recipe
-    save_weights(trained.weights, directory.path / WEIGHTS, {"model": recipe.model, "class_names": slices.class_names})
+    save_weights(trained.weights, directory.path / WEIGHTS, recipe.model, slices.class_names)
     put_weights(model, trained.weights, directory.path / WEIGHTS)
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
-    predictions = predict(model, slices[rows], recipe.input.scale, parts)
+    predictions = predict(model, slices[rows], recipe.input.scale, parts, severity=recipe.severity)
     tested = predictions.of_part("test")
     write_predictions(predictions, directory.path / PREDICTIONS)
-    metrics = {
-        "protocol": split.protocol,
-        "part": "test",
-        **sharing(shared_subjects(slices, split)),
-        **summary(tested, seed=recipe.seed),
-        "training": _training_facts(trained, model),
-        "model": recipe.model,
-        "data": slices.fingerprint,
-    }
-    draw_run(directory, trained, slices, tested, metrics)
+    shared = shared_subjects(slices, split)
+    metrics = Metrics(
+        protocol=split.protocol,
+        part="test",
+        leaky=None if shared is None else shared > 0,
+        shared_subjects=shared,
+        **dict(score(tested, seed=recipe.seed)),
+        training=_summarize_training(trained, model),
+        model=recipe.model,
+        data=slices.fingerprint,
+    )
+    draw_run(directory.path / FIGURES, trained, slices, tested, metrics)
     tracker.finish(directory.path, metrics, trained.history)
-    directory.write_json(METRICS, metrics)
+    metrics.write(directory.path / METRICS)
 
 
-def _training_facts(trained: Trained, model: nn.Module) -> dict[str, Any]:
-    seconds = sum(row["seconds"] for row in trained.history)
-    return {
-        "epochs": len(trained.history),
-        "epoch_kept": trained.epoch,
-        "seconds": seconds,
-        "slices_per_second": float(np.median([row["slices_per_second"] for row in trained.history])),
-        "parameters": count_parameters(model),
-    }
+def _summarize_training(trained: Trained, model: nn.Module) -> TrainingSummary:
+    return TrainingSummary(
+        epochs=len(trained.history),
+        epoch_kept=trained.epoch,
+        seconds=float(sum(row["seconds"] for row in trained.history)),
+        slices_per_second=float(np.median([row["slices_per_second"] for row in trained.history])),
+        parameters=count_parameters(model),
+    )
 
 
 def _device_name(device: torch.device) -> str:

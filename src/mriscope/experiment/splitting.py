@@ -1,6 +1,5 @@
 """Splits as the settings want them, as files, and what a user should know of one."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,10 @@ from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split, make_split, shared_subjects
-from mriscope.errors import DataError
+from mriscope.errors import DataError, RunError
 from mriscope.experiment.subjects import with_known_subjects
-from mriscope.files import write_text
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
+from mriscope.results import SplitRecord
 
 LOG = logging.getLogger("mriscope")
 
@@ -97,15 +96,22 @@ def write_splits(
     splits = [split_for(settings, slices, seed) for _, settings in asked]
     warn_of_sharing(slices, splits[0])
     files = {
-        Path(out) / f"{name}.json": _text(split_file(slices, split, seed), settings)
+        Path(out) / f"{name}.json": _add_settings(split_file(slices, split, seed), settings)
         for (name, settings), split in zip(asked, splits, strict=True)
     }
-    for file, text in files.items():
-        if file.exists() and file.read_bytes() != text.encode():
+    for file, record in files.items():
+        if file.exists() and not _holds(file, record):
             raise DataError(f"{file} holds another split; name another folder with --out")
-    for file, text in files.items():
-        write_text(file, text)
+    for file, record in files.items():
+        record.write(file)
     return list(files)
+
+
+def _holds(file: Path, record: SplitRecord) -> bool:
+    try:
+        return SplitRecord.read(file) == record
+    except RunError:
+        return False
 
 
 def _settings(
@@ -121,15 +127,9 @@ def _settings(
             yield fold_name(repeat, fold), fold_recipe(base, shares["protocol"], folds, fold, repeat).split
 
 
-def _text(record: dict[str, Any], settings: SplitSettings) -> str:
+def _add_settings(record: SplitRecord, settings: SplitSettings) -> SplitRecord:
     unused = {"test"} if settings.folds or settings.protocol == "published" else set()
-    facts = settings.model_dump(exclude_none=True, exclude={"protocol", *unused})
-    return json.dumps({**facts, **record}, indent=1, ensure_ascii=False) + "\n"
-
-
-def sharing(shared: int | None) -> dict[str, Any]:
-    """What metrics.json says of subjects on both sides: leaky, and how many; None where subjects are unknown."""
-    return {"leaky": None if shared is None else shared > 0, "shared_subjects": shared}
+    return record.model_copy(update=settings.model_dump(exclude_none=True, exclude={"protocol", *unused}))
 
 
 def warn_of_sharing(slices: SliceSet, split: Split) -> None:

@@ -10,6 +10,7 @@ from mriscope.data.cache import cached_arrays, content_key
 from mriscope.data.readers import read, read_silently
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.reports.text import describe_slices
+from mriscope.results import DataSummary
 
 PARTLY = "pixels, partly"
 """How subjects are known where pixels leave some slices in doubt."""
@@ -55,8 +56,8 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
     return slices.with_subjects(found.subjects[rows], found.positions[rows])
 
 
-def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool = False) -> dict[str, Any]:
-    """What a source holds, as plain values for JSON; `subjects_from` says how its subjects are known.
+def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool = False) -> DataSummary:
+    """Count what a source holds; `subjects_from` says how its subjects are known.
 
     Args:
         source: as mriscope.data.read takes it.
@@ -65,7 +66,8 @@ def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool 
     """
     slices = read(source, skip_bad=skip_bad, manifest=manifest)
     known = slices if manifest else with_known_subjects(slices, source)
-    return {**describe_slices(known), "subjects_from": origin_of_subjects(slices, known, manifest)}
+    origin = origin_of_subjects(slices, known, manifest)
+    return describe_slices(known).model_copy(update={"subjects_from": origin})
 
 
 def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:

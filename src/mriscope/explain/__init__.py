@@ -1,4 +1,8 @@
-"""Where in a slice the evidence for a class lies; works on any PyTorch model, without the rest of mriscope."""
+"""Where in a slice the evidence for a class lies; works on any PyTorch model, without the rest of mriscope.
+
+`explain` computes maps of several methods at once; the classes bind one method to a model. `mriscope.explain.metrics`
+measures whether maps mean something.
+"""
 
 from mriscope.explain.cam import CAM as CAM
 from mriscope.explain.cam import AblationCAM as AblationCAM

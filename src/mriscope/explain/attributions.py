@@ -1,7 +1,7 @@
 """Attributions on pixels, for comparison with class activation maps: what each pixel adds to a logit.
 
 Each method gives a signed attribution of the images' own shape, in the unit of logits (guided backpropagation and
-SmoothGrad: logits for each unit of brightness). The model is borrowed and in eval mode.
+SmoothGrad: logits for each unit of brightness). Models are in eval mode.
 """
 
 import itertools
@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mriscope.errors import MriscopeError
-from mriscope.explain.engine import checked_logits, logit
+from mriscope.explain.gradients import check_images_unused, model_errors, take_gradients
+from mriscope.explain.layers import check_observable
+from mriscope.explain.scores import at_least_float32, check_logits, logit
 
-_IN_PLACE = {torch.relu_, torch.Tensor.relu_}
-_RELUS = {torch.relu, torch.Tensor.relu, nn.functional.relu, *_IN_PLACE}
+_IN_PLACE = {torch.relu_, torch.Tensor.relu_, torch.ops.aten.relu_.default}
+_RELUS = {torch.relu, torch.Tensor.relu, nn.functional.relu, torch.ops.aten.relu.default, *_IN_PLACE}
 
 
-def slopes(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    """The gradient of each image's explained logit along the image (Simonyan et al., 2014).
+def input_gradients(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """Compute the gradient of each image's explained logit along the image (Simonyan et al., 2014).
 
     Args:
         model: any network from images to logits (B, K).
@@ -29,32 +31,41 @@ def slopes(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
         classes: int64 (B,).
 
     Returns:
-        float32, the images' shape.
+        float32, the images' shape; 0 where the logits do not depend on the images.
+
+    Raises:
+        MriscopeError: the logits depend on the images, but no gradient reaches them.
     """
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        logits = checked_logits(model(images), images)
-        score = logit(logits.float() if logits.itemsize < 4 else logits, classes).sum()
-        found = torch.autograd.grad(score, images, allow_unused=True)[0] if score.requires_grad else None
+        with model_errors(model, images):
+            logits = check_logits(model(images), images)
+        found = take_gradients(logit(at_least_float32(logits), classes).sum(), [images])[0]
+    if found is None:
+        check_images_unused(model, images.detach())
     return torch.zeros_like(images).detach().float() if found is None else found.float()
 
 
 def gradient_times_input(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
-    """Gradient × input (Shrikumar et al., 2016): arguments and shape as in slopes."""
-    return _in_chunks(lambda some, of: slopes(model, some, of) * some.float(), images, classes, chunk)
+    """Compute gradient × input (Shrikumar et al., 2016): arguments and shape as in input_gradients."""
+    return _in_chunks(lambda some, of: input_gradients(model, some, of) * some.float(), images, classes, chunk)
 
 
 def integrated_gradients(
     model: nn.Module, images: Tensor, classes: Tensor, *, steps: int = 50, baseline: float = 0.0, chunk: int = 64
 ) -> Tensor:
-    """Integrated Gradients (Sundararajan et al., 2017), along a straight line from an even image.
+    """Compute Integrated Gradients (Sundararajan et al., 2017), along a straight line from a constant image.
 
     The integral is taken by Gauss and Legendre's rule, which is exact for polynomials of degree 2 × steps - 1. Summed
-    over an image, the attribution is its logit less that of the even image, but for what the rule leaves.
+    over an image, the attribution is its logit less that of the constant image, but for what the rule leaves.
 
     Args:
-        steps: points of the rule; chunk counts images times steps.
+        model: as in input_gradients.
+        images: as in input_gradients.
+        classes: as in input_gradients.
+        steps: points of the rule.
         baseline: value of all pixels where the line begins.
+        chunk: how many points run at once.
 
     Raises:
         MriscopeError: there are no steps.
@@ -68,7 +79,7 @@ def integrated_gradients(
         away, mean = image - baseline, torch.zeros(image.shape, device=image.device)
         for some, share in zip(places.split(chunk), shares.split(chunk), strict=True):
             line = baseline + some.reshape(-1, *[1] * image.ndim) * away
-            mean += torch.einsum("s,s...->...", share, slopes(model, line, target.expand(len(line))))
+            mean += torch.einsum("s,s...->...", share, input_gradients(model, line, target.expand(len(line))))
         parts.append(mean * away.float())
     return torch.stack(parts)
 
@@ -83,12 +94,16 @@ def smooth_grad(
     seed: int = 0,
     chunk: int = 64,
 ) -> Tensor:
-    """SmoothGrad (Smilkov et al., 2017): the mean gradient over noisy copies of an image.
+    """Compute SmoothGrad (Smilkov et al., 2017): the mean gradient over noisy copies of an image.
 
     Args:
-        samples: copies of each image; chunk counts images times samples.
+        model: as in input_gradients.
+        images: as in input_gradients.
+        classes: as in input_gradients.
+        samples: copies of each image.
         noise: standard deviation of the noise, as a share of the image's range.
         seed: of the noise, which is the same for every image.
+        chunk: how many copies run at once.
 
     Raises:
         MriscopeError: there are no samples.
@@ -101,20 +116,24 @@ def smooth_grad(
             # One draw for each copy, as a larger draw holds other numbers and the chunk would show.
             drawn = [torch.randn(image.shape, generator=generator) for _ in range(start, min(start + chunk, samples))]
             noisy = image + noise * (image.max() - image.min()) * torch.stack(drawn).to(image)
-            total += slopes(model, noisy, target.expand(len(noisy))).sum(0)
+            total += input_gradients(model, noisy, target.expand(len(noisy))).sum(0)
         parts.append(total / samples)
     return torch.stack(parts)
 
 
 def guided_backpropagation(model: nn.Module, images: Tensor, classes: Tensor, *, chunk: int = 64) -> Tensor:
-    """Guided backpropagation (Springenberg et al., 2015): gradients that pass a ReLU only where they are positive.
+    """Compute guided backpropagation (Springenberg et al., 2015): a ReLU passes positive gradients only.
 
-    Every ReLU of eager PyTorch counts, be it a module, a function or in place; only this thread's pass is changed.
+    Every ReLU counts, be it a module, a function, in place or of torch.export; only this thread's pass is changed.
+
+    Raises:
+        MriscopeError: part of the model is a TorchScript program, whose ReLUs cannot be changed.
     """
+    check_observable(model)
 
     def guided(some: Tensor, of: Tensor) -> Tensor:
         with _GuidedReLUs():
-            return slopes(model, some, of)
+            return input_gradients(model, some, of)
 
     return _in_chunks(guided, images, classes, chunk)
 
@@ -129,9 +148,12 @@ def occlusion(
     baseline: float = 0.0,
     chunk: int = 64,
 ) -> Tensor:
-    """Occlusion (Zeiler & Fergus, 2014): how far the logit falls when a window is covered, as a mean over windows.
+    """Compute occlusion (Zeiler & Fergus, 2014): how far the logit falls under a covered window, a mean over windows.
 
     Args:
+        model: as in input_gradients.
+        images: as in input_gradients.
+        classes: as in input_gradients.
         window: its side in pixels, on every axis of space; cut off at the border.
         stride: from one window to the next, at most window; the last ones reach the border.
         baseline: value of the pixels that are covered.
@@ -154,16 +176,6 @@ def occlusion(
         )
 
 
-def guided_grad_cam(guided: Tensor, maps: Tensor) -> Tensor:
-    """Guided Grad-CAM (Selvaraju et al., 2017): guided backpropagation times the Grad-CAM map.
-
-    Args:
-        guided: float (B, C, H, W), of guided_backpropagation.
-        maps: float (B, H, W), Grad-CAM after ReLU, at the images' size.
-    """
-    return guided * maps[:, None]
-
-
 def _in_chunks(make: Callable[[Tensor, Tensor], Tensor], images: Tensor, classes: Tensor, chunk: int) -> Tensor:
     return torch.cat([make(*part) for part in zip(images.split(chunk), classes.split(chunk), strict=True)])
 
@@ -171,8 +183,9 @@ def _in_chunks(make: Callable[[Tensor, Tensor], Tensor], images: Tensor, classes
 def _occluded(
     model: nn.Module, image: Tensor, target: Tensor, windows: list[tuple[slice, ...]], baseline: float, chunk: int
 ) -> Tensor:
-    """The mean fall of the logit under the windows over each pixel; one chunk of them is in memory at once."""
-    whole = model(image[None])[0, target].float()
+    """Compute the mean fall of the logit under the windows over each pixel; one chunk of them is in memory at once."""
+    targets = target.expand(chunk)
+    whole = logit(check_logits(model(image[None]), image[None]), targets[:1]).float()
     total = torch.zeros(image.shape, device=image.device)
     times = torch.zeros(image.shape[1:], device=image.device)
     for start in range(0, len(windows), chunk):
@@ -180,7 +193,7 @@ def _occluded(
         covered = image.expand(len(some), *image.shape).clone()
         for copy, window in zip(covered, some, strict=True):
             copy[:, *window] = baseline
-        falls = whole - model(covered)[:, target].float()
+        falls = whole - logit(model(covered), targets[: len(some)]).float()
         for fall, window in zip(falls, some, strict=True):
             total[:, *window] += fall
             times[window] += 1

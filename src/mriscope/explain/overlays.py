@@ -1,24 +1,23 @@
-"""Maps laid over slices: one overlay, a titled grid of many, a matrix of slices by methods, and a PNG of each."""
+"""Maps over slices: one overlay, a titled grid of many, a matrix of slices by methods, and the content of a PNG."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from mriscope.errors import MriscopeError, UnknownName
-from mriscope.files import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PAPER, _INK = (255, 255, 255), (32, 32, 32)
-_TEXT, _LINE, _GAP, _MARGIN = 15, 20, 16, 225  # pixels
-_MEANING = "evidence"
-_NOTHING = "carries nothing"
+    Pixels = Sequence[np.ndarray | Tensor] | np.ndarray | Tensor
+
+_DPI, _LINE, _CHARACTER, _GAP, _MARGIN, _BAR = 100, 18, 8, 16, 225, 60  # pixels; a character's width is an upper bound
+_FONT = 8  # points
 
 
 def overlay(
@@ -28,7 +27,7 @@ def overlay(
     alpha: float = 0.5,
     by_strength: bool = False,
 ) -> np.ndarray:
-    """A map as colours over its grey slice; the defaults are the reference study's.
+    """Draw a map as colours over its grey slice; the defaults are the reference study's.
 
     Args:
         pixels: uint8 (H, W), the slice.
@@ -43,6 +42,10 @@ def overlay(
     Raises:
         UnknownName: matplotlib has no colormap of that name.
         MriscopeError: slice, map or alpha have another type, shape or range.
+
+    Example:
+        >>> overlay(np.array([[0, 200]], np.uint8), np.array([[1.0, 0.0]], np.float32), alpha=0.0).tolist()
+        [[[0, 0, 0], [200, 200, 200]]]
     """
     grey, values = _array(pixels), _array(heat)
     if grey.dtype != np.uint8 or grey.ndim != 2:
@@ -52,8 +55,10 @@ def overlay(
     if not ((values >= 0) & (values <= 1)).all():
         raise MriscopeError("the map leaves [0, 1] or holds NaN; make it with normalise=True")
     check_colours(colormap, alpha)
+    from matplotlib import colormaps
+
     share = alpha * values[..., None] if by_strength else alpha
-    mixed = (1 - share) * grey[..., None] + share * _colours(values, colormap)
+    mixed = (1 - share) * grey[..., None] + share * 255 * colormaps[colormap](values)[..., :3]
     return np.rint(mixed).astype(np.uint8)
 
 
@@ -73,8 +78,8 @@ def check_colours(colormap: str, alpha: float) -> None:
 
 
 def grid(
-    slices: "Sequence[np.ndarray | Tensor] | np.ndarray | Tensor",
-    maps: "Sequence[np.ndarray | Tensor] | np.ndarray | Tensor",
+    slices: "Pixels",
+    maps: "Pixels",
     titles: Sequence[str],
     columns: int = 4,
     *,
@@ -85,7 +90,7 @@ def grid(
     by_strength: bool = False,
     heading: str = "",
 ) -> np.ndarray:
-    """Overlays in rows under their titles, with a bar that says what the colours mean.
+    """Draw overlays in rows under their titles, with a colour bar.
 
     Args:
         slices: uint8 (N, H, W), or N slices of one size.
@@ -105,20 +110,35 @@ def grid(
     Raises:
         UnknownName: matplotlib has no colormap of that name.
         MriscopeError: slices, maps and titles differ in number, there are none, or one does not fit.
+
+    Example:
+        >>> slices, maps = np.zeros((2, 32, 32), np.uint8), np.ones((2, 32, 32), np.float32)
+        >>> grid(slices, maps, ["first", "second"]).shape[2]
+        3
     """
     _check_grid(len(slices), len(maps), len(titles), columns, scale)
-    tiles = [_tile(*pair, scale, side_by_side, colormap, alpha, by_strength) for pair in zip(slices, maps, strict=True)]
-    _check_sizes(tiles)
-    font = _font()
-    width = max([tiles[0].width] + [ceil(font.getlength(word)) for title in titles for word in title.split()])
-    captions = [_broken(title, font, width) for title in titles]
-    top = max(len(lines) for lines in captions) * _LINE + _LINE // 4
-    cells = [_captioned(*pair, width, top, font) for pair in zip(tiles, captions, strict=True)]
-    return np.array(_headed(_page(cells, columns, _bar(tiles[0].height, colormap, font), top), heading, font))
+    tiles = [
+        np.hstack([_plain(one)] * side_by_side + [overlay(one, heat, colormap, alpha, by_strength)])
+        for one, heat in zip(slices, maps, strict=True)
+    ]
+    height, width = _tile_size(tiles, scale)
+    columns = min(columns, len(tiles))
+    cell = max(width, _longest_word(titles))
+    captions = [_wrap(title, cell) for title in titles]
+    top = max(len(lines) for lines in captions) * _LINE + _LINE // 3
+    step_x, step_y, above = cell + _GAP, top + height + _GAP, _heading_height(heading, columns * (cell + _GAP))
+    rows = ceil(len(tiles) / columns)
+    page = _Page(_GAP + columns * step_x + _BAR, above + max(rows * step_y, top + _BAR + _GAP) + _GAP, heading)
+    for place, (tile, lines) in enumerate(zip(tiles, captions, strict=True)):
+        x, y = _GAP + place % columns * step_x, above + _GAP + place // columns * step_y
+        page.write(lines, x, y + top - _LINE // 3 - len(lines) * _LINE)
+        page.show(tile, x, y + top, scale)
+    page.add_bar(_GAP + columns * step_x, above + _GAP + top, height, colormap)
+    return page.draw()
 
 
 def matrix(
-    slices: "Sequence[np.ndarray | Tensor] | np.ndarray | Tensor",
+    slices: "Pixels",
     maps: "Mapping[str, np.ndarray | Tensor]",
     titles: Sequence[str],
     *,
@@ -129,7 +149,7 @@ def matrix(
     heading: str = "",
     first: str = "Slice",
 ) -> np.ndarray:
-    """A row for each slice: its title, the plain slice, and an overlay by each method; a map of zeros is said to be so.
+    """Draw a row for each slice: its title, the plain slice, and an overlay by each method; empty maps are marked.
 
     Args:
         slices: uint8 (N, H, W), or N slices of one size.
@@ -153,40 +173,34 @@ def matrix(
         raise MriscopeError("there are no maps; a matrix needs those of one method at least")
     for column in maps.values():
         _check_grid(len(slices), len(column), len(titles), len(maps), scale)
-    font = _font()
-
-    def row_of(row: int, pixels: "np.ndarray | Tensor") -> list[Image.Image]:
-        heats = [column[row] for column in maps.values()]
-        over = [_tile(pixels, heat, scale, False, colormap, alpha, by_strength) for heat in heats]
-        return [_plain_tile(pixels, scale), *(_noted(*pair, font) for pair in zip(over, heats, strict=True))]
-
-    rows = [row_of(row, pixels) for row, pixels in enumerate(slices)]
-    _check_sizes([tile for row in rows for tile in row])
-    heads = [first, *maps]
-    width = max([rows[0][0].width] + [ceil(font.getlength(word)) for head in heads for word in head.split()])
-    lines = [_broken(head, font, width) for head in heads]
-    margin = max([_MARGIN] + [ceil(font.getlength(word)) for title in titles for word in title.split()])
-    words = [_broken(title, font, margin) for title in titles]
-    page = _table_page(rows, lines, words, (width, margin), _bar(rows[0][0].height, colormap, font), font)
-    return np.array(_headed(page, heading, font))
-
-
-def save_png(array: np.ndarray, path: str | Path) -> None:
-    """Write an image as PNG; whoever looks finds the old file or the whole new one, never a part.
-
-    Args:
-        array: uint8 (H, W) or (H, W, 3).
-        path: the file; its folder is made where it is missing.
-
-    Raises:
-        MriscopeError: the array is no image.
-        WriteError: the file cannot be written.
-    """
-    write_bytes(path, png_bytes(array))
+    tiles = [
+        [_plain(one), *(overlay(one, column[row], colormap, alpha, by_strength) for column in maps.values())]
+        for row, one in enumerate(slices)
+    ]
+    height, width = _tile_size([tile for row in tiles for tile in row], scale)
+    cell, margin = max(width, _longest_word([first, *maps])), max(_MARGIN, _longest_word(titles))
+    heads, captions = [_wrap(head, cell) for head in (first, *maps)], [_wrap(title, margin) for title in titles]
+    top, left = max(map(len, heads)) * _LINE + _LINE // 3, _GAP + margin + _GAP
+    step_x, step_y = cell + _GAP // 2, max(height, max(map(len, captions)) * _LINE) + _GAP // 2
+    above = _heading_height(heading, left + len(heads) * step_x)
+    bottom = max(len(tiles) * step_y, _BAR + _GAP)
+    page = _Page(left + len(heads) * step_x + _BAR, above + _GAP + top + bottom + _GAP, heading)
+    y = above + _GAP + top
+    for column, lines in enumerate(heads):
+        page.write(lines, left + column * step_x, y - _LINE // 3 - len(lines) * _LINE)
+    page.add_bar(left + len(heads) * step_x, y, height, colormap)
+    for row, lines in enumerate(captions):
+        page.write(lines, _GAP, y + row * step_y)
+        for column, tile in enumerate(tiles[row]):
+            page.show(tile, left + column * step_x, y + row * step_y, scale)
+        for column, heats in enumerate(maps.values(), 1):
+            if not _array(heats[row]).any():  # its one colour might be taken for a finding
+                page.write(["empty map"], left + column * step_x + 2, y + row * step_y + 2, colour="white")
+    return page.draw()
 
 
 def png_bytes(array: np.ndarray) -> bytes:
-    """An image as a PNG file's content.
+    """Return an image as a PNG file's content.
 
     Args:
         array: uint8 (H, W) or (H, W, 3).
@@ -205,13 +219,6 @@ def _array(values: "np.ndarray | Tensor") -> np.ndarray:
     return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
 
 
-def _colours(values: np.ndarray, colormap: str) -> np.ndarray:
-    """Values in [0, 1] as float RGB from 0 to 255."""
-    from matplotlib import colormaps
-
-    return colormaps[colormap](values)[..., :3] * 255
-
-
 def _check_grid(slices: int, maps: int, titles: int, columns: int, scale: int) -> None:
     if not slices == maps == titles or not slices:
         raise MriscopeError(
@@ -221,148 +228,62 @@ def _check_grid(slices: int, maps: int, titles: int, columns: int, scale: int) -
         raise MriscopeError(f"columns is {columns} and scale is {scale}; both count from 1")
 
 
-def _check_sizes(tiles: Sequence[Image.Image]) -> None:
-    if len({tile.size for tile in tiles}) > 1:
-        raise MriscopeError("the slices of a grid differ in size; bring them to one size first")
+class _Page:
+    """A white figure of so many pixels, with a heading; places are pixels from its upper left corner."""
 
+    def __init__(self, width: int, height: int, heading: str) -> None:
+        from matplotlib.figure import Figure
 
-def _tile(
-    pixels: "np.ndarray | Tensor",
-    heat: "np.ndarray | Tensor",
-    scale: int,
-    side_by_side: bool,
-    colormap: str,
-    alpha: float,
-    by_strength: bool,
-) -> Image.Image:
-    over = _enlarged(overlay(pixels, heat, colormap, alpha, by_strength), scale)
-    return _beside(_plain_tile(pixels, scale), over) if side_by_side else over
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+        self.write(_wrap(heading, width - 2 * _GAP), _GAP, _GAP)
 
+    def show(self, tile: np.ndarray, x: int, y: int, scale: int) -> None:
+        pixels = tile.repeat(scale, 0).repeat(scale, 1)
+        self.figure.figimage(pixels, x, self.height - y - len(pixels), origin="upper")
 
-def _plain_tile(pixels: "np.ndarray | Tensor", scale: int) -> Image.Image:
-    return _enlarged(np.repeat(_array(pixels)[..., None], 3, axis=2), scale)
-
-
-def _enlarged(pixels: np.ndarray, scale: int) -> Image.Image:
-    tile = Image.fromarray(pixels)
-    return tile.resize((tile.width * scale, tile.height * scale), Image.Resampling.NEAREST)
-
-
-def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
-    return Image.fromarray(np.hstack([np.asarray(left), np.asarray(right)]))
-
-
-def _noted(tile: Image.Image, heat: "np.ndarray | Tensor", font: ImageFont.FreeTypeFont) -> Image.Image:
-    """The tile; of a map of zeros it says that it carries nothing, as its one colour might be taken for a finding."""
-    if not _array(heat).any() and font.getlength(_NOTHING) <= tile.width:
-        ImageDraw.Draw(tile).text((tile.width / 2, 2), _NOTHING, _PAPER, font, anchor="mt")
-    return tile
-
-
-def _font() -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib, so that a grid looks alike on every machine."""
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), _TEXT)
-
-
-def _broken(title: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The lines of a title, broken between words where a line would be wider."""
-    lines: list[str] = []
-    for paragraph in title.splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if font.getlength(longer) > width:
-                lines.append(line)
-                longer = word
-            line = longer
-        lines.append(line)
-    return lines
-
-
-def _captioned(
-    tile: Image.Image, lines: Sequence[str], width: int, heading: int, font: ImageFont.FreeTypeFont
-) -> Image.Image:
-    """A tile under its title, whose last line stands next to it."""
-    cell = Image.new("RGB", (width, heading + tile.height), _PAPER)
-    draw = ImageDraw.Draw(cell)
-    top = heading - _LINE // 4 - len(lines) * _LINE
-    for row, line in enumerate(lines):
-        draw.text((0, top + row * _LINE), line, _INK, font)
-    cell.paste(tile, (0, heading))
-    return cell
-
-
-def _bar(height: int, colormap: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """The colours from 0 at the bottom to 1 at the top, and what they stand for."""
-    label = Image.new("RGB", (ceil(font.getlength(_MEANING)), _LINE), _PAPER)
-    ImageDraw.Draw(label).text((0, 0), _MEANING, _INK, font)
-    height = max(height, label.width + 2 * _LINE)
-    bar = Image.new("RGB", (_LINE + 4 + _LINE, height), _PAPER)
-    ramp = _colours(np.linspace(1, 0, height)[:, None].repeat(_LINE * 3 // 4, axis=1), colormap)
-    bar.paste(Image.fromarray(np.rint(ramp).astype(np.uint8)), (0, 0))
-    draw = ImageDraw.Draw(bar)
-    draw.text((_LINE, 0), "1", _INK, font, anchor="lt")
-    draw.text((_LINE, height - 1), "0", _INK, font, anchor="lb")
-    bar.paste(label.rotate(90, expand=True), (_LINE, (height - label.width) // 2))
-    return bar
-
-
-def _page(cells: Sequence[Image.Image], columns: int, bar: Image.Image, heading: int) -> Image.Image:
-    """Cells in rows, and the bar beside the first tiles of the last column."""
-    columns = min(columns, len(cells))
-    rows = ceil(len(cells) / columns)
-    step_x, step_y = cells[0].width + _GAP, cells[0].height + _GAP
-    height = max(rows * step_y, heading + bar.height + _GAP)
-    page = Image.new("RGB", (_GAP + columns * step_x + bar.width + _GAP, _GAP + height), _PAPER)
-    for place, cell in enumerate(cells):
-        page.paste(cell, (_GAP + place % columns * step_x, _GAP + place // columns * step_y))
-    page.paste(bar, (_GAP + columns * step_x, _GAP + heading))
-    return page
-
-
-def _table_page(
-    rows: Sequence[Sequence[Image.Image]],
-    heads: Sequence[Sequence[str]],
-    words: Sequence[Sequence[str]],
-    widths: tuple[int, int],
-    bar: Image.Image,
-    font: ImageFont.FreeTypeFont,
-) -> Image.Image:
-    """Rows of tiles under the lines of their heads, their words at the left, and the bar beside the first row."""
-    width, margin = widths
-    top = _GAP + max(map(len, heads)) * _LINE + _LINE // 4
-    step_x = width + _GAP // 2
-    step_y = max(rows[0][0].height, max(map(len, words)) * _LINE) + _GAP // 2
-    left = _GAP + margin + _GAP
-    height = max(top + len(rows) * step_y, top + bar.height) + _GAP
-    page = Image.new("RGB", (left + len(heads) * step_x + bar.width + _GAP, height), _PAPER)
-    draw = ImageDraw.Draw(page)
-    for column, lines in enumerate(heads):
+    def write(self, lines: Sequence[str], x: int, y: int, colour: str = "0.125") -> None:
         for row, line in enumerate(lines):
-            y = top - _LINE // 4 - (len(lines) - row) * _LINE
-            draw.text((left + column * step_x, y), line, _INK, font)
-    for row, (tiles, lines) in enumerate(zip(rows, words, strict=True)):
-        y = top + row * step_y
-        for place, line in enumerate(lines):
-            draw.text((_GAP, y + place * _LINE), line, _INK, font)
-        for column, tile in enumerate(tiles):
-            page.paste(tile, (left + column * step_x, y))
-    page.paste(bar, (left + len(heads) * step_x, top))
-    return page
+            place = x / self.width, 1 - (y + row * _LINE) / self.height
+            self.figure.text(*place, line, fontsize=_FONT, va="top", color=colour, parse_math=False)
+
+    def add_bar(self, x: int, y: int, height: int, colormap: str) -> None:
+        from matplotlib.cm import ScalarMappable
+
+        height = max(height, _BAR)
+        place = (x / self.width, 1 - (y + height) / self.height, 12 / self.width, height / self.height)
+        bar = self.figure.colorbar(ScalarMappable(cmap=colormap), cax=self.figure.add_axes(place), ticks=[0, 1])
+        bar.set_label("evidence", fontsize=_FONT, labelpad=0)
+        bar.ax.tick_params(labelsize=_FONT, length=0, pad=2)
+
+    def draw(self) -> np.ndarray:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _headed(page: Image.Image, heading: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """The page under a heading, which widens it no further than to its longest word."""
-    if not heading:
-        return page
-    width = max(page.width, 2 * _GAP + max(ceil(font.getlength(word)) for word in heading.split()))
-    lines = _broken(heading, font, width - 2 * _GAP)
-    top = _GAP + len(lines) * _LINE
-    headed = Image.new("RGB", (width, top + page.height), _PAPER)
-    draw = ImageDraw.Draw(headed)
-    for row, line in enumerate(lines):
-        draw.text((_GAP, _GAP + row * _LINE), line, _INK, font)
-    headed.paste(page, (0, top))
-    return headed
+def _plain(pixels: "np.ndarray | Tensor") -> np.ndarray:
+    return np.repeat(_array(pixels)[..., None], 3, axis=2)
+
+
+def _tile_size(tiles: Sequence[np.ndarray], scale: int) -> tuple[int, int]:
+    """Return the height and width of all tiles on the page."""
+    if len({tile.shape for tile in tiles}) > 1:
+        raise MriscopeError("the slices of a grid differ in size; bring them to one size first")
+    return tiles[0].shape[0] * scale, tiles[0].shape[1] * scale
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    words = textwrap.TextWrapper(width // _CHARACTER, break_long_words=False, break_on_hyphens=False)
+    lines = [words.wrap(line) for line in text.splitlines()]
+    return [part for parts in lines for part in parts or [""]]
+
+
+def _longest_word(texts: Sequence[str]) -> int:
+    return _CHARACTER * max([len(word) for text in texts for word in text.split()], default=0)
+
+
+def _heading_height(heading: str, width: int) -> int:
+    return len(_wrap(heading, width - _GAP)) * _LINE + _GAP // 2 if heading else 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 
 class BaselineCNN(nn.Module):
@@ -15,7 +15,7 @@ class BaselineCNN(nn.Module):
         classes: number of outputs.
         size: height and width of the input in pixels.
         widths: channels of each stage.
-        last_norm: whether the last stage ends in batch norm too; all others do.
+        last_norm: whether the last stage ends in batch norm, as all others do.
         stage_dropout: share dropped at the end of each stage.
         head_dropout: share dropped before the last linear layer.
     """
@@ -50,6 +50,7 @@ class BaselineCNN(nn.Module):
         self.head = nn.Sequential(head)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 

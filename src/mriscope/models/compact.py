@@ -1,18 +1,18 @@
-"""A small network for honest tables: cheap enough to train many folds of a cross-validation on a processor."""
+"""A small network for subject-disjoint evaluation: cheap enough to train many folds of a cross-validation on a CPU."""
 
 from torch import Tensor, nn
 
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 
 def _block(before: int, width: int, kernel: int, stride: int) -> nn.Sequential:
-    """Convolution without bias, as batch norm brings one; padded so that the stride alone shrinks the map."""
+    """Return convolution (without bias, as batch norm has one), batch norm and ReLU; the stride alone downsamples."""
     convolution = nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 class CompactCNN(nn.Module):
-    """Strided convolutions down to a sixteenth of the side, the mean over the map, and one linear layer.
+    """Strided convolutions down to a sixteenth of the side, global average pooling, and one linear layer.
 
     Args:
         classes: number of outputs.
@@ -22,7 +22,7 @@ class CompactCNN(nn.Module):
     def __init__(self, classes: int, dropout: float) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            _block(1, 16, 7, 4),  # most of the time of a small network goes into its first, large maps
+            _block(1, 16, 7, 4),  # most of a small network's time goes into its first, large maps
             _block(16, 32, 3, 2),
             _block(32, 64, 3, 2),
             _block(64, 64, 3, 1),
@@ -31,6 +31,7 @@ class CompactCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(64, classes))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, H, W)."""
         return self.head(self.pool(self.features(images)))
 
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 
 class DifferentBaseline(nn.Module):
@@ -33,6 +33,7 @@ class DifferentBaseline(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 
 class DualPath(nn.Module):
-    """Two convolutional paths side by side, each squeezed to 128 numbers; two linear layers join them.
+    """Two parallel convolutional paths, each reduced to 128 numbers; two linear layers join them.
 
     Args:
         classes: number of outputs.
@@ -21,16 +21,17 @@ class DualPath(nn.Module):
     def __init__(self, classes: int, size: int, *, kernels: Sequence[int], widths: Sequence[Sequence[int]]) -> None:
         super().__init__()
         paths = [_path(kernel, stages) for kernel, stages in zip(kernels, widths, strict=True)]
-        self.features = _SideBySide(paths)
-        self.pool = _Squeezed([stages[-1] for stages in widths], (size // 8) ** 2)
+        self.features = _ParallelPaths(paths)
+        self.pool = _ReducePaths([stages[-1] for stages in widths], (size // 8) ** 2)
         self.head = nn.Sequential(nn.Linear(128 * len(paths), 128), nn.ReLU(), nn.Linear(128, classes))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 
-class _SideBySide(nn.Module):
-    """The maps of several paths, one after the other along the channels."""
+class _ParallelPaths(nn.Module):
+    """Concatenate the maps of several paths along the channels."""
 
     def __init__(self, paths: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -40,8 +41,8 @@ class _SideBySide(nn.Module):
         return torch.cat([path(images) for path in self.paths], dim=1)
 
 
-class _Squeezed(nn.Module):
-    """Each path's maps flattened and brought to 128 numbers by a linear layer of its own."""
+class _ReducePaths(nn.Module):
+    """Flatten the maps of each path and reduce them to 128 numbers by a linear layer of its own."""
 
     def __init__(self, widths: Sequence[int], places: int) -> None:
         super().__init__()
@@ -54,6 +55,7 @@ class _Squeezed(nn.Module):
 
 
 def _path(kernel: int, widths: Sequence[int]) -> nn.Module:
+    """Build a path: two stages of two convolutions, one of one, each with pooling, then batch norm and dropout."""
     layers: list[nn.Module] = []
     before = 1
     for width, repeats in zip(widths, (2, 2, 1), strict=True):

@@ -1,32 +1,43 @@
 """Weights that other programs saved: read without running anything, and matched to the names of a network here."""
 
+import logging
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mriscope.errors import DataError
+
+LOG = logging.getLogger("mriscope")
 
 Weights = Mapping[str, Tensor]
 Signature = tuple[tuple[str, torch.Size], ...]
 
 _SHOWN = 20
-_REMEDY = "save it with torch.save(model.state_dict(), ...) and import that file"
-_WRAPPED = ("model_state_dict", "state_dict")
-_WRAPPERS = ({"module"}, {"_orig_mod"})  # what DataParallel and torch.compile put before every name
+_REMEDY = "save it with torch.save(model.state_dict(), ...) and use that file"
+# Where training programs put weights within a checkpoint; the first that is there is taken.
+_ENTRIES = ("model_state_dict", "state_dict", "model", "net", "network", "module", "weights", "params")
+_DEPTH = 3  # of entries within entries
+# What DataParallel, torch.compile, AveragedModel, and modules that hold the network put before every name.
+_PREFIXES = ({"module"}, {"_orig_mod"}, {"model"}, {"net"}, {"network"})
+# Counters of AveragedModel, and those that the profiler thop leaves in every layer.
+_COUNTERS = {"n_averaged", "total_ops", "total_params"}
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Which of the foreign weights belongs where.
+    """Foreign weights by the names of a network here.
 
     Attributes:
         weights: by the names of the network here.
-        way: "names" where the names decided, "shapes" where they said nothing.
-        by_order: foreign layers that share kind and shape with another, so that their order alone told them apart.
+        way: "names" where the names decided, "shapes" where kinds and shapes of layers did.
+        by_order: foreign layers that share kind and shape with another, so that their order alone distinguishes them.
     """
 
     weights: dict[str, Tensor]
@@ -35,33 +46,84 @@ class Matching:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The weights of a PyTorch checkpoint: tensors alone, so that reading it runs no foreign code.
+    """Read the weights of a checkpoint: tensors alone, so that reading it runs no foreign code.
 
     Args:
-        path: a file that torch.save wrote of a state dict, bare or within a dict as model_state_dict or state_dict.
+        path: a safetensors file, or a file that torch.save wrote: a state dict, bare or within a dict under a usual
+            name such as state_dict, model or net.
 
     Returns:
-        tensors by name, without the "module." of DataParallel and the "_orig_mod." of torch.compile.
+        Tensors by name, without counters of profilers and averages, and without what wraps every name, such as the
+        "module." of DataParallel and AveragedModel and the "_orig_mod." of torch.compile.
 
     Raises:
-        DataError: the file cannot be read, holds other objects than tensors, or no weights at all.
+        DataError: the file cannot be read, holds other objects than tensors, no weights at all, or several models.
     """
     try:
+        if path.suffix == ".safetensors":
+            return _strip_wrappers(load_file(path))
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise DataError(f"{path} is a compressed archive, which torch.save never writes; {_REMEDY}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name a file of torch.save") from error
-    except Exception as error:  # what somebody made to do harm may fail in any way
+    except DataError:
+        raise
+    except Exception as error:  # a damaged or hostile file may fail in any way
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f" (it asks for {named[1]})" if named else ""
         raise DataError(f"{path} holds no plain weights{reason}; nothing in it was run; {_REMEDY}") from error
-    weights = next((content[key] for key in _WRAPPED if isinstance(content, dict) and key in content), content)
-    if not isinstance(weights, dict) or not weights or not all(_is_weight(*item) for item in weights.items()):
+    weights = _find_weights(content, path)
+    if weights is None:
         raise DataError(f"{path} holds no state dict, that is tensors by name; {_REMEDY}")
-    return _unwrapped(weights)
+    return _strip_wrappers(weights)
 
 
-def differences(found: Weights, needed: Weights) -> list[str]:
-    """One sentence for each name or shape in which weights differ from those a network needs; none where they fit."""
+def _find_weights(content: object, path: Path, depth: int = _DEPTH) -> dict[str, Tensor] | None:
+    """Return the state dict that a checkpoint is or holds; None where there is none."""
+    if _is_state_dict(content):
+        return content
+    if not isinstance(content, dict) or depth == 0:
+        return None
+    for entry in _ENTRIES:
+        if weights := _find_weights(content.get(entry), path, depth - 1):
+            others = [str(name) for name, value in content.items() if name != entry and _is_state_dict(value)]
+            if others:
+                LOG.warning("%s holds weights under %s too; those under %s are taken", path, ", ".join(others), entry)
+            return weights
+    found = {str(name): value for name, value in content.items() if _is_state_dict(value)}
+    if len(found) > 1:
+        raise DataError(f"{path} holds weights under {', '.join(found)}; save those you mean alone; {_REMEDY}")
+    return next(iter(found.values()), None)
+
+
+def _is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
+    """Return whether this is a dict of plain tensors by name: none is sparse, complex, quantized or without content."""
+    return (
+        isinstance(content, dict)
+        and len(content) > 0
+        and all(
+            isinstance(name, str)
+            and isinstance(one, Tensor)
+            and one.layout == torch.strided
+            and one.device.type == "cpu"
+            and not (one.is_complex() or one.is_quantized)
+            for name, one in content.items()
+        )
+    )
+
+
+def _strip_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    weights = {name: one for name, one in weights.items() if name.rpartition(".")[2] not in _COUNTERS}
+    while {name.partition(".")[0] for name in weights} in _PREFIXES and all("." in name for name in weights):
+        weights = {name.partition(".")[2]: one for name, one in weights.items()}
+    return weights
+
+
+def list_differences(found: Weights, needed: Weights) -> list[str]:
+    """List in a sentence each name or shape in which weights differ from those a network needs."""
     return [
         *(
             f"{name} is {tuple(found[name].shape)}, the model needs {tuple(one.shape)}"
@@ -73,19 +135,19 @@ def differences(found: Weights, needed: Weights) -> list[str]:
     ]
 
 
-def no_fit(source: Path, model: str, problems: Sequence[str]) -> DataError:
-    """The error that lists what keeps the weights of a file out of a model."""
+def mismatch_error(source: Path, model: str, problems: Sequence[str]) -> DataError:
+    """Return the error that lists what keeps the weights of a file out of a model."""
     listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
     more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return DataError(f"{source} does not hold the weights of {model}:{listed}{more}")
 
 
-def match(found: Weights, needed: Weights, source: Path, model: str) -> Matching:
-    """Find the place of each foreign weight in a network.
+def match_weights(found: Weights, needed: Weights, source: Path, model: str) -> Matching:
+    """Find where each foreign weight belongs in a network.
 
     The names decide where they are the network's own, with or without the first part ("features.conv1.weight" or
-    "conv1.weight"). Where they say nothing, kind and shape of the layers do, as far as only one layer has them; layers
-    that share both are told apart by their order, if all layers of that kind come in the same order on both sides.
+    "conv1.weight"). Else kind and shape of the layers do, as far as only one layer has them; layers that share both are
+    distinguished by their order, if all layers of that kind come in the same order on both sides.
 
     Args:
         found: the foreign weights.
@@ -96,38 +158,31 @@ def match(found: Weights, needed: Weights, source: Path, model: str) -> Matching
     Raises:
         DataError: the weights do not fit; names and shapes that differ are listed.
     """
-    known = max((_own_names(needed), _short_names(needed)), key=lambda names: len(names.keys() & found.keys()))
-    by_name = differences(found, {theirs: needed[ours] for theirs, ours in known.items()})
+    own = {name: name for name in needed}
+    short = {name.partition(".")[2]: name for name in needed}
+    candidates = (own, short) if len(short) == len(own) else (own,)  # without its first part, a name may be another's
+    known = max(candidates, key=lambda names: len(names.keys() & found.keys()))
+    by_name = list_differences(found, {theirs: needed[ours] for theirs, ours in known.items()})
     if not by_name:
         return Matching({ours: found[theirs] for theirs, ours in known.items()}, "names")
-    placed = _place(_layers(found), _layers(needed))
+    placed = _place_layers(_group_layers(found), _group_layers(needed))
     if placed.problems:
-        raise no_fit(source, model, by_name if known.keys() & found.keys() else placed.problems)
+        raise mismatch_error(source, model, by_name if known.keys() & found.keys() else placed.problems)
     weights = {name: found[f"{placed.layers[layer]}.{leaf}"] for name, layer, leaf in _split_names(needed)}
     return Matching(weights, "shapes", tuple(placed.by_order))
 
 
-def _own_names(needed: Weights) -> dict[str, str]:
-    return {name: name for name in needed}
-
-
-def _short_names(needed: Weights) -> dict[str, str]:
-    """Names without their first part; empty where two would become one."""
-    short = {name.partition(".")[2]: name for name in needed}
-    return short if len(short) == len(needed) else {}
-
-
 @dataclass
 class _Placed:
-    """Foreign layers by the names of ours, those told apart by their order alone, and what speaks against it all."""
+    """Foreign layers by the names of ours, those distinguished by their order alone, and what does not fit."""
 
     layers: dict[str, str] = field(default_factory=dict)
     by_order: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def _place(theirs: Mapping[str, Signature], ours: Mapping[str, Signature]) -> _Placed:
-    """Find for each layer the one of the same kinds and shapes of weights."""
+def _place_layers(theirs: Mapping[str, Signature], ours: Mapping[str, Signature]) -> _Placed:
+    """Find for each layer the one with the same kinds and shapes of weights."""
     placed = _Placed()
     for signature in dict.fromkeys((*ours.values(), *theirs.values())):
         there, here = ([name for name, one in layers.items() if one == signature] for layers in (theirs, ours))
@@ -135,7 +190,7 @@ def _place(theirs: Mapping[str, Signature], ours: Mapping[str, Signature]) -> _P
             shapes = ", ".join(f"{leaf} {tuple(shape)}" for leaf, shape in signature)
             sides = f"{', '.join(there) or 'no layer'} in the file and {', '.join(here) or 'no layer'} in the model"
             placed.problems.append(f"{shapes}: {sides}")
-        elif len(there) > 1 and _of_kind(theirs, signature) != _of_kind(ours, signature):
+        elif len(there) > 1 and _same_kind(theirs, signature) != _same_kind(ours, signature):
             placed.problems.append(
                 f"{', '.join(there)} have one shape and come in another order than the model's layers"
             )
@@ -146,37 +201,21 @@ def _place(theirs: Mapping[str, Signature], ours: Mapping[str, Signature]) -> _P
 
 
 def _split_names(weights: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Each name, its layer and what it is of the layer, such as weight."""
+    """Yield each name, its layer and what it is of the layer, such as weight."""
     for name in weights:
         layer, _, leaf = name.rpartition(".")
         yield name, layer, leaf
 
 
-def _layers(weights: Weights) -> dict[str, Signature]:
-    """Names and shapes of the weights of each layer, layers in the order of their weights."""
+def _group_layers(weights: Weights) -> dict[str, Signature]:
+    """Return names and shapes of the weights of each layer, layers in the order of their weights."""
     layers: dict[str, list[tuple[str, torch.Size]]] = {}
     for name, layer, leaf in _split_names(weights):
         layers.setdefault(layer, []).append((leaf, weights[name].shape))
     return {layer: tuple(sorted(leaves)) for layer, leaves in layers.items()}
 
 
-def _of_kind(layers: Mapping[str, Signature], like: Signature) -> list[Signature]:
-    """The layers with the same kinds of weights, such as all convolutions with a bias, in their order."""
-    return [one for one in layers.values() if _kind(one) == _kind(like)]
-
-
-def _kind(signature: Signature) -> list[tuple[str, int]]:
-    return [(leaf, len(shape)) for leaf, shape in signature]
-
-
-def _is_weight(name: object, one: object) -> bool:
-    """Whether this is a plain tensor with a name: no sparse, complex or quantized one, and none without content."""
-    if not (isinstance(name, str) and isinstance(one, Tensor)):
-        return False
-    return one.layout == torch.strided and one.device.type == "cpu" and not (one.is_complex() or one.is_quantized)
-
-
-def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    while {name.partition(".")[0] for name in weights} in _WRAPPERS:
-        weights = {name.partition(".")[2]: one for name, one in weights.items()}
-    return weights
+def _same_kind(layers: Mapping[str, Signature], like: Signature) -> list[Signature]:
+    """Return the layers with the same kinds of weights, such as all convolutions with a bias, in their order."""
+    kind = [(leaf, len(shape)) for leaf, shape in like]
+    return [one for one in layers.values() if [(leaf, len(shape)) for leaf, shape in one] == kind]

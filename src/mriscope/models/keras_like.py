@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mriscope.models.registry import register
+from mriscope.models.registration import register
 
 
 class KerasLike(nn.Module):
@@ -52,6 +52,7 @@ class KerasLike(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 (B, classes), of float32 (B, 1, size, size)."""
         return self.head(self.pool(self.features(images)))
 
 

@@ -1,26 +1,28 @@
-"""Ridge regression with many more features than subjects; its penalty is chosen by leaving one subject out."""
+"""Ridge regression with many more features than subjects; the penalty is chosen by leaving one subject out.
+
+scikit-learn is imported where it is used, as it takes seconds and creating any model imports this module.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 _ABSENT = -30.0  # logit of a class that no subject has
 _LOOSE = 100.0  # scores spread over a fraction of 1, so scikit-learn's usual penalty would flatten them
 
 PENALTIES = 10.0 ** np.arange(-4, 3.1, 0.5)
-"""Times the mean squared length of a subject's features."""
+"""Candidates, as multiples of the mean squared length of a subject's centred features."""
 
 
 @dataclass(frozen=True)
 class Ridge:
-    """A linear rule, and what it says of the subjects it was fitted to.
+    """A linear rule, and its predictions of the subjects it was fitted to.
 
     Args:
         weights: float64 (D, K).
         offset: float64 (K,).
-        left_out: float64 (N, K), what is said of each subject when it is left out of the fit.
+        left_out: float64 (N, K), the prediction of each subject when it is left out of the fit.
         penalty: float64 (K,), the one of PENALTIES that was chosen for each target.
     """
 
@@ -46,11 +48,11 @@ class ClassRule:
 
 
 def fit_classes(features: np.ndarray, widths: Sequence[int], ranks: np.ndarray, classes: int) -> ClassRule:
-    """Ridge regressions on "worse than this class", one for each but the worst, made logits by a logistic regression.
+    """Fit ridge regressions on "worse than this class", one per class but the worst, and calibrate them to logits.
 
-    Classes in order are learned as steps (Frank and Hall, 2001). The logistic regression is fitted to what the ridge
-    regressions say of left-out subjects, so that it sees no score better than those of new subjects. Each block of
-    features is weighed so that its variances over subjects add up to 1: none outweighs another by its size.
+    Ordered classes are learned as steps (Frank and Hall, 2001). A multinomial logistic regression maps the regressions'
+    predictions of left-out subjects to logits, so that it sees no score better than those of new subjects. Each block
+    of features is scaled so that its variances over subjects add up to 1: none outweighs another by its size.
 
     Args:
         features: float (N, D).
@@ -58,55 +60,45 @@ def fit_classes(features: np.ndarray, widths: Sequence[int], ranks: np.ndarray, 
         ranks: int64 (N,), the class of each subject by severity, from 0; at least two differ.
         classes: K.
     """
-    scales = _block_scales(features, widths)
+    variance = features.var(axis=0, dtype=np.float64)
+    by_block = np.add.reduceat(variance, np.cumsum([0, *widths[:-1]]))
+    scales = np.repeat(1 / np.sqrt(np.maximum(by_block, 1e-12)), widths)
     worse = (ranks[:, None] > np.arange(classes - 1)).astype(float)
     ridge = fit_ridge(features * scales, worse)
-    slopes, offsets = _calibration(ridge.left_out, ranks, classes)
+    slopes, offsets = _calibrate(ridge.left_out, ranks, classes)
     weight = scales[:, None] * ridge.weights @ slopes
     return ClassRule(weight, ridge.offset @ slopes + offsets, ridge.left_out @ slopes + offsets)
 
 
 def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
-    """Ridge regressions (Hoerl and Kennard, 1970) of least squared error over left-out subjects, target by target.
+    """Fit ridge regressions (Hoerl and Kennard, 1970) of least squared error over left-out subjects, by target.
 
-    Leaving each subject out costs no further fit (Allen, 1974). The offset carries no penalty.
+    scikit-learn's RidgeCV leaves each subject out without a further fit (Allen, 1974). The offset is not penalised.
 
     Args:
         features: float (N, D), N at least 2; D may be far more.
         targets: float (N, K).
     """
-    middle, mean = features.mean(axis=0, dtype=np.float64), targets.mean(axis=0)
-    centred, wanted = features - middle, targets - mean
-    kernel = centred @ centred.T
-    scale = max(np.trace(kernel) / len(kernel), np.finfo(float).tiny)
-    values, vectors = np.linalg.eigh(kernel / scale)
-    values, turned = np.maximum(values, 0), vectors.T @ wanted
-    errors = np.stack([_left_out_errors(values, vectors, turned, wanted, penalty) for penalty in PENALTIES])
-    best = np.square(errors).mean(axis=1).argmin(axis=0)
-    dual = vectors @ (turned / (values[:, None] + PENALTIES[best]))
-    weights = centred.T @ dual / scale
-    left_out = np.take_along_axis(errors, best[None, None], axis=0)[0]
-    return Ridge(weights, mean - middle @ weights, targets - left_out, PENALTIES[best])
+    from sklearn.linear_model import RidgeCV
+
+    scale = features.var(axis=0, dtype=np.float64).sum() or 1.0  # the mean squared length, centred
+    model = RidgeCV(PENALTIES * scale, scoring="neg_mean_squared_error", store_cv_results=True, alpha_per_target=True)
+    model.fit(np.asarray(features, np.float64), targets)
+    chosen = np.broadcast_to(np.asarray(model.alpha_), targets.shape[1])  # RidgeCV drops the axis of a single target
+    left_out = np.asarray(model.cv_results_).reshape(*targets.shape, -1)
+    best = np.searchsorted(PENALTIES * scale, chosen)
+    return Ridge(
+        weights=np.asarray(model.coef_).reshape(targets.shape[1], -1).T,
+        offset=np.asarray(model.intercept_).reshape(-1),
+        left_out=np.take_along_axis(left_out, best[None, :, None], axis=2)[..., 0],
+        penalty=PENALTIES[best],
+    )
 
 
-def _left_out_errors(
-    values: np.ndarray, vectors: np.ndarray, turned: np.ndarray, wanted: np.ndarray, penalty: float
-) -> np.ndarray:
-    """float64 (N, K), the error on each subject when it is left out."""
-    kept = values / (values + penalty)
-    leverage = np.square(vectors) @ kept + 1 / len(values)  # the share is the offset's
-    return (wanted - vectors @ (kept[:, None] * turned)) / np.maximum(1 - leverage, 1e-9)[:, None]
+def _calibrate(scores: np.ndarray, ranks: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a multinomial logistic regression from scores to classes; return slopes (K - 1, K) and offsets (K,)."""
+    from sklearn.linear_model import LogisticRegression
 
-
-def _block_scales(features: np.ndarray, widths: Sequence[int]) -> np.ndarray:
-    """float64 (D,), one factor for each block."""
-    variance = features.var(axis=0, dtype=np.float64)
-    sums = np.add.reduceat(variance, np.cumsum([0, *widths[:-1]]))
-    return np.repeat(1 / np.sqrt(np.maximum(sums, 1e-12)), widths)
-
-
-def _calibration(scores: np.ndarray, ranks: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes (K - 1, K) and offsets (K,) of the multinomial logistic regression from scores to classes."""
     model = LogisticRegression(C=_LOOSE, max_iter=1000).fit(scores, ranks)
     slopes, offsets = np.zeros((classes - 1, classes)), np.full(classes, _ABSENT)
     if len(model.classes_) == 2:  # scikit-learn keeps the second's logit alone

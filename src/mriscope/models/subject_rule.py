@@ -1,7 +1,7 @@
-"""A linear rule on what is known of a subject from all its slices in order."""
+"""A linear classifier of whole subjects, from a description of all their slices in order."""
 
+import functools
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,19 +15,41 @@ from mriscope.models.ridge import ClassRule
 if TYPE_CHECKING:
     from mriscope.data.slices import SliceSet
 
-_MOST = 2**27  # bytes of descriptions kept: those of 2,200 subjects by tissue_families, of 49,000 by tissue_histograms
-_described: dict[Callable[[np.ndarray], np.ndarray], dict[bytes, np.ndarray]] = defaultdict(dict)
+Describe = Callable[[np.ndarray], np.ndarray]
+"""From uint8 (S, H, W), the slices of a subject in order, to float32 (D,)."""
+
+
+def memoize_by_content(describe: Describe, most_bytes: int = 2**27) -> Describe:
+    """Keep descriptions by the pixels they were made of, as every fold of a cross-validation needs them again.
+
+    Args:
+        describe: deterministic.
+        most_bytes: of descriptions kept; beyond it the oldest go. The default holds 2,200 subjects of tissue_families
+            and 49,000 of tissue_histograms.
+    """
+    known: dict[bytes, np.ndarray] = {}
+
+    @functools.wraps(describe)
+    def describe_once(images: np.ndarray) -> np.ndarray:
+        key = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).digest()
+        if key not in known:
+            description = describe(images)
+            if known and len(known) >= most_bytes // description.nbytes:
+                known.pop(next(iter(known)))
+            known[key] = description
+        return known[key]
+
+    return describe_once
 
 
 class SubjectRule(nn.Module):
-    """Describes a subject by numbers, and judges them by one linear layer that is learned at once.
+    """Describe a subject by D numbers and classify it with one linear layer, fitted in closed form.
 
     Args:
-        classes: number of classes.
-        width: how many numbers describe a subject.
-        describe: from uint8 (S, H, W), the slices of a subject in order, to float32 (width,), and from the same always
-            to the same.
-        learn: from descriptions (n, width), ranks (n,) by severity and the number of classes to the rule.
+        classes: number of classes, K.
+        width: D.
+        describe: deterministic.
+        learn: from descriptions (n, D), ranks (n,) by severity and the number of classes to the rule.
     """
 
     weight: Tensor
@@ -37,7 +59,7 @@ class SubjectRule(nn.Module):
         self,
         classes: int,
         width: int,
-        describe: Callable[[np.ndarray], np.ndarray],
+        describe: Describe,
         learn: Callable[[np.ndarray, np.ndarray, int], ClassRule],
     ) -> None:
         super().__init__()
@@ -46,7 +68,7 @@ class SubjectRule(nn.Module):
         self._describe, self._learn = describe, learn
 
     def forward(self, descriptions: Tensor) -> Tensor:
-        """Logits (B, K) of described subjects, float32 (B, D)."""
+        """Return logits (B, K) of descriptions, float32 (B, D)."""
         return nn.functional.linear(descriptions, self.weight, self.bias)
 
     def fit(self, slices: "SliceSet", seed: int) -> None:
@@ -54,13 +76,19 @@ class SubjectRule(nn.Module):
 
         Args:
             slices: all slices of at least two subjects of two classes, with subjects and positions.
-            seed: of no use here.
+            seed: not used.
 
         Raises:
             DataError: a subject or position is unknown, a subject's labels differ, or all subjects are of one class.
         """
-        _, descriptions = self.describe_subjects(slices)
-        labels = _labels_of(slices)
+        numbers, descriptions = self.describe_subjects(slices)
+        _, first, subject = np.unique(slices.subjects, return_index=True, return_inverse=True)
+        labels = slices.labels[first]
+        differing = subject[labels[subject] != slices.labels]
+        if len(differing):
+            raise DataError(
+                f"subject {numbers[differing[0]]} has slices of several classes; give each subject one class"
+            )
         if len(np.unique(labels)) < 2:
             raise DataError("all training subjects are of one class; train on subjects of at least two")
         ranks = slices.severity
@@ -68,8 +96,8 @@ class SubjectRule(nn.Module):
         self.weight.copy_(torch.from_numpy(rule.weight.T[ranks]))
         self.bias.copy_(torch.from_numpy(rule.bias[ranks]))
 
-    def probabilities(self, slices: "SliceSet") -> np.ndarray:
-        """float32 (N, K): every slice has the probabilities of its subject.
+    def predict_probabilities(self, slices: "SliceSet") -> np.ndarray:
+        """Return float32 (N, K): every slice has the probabilities of its subject.
 
         Raises:
             DataError: a subject or position is unknown.
@@ -80,10 +108,10 @@ class SubjectRule(nn.Module):
         return by_subject[np.searchsorted(numbers, slices.subjects)]
 
     def describe_subjects(self, slices: "SliceSet") -> tuple[np.ndarray, np.ndarray]:
-        """What is known of each subject from its slices in order.
+        """Describe each subject from its slices in order.
 
         Returns:
-            int64 (n,), the subjects' numbers, rising; float32 (n, D), what is known of each.
+            int64 (n,), the subjects' numbers, rising; float32 (n, D), their descriptions.
 
         Raises:
             DataError: a subject or position is unknown.
@@ -95,24 +123,4 @@ class SubjectRule(nn.Module):
             )
         order = np.lexsort((slices.positions, slices.subjects))
         numbers, starts = np.unique(slices.subjects[order], return_index=True)
-        return numbers, np.stack([self._description(slices.images[rows]) for rows in np.split(order, starts[1:])])
-
-    def _description(self, images: np.ndarray) -> np.ndarray:
-        """float32 (D,) of a subject; looked up where it was described before, as every fold asks again."""
-        key, known = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).digest(), _described[self._describe]
-        if key not in known:
-            if len(known) >= _MOST // self.weight[0].nbytes:
-                known.pop(next(iter(known)))
-            known[key] = self._describe(images)
-        return known[key]
-
-
-def _labels_of(slices: "SliceSet") -> np.ndarray:
-    """int64 (n,), the class of each subject."""
-    _, first, subject = np.unique(slices.subjects, return_index=True, return_inverse=True)
-    labels = slices.labels[first]
-    differing = np.flatnonzero(labels[subject] != slices.labels)
-    if len(differing):
-        number = slices.subjects[differing[0]]
-        raise DataError(f"subject {number} has slices of several classes; give each subject one class")
-    return labels
+        return numbers, np.stack([self._describe(slices.images[rows]) for rows in np.split(order, starts[1:])])

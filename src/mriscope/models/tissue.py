@@ -1,4 +1,7 @@
-"""What a subject's slices say of its tissue: grey values where white matter is 1, and their histograms by region."""
+"""Descriptions of a subject's tissue: grey values normalised to white matter, and their histograms by region.
+
+An axial slab is a group of consecutive slices; a concentric ring is a band around the middle of a slice.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +14,24 @@ BINS = 12  # of grey values from 0 to _TOP; fluid lies in the third to sixth, gr
 _TOP = 1.2  # times white matter; what is brighter (vessels, fat) joins the last bin
 _BRAIN = 8  # grey values of the brain begin here; below lie background and the rims that JPEG leaves
 _SATURATED = 252
-_NEAR = 0.12  # how far, in logarithms of brightness, white matter may lie from the shading fitted last
+_NEAR = 0.12  # in logarithms of brightness; how far white matter may lie from the last fit of the shading
 _ROUNDS = 4
-_STRIDE = 3  # in pixels; shading is smooth, so one pixel in nine tells it
+_STRIDE = 3  # in pixels; shading is smooth, so that one pixel in nine determines it
 _MAP = (8, 16, 16)
 MAP_WIDTH = 8 * 16 * 16
-"""How many numbers a tissue map has."""
+"""Number of values of a tissue map."""
 _BORDER = 0.84  # of half the side; the brain's outline in registered slices
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Parts of a stack of slices, and what is counted in each.
+    """Regions of a stack of slices, and the values that are counted in each.
 
     Args:
-        slabs: how many groups of consecutive slices, equally thick.
-        rings: how many rings around the middle of the slice, equally wide; the last holds the background too.
-        sigma: None counts grey values; else pairs of a grey value and the mean around it, by a Gaussian of this
-            standard deviation as a share of the side.
+        slabs: number of axial slabs, equally thick.
+        rings: number of concentric rings, equally wide; the last holds the background too.
+        sigma: None counts grey values; else pairs of a grey value and its local mean are counted, where a Gaussian of
+            this standard deviation, as a share of the side, takes the mean.
     """
 
     slabs: int
@@ -37,16 +40,17 @@ class Regions:
 
     @property
     def bins(self) -> int:
+        """Number of bins of each histogram."""
         return BINS if self.sigma is None else BINS**2
 
     @property
     def width(self) -> int:
-        """How many numbers describe a subject."""
+        """Number of values that describe a subject."""
         return self.slabs * self.rings * self.bins
 
 
-def flat_volume(images: np.ndarray) -> np.ndarray:
-    """Slices with white matter at 1 everywhere: each slice by its own level, the stack by a smooth shading.
+def normalize_volume(images: np.ndarray) -> np.ndarray:
+    """Scale slices so that white matter is 1: each slice by its own level, the stack by a smooth shading.
 
     Public slices are stretched to full contrast one by one, so their grey values do not compare as they are.
 
@@ -58,11 +62,11 @@ def flat_volume(images: np.ndarray) -> np.ndarray:
     """
     levels = np.array([white_matter_level(image) for image in images], np.float32)
     volume = images / levels[:, None, None]
-    return volume * np.exp(-_shading(volume))
+    return volume * np.exp(-_estimate_shading(volume))
 
 
 def white_matter_level(image: np.ndarray) -> float:
-    """The grey value most frequent among the bright tenth of a skull-stripped T1 slice and what is nearly as bright.
+    """Find the most frequent grey value among the bright tenth of a skull-stripped T1 slice and the nearly as bright.
 
     Args:
         image: uint8 (H, W); 0 is background.
@@ -80,20 +84,20 @@ def white_matter_level(image: np.ndarray) -> float:
 
 
 def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
-    """Square roots of the share of each grey value in each region, so that distances are Hellinger's.
+    """Compute square roots of the share of each grey value in each region, so that distances are Hellinger's.
 
     Args:
         volume: float32 (S, H, W) in order, white matter at 1.
-        regions: where and what is counted.
+        regions: the regions, and what is counted in each.
 
     Returns:
         float32 (slabs * rings * bins,), each region's squares summing to 1; 0 in a region without pixels.
     """
-    codes = _binned(volume)
+    codes = _bin_values(volume)
     if regions.sigma is not None:
         around = regions.sigma * volume.shape[-1]
-        codes = codes * BINS + _binned(gaussian_filter(volume, (0, around, around)))
-    where = _region_of_pixels(volume.shape, regions.slabs, regions.rings)
+        codes = codes * BINS + _bin_values(gaussian_filter(volume, (0, around, around)))
+    where = _label_regions(volume.shape, regions.slabs, regions.rings)
     counts = np.bincount((where * regions.bins + codes).ravel(), minlength=regions.width).astype(float)
     counts = counts.reshape(-1, regions.bins)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -101,7 +105,7 @@ def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
 
 
 def tissue_map(volume: np.ndarray) -> np.ndarray:
-    """What is not fluid, blurred and coarse, as voxel-based morphometry (Ashburner and Friston, 2000) has it.
+    """Blur and coarsen what is not fluid, as voxel-based morphometry (Ashburner and Friston, 2000) does.
 
     Args:
         volume: float32 (S, H, W) in order, white matter at 1.
@@ -116,44 +120,48 @@ def tissue_map(volume: np.ndarray) -> np.ndarray:
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:
-    """All histograms of a subject in a row: float32 (sum of widths,) of uint8 (S, H, W) slices in order."""
-    volume = flat_volume(images)
+    """Concatenate all histograms of a subject: float32 (sum of widths,) of uint8 (S, H, W) slices in order."""
+    volume = normalize_volume(images)
     return np.concatenate([region_histograms(volume, block) for block in blocks])
 
 
-def _binned(volume: np.ndarray) -> np.ndarray:
+def _bin_values(volume: np.ndarray) -> np.ndarray:
+    """Return the bin of each grey value, int64 from 0 to BINS - 1."""
     return np.clip((volume * (BINS / _TOP)).astype(np.int64), 0, BINS - 1)
 
 
-def _shading(volume: np.ndarray) -> np.ndarray:
-    """Logarithm of the smooth gain over a stack: a cubic fitted to white matter again and again.
+def _estimate_shading(volume: np.ndarray) -> np.ndarray:
+    """Fit the logarithm of the smooth gain over a stack, a cubic, to white matter in several rounds.
 
     Returns:
         float32 of the volume's shape.
     """
-    terms, coarse = _terms(volume.shape), (slice(None), slice(None, None, _STRIDE), slice(None, None, _STRIDE))
+    terms, coarse = (
+        _polynomial_terms(volume.shape),
+        (slice(None), slice(None, None, _STRIDE), slice(None, None, _STRIDE)),
+    )
     basis = terms[(slice(None), *coarse)].reshape(len(terms), -1)
-    seen = np.log(np.maximum(volume[coarse].ravel(), 1e-3))
+    observed = np.log(np.maximum(volume[coarse].ravel(), 1e-3))
     weights = np.zeros(len(terms), np.float32)
     for _ in range(_ROUNDS):
-        white = basis[:, np.abs(seen - weights @ basis) < _NEAR]
+        white = basis[:, np.abs(observed - weights @ basis) < _NEAR]
         ridge = 1e-5 * max(white.shape[1], 1) * np.eye(len(terms))  # an empty slice, or a single one, decides nothing
-        target = seen[np.abs(seen - weights @ basis) < _NEAR]
+        target = observed[np.abs(observed - weights @ basis) < _NEAR]
         weights = np.linalg.solve(white @ white.T + ridge, white @ target).astype(np.float32)
     return np.tensordot(weights, terms, 1)
 
 
 @lru_cache(maxsize=4)
-def _terms(shape: tuple[int, int, int]) -> np.ndarray:
-    """Every product of powers of z, y and x up to the third degree (z to the second): float32 (19, S, H, W)."""
+def _polynomial_terms(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return all products of powers of z, y and x up to degree 3 (z up to 2): float32 (19, S, H, W)."""
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij")
     powers = [(i, j, k) for k in range(3) for i in range(4) for j in range(4) if i + j + k <= 3]
     return np.stack([y**i * x**j * z**k for i, j, k in powers])
 
 
 @lru_cache(maxsize=16)
-def _region_of_pixels(shape: tuple[int, int, int], slabs: int, rings: int) -> np.ndarray:
-    """int64 (S, H, W), the region of each pixel."""
+def _label_regions(shape: tuple[int, int, int], slabs: int, rings: int) -> np.ndarray:
+    """Return the region of each pixel, int64 (S, H, W)."""
     slices, height, width = shape
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
     ring = np.minimum((np.hypot(y, x) / _BORDER * rings).astype(np.int64), rings - 1)

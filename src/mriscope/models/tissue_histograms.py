@@ -1,10 +1,10 @@
-"""The subject as a whole: histograms of its tissue by region, and a penalised linear rule on them."""
+"""Histograms of a subject's tissue by region, and a ridge regression on them."""
 
 import numpy as np
 
-from mriscope.models.registry import register_estimator
+from mriscope.models.registration import register_estimator
 from mriscope.models.ridge import ClassRule, fit_classes
-from mriscope.models.subject_rule import SubjectRule
+from mriscope.models.subject_rule import SubjectRule, memoize_by_content
 from mriscope.models.tissue import Regions, describe
 
 BLOCKS = (Regions(slabs=8, rings=1), Regions(slabs=1, rings=4, sigma=1 / 64))
@@ -14,12 +14,13 @@ _WIDTHS = [block.width for block in BLOCKS]
 @register_estimator
 def tissue_histograms(*, classes: int = 4, size: int = 128) -> SubjectRule:
     """Ridge regression on tissue histograms by region of a whole subject."""
-    return SubjectRule(classes, sum(_WIDTHS), _describe, _learn)
+    return SubjectRule(classes, sum(_WIDTHS), _describe_subject, _fit_rule)
 
 
-def _describe(images: np.ndarray) -> np.ndarray:
+@memoize_by_content
+def _describe_subject(images: np.ndarray) -> np.ndarray:
     return describe(images, BLOCKS)
 
 
-def _learn(descriptions: np.ndarray, ranks: np.ndarray, classes: int) -> ClassRule:
+def _fit_rule(descriptions: np.ndarray, ranks: np.ndarray, classes: int) -> ClassRule:
     return fit_classes(descriptions, _WIDTHS, ranks, classes)

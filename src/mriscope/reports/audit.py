@@ -14,7 +14,9 @@ from mriscope.data.manifest import COLUMNS
 from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import ORIGINS, Facts, table
+from mriscope.reports.text import ORIGINS, table
+
+Facts = Mapping[str, Any]
 
 CONTROLS = {
     "audited": "the audited split",

@@ -1,11 +1,9 @@
-"""What a cross-validation says, for the command line and as Markdown."""
+"""A cross-validation's summary, for the command line and as Markdown."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from mriscope.reports.text import figures, table
-
-Facts = Mapping[str, Any]
+from mriscope.reports.text import join_estimate, table
+from mriscope.results import CrossValidation, Estimate
 
 HEADS = {
     "accuracy": "accuracy",
@@ -19,71 +17,65 @@ _SHORT = 3
 """How many of them the command prints."""
 
 
-def crossvalidation_text(facts: Facts) -> str:
-    """The figures of slices and of subjects for each task, under how they were come by."""
+def crossvalidation_text(summary: CrossValidation) -> str:
+    """Format the metrics of slices and of subjects for each task, under how they were come by."""
     heads = list(HEADS)[:_SHORT]
-    rows = [[task, level, *(_cell(found[name]) for name in heads)] for task, level, found in _found(facts)]
-    return "\n".join(
-        [_headline(facts), "", table(["task", "level", *(HEADS[one] for one in heads)], rows), "", *_how(facts)]
-    )
+    rows = [[task, level, *_format_row(found, heads)] for task, level, found in _list_tasks(summary)]
+    columns = ["task", "level", *(HEADS[one] for one in heads)]
+    return "\n".join([_headline(summary), "", table(columns, rows), "", *_describe_method(summary)])
 
 
-def crossvalidation_markdown(facts: Facts) -> str:
-    """All figures, and those of each fold, as Markdown."""
-    rows = [[task, level, *(_cell(found[name]) for name in HEADS)] for task, level, found in _found(facts)]
-    lines = [f"# Cross-validation of {facts['model']}", "", f"{_headline(facts)}.", ""]
-    lines += [*_table(["task", "level", *HEADS.values()], rows), ""]
-    lines += [f"{text[:1].upper()}{text[1:]}.\n" for text in _how(facts)]
-    return "\n".join([*lines, "## By fold", "", *_table(*_by_fold(facts)), ""])
+def crossvalidation_markdown(summary: CrossValidation) -> str:
+    """Format all metrics, and those of each fold, as Markdown."""
+    heads = [name for name in HEADS if any(name in found for _, _, found in _list_tasks(summary))]
+    rows = [[task, level, *_format_row(found, heads)] for task, level, found in _list_tasks(summary)]
+    lines = [f"# Cross-validation of {summary.model}", "", f"{_headline(summary)}.", ""]
+    lines += [*_markdown_table(["task", "level", *(HEADS[one] for one in heads)], rows), ""]
+    lines += [f"{text[:1].upper()}{text[1:]}.\n" for text in _describe_method(summary)]
+    return "\n".join([*lines, "## By fold", "", *_markdown_table(*_list_folds(summary)), ""])
 
 
-def _by_fold(facts: Facts) -> tuple[list[str], list[list[str]]]:
-    """A row for each fold: accuracy by slice, and by subject in the first task."""
+def _list_folds(summary: CrossValidation) -> tuple[list[str], list[list[str]]]:
+    """Make a row for each fold: accuracy by slice, and by subject in the first task."""
     columns = ["repeat", "fold", "slices", "subjects", "accuracy of slices"]
-    tasks = list(facts["subject"] or ())[:1]
+    tasks = list(summary.subject or ())[:1]
     rows = []
-    for one in facts["by_fold"]:
-        subjects = "unknown" if one["n_subjects"] is None else f"{one['n_subjects']:,}"
-        row = [str(one["repeat"]), str(one["fold"]), f"{one['n_slices']:,}", subjects]
-        row.append(_cell(one["slice"]["accuracy"]))
-        rows.append(
-            [
-                *row,
-                *(part for task in tasks for part in (_cell(one["subject"][task]["accuracy"]), one["pooling"][task])),
-            ]
-        )
+    for one in summary.by_fold:
+        subjects = "unknown" if one.n_subjects is None else f"{one.n_subjects:,}"
+        row = [str(one.repeat), str(one.fold), f"{one.n_slices:,}", subjects, join_estimate(one.slice["accuracy"])]
+        for task in tasks:
+            row += [join_estimate(one.subject[task]["accuracy"]), one.pooling[task]]
+        rows.append(row)
     return columns + ["accuracy of subjects", "pooled by"] * len(tasks), rows
 
 
-def _found(facts: Facts) -> Iterator[tuple[str, str, Facts]]:
-    for task, found in facts["slice"].items():
+def _list_tasks(summary: CrossValidation) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
+    for task, found in summary.slice.items():
         yield task.replace("_", " "), "slice", found
-        if facts["subject"] is not None:
-            yield "", "subject", facts["subject"][task]
+        if summary.subject is not None:
+            yield "", "subject", summary.subject[task]
 
 
-def _headline(facts: Facts) -> str:
-    subjects = "subjects unknown" if facts["n_subjects"] is None else f"{facts['n_subjects']:,} subjects"
-    leaky = ", LEAKY: train and test share subjects" if facts["leaky"] else ""
-    times = f"{facts['repeats']} × " if facts["repeats"] > 1 else ""
-    protocol = facts["protocol"].replace("_", " ")
-    return f"split {protocol}, {times}{facts['folds']} folds: {facts['n_slices']:,} slices, {subjects}{leaky}"
+def _format_row(found: dict[str, Estimate], names: list[str]) -> list[str]:
+    return [join_estimate(found[name]) if name in found else "–" for name in names]
 
 
-def _how(facts: Facts) -> Iterator[str]:
-    interval = facts["interval"]
-    over = f"; figures are means over {facts['repeats']} repeats" if facts["repeats"] > 1 else ""
-    yield f"{100 * interval['level']:.0f} % intervals resample {interval['unit']}s{over}"
-    if facts["subject"] is not None:
+def _headline(summary: CrossValidation) -> str:
+    subjects = "subjects unknown" if summary.n_subjects is None else f"{summary.n_subjects:,} subjects"
+    leaky = ", LEAKY: train and test share subjects" if summary.leaky else ""
+    times = f"{summary.repeats} × " if summary.repeats > 1 else ""
+    protocol = summary.protocol.replace("_", " ")
+    return f"split {protocol}, {times}{summary.folds} folds: {summary.n_slices:,} slices, {subjects}{leaky}"
+
+
+def _describe_method(summary: CrossValidation) -> Iterator[str]:
+    interval = summary.interval
+    over = f"; metrics are means over {summary.repeats} repeats" if summary.repeats > 1 else ""
+    yield f"{100 * interval.level:.0f} % intervals resample {interval.unit}s{over}"
+    if summary.subject is not None:
         yield "a subject's slices are pooled in the way that suits each fold's validation part best"
-    if interval["note"]:
-        yield interval["note"]
+    yield from filter(None, (interval.note, summary.omitted))
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+def _markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows]]
-
-
-def _cell(estimate: Facts) -> str:
-    value, interval = figures(estimate)
-    return f"{value} ({interval})" if interval else value

@@ -7,8 +7,8 @@ from mriscope.reports.page import Picture, render
 
 
 @dataclass(frozen=True)
-class Silent:
-    """A map that carries nothing.
+class EmptyMap:
+    """An empty map.
 
     Args:
         image: path of the slice.
@@ -26,20 +26,20 @@ def explanation_page(
     origin: str,
     picture: Picture,
     facts: Sequence[tuple[str, str]],
-    silent: Sequence[Silent],
+    empty_maps: Sequence[EmptyMap],
     *,
     leaky: bool | None,
 ) -> str:
-    """The grid as HTML, with how it was made and the maps that carry nothing.
+    """Return the grid as HTML, with how it was made and the maps that are empty.
 
     Args:
         title: of the page.
-        origin: whose slices these are and how the run was judged, a sentence.
+        origin: which slices these are and how the run was split, a sentence.
         picture: the grid.
-        facts: names and values of what decides the maps.
-        silent: the maps that carry nothing.
+        facts: names and values of the settings that decide the maps.
+        empty_maps: the maps that are empty.
         leaky: whether test subjects also have slices in the training part; None where that is unknown.
     """
     return render(
-        "explain.html.j2", title=title, origin=origin, picture=picture, facts=facts, silent=silent, leaky=leaky
+        "explain.html.j2", title=title, origin=origin, picture=picture, facts=facts, empty_maps=empty_maps, leaky=leaky
     )

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import Facts, table
+from mriscope.reports.text import table
+
+Facts = Mapping[str, Any]
 
 
 class Metric(NamedTuple):
@@ -53,25 +55,19 @@ METRICS = {
     "sparsity": Metric(
         "Sparsity",
         "",
-        "Gini index of the map: 0 where it is even, near 1 where it is a point (Hurley & Rickard, 2009).",
+        "Gini index of the map: 0 where it is constant, near 1 where it is a point (Hurley & Rickard, 2009).",
     ),
     "outside": Metric("Outside the brain", "less", "Share of the map that lies where the slice shows no brain."),
     "pointing": Metric("Pointing game", "more", "Share of slices whose highest place of the map lies in the truth."),
     "energy": Metric("Energy inside", "more", "Share of the map that lies in the truth."),
     "iou": Metric("IoU", "more", "Intersection over union of the truth and the map cut at its best threshold."),
 }
-"""What a map is measured by, in the order in which it is shown."""
+"""The metrics of a map, in the order in which they are shown."""
 
 _TABLES = {
     "Faithful to the model": ("deletion", "insertion", "average_drop", "increase", "road", "sensitivity"),
     "Where the map lies": ("sparsity", "outside", "pointing", "energy", "iou"),
 }
-RULE = (
-    "A method can be recommended if its maps pass the randomisation check (they change when the weights become random) "
-    "and beat random maps in deletion and in insertion, each by a paired difference whose 95 % interval leaves out 0. "
-    "Among these the greatest insertion less deletion wins, unless a method that its interval does not tell from it is "
-    "at least twice as fast."
-)
 
 
 class Rows(NamedTuple):
@@ -83,7 +79,7 @@ class Rows(NamedTuple):
 
 
 def tables(facts: Facts) -> list[Rows]:
-    """The verdicts first, then the metrics by what they tell."""
+    """Return the verdicts, then the metrics by what they measure."""
     verdicts = Rows(
         "Which maps mean something",
         [
@@ -103,24 +99,25 @@ def tables(facts: Facts) -> list[Rows]:
         shown = [name for name in names if name in measured]
         if shown:
             heads = ["Method", *(_head(METRICS[name]) for name in shown)]
-            rows = [[_name(one), *(_figure(one["figures"][name]) for name in shown)] for one in facts["methods"]]
+            rows = [[_name(one), *(_estimate(one["figures"][name]) for name in shown)] for one in facts["methods"]]
             found.append(Rows(title, heads, rows))
     return found
 
 
 def comparison_text(facts: Facts) -> str:
-    """The tables and the recommendation, as the command prints them."""
+    """Return the tables and the recommendation, as the command prints them."""
     lines = [facts["judged"], facts["unit_note"]]
     for one in tables(facts):
         rows = [[f"{text} ({detail})" if detail else text for text, detail in row] for row in one.rows]
-        lines += ["", table([_short(head) for head in one.heads], rows)]
+        heads = [head.replace(", less is better", " ↓").replace(", more is better", " ↑") for head in one.heads]
+        lines += ["", table(heads, rows)]
     if facts["truth"]:
         lines += ["", facts["truth"]]
     return "\n".join([*lines, "", facts["recommendation"]["sentence"]])
 
 
 def comparison_csv(facts: Facts) -> str:
-    """A row for each method; full precision, empty where nothing is known."""
+    """Return a row for each method; full precision, empty where nothing is known."""
     records = [_record(one) for one in facts["methods"]]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
@@ -130,7 +127,7 @@ def comparison_csv(facts: Facts) -> str:
 
 
 def comparison_page(title: str, facts: Facts, cohort: Picture | None = None) -> str:
-    """The comparison as one HTML file, with the picture of mean maps where there is one."""
+    """Return the comparison as one HTML file, with the picture of mean maps where there is one."""
     abouts = [(_head(one), one.about) for name, one in METRICS.items() if name in facts["methods"][0]["figures"]]
     return render(
         "explain_compare.html.j2",
@@ -138,7 +135,6 @@ def comparison_page(title: str, facts: Facts, cohort: Picture | None = None) -> 
         facts=facts,
         tables=tables(facts),
         abouts=abouts,
-        rule=RULE,
         cohort=cohort,
     )
 
@@ -147,13 +143,8 @@ def _head(metric: Metric) -> str:
     return metric.title + (f", {metric.better} is better" if metric.better else "")
 
 
-def _short(head: str) -> str:
-    return head.replace(", less is better", " ↓").replace(", more is better", " ↑")
-
-
 def _name(one: Facts) -> tuple[str, str]:
-    silent = f"{one['silent']} maps carry nothing" if one["silent"] else ""
-    return one["title"], silent
+    return one["title"], f"{one['silent']} empty maps" if one["silent"] else ""
 
 
 def _verdict_row(one: Facts) -> list[tuple[str, str]]:
@@ -162,13 +153,13 @@ def _verdict_row(one: Facts) -> list[tuple[str, str]]:
     scores = (
         [("–", "")] * 3
         if random is None
-        else [_figure(random[name]) for name in ("ssim", "rank_correlation", "chance")]
+        else [_estimate(random[name]) for name in ("ssim", "rank_correlation", "chance")]
     )
     seconds = "–" if one["seconds"] is None else f"{one['seconds']:.4f}"
-    return [_name(one), verdict, *scores, _figure(one["figures"]["gain"]), (seconds, "")]
+    return [_name(one), verdict, *scores, _estimate(one["figures"]["gain"]), (seconds, "")]
 
 
-def _figure(estimate: Mapping[str, float | None]) -> tuple[str, str]:
+def _estimate(estimate: Mapping[str, float | None]) -> tuple[str, str]:
     value, low, high = (estimate[name] for name in ("value", "low", "high"))
     if value is None:
         return "undefined", ""

@@ -1,13 +1,14 @@
 """Reports as single HTML files with their pictures inside; this one is of one run."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import jinja2
 
-from mriscope.reports.text import TITLES, figures, protocol_text
+from mriscope.reports.text import join_estimate, metric_title, protocol_text
+from mriscope.results import Environment, Metrics
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,18 @@ class Picture:
 
 def run_page(
     title: str,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     recipe: str,
-    environment: Mapping[str, Any],
+    environment: Environment,
     pictures: Sequence[Picture],
 ) -> str:
-    """A run's figures with their intervals and protocol, its pictures, its recipe and where it was made, as HTML.
+    """Make the report of a run: metrics with intervals and protocol, pictures, recipe and environment, as HTML.
 
     Args:
         title: of the page.
-        metrics: what metrics.json of the run holds.
+        metrics: of the run.
         recipe: the recipe as YAML.
-        environment: what environment.json of the run holds.
+        environment: of the run.
         pictures: in the order in which they are shown.
     """
     return render(
@@ -51,7 +52,6 @@ def run_page(
         title=title,
         metrics=metrics,
         protocol=protocol_text(metrics),
-        titles=TITLES,
         recipe=recipe,
         environment=environment,
         pictures=pictures,
@@ -59,14 +59,8 @@ def run_page(
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this folder, filled; what values hold is escaped, and none may be missing."""
-    pages = Environment(
-        loader=PackageLoader("mriscope.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    pages.filters["figure"] = _figure
+    """Fill a template of this folder; what values hold is escaped, and none may be missing."""
+    loader = jinja2.PackageLoader("mriscope.reports")
+    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    pages.filters |= {"estimate": join_estimate, "metric_title": metric_title}
     return pages.get_template(template).render(**values)
-
-
-def _figure(estimate: Mapping[str, float | None]) -> str:
-    value, interval = figures(estimate)
-    return f"{value} ({interval})" if interval else value

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from mriscope.data.slices import SliceSet
-
-Facts = Mapping[str, Any]
+from mriscope.results import DataSummary, Estimate, Metrics
 
 TITLES = {
     "accuracy": "accuracy",
@@ -16,7 +15,6 @@ TITLES = {
     "auroc": "AUROC, one class against the rest",
     "quadratic_kappa": "quadratic-weighted kappa",
 }
-
 ORIGINS = {
     "pixels": " recovered from pixels",
     "pixels, partly": " recovered from pixels, other slices in doubt",
@@ -32,110 +30,121 @@ CALIBRATION_TITLES = {
 }
 
 
-def describe_slices(slices: SliceSet) -> dict[str, Any]:
-    """What a set holds, as plain values for JSON."""
+def describe_slices(slices: SliceSet) -> DataSummary:
+    """Count what a set of slices holds.
+
+    Example:
+        >>> from mriscope import make_phantom
+        >>> describe_slices(make_phantom(4, slices=2).slices).n_slices
+        8
+    """
     parts = [name for name in np.unique(slices.parts).tolist() if name]
-    return {
-        "n_slices": len(slices),
-        "n_subjects": slices.n_subjects if slices.knows_subjects else None,
-        "size": list(slices.images.shape[1:]),
-        "parts": {part: int((slices.parts == part).sum()) for part in parts},
-        "classes": {name: _class_facts(slices, row, parts) for row, name in enumerate(slices.class_names)},
-        "fingerprint": slices.fingerprint,
-    }
-
-
-def slices_text(source: str, facts: Facts) -> str:
-    """A table of the classes under a line of totals."""
-    subjects = "subjects unknown" if facts["n_subjects"] is None else f"{facts['n_subjects']:,} subjects"
-    subjects += ORIGINS.get(facts.get("subjects_from") or "", "")
-    height, width = facts["size"]
-    parts = list(facts["parts"])
-    columns = ["class", "slices", *parts, *(["subjects"] if facts["n_subjects"] is not None else [])]
-    rows = [[name, *(f"{one[column]:,}" for column in columns[1:])] for name, one in facts["classes"].items()]
-    head = f"{source}: {facts['n_slices']:,} slices of {height}×{width}, {subjects}"
-    return "\n".join([head, "", table(columns, rows), "", f"fingerprint {facts['fingerprint'][:16]}"])
-
-
-def metrics_text(metrics: Facts) -> str:
-    """Every headline figure with its interval, under the protocol it was measured by."""
-    interval = metrics["interval"]
-    rows = [[TITLES[name], *figures(one)] for name, one in metrics["metrics"].items()]
-    for name, one in metrics["classes"].items():
-        if one["n_slices"]:
-            count = one["n_subjects"] if metrics.get("level") == "subject" else one["n_slices"]
-            rows.append([f"recall {name}", *figures(one["recall"]), f"of {count:,}"])
-    rows += [*_severity_rows(metrics), *_delong_rows(metrics), *_calibration_rows(metrics)]
-    level = f"{100 * interval['level']:.0f} % interval"
-    lines = [protocol_text(metrics), *_asked(metrics), "", table(["metric", "value", level, ""], rows)]
-    return "\n".join([*lines, *(["", f"note: {interval['note']}"] if interval["note"] else [])])
-
-
-def _asked(metrics: Facts) -> Iterator[str]:
-    """What was judged, where it was not each slice in the run's own classes."""
-    if metrics.get("task"):
-        yield f"task {metrics['task']}: {', '.join(metrics['classes'])}"
-    pooling = metrics.get("pooling")
-    if pooling:
-        chosen = "chosen on the validation part" if pooling["chosen"] else "as named"
-        yield f"each subject is judged once, by the {pooling['how'].replace('_', ' ')} of its slices ({chosen})"
-        if pooling["divided_subjects"]:
-            yield f"{pooling['divided_subjects']:,} subjects have slices of several classes; that of most counts"
-
-
-def _severity_rows(metrics: Facts) -> list[list[str]]:
-    severity = metrics.get("severity")
-    return [["mean error in steps of severity", *figures(severity["severity_error"])]] if severity else []
-
-
-def _delong_rows(metrics: Facts) -> list[list[str]]:
-    """DeLong's interval; of two classes either has the same."""
-    found = [(name, one["auroc_delong"]) for name, one in metrics["classes"].items() if "auroc_delong" in one]
-    if len(found) == 2:
-        return [["AUROC", *figures(found[0][1]), "DeLong's interval"]]
-    return [[f"AUROC {name}", *figures(one), "DeLong's interval"] for name, one in found]
-
-
-def _calibration_rows(metrics: Facts) -> list[list[str]]:
-    calibration = metrics.get("calibration")
-    if not calibration:
-        return []
-    after = f"at temperature {calibration['temperature'] or 1:.2f}, fitted on validation"
-    told = (
-        {"before": "", "after": after} if calibration["after"] else {"before": "no validation part for a temperature"}
+    classes = {}
+    for label, name in enumerate(slices.class_names):
+        chosen = slices.labels == label
+        by_part = {part: int((chosen & (slices.parts == part)).sum()) for part in parts}
+        subjects = np.unique(slices.subjects[chosen])
+        classes[name] = {"slices": int(chosen.sum()), **by_part, "subjects": int((subjects >= 0).sum())}
+    height, width = slices.images.shape[1:]
+    return DataSummary(
+        n_slices=len(slices),
+        n_subjects=slices.n_subjects if slices.knows_subjects else None,
+        size=(height, width),
+        parts={part: int((slices.parts == part).sum()) for part in parts},
+        classes=classes,
+        fingerprint=slices.fingerprint,
     )
-    return [
-        [title, *figures(calibration[when][name]), words]
-        for when, words in told.items()
-        for name, title in CALIBRATION_TITLES.items()
+
+
+def slices_text(source: str, summary: DataSummary) -> str:
+    """Format what a source holds: a table of the classes under a line of totals."""
+    subjects = "subjects unknown" if summary.n_subjects is None else f"{summary.n_subjects:,} subjects"
+    subjects += ORIGINS.get(summary.subjects_from or "", "")
+    height, width = summary.size
+    columns = ["slices", *summary.parts, *(["subjects"] if summary.n_subjects is not None else [])]
+    rows = [[name, *(f"{one[column]:,}" for column in columns)] for name, one in summary.classes.items()]
+    head = f"{source}: {summary.n_slices:,} slices of {height}×{width}, {subjects}"
+    return "\n".join([head, "", table(["class", *columns], rows), "", f"fingerprint {summary.fingerprint[:16]}"])
+
+
+def metrics_text(metrics: Metrics) -> str:
+    """Format every headline metric with its interval, under the protocol it was measured by."""
+    interval = metrics.interval
+    rows = [[metric_title(name), *format_estimate(one)] for name, one in metrics.metrics.items()]
+    for name, one in metrics.classes.items():
+        if one.n_slices:
+            count = one.n_subjects if metrics.level == "subject" else one.n_slices
+            rows.append([f"recall {name}", *format_estimate(one.recall), f"of {count or 0:,}"])
+    for estimate in (metrics.severity or {}).values():
+        rows.append(["mean error in steps of severity", *format_estimate(estimate)])
+    rows += [*_delong_rows(metrics), *_calibration_rows(metrics)]
+    level = f"{100 * interval.level:.0f} % interval"
+    lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(["metric", "value", level, ""], rows)]
+    for note in filter(None, (interval.note, metrics.omitted)):
+        lines += ["", f"note: {note}"]
+    return "\n".join(lines)
+
+
+def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
+    """Say what was evaluated, where it was not each slice in the run's own classes."""
+    if metrics.task:
+        yield f"task {metrics.task}: {', '.join(metrics.classes)}"
+    if pooling := metrics.pooling:
+        chosen = "chosen on the validation part" if pooling.chosen else "as named"
+        yield f"each subject is evaluated once, by the {pooling.how.replace('_', ' ')} of its slices ({chosen})"
+        if pooling.divided_subjects:
+            yield f"{pooling.divided_subjects:,} subjects have slices of several classes; that of most counts"
+
+
+def _delong_rows(metrics: Metrics) -> list[list[str]]:
+    """Format DeLong's interval; of two classes either has the same."""
+    found = [(name, one.auroc_delong) for name, one in metrics.classes.items() if one.auroc_delong is not None]
+    if len(found) == 2:
+        return [["AUROC", *format_estimate(found[0][1]), "DeLong's interval"]]
+    return [[f"AUROC {name}", *format_estimate(one), "DeLong's interval"] for name, one in found]
+
+
+def _calibration_rows(metrics: Metrics) -> Iterator[list[str]]:
+    calibration = metrics.calibration
+    if calibration is None:
+        return
+    found = {"": calibration.before}
+    if calibration.after is None or calibration.temperature is None:
+        found = {"no validation part for a temperature": calibration.before}
+    else:
+        found[f"at temperature {calibration.temperature:.2f}, fitted on validation"] = calibration.after
+    for words, estimates in found.items():
+        for name, estimate in estimates.items():
+            yield [CALIBRATION_TITLES.get(name, name), *format_estimate(estimate), words]
+
+
+def protocol_text(metrics: Metrics) -> str:
+    """Say in one line how metrics were come by."""
+    subjects = "subjects unknown" if metrics.n_subjects is None else f"{metrics.n_subjects:,} subjects"
+    shared = metrics.shared_subjects
+    told = "test subjects" if shared is None else f"{shared:,} of {metrics.n_subjects or 0:,} test subjects"
+    leaky = f", LEAKY: {told} also have slices in the training part" if metrics.leaky else ""
+    protocol = metrics.protocol.replace("_", " ")
+    return f"{protocol} split, {metrics.part} part: {metrics.n_slices:,} slices, {subjects}{leaky}"
+
+
+def predictions_text(predictions: Sequence[Mapping[str, Any]]) -> str:
+    """Format a line for each image: its class and the probabilities."""
+    names = list(predictions[0]["probabilities"])
+    rows = [
+        [one["path"], one["class"], *(f"{one['probabilities'][name]:.3f}" for name in names)] for one in predictions
     ]
-
-
-def protocol_text(metrics: Facts) -> str:
-    """How the figures were come by, in one line."""
-    subjects = "subjects unknown" if metrics["n_subjects"] is None else f"{metrics['n_subjects']:,} subjects"
-    shared = metrics.get("shared_subjects")
-    told = "test subjects" if shared is None else f"{shared:,} of {metrics['n_subjects']:,} test subjects"
-    leaky = f", LEAKY: {told} also have slices in the training part" if metrics.get("leaky") else ""
-    protocol = metrics["protocol"].replace("_", " ")
-    return f"{protocol} split, {metrics['part']} part: {metrics['n_slices']:,} slices, {subjects}{leaky}"
-
-
-def answers_text(answers: Sequence[Facts]) -> str:
-    """A line for each image: its class and the probabilities."""
-    names = list(answers[0]["probabilities"])
-    rows = [[one["path"], one["class"], *(f"{one['probabilities'][name]:.3f}" for name in names)] for one in answers]
     return table(["image", "class", *names], rows)
 
 
-def models_text(cards: Sequence[Facts]) -> str:
-    """A line for each model."""
-    rows = [[one["name"], f"{one['parameters']:,}", f"{one['macs'] / 1e6:,.1f} M", one["about"]] for one in cards]
+def models_text(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Format a line for each model."""
+    rows = [[one["name"], f"{one['parameters']:,}", f"{one['macs'] / 1e6:,.1f} M", one["about"]] for one in summaries]
     return table(["name", "parameters", "MACs", "about"], rows)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Texts in aligned columns; those of digits stand right."""
+    """Align texts in columns; those of digits stand right."""
     filled = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *filled, strict=True)]
     right = [
@@ -151,16 +160,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _class_facts(slices: SliceSet, label: int, parts: Sequence[str]) -> dict[str, int]:
-    mine = slices.labels == label
-    by_part = {part: int((mine & (slices.parts == part)).sum()) for part in parts}
-    subjects = slices.subjects[mine]
-    return {"slices": int(mine.sum()), **by_part, "subjects": len(np.unique(subjects[subjects >= 0]))}
+def metric_title(name: str) -> str:
+    """Return what a metric is called in print."""
+    return TITLES.get(name, name.replace("_", " "))
 
 
-def figures(estimate: Facts) -> list[str]:
-    """A value and its interval as two texts; either may not exist."""
-    if estimate["value"] is None:
+def format_estimate(estimate: Estimate) -> list[str]:
+    """Format a value and its interval as two texts; either may not exist."""
+    if not estimate.is_defined:
         return ["undefined", ""]
-    bounded = estimate["low"] is not None
-    return [f"{estimate['value']:.3f}", f"{estimate['low']:.3f} – {estimate['high']:.3f}" if bounded else "no interval"]
+    interval = f"{estimate.low:.3f} – {estimate.high:.3f}" if estimate.has_interval else "no interval"
+    return [f"{estimate.value:.3f}", interval]
+
+
+def join_estimate(estimate: Estimate) -> str:
+    """Format a value and its interval as one text."""
+    value, interval = format_estimate(estimate)
+    return f"{value} ({interval})" if interval else value

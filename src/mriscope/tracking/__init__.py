@@ -1,1 +1,1 @@
-"""What runs record in MLflow: the only room that knows MLflow, which is imported when it is first needed."""
+"""Recording of runs in MLflow: the only package that imports MLflow, which happens when it is first needed."""

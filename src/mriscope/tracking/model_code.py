@@ -1,4 +1,4 @@
-"""A run's model in MLflow ("models from code"): MLflow keeps a copy of this file beside the weights and runs it.
+"""Load a run's model in MLflow ("models from code"): MLflow keeps a copy of this file beside the weights and runs it.
 
 Nothing imports this file, as running it hands a model to MLflow. It reads safetensors and a recipe, and no pickle.
 """
@@ -18,9 +18,10 @@ from mriscope.recipe import read_recipe
 
 
 class SliceClassifier(PythonModel):
-    """The probability of each class for slices."""
+    """Predict the probability of each class for slices."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Read the weights and the recipe that MLflow keeps beside this file."""
         recipe = read_recipe(context.artifacts["recipe"])
         with safe_open(context.artifacts["weights"], framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
@@ -38,7 +39,7 @@ class SliceClassifier(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> Any:
-        """Probabilities, float32 (N, K), for slices, uint8 (N, H, W) with H and W the recipe's input.size."""
+        """Return probabilities, float32 (N, K), of slices, uint8 (N, H, W) with H and W the recipe's input.size."""
         return predict_probabilities(self.model, np.asarray(model_input, np.uint8), self.scale)
 
 

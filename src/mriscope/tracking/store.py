@@ -1,4 +1,4 @@
-"""Where runs are tracked: a server, or a database that is made where there is none."""
+"""The store of tracked runs: a server, or a database that is created where there is none."""
 
 import logging
 import os
@@ -30,22 +30,22 @@ ALWAYS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",  # it would copy the project of whoever trains into the model
 }
-# A server that hangs costs a run two waits of 10 s, once; a Retry-After header may not ask for more.
+# A server that hangs costs a run two waits of 10 s, once; a Retry-After header may not demand more.
 _UNLESS_SET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
-_CHATTY = ("mlflow", "alembic", "sqlalchemy", "urllib3")
+_LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SECONDS_TO_MAKE_A_DATABASE = 120
 
 # Warning filters, logging levels and the model that MLflow is handed belong to the process, not to a thread.
-_one_thread = threading.RLock()
+_mlflow_lock = threading.RLock()
 
 
 def store_of(uri: str) -> str:
-    """The URI that MLflow gets: the path of a SQLite file is made absolute, as MLflow keeps open stores by their URI.
+    """Return the URI that MLflow gets: the path of a SQLite file is absolute, as MLflow keeps open stores by their URI.
 
     Args:
         uri: of a server, such as http://localhost:5000, or of a database, such as sqlite:///mlruns/mlflow.db.
@@ -63,21 +63,22 @@ def store_of(uri: str) -> str:
 
 
 def sqlite_file(uri: str) -> Path:
-    """The file of a SQLite URI, as an absolute path."""
+    """Return the file of a SQLite URI, as an absolute path."""
     return Path(uri.removeprefix("sqlite:///")).expanduser().resolve()
 
 
-def artifacts_of(store: str) -> str:
-    """Where the files of runs in a SQLite store lie: a folder beside it, as a URI."""
+def artifacts_uri(store: str) -> str:
+    """Return the URI of the folder beside a SQLite store that holds the files of its runs."""
     return (sqlite_file(store).parent / "artifacts").as_uri()
 
 
 def is_sqlite(store: str) -> bool:
+    """Return whether a store is a SQLite file."""
     return store.startswith("sqlite:")
 
 
 def connect(store: str, experiment: str) -> tuple["MlflowClient", str]:
-    """A client of a store, and the id of an experiment, which is made where there is none.
+    """Connect to a store; return a client and the id of an experiment, which is made where there is none.
 
     Any number of processes may come at once, also where the database is not there yet.
 
@@ -85,35 +86,35 @@ def connect(store: str, experiment: str) -> tuple["MlflowClient", str]:
         MriscopeError: nothing answers there, or something that is not MLflow.
     """
     os.environ.update(ALWAYS | {name: value for name, value in _UNLESS_SET.items() if name not in os.environ})
-    with answering(store), _alone(store):  # of several processes that fill a new database at once, one would live
+    with translated_errors(store), _lock_store(store):  # several processes that fill a new database would break it
         from mlflow import MlflowClient
 
         _check_database(store)
         client = MlflowClient(tracking_uri=store)
-        return client, _experiment(client, store, experiment)
+        return client, _experiment_id(client, store, experiment)
 
 
 @contextmanager
-def answering(store: str) -> Iterator[None]:
-    """Makes one sentence of whatever MLflow raises within the block, and keeps it quiet.
+def translated_errors(store: str) -> Iterator[None]:
+    """Turn whatever MLflow raises within the block into one sentence, and silence its logs.
 
     Raises:
         MriscopeError: for an exception of any kind, as MLflow passes on what its parts raise.
     """
     try:
-        with quietly():
+        with silenced_mlflow():
             yield
     except MriscopeError:
         raise
     except Exception as error:
         raise MriscopeError(
-            f"nothing can be tracked in {shown(store)} ({reason(error)}); "
+            f"nothing can be tracked in {redact(store)} ({root_cause(error)}); "
             "name a server or database that answers with --track URI, or train with --track none"
         ) from error
 
 
-def _alone(store: str) -> AbstractContextManager[Any]:
-    """Holds a SQLite store against our other processes; the folder it lies in is made."""
+def _lock_store(store: str) -> AbstractContextManager[Any]:
+    """Lock a SQLite store against our other processes; its folder is made."""
     if not is_sqlite(store):
         return nullcontext()
     file = sqlite_file(store)
@@ -122,7 +123,7 @@ def _alone(store: str) -> AbstractContextManager[Any]:
 
 
 def _check_database(store: str) -> None:
-    """Raise for a database that does not answer, at once; MLflow would ask ten times within a minute and a half."""
+    """Raise at once for a database that does not answer; MLflow would try ten times within a minute and a half."""
     if store.split(":")[0].split("+")[0] not in _DATABASES:
         return
     import sqlalchemy
@@ -134,13 +135,14 @@ def _check_database(store: str) -> None:
         engine.dispose()
 
 
-def _experiment(client: "MlflowClient", store: str, name: str) -> str:
+def _experiment_id(client: "MlflowClient", store: str, name: str) -> str:
+    """Return the id of an experiment, which is made where there is none."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is not None:
         return found.experiment_id
-    beside = artifacts_of(store) if is_sqlite(store) else None
+    beside = artifacts_uri(store) if is_sqlite(store) else None
     try:
         return client.create_experiment(name, beside)
     except MlflowException:  # another process may have been first
@@ -150,26 +152,26 @@ def _experiment(client: "MlflowClient", store: str, name: str) -> str:
         return found.experiment_id
 
 
-def shown(text: str) -> str:
-    """A URI, or a text that quotes one, without user names and passwords."""
+def redact(text: str) -> str:
+    """Remove user names and passwords from a URI, or from a text that quotes one."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
-def reason(error: BaseException) -> str:
-    """What was at the bottom of an error, on one line."""
+def root_cause(error: BaseException) -> str:
+    """Return the text of the error that caused this one in the first place, on one line."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     while inner := [one for one in error.args if isinstance(one, BaseException)]:  # as urllib3 wraps what was reset
         error = inner[0]
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return shown(" ".join(text.split()))[:200]
+    return redact(" ".join(text.split()))[:200]
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps what MLflow and its parts have to say off the screen, within a block that one thread enters at a time."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    with _one_thread, warnings.catch_warnings():
+def silenced_mlflow() -> Iterator[None]:
+    """Silence the logs and warnings of MLflow and its parts, within a block that one thread enters at a time."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    with _mlflow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = [one.level for one in loggers]
         try:

@@ -1,4 +1,4 @@
-"""Tracker: one run in MLflow, from its first step to its end.
+"""Tracker: record one run in MLflow, from its first step to its end.
 
 Everything goes through a client and explicit ids, never through MLflow's "active run", so that several runs in one
 process do not mix.
@@ -9,20 +9,31 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mriscope.errors import Interrupted
 from mriscope.files import write_text
 from mriscope.recipe import Recipe
+from mriscope.results import Environment, Metrics
 from mriscope.tracking.records import (
     EVERY_EPOCH,
     TrackedRun,
-    first_tags,
+    initial_tags,
     record_end,
     record_epochs,
     record_start,
+    strip_folders,
 )
-from mriscope.tracking.store import EXPERIMENT, NONE, answering, connect, quietly, reason, shown, store_of
+from mriscope.tracking.store import (
+    EXPERIMENT,
+    NONE,
+    connect,
+    redact,
+    root_cause,
+    silenced_mlflow,
+    store_of,
+    translated_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +44,7 @@ _logger = logging.getLogger("mriscope")
 
 
 class Tracker:
-    """Records one run in MLflow; does nothing where tracking is off, or once the store has failed.
+    """Record one run in MLflow; do nothing where tracking is off, or once the store has failed.
 
     As a context manager it ends the run: FINISHED, or FAILED after an error, or KILLED where somebody stopped it.
     Whatever MLflow or its server does, no method raises: the first failure is one warning and the last call.
@@ -44,24 +55,24 @@ class Tracker:
 
     @property
     def run_id(self) -> str | None:
-        """The run's id in MLflow; None where nothing is tracked."""
+        """Return the run's id in MLflow; None where nothing is tracked."""
         return self._run.id if self._run else None
 
-    def epoch(self, figures: Mapping[str, float]) -> None:
+    def epoch(self, metrics: Mapping[str, float]) -> None:
         """Record one epoch, in one call.
 
         Args:
-            figures: "epoch", counted from 1, and what was measured.
+            metrics: "epoch", counted from 1, and the metrics by name.
         """
-        self._attempt(lambda run: record_epochs(run, [figures]))
+        self._attempt(lambda run: record_epochs(run, [metrics]))
 
-    def finish(self, folder: Path, metrics: Mapping[str, Any], history: Sequence[Mapping[str, float]] = ()) -> None:
-        """Record what a finished run holds: figures with intervals, pictures, the confusion matrix and the model.
+    def finish(self, folder: Path, metrics: Metrics, history: Sequence[Mapping[str, float]] = ()) -> None:
+        """Record what a finished run holds: metrics with intervals, pictures, the confusion matrix and the model.
 
         Args:
             folder: the run directory, with recipe.yaml, model.safetensors and figures/.
-            metrics: what metrics.json holds.
-            history: figures of each epoch; those that the store has not are added.
+            metrics: of the run.
+            history: metrics of each epoch; those that the store does not have are added.
         """
         self._attempt(lambda run: record_epochs(run, history))
         self._attempt(lambda run: record_end(run, folder, metrics))
@@ -78,10 +89,10 @@ class Tracker:
         if self._run is None:
             return
         try:
-            with quietly():
+            with silenced_mlflow():
                 record(self._run)
-        except Exception as error:  # whatever goes wrong over there must not cost the run
-            _logger.warning("tracking in %s failed (%s); the run goes on untracked", self._run.place, reason(error))
+        except Exception as error:  # whatever goes wrong in MLflow must not cost the run
+            _logger.warning("tracking in %s failed (%s); the run goes on untracked", self._run.place, root_cause(error))
             self._run = None
 
 
@@ -89,56 +100,52 @@ def open_tracker(
     uri: str,
     folder: Path,
     recipe: Recipe,
-    environment: Mapping[str, Any],
+    environment: Environment,
     history: Sequence[Mapping[str, float]] = (),
     *,
     experiment: str = EXPERIMENT,
 ) -> Tracker:
-    """Begin a run in MLflow, or go on with the one that the run directory names.
+    """Begin a run in MLflow, or resume the one that the run directory names.
 
     Args:
         uri: of a server (http://…) or a database (sqlite:///…, made where there is none), or none.
         folder: the run directory; gets tracking.json. Its name is the run's, behind that of the folder it
             is in for a fold.
         recipe: of the run.
-        environment: what environment.json holds; "data" is the fingerprint of the slices.
-        history: figures of the epochs behind a run that goes on; those that the store has not are added.
+        environment: of the run.
+        history: metrics of the epochs that a resumed run has finished; those that the store does not have are added.
         experiment: its name in MLflow.
 
     Raises:
-        MriscopeError: the URI names nothing that MLflow knows, or nothing answers there.
+        MriscopeError: the URI is of no kind that MLflow takes, or nothing answers there.
     """
     if uri == NONE:
         return Tracker()
     store = store_of(uri)
-    with answering(store):
+    with translated_errors(store):
         run = _open(store, experiment, folder, recipe, environment)
         record_epochs(run, history)
     return Tracker(run)
 
 
-def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Mapping[str, Any]) -> TrackedRun:
+def _open(store: str, experiment: str, folder: Path, recipe: Recipe, environment: Environment) -> TrackedRun:
+    """Create or find the run in MLflow; a fold bears the name of its cross-validation's folder too."""
     client, home = connect(store, experiment)
-    known = _known_id(client, folder)
-    name = _name(folder.resolve(), recipe)
-    run_id = known or client.create_run(home, tags=first_tags(recipe, environment), run_name=name).info.run_id
-    run = TrackedRun(client, home, run_id, shown(store), recipe, environment["data"], set())
+    known, recipe, place = _known_id(client, folder), strip_folders(recipe), folder.resolve()
+    name = place.name if recipe.split.fold is None else f"{place.parent.name}/{place.name}"
+    run_id = known or client.create_run(home, tags=initial_tags(recipe, environment), run_name=name).info.run_id
+    run = TrackedRun(client, home, run_id, redact(store), recipe, environment.data or "", set())
     if known:
         client.update_run(run_id, status="RUNNING")
-        run.epochs.update(figure.step for figure in client.get_metric_history(run_id, EVERY_EPOCH))
+        run.epochs.update(metric.step for metric in client.get_metric_history(run_id, EVERY_EPOCH))
     else:
         record_start(run, environment)
         write_text(folder / TRACKING, json.dumps({"uri": run.place, "run_id": run_id}, indent=2) + "\n")
     return run
 
 
-def _name(folder: Path, recipe: Recipe) -> str:
-    """What MLflow calls a run: its folder's name, and for a fold, which all cross-validations have, also theirs."""
-    return folder.name if recipe.split.fold is None else f"{folder.parent.name}/{folder.name}"
-
-
 def _known_id(client: "MlflowClient", folder: Path) -> str | None:
-    """The run that the run directory was tracked as, if this store has it."""
+    """Return the id of the run that the run directory was tracked as, if this store has it."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,0 +1,1 @@
+"""Training of models, and their checkpoints and weights on disk."""

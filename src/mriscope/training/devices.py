@@ -1,4 +1,4 @@
-"""Where a training runs: the device, and its place among the processes of torchrun."""
+"""The device of a training run, and its processes under torchrun."""
 
 import ctypes
 import os
@@ -11,10 +11,13 @@ from mriscope.errors import MriscopeError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: auto (a GPU where there is one), cpu or cuda; under torchrun each process has its own GPU.
+    """Return the device of a name; under torchrun each process has its own GPU.
+
+    Args:
+        name: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
-        MriscopeError: no such device is here.
+        MriscopeError: there is no such device here.
     """
     _keep_freed_memory()
     has_gpu = torch.cuda.is_available()
@@ -32,53 +35,53 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def join_processes(device: torch.device) -> None:
-    """Meet the other processes that torchrun started; alone, do nothing."""
+def init_process_group(device: torch.device) -> None:
+    """Join the other processes that torchrun started; do nothing in a process of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def leave_processes() -> None:
-    """Part from the other processes when all have come here; alone, do nothing."""
+def destroy_process_group() -> None:
+    """Leave the other processes once all have come here; do nothing in a process of its own."""
     if distributed.is_initialized():
         distributed.barrier()  # one that leaves while another still talks to it can end both
         distributed.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number among those of torchrun; 0 writes and prints."""
+    """Return this process's number among those of torchrun; process 0 writes files and prints."""
     return int(os.environ.get("RANK", "0"))
 
 
-def world() -> int:
-    """How many processes train together."""
+def world_size() -> int:
+    """Return the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def add_up(numbers: list[float], device: torch.device) -> list[float]:
-    """The sum of each number over all processes."""
-    if world() == 1:
+def all_reduce_sum(numbers: list[float], device: torch.device) -> list[float]:
+    """Return the sum of each number over all processes."""
+    if world_size() == 1:
         return numbers
     total = torch.tensor(numbers, dtype=torch.float64, device=device)
     distributed.all_reduce(total)
     return total.tolist()
 
 
-def share_buffers(model: nn.Module) -> None:
-    """Give every process the first one's running statistics, which are those that are kept."""
-    if world() > 1:
+def broadcast_buffers(model: nn.Module) -> None:
+    """Copy the first process's buffers (running statistics) to all, as they are the ones that are saved."""
+    if world_size() > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def wait_for_all() -> None:
-    """Go on when every process has come here."""
-    if world() > 1:
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if world_size() > 1:
         distributed.barrier()
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one, where it would give each large tensor back to the system.
+    """Let glibc keep what a step frees for the next one, where it would return each large tensor to the system.
 
     Getting the pages anew is two fifths of the time of a step of BaselineCNN on two CPU cores (benchmarks/training.py).
     """

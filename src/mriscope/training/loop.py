@@ -1,9 +1,12 @@
-"""train(): from a module and slices to the weights to keep, in steps that can be broken off anywhere and resumed."""
+"""train(): gradient steps that can be interrupted anywhere and resumed to the same weights, bit for bit."""
 
+import copy
 import csv
 import math
 import time
+import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +21,34 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mriscope.data.augmentation import augment
 from mriscope.data.batches import Scale, batch, one_channel, rescaled, scaled
 from mriscope.data.slices import SliceSet
-from mriscope.errors import RunError, TrainingError
+from mriscope.errors import RecipeError, RunError, TrainingError
 from mriscope.files import replacing
 from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
-from mriscope.training.devices import add_up, rank, share_buffers, world
+from mriscope.training.devices import all_reduce_sum, broadcast_buffers, rank, world_size
 from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective, n_hardest
 from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule
 from mriscope.training.progress import Monitor
 from mriscope.training.sampling import balanced, epoch_batches, n_batches, shuffled, step_seed
-from mriscope.training.signals import Stop, stop_signals
+from mriscope.training.signals import StopRequest, stop_signals
+from mriscope.training.state import Best, EpochMetrics, Totals, TrainingState, check_equal, check_like, parse_state
 
 CHECKPOINT = "last.ckpt"
 HISTORY = "history.csv"
 SECONDS_BETWEEN_CHECKPOINTS = 120  # what a kill can cost at most; an epoch's end is always written
 VALIDATION_BATCH = 128
-
-State = dict[str, Any]
+_SCHEDULED = ("lr", "betas", "momentum")  # what schedules change of an optimizer's settings
+_CHECKED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gives.
+    """The result of a training run.
 
     Attributes:
         weights: of the epoch kept.
         epoch: number of that epoch, counted from 1.
-        history: one row of figures per epoch.
+        history: the metrics of each epoch.
     """
 
     weights: dict[str, Tensor]
@@ -54,7 +58,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Job:
-    """What stays the same throughout a training."""
+    """The constants of a training run."""
 
     model: nn.Module
     step_model: nn.Module
@@ -71,6 +75,17 @@ class _Job:
     folder: Path
     monitor: Monitor
 
+    @property
+    def kept_model(self) -> nn.Module:
+        """Return the network that is validated and kept: the averaged one where weights are averaged."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Return the objects that have a state, by its name in the checkpoint."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        return parts if self.average is None else {**parts, "average": self.average}
+
 
 def train(
     model: nn.Module,
@@ -85,27 +100,28 @@ def train(
     folder: Path,
     monitor: Monitor,
 ) -> Trained:
-    """Train a module, or go on where a training in the same folder was broken off.
+    """Train a network, or resume the run that was interrupted in the same folder.
 
-    All chance comes from (seed, epoch, step), so that a training that was killed and resumed ends with the same
-    weights, bit for bit, as an unbroken one on the same machine. Under torchrun every batch is shared out over the
-    processes and the gradient is that of the whole batch.
+    All randomness comes from (seed, epoch, step), so that a run that was killed and resumed ends with the same weights,
+    bit for bit, as an uninterrupted one on the same machine. Under torchrun every batch is divided among the processes
+    and the gradient is that of the whole batch.
 
     Args:
         model: from float32 (B, 1, H, W) to logits (B, K); left holding the last weights.
         slices: where rows are taken from.
-        training: int64, rows that move the weights.
-        validation: int64, rows that choose the epoch.
-        settings: how.
+        training: int64, the training rows.
+        validation: int64, the rows that choose the epoch.
+        settings: objective, optimizer, schedule and so on.
         scale: how pixels become floats.
-        seed: of all chance.
-        device: where.
+        seed: of all randomness.
+        device: where to compute.
         folder: gets last.ckpt and history.csv.
-        monitor: shows how it goes.
+        monitor: shows progress.
 
     Raises:
         TrainingError: the loss is not finite; names the epoch and the step.
-        Interrupted: Ctrl-C or SIGTERM; the folder holds all that is needed to go on.
+        RunError: the folder's checkpoint is damaged or does not fit this run.
+        Interrupted: Ctrl-C or SIGTERM; the folder holds all that is needed to resume.
     """
     model.to(device)
     optimizer = make_optimizer(settings, model)
@@ -114,7 +130,7 @@ def train(
     class_weights = balanced_class_weights(labels, len(slices.class_names))
     job = _Job(
         model=model,
-        step_model=DistributedDataParallel(model) if world() > 1 else model,
+        step_model=DistributedDataParallel(model) if world_size() > 1 else model,
         objective=make_objective(settings, class_weights if settings.class_weights == "balanced" else None),
         optimizer=optimizer,
         schedule=make_schedule(settings, optimizer, n_batches(len(training), settings.batch_size)),
@@ -127,204 +143,224 @@ def train(
         folder=folder,
         monitor=monitor,
     )
-    state = _resume(job)
+    path = folder / CHECKPOINT
+    state = _resume(job, path, len(training)) if path.exists() else TrainingState()
     with stop_signals() as stop, monitor.showing():
-        while state["epoch"] < settings.epochs and not _out_of_patience(state, settings):
-            _train_epoch(job, state, epoch_batches(_order(job, training, state["epoch"]), settings.batch_size), stop)
+        while state.epoch < settings.epochs:
+            best = state.best
+            if settings.patience is not None and best is not None and state.epoch - best.epoch >= settings.patience:
+                break
+            if settings.sampling == "balanced":
+                order = balanced(training, slices.labels[training], seed, state.epoch)
+            else:
+                order = shuffled(training, seed, state.epoch)
+            _train_epoch(job, state, epoch_batches(order, settings.batch_size), stop)
             _end_epoch(job, state, validation)
-            if stop.wanted(device):
-                stop.obey(f"after epoch {state['epoch']} of {settings.epochs}")
-    last = {"weights": _kept(job).state_dict(), "epoch": state["epoch"]}
-    kept = state["best"] if settings.keep == "best" else last
-    return Trained(kept["weights"], kept["epoch"], state["history"])
+            if stop.requested(device):
+                stop.raise_if_requested(f"after epoch {state.epoch} of {settings.epochs}")
+    history = [row.model_dump() for row in state.history]
+    if settings.keep == "best" and state.best is not None:
+        return Trained(state.best.weights, state.best.epoch, history)
+    return Trained(job.kept_model.state_dict(), state.epoch, history)
 
 
 def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int) -> None:
-    """Raise for settings that do not fit the model or the size of its training part, before anything is written.
+    """Check that settings fit a network and the size of its training part, before anything is written.
+
+    The schedule is run for some epochs, as some options are looked at only then.
 
     Raises:
         UnknownName: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
-    make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))
+    schedule = make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch wants steps of the optimizer between those of the schedule
+            schedule.after_step()
+            for _ in range(min(settings.epochs, _CHECKED_EPOCHS)):
+                schedule.after_epoch(1.0)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        problem = f"{settings.schedule} refuses them: {error}"
+        raise RecipeError("training.schedule_options", [problem]) from error
 
 
-def _order(job: _Job, training: np.ndarray, epoch: int) -> np.ndarray:
-    if job.settings.sampling == "balanced":
-        return balanced(training, job.slices.labels[training], job.seed, epoch)
-    return shuffled(training, job.seed, epoch)
-
-
-def _train_epoch(job: _Job, state: State, batches: list[np.ndarray], stop: Stop) -> None:
+def _train_epoch(job: _Job, state: TrainingState, batches: list[np.ndarray], stop: StopRequest) -> None:
     """Take the steps of an epoch that are still to be taken."""
-    totals, epoch = state["totals"], state["epoch"]
-    job.monitor.begin_epoch(epoch + 1, job.settings.epochs, len(batches), state["step"])
+    totals, epoch = state.totals, state.epoch
+    job.monitor.begin_epoch(epoch + 1, job.settings.epochs, len(batches), state.step)
     job.model.train()
     started = saved = time.monotonic()
-    before = totals["seconds"]
-    for step in range(state["step"], len(batches)):
+    before = totals.seconds
+    for step in range(state.step, len(batches)):
         seed = step_seed(job.seed, epoch, step, rank())
         torch.manual_seed(seed)
         loss, right = _step(job, batches[step], seed)
         if not math.isfinite(loss):
-            raise TrainingError(_not_finite("the loss", loss, f"in epoch {epoch + 1}, step {step + 1}", job))
+            raise _not_finite("the loss", loss, f"in epoch {epoch + 1}, step {step + 1}", job)
         now = time.monotonic()
-        state["step"] = step + 1
-        totals["loss"] += loss * len(batches[step])
-        totals["right"] += right
-        totals["seen"] += len(batches[step])
-        totals["seconds"] = before + now - started
-        job.monitor.step(totals["loss"] / totals["seen"], totals["right"] / totals["seen"], _rate(totals))
-        if stop.wanted(job.device) or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+        state.step = step + 1
+        totals.loss += loss * len(batches[step])
+        totals.right += right
+        totals.seen += len(batches[step])
+        totals.seconds = before + now - started
+        job.monitor.step(totals.loss / totals.seen, totals.right / totals.seen, totals.rate)
+        if stop.requested(job.device) or now - saved > SECONDS_BETWEEN_CHECKPOINTS:
             _save(job, state)
             saved = now
-            stop.obey(f"in epoch {epoch + 1} after step {step + 1} of {len(batches)}")
+            stop.raise_if_requested(f"in epoch {epoch + 1} after step {step + 1} of {len(batches)}")
 
 
 def _step(job: _Job, rows: np.ndarray, seed: int) -> tuple[float, float]:
-    """One step of the optimizer.
+    """Take one step of the optimizer.
 
     Returns:
-        Mean loss of the whole batch and how many of its slices were called right, over all processes.
+        The mean loss of the whole batch and the number of its slices that were classified correctly, both over all
+        processes.
     """
-    mine, weight = _my_share(rows)
-    pixels, labels = batch(job.slices, mine, job.device)
-    images = _inputs(job, pixels, seed)
+    own = rows[rank() :: world_size()]
+    weight = float(len(own) > 0)  # a process that is left without rows repeats one at weight 0
+    pixels, labels = batch(job.slices, own if len(own) else rows[:1], job.device)
+    if job.settings.augmentation == AugmentationSettings():
+        images = scaled(pixels, job.scale)
+    else:
+        images = rescaled(augment(scaled(pixels, "unit"), job.settings.augmentation, seed), job.scale)
+    autocast = partial(torch.autocast, job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16")
     share = job.settings.hard_share
     if share is None:
-        logits, losses = _judge(job, job.step_model, images, labels)
-        stepped, n_stepped = losses, len(rows)
-    else:
-        with torch.no_grad():
-            logits, losses = _judge(job, job.model, images, labels)
+        with autocast():
+            logits = job.step_model(images)
+        losses = stepped = job.objective(logits.float(), labels)
+        n_stepped = len(rows)
+    else:  # rank the whole batch without gradients, then step on the slices with the highest loss
+        with torch.no_grad(), autocast():
+            logits = job.model(images)
+        losses = job.objective(logits.float(), labels)
         chosen = hardest(losses, share)
-        _, stepped = _judge(job, job.step_model, one_channel(images.squeeze(1)[chosen]), labels[chosen])
-        n_stepped = sum(n_hardest(len(rows[process :: world()]), share) for process in range(world()))
+        with autocast():
+            chosen_logits = job.step_model(one_channel(images.squeeze(1)[chosen]))
+        stepped = job.objective(chosen_logits.float(), labels[chosen])
+        n_stepped = sum(n_hardest(len(rows[process :: world_size()]), share) for process in range(world_size()))
     job.optimizer.zero_grad(set_to_none=True)
     # DistributedDataParallel averages over processes; the factor makes that the mean over the whole batch.
-    (stepped.sum() * weight * world() / n_stepped).backward()
+    (stepped.sum() * weight * world_size() / n_stepped).backward()
     job.optimizer.step()
     job.schedule.after_step()
     if job.average is not None:
         job.average.update_parameters(job.model)
     right = (logits.argmax(dim=1) == labels).sum().item() * weight
-    total_loss, total_right = add_up([losses.sum().item() * weight / len(rows), right], job.device)
+    total_loss, total_right = all_reduce_sum([losses.sum().item() * weight / len(rows), right], job.device)
     return total_loss, total_right
 
 
-def _inputs(job: _Job, pixels: Tensor, seed: int) -> Tensor:
-    """What the network is fed, changed at random where the settings say so."""
-    if job.settings.augmentation == AugmentationSettings():
-        return scaled(pixels, job.scale)
-    return rescaled(augment(scaled(pixels, "unit"), job.settings.augmentation, seed), job.scale)
-
-
-def _judge(job: _Job, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and the loss of each slice."""
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16"):
-        logits = model(images)
-    return logits, job.objective(logits.float(), labels)
-
-
-def _my_share(rows: np.ndarray) -> tuple[np.ndarray, float]:
-    """This process's rows of a batch, and their weight: one that is left without rows repeats one at weight 0."""
-    mine = rows[rank() :: world()]
-    return (mine, 1.0) if len(mine) else (rows[:1], 0.0)
-
-
-def _end_epoch(job: _Job, state: State, validation: np.ndarray) -> None:
-    """Judge the epoch on the validation part, note its figures and write the checkpoint."""
+def _end_epoch(job: _Job, state: TrainingState, validation: np.ndarray) -> None:
+    """Validate the epoch, record its metrics and write the checkpoint."""
     loss, accuracy = _validate(job, validation)
     if not math.isfinite(loss):
-        raise TrainingError(_not_finite("the validation loss", loss, f"after epoch {state['epoch'] + 1}", job))
-    totals = state["totals"]
-    figures = {
-        "epoch": state["epoch"] + 1,
-        "train_loss": totals["loss"] / totals["seen"],
-        "train_accuracy": totals["right"] / totals["seen"],
-        "validation_loss": loss,
-        "validation_accuracy": accuracy,
-        "learning_rate": learning_rate(job.optimizer),
-        "seconds": totals["seconds"],
-        "slices_per_second": _rate(totals),
-    }
-    state["history"].append(figures)
-    if state["best"] is None or loss < state["best"]["loss"]:
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in _kept(job).state_dict().items()}
-        state["best"] = {"epoch": figures["epoch"], "loss": loss, "weights": weights}
+        raise _not_finite("the validation loss", loss, f"after epoch {state.epoch + 1}", job)
+    totals = state.totals
+    metrics = EpochMetrics(
+        epoch=state.epoch + 1,
+        train_loss=totals.loss / totals.seen,
+        train_accuracy=totals.right / totals.seen,
+        validation_loss=loss,
+        validation_accuracy=accuracy,
+        learning_rate=learning_rate(job.optimizer),
+        seconds=totals.seconds,
+        slices_per_second=totals.rate,
+    )
+    state.history.append(metrics)
+    if state.best is None or loss < state.best.loss:
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in job.kept_model.state_dict().items()}
+        state.best = Best(epoch=metrics.epoch, loss=loss, weights=weights)
     job.schedule.after_epoch(loss)
-    state.update(epoch=state["epoch"] + 1, step=0, totals=_no_totals())
+    state.epoch, state.step, state.totals = metrics.epoch, 0, Totals()
     _save(job, state)
-    job.monitor.end_epoch(figures, job.settings.epochs)
+    job.monitor.end_epoch(metrics.model_dump(), job.settings.epochs)
 
 
 @torch.inference_mode()
 def _validate(job: _Job, rows: np.ndarray) -> tuple[float, float]:
-    """Mean cross entropy and accuracy over some rows, each counted once also when processes share them."""
-    share_buffers(_kept(job))
-    model = _kept(job).eval()
-    mine = rows[rank() :: world()]
+    """Compute mean cross entropy and accuracy over rows, each counted once also when processes share them."""
+    broadcast_buffers(job.kept_model)
+    model = job.kept_model.eval()
+    own = rows[rank() :: world_size()]
     loss = right = 0.0
-    for start in range(0, len(mine), VALIDATION_BATCH):
-        images, labels = batch(job.slices, mine[start : start + VALIDATION_BATCH], job.device)
+    for start in range(0, len(own), VALIDATION_BATCH):
+        images, labels = batch(job.slices, own[start : start + VALIDATION_BATCH], job.device)
         logits = model(scaled(images, job.scale)).float()
         loss += functional.cross_entropy(logits, labels, reduction="sum").item()
         right += (logits.argmax(dim=1) == labels).sum().item()
-    loss, right = add_up([loss, right], job.device)
+    loss, right = all_reduce_sum([loss, right], job.device)
     return loss / len(rows), right / len(rows)
 
 
-def _kept(job: _Job) -> nn.Module:
-    """The network that is judged and kept: the averaged one where weights are averaged."""
-    return job.model if job.average is None else job.average.module
+def _resume(job: _Job, path: Path, n_training: int) -> TrainingState:
+    """Read a checkpoint, check all of it, and load it into model, optimizer and schedule.
 
-
-def _resume(job: _Job) -> State:
-    """The state in the job's folder put into model, optimizer and schedule, or a new one."""
-    path = job.folder / CHECKPOINT
-    if not path.exists():
-        return {"epoch": 0, "step": 0, "totals": _no_totals(), "best": None, "history": []}
-    state = load_state(path)
+    Raises:
+        RunError: it is damaged, or the state of another run; names the first field that does not fit.
+    """
+    content, size = load_state(path), job.settings.batch_size
+    batches = n_batches(n_training, size)
     try:
-        for name, part in _parts(job).items():
-            part.load_state_dict(state.pop(name))
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise RunError(f"{path} holds the state of another training; train with --fresh to begin anew") from error
+        own = {name: content.pop(name, None) for name in job.parts}
+        state = parse_state(content)
+        state.check_progress(job.settings.epochs, batches, size, n_training)
+        optimizer, schedule = _copy_optimizer(job, batches)
+        optimizer.step()
+        expected = {name: part.state_dict() for name, part in job.parts.items()}
+        known, found = optimizer.state_dict()["state"], own["optimizer"]
+        if isinstance(found, dict) and isinstance(found.get("state"), dict):  # what gets no gradient has no state
+            known = {number: known[number] for number in known if number in found["state"]}
+        expected["optimizer"] |= {"state": known}
+        for name in expected:
+            check_like(own[name], expected[name], name)
+        groups = zip(own["optimizer"]["param_groups"], expected["optimizer"]["param_groups"], strict=True)
+        for number, (group, like) in enumerate(groups):
+            check_equal(group, like, f"optimizer.param_groups.{number}", except_for=_SCHEDULED)
+        if state.best is not None:
+            check_like(state.best.weights, job.kept_model.state_dict(), "best.weights")
+        optimizer.load_state_dict(copy.deepcopy(own["optimizer"]))
+        schedule.load_state_dict(copy.deepcopy(own["schedule"]))
+        if state.epoch * batches + state.step < job.settings.epochs * batches:  # values may still be absurd: try a step
+            optimizer.step()
+            schedule.after_step()
+            schedule.after_epoch(1.0)
+        for name, part in job.parts.items():
+            part.load_state_dict(own[name])
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            f"{path} holds the state of another training run ({reason}); train with --fresh to begin anew"
+        ) from error
     return state
 
 
-def _parts(job: _Job) -> dict[str, Any]:
-    """What keeps a state of its own."""
-    parts = {"model": job.model, "optimizer": job.optimizer, "schedule": job.schedule}
-    return parts if job.average is None else {**parts, "average": job.average}
+def _copy_optimizer(job: _Job, batches: int) -> tuple[Optimizer, Schedule]:
+    """Create optimizer and schedule for a copy of the model, whose gradients are 0."""
+    model = copy.deepcopy(job.model)
+    optimizer = make_optimizer(job.settings, model)
+    for weights in model.parameters():
+        weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
+    return optimizer, make_schedule(job.settings, optimizer, batches)
 
 
-def _save(job: _Job, state: State) -> None:
+def _save(job: _Job, state: TrainingState) -> None:
+    """Write history.csv and the checkpoint, in the first process alone."""
     if rank() != 0:
         return
-    if state["history"]:
+    if state.history:
         with replacing(job.folder / HISTORY) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(state["history"][0]))
+            writer = csv.DictWriter(file, list(EpochMetrics.model_fields))
             writer.writeheader()
-            writer.writerows(state["history"])
-    save_state({**state, **{name: part.state_dict() for name, part in _parts(job).items()}}, job.folder / CHECKPOINT)
+            writer.writerows(row.model_dump() for row in state.history)
+    parts = {name: part.state_dict() for name, part in job.parts.items()}
+    save_state({**state.model_dump(), **parts}, job.folder / CHECKPOINT)
 
 
-def _no_totals() -> dict[str, float]:
-    return {"loss": 0.0, "right": 0.0, "seen": 0, "seconds": 0.0}
-
-
-def _rate(totals: dict[str, float]) -> float:
-    return totals["seen"] / max(totals["seconds"], 1e-9)
-
-
-def _out_of_patience(state: State, settings: TrainingSettings) -> bool:
-    best = state["best"]
-    return settings.patience is not None and best is not None and state["epoch"] - best["epoch"] >= settings.patience
-
-
-def _not_finite(what: str, loss: float, where: str, job: _Job) -> str:
-    return (
+def _not_finite(what: str, loss: float, where: str, job: _Job) -> TrainingError:
+    return TrainingError(
         f"{what} became {loss} {where}; lower training.learning_rate "
         f"(now {learning_rate(job.optimizer):g}) or feed smaller numbers with input.scale: unit"
     )

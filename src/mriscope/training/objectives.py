@@ -1,4 +1,4 @@
-"""What a training makes small: one loss per slice. All ways combine."""
+"""Training losses, one value per slice; all options combine."""
 
 from collections.abc import Callable
 from math import ceil
@@ -13,14 +13,14 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_objective(settings: TrainingSettings, class_weights: Tensor | None = None) -> Objective:
-    """The loss of each slice as the settings want it.
+    """Return the function that computes the loss of each slice.
 
     Args:
         settings: objective, focus and label_smoothing are read.
-        class_weights: float (K,), weight of each class's slices; None weighs all alike.
+        class_weights: float (K,), weight of each class's slices; None weighs all equally.
 
     Returns:
-        a function of logits float (B, K) and labels int64 (B,), giving float (B,) in nats.
+        A function of logits float (B, K) and labels int64 (B,), giving float (B,) in nats.
     """
 
     def objective(logits: Tensor, labels: Tensor) -> Tensor:
@@ -33,23 +33,23 @@ def make_objective(settings: TrainingSettings, class_weights: Tensor | None = No
 
 
 def focal_factor(logits: Tensor, labels: Tensor, focus: float) -> Tensor:
-    """How much of each slice's loss the focal loss keeps: (1 - p)^focus (Lin et al., 2017).
+    """Compute the factor of each slice's loss in the focal loss, (1 - p)^focus (Lin et al., 2017).
 
     Args:
         logits: float (B, K).
         labels: int64 (B,).
-        focus: gamma, 0 keeps all.
+        focus: gamma; 0 gives factors of 1.
 
     Returns:
         float (B,) in [0, 1].
     """
     right = logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
-    # 1 - p as expm1 keeps its digits, and its gradient, where p is close to 1.
+    # expm1 keeps the digits of 1 - p, and its gradient, where p is close to 1.
     return (-torch.expm1(right)).clamp_min(torch.finfo(right.dtype).tiny) ** focus
 
 
 def balanced_class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weights in inverse proportion to the classes' shares, 1 on average over the slices; 0 for a class without any.
+    """Compute weights in inverse proportion to the classes' shares: on average 1, and 0 for a class without slices.
 
     Args:
         labels: int64 (N,), of the training part.
@@ -64,11 +64,11 @@ def balanced_class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def hardest(losses: Tensor, share: float) -> Tensor:
-    """Which slices of a batch hard example mining steps on (Shrivastava et al., 2016, by slice).
+    """Select the slices of a batch for hard example mining (Shrivastava et al., 2016, by slice).
 
     Args:
         losses: float (B,).
-        share: kept, in (0, 1].
+        share: of the batch that is selected, in (0, 1].
 
     Returns:
         int64 (n_hardest(B, share),), indices of the highest losses.
@@ -77,5 +77,5 @@ def hardest(losses: Tensor, share: float) -> Tensor:
 
 
 def n_hardest(count: int, share: float) -> int:
-    """How many slices of a batch are kept: two at least where it has them, as batch norm needs two."""
+    """Return how many slices of a batch are selected: at least two where it has them, as batch norm needs two."""
     return max(ceil(share * count), min(2, count))

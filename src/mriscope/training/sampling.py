@@ -1,15 +1,15 @@
-"""In which order slices are seen: pure functions of rows and seed."""
+"""Order of the training slices: pure functions of rows and seed."""
 
 import numpy as np
 
 
 def epoch_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """An order cut into batches; a single slice left over joins the batch before it, as batch norm needs two."""
+    """Cut an order into batches; a single slice left over joins the batch before it, as batch norm needs two."""
     return np.split(order, np.arange(1, n_batches(len(order), batch_size)) * batch_size)
 
 
 def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Every row once, in an order that (seed, epoch) alone decides: a resumed run sees what an unbroken one sees.
+    """Shuffle the rows by (seed, epoch) alone, so that a resumed run sees what an uninterrupted one sees.
 
     Args:
         rows: int64 (N,), the training part.
@@ -20,7 +20,7 @@ def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def balanced(rows: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """As many rows as there are, drawn with replacement, each class equally often on average.
+    """Draw as many rows as there are, with replacement, each class equally often on average.
 
     Args:
         rows: int64 (N,), the training part.
@@ -33,11 +33,11 @@ def balanced(rows: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> np.
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:
-    """How many batches an epoch has."""
+    """Return the number of batches of an epoch."""
     full, rest = divmod(n_rows, batch_size)
     return max(full + (rest > 1), 1)
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """The seed of all chance within one step (dropout), so that a run can go on from any step."""
+    """Return the seed of all randomness within one step, so that a run can be resumed from any step."""
     return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0] >> 1)

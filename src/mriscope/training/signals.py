@@ -1,4 +1,4 @@
-"""Stopping a training between two steps."""
+"""Stopping a training run between two steps."""
 
 import contextlib
 import signal
@@ -8,36 +8,38 @@ from collections.abc import Iterator
 import torch
 
 from mriscope.errors import Interrupted
-from mriscope.training.devices import add_up
+from mriscope.training.devices import all_reduce_sum
 
 
-class Stop:
-    """Whether somebody asked the training to stop."""
+class StopRequest:
+    """Remember whether somebody asked the run to stop; an instance is the handler of signals."""
 
     def __init__(self) -> None:
         self.signal = 0
 
     def __call__(self, number: int, _: object) -> None:
-        if self.signal:  # asked twice: at once
+        """Note the number of a signal."""
+        if self.signal:  # the second signal stops at once
             raise KeyboardInterrupt
         self.signal = number
 
-    def wanted(self, device: torch.device) -> bool:
-        """Whether any process was asked; all must stop at one step, or the others would wait for it for ever."""
-        number = int(max(add_up([float(self.signal)], device)))
+    def requested(self, device: torch.device) -> bool:
+        """Return whether any process was asked; all must stop at one step, or the others would wait for it forever."""
+        number = int(max(all_reduce_sum([float(self.signal)], device)))
         self.signal = self.signal or number
         return number > 0
 
-    def obey(self, where: str) -> None:
+    def raise_if_requested(self, where: str) -> None:
+        """Raise Interrupted, which names the signal and where the run stopped, if this process was asked."""
         if self.signal:
             name = "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
             raise Interrupted(f"stopped by {name} {where}; give the same command again to go on", self.signal)
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM end the training after the step in hand, not within it."""
-    stop = Stop()
+def stop_signals() -> Iterator[StopRequest]:
+    """Turn Ctrl-C and SIGTERM within the block into a request to stop after the current step."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield stop
         return

@@ -1,0 +1,135 @@
+"""Summarize the folds of a cross-validation: metrics on the pooled folds, averaged over repeats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mriscope.data.slices import CLASS_NAMES
+from mriscope.errors import RunError
+from mriscope.evaluation.intervals import SLICE_NOTE, bootstrap, bootstrap_repeats, interval_unit
+from mriscope.evaluation.metrics import HEADLINE, Metric, applicable, severity_error
+from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
+from mriscope.evaluation.predictions import Predictions, join
+from mriscope.evaluation.scoring import reason_omitted
+from mriscope.evaluation.tasks import TASKS, to_task
+from mriscope.results import CrossValidation, Estimate, FoldResult, Interval, Metrics
+
+OWN_CLASSES = "own_classes"
+"""The task of data whose classes are not the field's four."""
+METRICS: dict[str, Metric] = {**HEADLINE, "severity_error": severity_error}
+RESAMPLES, LEVEL = 2000, 0.95
+SUBJECT_PROTOCOL = "by_subject"
+"""The protocol that has each subject in one test part, so that subjects can be evaluated too."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold's finished run.
+
+    Attributes:
+        repeat: which division into folds, from 0.
+        fold: which of its folds, from 0.
+        name: where the run is, for messages.
+        metrics: what its metrics.json holds.
+        predictions: of its validation and test part.
+    """
+
+    repeat: int
+    fold: int
+    name: str
+    metrics: Metrics
+    predictions: Predictions
+
+    def select(self, part: str, task: str) -> Predictions:
+        """Return the predictions of one part, in the classes of a task."""
+        predictions = self.predictions.of_part(part)
+        return predictions if task == OWN_CLASSES else to_task(predictions, task)
+
+
+def summarize_folds(done: Sequence[Fold], *, model: str, protocol: str, folds: int, seed: int) -> CrossValidation:
+    """Summarize all folds of all repeats.
+
+    Metrics are computed on the pooled folds of each repeat and averaged over repeats; an interval resamples subjects
+    (slices, where they are unknown) once for all repeats. Subjects are evaluated where each is in one test part, which
+    is where they were split; each fold pools as suits its validation part.
+
+    Args:
+        done: every fold of every repeat.
+        model: its name.
+        protocol: by_subject or by_slice.
+        folds: how many a repeat has.
+        seed: that drew the folds.
+
+    Raises:
+        RunError: the folds were trained on different data, or a slice is in two test parts of one repeat.
+    """
+    repeats = [join([one.select("test", OWN_CLASSES) for one in group]) for group in _group_by_repeat(done)]
+    _check_whole(done, repeats)
+    first = repeats[0]
+    tasks = list(TASKS) if set(first.class_names) == set(CLASS_NAMES) else [OWN_CLASSES]
+    pooled = {task: [_pool_fold(one, task) for one in done] for task in tasks} if protocol == SUBJECT_PROTOCOL else {}
+    unit, leaky = interval_unit(first), {one.metrics.leaky for one in done}
+    return CrossValidation(
+        model=model,
+        protocol=protocol,
+        folds=folds,
+        repeats=len(repeats),
+        seed=seed,
+        leaky=True if True in leaky else None if None in leaky else False,
+        data=done[0].metrics.data or "unknown",
+        n_slices=len(first),
+        n_subjects=first.n_subjects if first.knows_subjects else None,
+        interval=Interval(level=LEVEL, unit=unit, resamples=RESAMPLES, note=SLICE_NOTE if unit == "slice" else None),
+        omitted=reason_omitted(first),
+        slice={task: _pool_folds(done, [one.select("test", task) for one in done]) for task in tasks},
+        subject={task: _pool_folds(done, [rows for _, rows in found]) for task, found in pooled.items()} or None,
+        training_seconds=sum(one.metrics.training.seconds for one in done if one.metrics.training is not None),
+        by_fold=[_summarize_fold(one, {task: pooled[task][row] for task in pooled}) for row, one in enumerate(done)],
+    )
+
+
+def _group_by_repeat(done: Sequence[Fold]) -> list[list[Fold]]:
+    return [[one for one in done if one.repeat == repeat] for repeat in sorted({one.repeat for one in done})]
+
+
+def _check_whole(done: Sequence[Fold], repeats: Sequence[Predictions]) -> None:
+    """Refuse folds of different data, and repeats whose test parts do not hold every slice once."""
+    for one in done:
+        if one.metrics.data != done[0].metrics.data:
+            raise RunError(
+                f"{one.name} was trained on other data than {done[0].name}; remove the folder of the one that is "
+                "wrong, and give the command again"
+            )
+    for number, repeat in enumerate(repeats):
+        if len(set(repeat.paths.tolist())) < len(repeat) or len(repeat) != len(repeats[0]):
+            raise RunError(
+                f"the test parts of repeat {number} do not hold every slice once; remove the folders of its folds, and "
+                "give the command again"
+            )
+
+
+def _pool_fold(one: Fold, task: str) -> tuple[str, Predictions]:
+    """Choose how a fold pools, by its validation part, and pool its test slices by subject."""
+    how = choose_pooling(one.select("validation", task))
+    return how, pool_by_subject(one.select("test", task), how)
+
+
+def _pool_folds(done: Sequence[Fold], rows: Sequence[Predictions]) -> dict[str, Estimate]:
+    """Compute every metric over the repeats, from the rows of every fold."""
+    row_of = {id(one): place for place, one in enumerate(done)}
+    repeats = [join([rows[row_of[id(one)]] for one in group]) for group in _group_by_repeat(done)]
+    return bootstrap_repeats(repeats, applicable(METRICS, repeats[0]), resamples=RESAMPLES, level=LEVEL)
+
+
+def _summarize_fold(one: Fold, pooled: Mapping[str, tuple[str, Predictions]]) -> FoldResult:
+    return FoldResult(
+        repeat=one.repeat,
+        fold=one.fold,
+        n_slices=one.metrics.n_slices,
+        n_subjects=one.metrics.n_subjects,
+        slice=one.metrics.metrics,
+        subject={
+            task: bootstrap(rows, applicable(METRICS, rows), resamples=RESAMPLES // 4)
+            for task, (_, rows) in pooled.items()
+        },
+        pooling={task: how for task, (how, _) in pooled.items()},
+    )

@@ -1,0 +1,133 @@
+"""Which method of explanation to use on a model, from the scores of each."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+RULE = (
+    "A method can be recommended if its maps pass the randomisation check (they change when the weights become random) "
+    "and beat random maps in deletion and in insertion, each by a paired difference whose 95 % interval excludes 0. "
+    "Among these the greatest insertion less deletion wins, unless a method that does not differ significantly from it "
+    "is at least twice as fast."
+)
+RANDOM, CENTRE = "random", "centre"
+"""The names of the baselines, whose maps know nothing of the model."""
+_RESAMPLES = 2000
+_FASTER = 2  # times; what is less may be the luck of a measurement
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """The maps of one method, and their scores.
+
+    Args:
+        name: of the method or the baseline.
+        title: its name in print.
+        baseline: whether it knows nothing of the model.
+        values: float64 (N,) by metric; nan where a metric does not exist for a slice.
+        maps: float32 (N, H, W).
+        seconds: for the map of one slice; None for baselines.
+        n_empty: how many maps are empty.
+        randomisation: what the check found; None for baselines.
+    """
+
+    name: str
+    title: str
+    baseline: bool
+    values: Mapping[str, np.ndarray]
+    maps: Tensor
+    seconds: float | None = None
+    n_empty: int = 0
+    randomisation: Mapping[str, Any] | None = None
+
+    @property
+    def gain(self) -> np.ndarray:
+        """Return insertion less deletion, the quality by which methods are ranked."""
+        return self.values["insertion"] - self.values["deletion"]
+
+
+def recommend(scores: Sequence[MethodScores], units: np.ndarray, seed: int = 0) -> tuple[str | None, str]:
+    """Choose a method by RULE, and say why; None where no method can be recommended.
+
+    Args:
+        scores: of methods, and of the baseline random.
+        units: int64 (N,), what each slice is resampled with.
+        seed: of resampling.
+    """
+
+    def differ(one: np.ndarray, other: np.ndarray) -> bool:
+        _, low, high = mean_over_subjects(one - other, units, seed)
+        return bool(low > 0 or high < 0)
+
+    def exceeds(one: np.ndarray, other: np.ndarray) -> bool:
+        return mean_over_subjects(one - other, units, seed)[1] > 0
+
+    random = next(one for one in scores if one.name == RANDOM).values
+    methods = [one for one in scores if not one.baseline]
+    passing = [one for one in methods if one.randomisation and one.randomisation["passes"]]
+    fit = [
+        one
+        for one in passing
+        if exceeds(random["deletion"], one.values["deletion"]) and exceeds(one.values["insertion"], random["insertion"])
+    ]
+    if not fit:
+        return None, (
+            f"No method can be recommended: of {len(methods)}, {len(passing)} pass the randomisation check, "
+            "and none of these beats random maps in both deletion and insertion."
+        )
+    best = max(fit, key=lambda one: float(np.nanmean(one.gain)))
+    tied = [one for one in fit if one is best or not differ(best.gain, one.gain)]
+    quickest = min(tied, key=lambda one: one.seconds or 0)
+    chosen = quickest if (best.seconds or 0) >= _FASTER * (quickest.seconds or 0) else best
+    return chosen.name, " ".join(_reasons(chosen, best, f"{len(fit)} of {len(methods)}", scores, units, seed))
+
+
+def _reasons(
+    chosen: MethodScores, best: MethodScores, fit: str, scores: Sequence[MethodScores], units: np.ndarray, seed: int
+) -> Iterator[str]:
+    value, low, high = (f"{number:.3f}" for number in mean_over_subjects(chosen.gain, units, seed))
+    gain, why = f"its insertion less deletion of {value} ({low} to {high})", "is the greatest"
+    if chosen is not best:
+        times = (best.seconds or 0) / (chosen.seconds or 1)
+        why = (
+            f"does not differ significantly from the greatest, that of {best.title}, while it is {times:.1f} times as "
+            "fast"
+        )
+    yield (
+        f"Recommended: {chosen.title}, as it passes the randomisation check, beats random maps in deletion and "
+        f"insertion ({fit} methods do both), and {gain} {why}."
+    )
+    for one in scores:
+        if one.name == CENTRE and not mean_over_subjects(chosen.gain - one.gain, units, seed)[1] > 0:
+            yield (
+                "It does not differ significantly from a bump in the centre of each slice, so its maps tell little "
+                "about a single slice."
+            )
+
+
+def mean_over_subjects(values: np.ndarray, units: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Compute a mean with its 95 % percentile bootstrap interval over units, each of which brings all its values.
+
+    Args:
+        values: float64 (N,); nan where one does not exist, which is left out.
+        units: int64 (N,), equal for what is resampled together, such as the slices of a subject.
+        seed: of 2,000 resamples.
+
+    Returns:
+        value, low and high; bounds are nan for a single unit, and all three where no value exists.
+    """
+    known = ~np.isnan(values)
+    if not known.any():
+        return math.nan, math.nan, math.nan
+    numbers = np.unique(units[known], return_inverse=True)[1]
+    sums, counts = np.bincount(numbers, values[known]), np.bincount(numbers)
+    value = float(sums.sum() / counts.sum())
+    if len(sums) < 2:
+        return value, math.nan, math.nan
+    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), _RESAMPLES)
+    low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
+    return value, float(low), float(high)
