@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIDE = 32
 """Pixels along a side at which slices are compared; smaller images are compared as they are."""
-SEARCHED_WHOLE = 20_000
+SEARCHED_WHOLE = 100_000
 """Slices up to which each is compared with all; of more, each with those of the clusters near it."""
 _ROWS = 1024  # of a block
 _PROBES, _REDUCED = 32, 256  # clusters that a slice is compared with; dimensions in which clusters are found
