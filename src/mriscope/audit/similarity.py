@@ -86,6 +86,7 @@ def fit_whitening(rows: "Tensor") -> Whitening:
     mean = rows.mean(0)
     centred = rows - mean
     variance, directions = torch.linalg.eigh((centred.T @ centred / len(rows)).double())
+    del centred
     kept = max(1, min(_DIRECTIONS, len(rows) // _SLICES_PER_DIRECTION, int((variance > 1e-6 * variance[-1]).sum())))
     return Whitening(mean, (directions[:, -kept:] / variance[-kept:].sqrt()).to(rows.dtype))
 
