@@ -69,12 +69,9 @@ def test_links_stay_within_a_brain_and_what_they_say_of_the_level_holds(phantom_
     assert links.groups.tolist() == connected(links.pairs, len(slices)).tolist()
 
 
-def test_a_mirrored_brain_is_put_with_its_original(phantom_brains: SliceSet):
-    slices = phantom_brains
-    mirrored = slices.images[slices.subjects < 4, :, ::-1]
-    images = np.concatenate([slices.images, mirrored])
-    truth = np.concatenate([slices.subjects, slices.subjects[slices.subjects < 4]])
-    groups = link_slices(images, standardised(images)).groups
-    for subject in range(4):
-        assert len(np.unique(groups[truth == subject])) == 1
-    assert len(np.unique(groups)) == 24
+def test_mirrored_phantom_brains_are_put_with_their_originals_or_left_in_doubt(phantom_brains: SliceSet):
+    some = phantom_brains[phantom_brains.subjects < 4]
+    images = np.concatenate([phantom_brains.images, some.images[:, :, ::-1]])
+    truth = np.concatenate([phantom_brains.subjects, some.subjects])
+    pairs = link_slices(images, standardised(images)).pairs
+    assert (truth[pairs[:, 0]] == truth[pairs[:, 1]]).all()
