@@ -166,7 +166,7 @@ class _Index:
         start = pose[query].then(self.poses[row].inverse())
         score, pose = _compare(small[query], _coarse(self.images[row].float()), start)
         kept = _best(score, len(block), _FINALISTS).flatten()
-        query, row, pose = query[kept], row[kept], pose[kept].scaled(images.shape[1] / small.shape[1])
+        query, row, pose = query[kept], row[kept], pose[kept].scaled(max(images.shape[1:]) / max(small.shape[1:]))
         score, pose = _compare(images[query], self.images[row].float(), pose)
         order = _best(score, len(block), _FINALISTS)
         first = order[:, 0]
@@ -326,11 +326,10 @@ def _some(count: int, most: int) -> "Tensor":
 
 def _coarse(images: "Tensor") -> "Tensor":
     """Images at the coarser size; float32 (B, h, w)."""
-    from torch.nn.functional import avg_pool2d
+    from torch.nn.functional import adaptive_avg_pool2d
 
-    factor = max(1, max(images.shape[1:]) // _COARSE)
-    factor = min(factor, *images.shape[1:])
-    return avg_pool2d(images[:, None], factor)[:, 0]
+    scale = min(1.0, _COARSE / max(images.shape[1:]))
+    return adaptive_avg_pool2d(images[:, None], [max(1, round(side * scale)) for side in images.shape[1:]])[:, 0]
 
 
 def _canonical(images: "Tensor", pose: Similarity) -> "Tensor":
@@ -404,9 +403,9 @@ def _level(index: _Index) -> tuple[float, float]:
     start = index.poses[first].then(index.poses[second].inverse())
     pair = index.images[first].float(), index.images[second].float()
     _, pose = _compare(_coarse(pair[0]), _coarse(pair[1]), start)
-    scores, _ = _compare(*pair, pose.scaled(pair[0].shape[1] / _coarse(pair[0]).shape[1]))
+    scores, _ = _compare(*pair, pose.scaled(max(index.images.shape[1:]) / max(index.atlas.templates.shape[1:])))
     z = np.arctanh(scores.double().clamp(-0.999, 0.999).cpu().numpy())
     low, middle, high = np.quantile(z, (0.25, 0.5, 0.75))
     chance = NormalDist(middle, max((high - low) / (2 * NormalDist().inv_cdf(0.75)), 0.01))
     level = max(FLOOR, math.tanh(chance.inv_cdf(1 - FALSE_RATE / (2 * count))))
-    return level, 2 * count * chance.cdf(2 * middle - math.atanh(level))
+    return level, count * math.erfc((math.atanh(level) - middle) / (chance.stdev * math.sqrt(2)))

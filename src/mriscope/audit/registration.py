@@ -79,13 +79,15 @@ def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
         float32 (B, h, w), 0 outside the image, and the same shape with 1 inside and 0 outside.
     """
     import torch
-    from torch.nn.functional import grid_sample
+    from torch.nn.functional import affine_grid, grid_sample
 
     height, width = images.shape[1:]
-    where = pose.turn[:, None, None] * points(height, width, images.device) + pose.move[:, None, None]
-    size = images.new_tensor([width, height])
-    grid = torch.view_as_real(where) * (2 / size)
-    inside = (grid.abs() <= 1 - 1 / size).all(-1)
+    (a, b), (c, d) = (torch.view_as_real(one).unbind(1) for one in (pose.turn, pose.move))
+    affine = [a, -b * height / width, c * 2 / width, b * width / height, a, d * 2 / height]
+    shape = [len(images), 1, height, width]
+    grid = affine_grid(torch.stack(affine, dim=1).view(-1, 2, 3), shape, align_corners=False)
+    right, down = grid.unbind(3)
+    inside = (right.abs() < 1 - 0.99 / width) & (down.abs() < 1 - 0.99 / height)
     return grid_sample(images[:, None], grid, align_corners=False)[:, 0], inside.to(images.dtype)
 
 
@@ -147,11 +149,12 @@ def local_contrast(images: "Tensor") -> "Tensor":
 
 
 def _local_mean(images: "Tensor") -> "Tensor":
-    from torch.nn.functional import avg_pool2d
+    """Means over the pixels around each pixel that lie within the image, as two products with banded matrices."""
+    import torch
 
-    side, reach = 2 * _NEIGHBOURHOOD + 1, _NEIGHBOURHOOD
-    rows = avg_pool2d(images[:, None], (1, side), 1, (0, reach), count_include_pad=False)
-    return avg_pool2d(rows, (side, 1), 1, (reach, 0), count_include_pad=False)[:, 0]
+    down, right = (torch.arange(side, device=images.device) for side in images.shape[1:])
+    above, beside = (((at[:, None] - at).abs() <= _NEIGHBOURHOOD).float() for at in (down, right))
+    return (above / above.sum(1, keepdim=True)) @ images @ (beside / beside.sum(0))
 
 
 def local_correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
