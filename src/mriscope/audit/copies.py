@@ -381,6 +381,8 @@ def _pose_templates(templates: "Tensor") -> _Atlas:
     poses = Similarity(turn, -turn * torch.complex(right, down) * side)
     count = len(turn)
     posed = [_rows(sample(one.expand(count, -1, -1), poses)[0]) for one in templates]
+    if len(templates) == 1:  # so few rows need no reduction
+        return _Atlas(templates, poses, torch.eye(posed[0].shape[1], device=device), posed[0])
     some = torch.cat([one[i % 10 :: 10] for i, one in enumerate(posed)])
     directions = torch.linalg.eigh(some.T @ some)[1][:, -_TEMPLATE_DIMENSIONS:]
     return _Atlas(templates, poses, directions, unit(torch.cat([one @ directions for one in posed])))

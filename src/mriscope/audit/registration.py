@@ -79,15 +79,15 @@ def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
         float32 (B, h, w), 0 outside the image, and the same shape with 1 inside and 0 outside.
     """
     import torch
-    from torch.nn.functional import affine_grid, grid_sample
+    from torch.nn.functional import grid_sample
 
     height, width = images.shape[1:]
-    (a, b), (c, d) = (torch.view_as_real(one).unbind(1) for one in (pose.turn, pose.move))
-    affine = [a, -b * height / width, c * 2 / width, b * width / height, a, d * 2 / height]
-    shape = [len(images), 1, height, width]
-    grid = affine_grid(torch.stack(affine, dim=1).view(-1, 2, 3), shape, align_corners=False)
-    right, down = grid.unbind(3)
+    at = points(height, width, images.device)
+    (a, b), (c, d) = (torch.view_as_real(one).T[:, :, None, None] for one in (pose.turn, pose.move))
+    x, y = at.real[:1], at.imag[:, :1]
+    right, down = (a * x + (c - b * y)) * (2 / width), (b * x + (d + a * y)) * (2 / height)
     inside = (right.abs() < 1 - 0.99 / width) & (down.abs() < 1 - 0.99 / height)
+    grid = torch.stack([right, down], dim=3)
     return grid_sample(images[:, None], grid, align_corners=False)[:, 0], inside.to(images.dtype)
 
 
