@@ -108,7 +108,9 @@ def test_few_slices(phantom: tuple[np.ndarray, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 40), (124, 248)])
 def test_any_size(phantom: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> None:
-    resized = [np.asarray(Image.fromarray(one).resize(size[::-1], Image.Resampling.BOX)) for one in phantom[0][:48]]
+    resized = [
+        np.asarray(Image.fromarray(one).resize((size[1], size[0]), Image.Resampling.BOX)) for one in phantom[0][:48]
+    ]
     images = np.stack(resized)
     queries = np.stack([posed(one, Pose(True, 8.0, 1.05, (1.0, -1.0))) for one in images[::6]])
     assert find_copies(queries, images).nearest.tolist() == list(range(0, 48, 6))

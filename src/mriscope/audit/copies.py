@@ -155,8 +155,8 @@ class _Index:
         first = order[:, 0]
         told, doubt = torch.zeros_like(first, dtype=torch.bool), torch.zeros_like(first, dtype=torch.bool)
         for other in order[:, 1:].T:
-            pair = [self.images[row[one]].float() for one in (first, other)]
-            added, alike = partial_correlation(images[query[first]], *pair, (pose[first], pose[other]))
+            best, second = (self.images[row[one]].float() for one in (first, other))
+            added, alike = partial_correlation(images[query[first]], best, second, (pose[first], pose[other]))
             tells = (query[first] == query[other]) & (alike >= FLOOR) & (alike < _SAME)
             told |= tells
             doubt |= tells & (added.abs() >= _ADDED)
@@ -254,7 +254,7 @@ def _copies(found: list[_Matches], level: float, rate: float, factor: float) -> 
 
 
 def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
-    """A query brought to the pose of its origin; uint8 (H, W), black where the query does not reach.
+    """Bring a query to the pose of its origin; uint8 (H, W), black where the query does not reach.
 
     Args:
         image: uint8 (H, W), the query.
@@ -264,9 +264,11 @@ def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
 
     image = image[:, ::-1] if pose.mirrored else image
     turn = math.radians(pose.angle)
-    matrix = pose.zoom * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    where = np.eye(3)  # of the origin's points in the query, as rows and columns
+    where[:2, :2] = pose.zoom * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     middle = (np.array(image.shape) - 1) / 2
-    moved = affine_transform(image.astype(np.float32), matrix, middle + pose.shift - matrix @ middle, order=1)
+    where[:2, 2] = middle + pose.shift - where[:2, :2] @ middle
+    moved = affine_transform(image.astype(np.float32), where, order=1)
     return np.clip(np.rint(moved), 0, 255).astype(np.uint8)
 
 

@@ -58,17 +58,18 @@ def shrink(images: np.ndarray, side: int, device: str) -> "Tensor":
     from torch.nn.functional import adaptive_avg_pool2d
 
     scale = min(1.0, side / max(images.shape[1:]))
-    size = [max(1, round(length * scale)) for length in images.shape[1:]]
+    size = (max(1, round(images.shape[1] * scale)), max(1, round(images.shape[2] * scale)))
     means = adaptive_avg_pool2d(torch.from_numpy(np.array(images)).to(device, torch.float32)[:, None], size)[:, 0]
     bright = means.flatten(1).topk(max(1, means[0].numel() // 50), dim=1).values[:, -1]
     return (means / bright.clamp_min(1)[:, None, None]).clamp_max_(1.2)
 
 
-def points(height: int, width: int, device: "str | object") -> "Tensor":
-    """Every pixel as a complex number from the middle; complex64 (height, width)."""
+def points(images: "Tensor") -> "Tensor":
+    """Return the place of every pixel as a complex number from the middle; complex64 (h, w) for images (B, h, w)."""
     import torch
 
-    down, right = (torch.arange(side, device=device) - (side - 1) / 2 for side in (height, width))
+    height, width = images.shape[1:]
+    down, right = (torch.arange(side, device=images.device) - (side - 1) / 2 for side in (height, width))
     return torch.complex(right.expand(height, width), down[:, None].expand(height, width))
 
 
@@ -82,7 +83,7 @@ def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
     from torch.nn.functional import grid_sample
 
     height, width = images.shape[1:]
-    at = points(height, width, images.device)
+    at = points(images)
     (a, b), (c, d) = (torch.view_as_real(one).T[:, :, None, None] for one in (pose.turn, pose.move))
     x, y = at.real[:1], at.imag[:, :1]
     right, down = (a * x + (c - b * y)) * (2 / width), (b * x + (d + a * y)) * (2 / height)
@@ -128,7 +129,7 @@ def _slopes(images: "Tensor") -> "Tensor":
 
     right = pad(images[:, :, 2:] - images[:, :, :-2], (1, 1)) / 2
     down = pad(images[:, 2:] - images[:, :-2], (0, 0, 1, 1)) / 2
-    at = points(*images.shape[1:], images.device)
+    at = points(images)
     turning, enlarging = down * at.real - right * at.imag, right * at.real + down * at.imag
     return torch.stack([enlarging, turning, right, down], dim=1).flatten(2)
 

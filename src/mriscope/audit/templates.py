@@ -55,7 +55,7 @@ def build_atlas(images: "Tensor") -> Atlas:
     for most in _TEMPLATES:
         located = torch.cat([sample(some, atlas.locate(some).inverse())[0] for some in images.split(BLOCK)])
         count = min(most, max(1, len(images) // 8))
-        clusters = MiniBatchKMeans(count, n_init=1, batch_size=1500, max_iter=10, random_state=0)
+        clusters = MiniBatchKMeans(count, n_init="auto", batch_size=1500, max_iter=10, random_state=0)
         labels = torch.from_numpy(clusters.fit_predict(unit_rows(located).cpu().numpy())).long().to(images.device)
         atlas = _pose_templates(torch.stack([located[labels == one].mean(0) for one in labels.unique()]))
     return atlas
@@ -91,4 +91,5 @@ def coarse(images: "Tensor") -> "Tensor":
     from torch.nn.functional import adaptive_avg_pool2d
 
     scale = min(1.0, COARSE / max(images.shape[1:]))
-    return adaptive_avg_pool2d(images[:, None], [max(1, round(side * scale)) for side in images.shape[1:]])[:, 0]
+    size = (max(1, round(images.shape[1] * scale)), max(1, round(images.shape[2] * scale)))
+    return adaptive_avg_pool2d(images[:, None], size)[:, 0]
