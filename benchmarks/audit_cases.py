@@ -246,20 +246,21 @@ def _print_row(name: str, train: SliceSet, test: SliceSet) -> Verdict:
 
 def _splits(truth: SliceSet) -> Iterator[tuple[str, SliceSet, SliceSet]]:
     rng = default_rng(0)
+    brains = some_brains(truth, 60, rng)
     for width in range(1, 9):
         for first in rng.choice(np.arange(5, 27 - width), 2, replace=False):
-            yield f"hole of {width} from {first}", *cut_at_hole(truth, width, int(first))
+            yield f"hole of {width} from {first}", *cut_at_hole(brains, width, int(first))
     for step in range(3, 9):
-        yield f"every {step}th slice, random split", *at_random(truth[truth.positions % step == 0], rng)
-        yield f"pairs of every {step}th slice, random split", *at_random(truth[truth.positions % step < 2], rng)
-    yield "slices 10–19 in train, 25–31 in test", truth[_within(truth, 10, 20)], truth[_within(truth, 25, 32)]
-    yield "half-copied folders, published parts drawn at random", *at_random(_half_copied(truth), rng)
+        yield f"every {step}th slice, random split", *at_random(brains[brains.positions % step == 0], rng)
+        yield f"pairs of every {step}th slice, random split", *at_random(brains[brains.positions % step < 2], rng)
+    yield "slices 10–19 in train, 25–31 in test", brains[_within(brains, 10, 20)], brains[_within(brains, 25, 32)]
+    yield "half-copied folders, all 200 brains, random split", *at_random(_half_copied(truth), rng)
     base = truth[rng.choice(len(truth), 200, replace=False)]
     yield "200 slices, in test brightened", base, altered(base, brightness, rng)
     yield "200 slices, in test altered in every way", base, altered(base, everything, rng)
-    yield "originals in test, three altered copies of each in train", *copied(some_brains(truth, 60, rng), rng)
-    yield "training augmented, other subjects in test", *augmented(some_brains(truth, 60, rng), rng)
-    yield "whole brains, by subject", *by_subject(truth, rng)
+    yield "originals in test, three altered copies of each in train", *copied(some_brains(truth, 30, rng), rng)
+    yield "training augmented, other subjects in test", *augmented(some_brains(truth, 30, rng), rng)
+    yield "whole brains, by subject", *by_subject(brains, rng)
     few = some_brains(truth, 24, rng)
     yield "24 brains, every 5th slice in train, its neighbour in test", *neighbours_apart(few, 5)
 

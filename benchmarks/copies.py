@@ -4,23 +4,25 @@
 
 Of the 200 subjects of the public set 180 are references and 20, drawn anew by each seed, are held out: every alteration
 is made of slices of both, by Pillow and numpy. An origin is found where it is the very slice that was altered; it is
-false where a slice of a held-out subject gets one, or another subject's slice is given.
-In a second table the very slices that were altered are taken out of the references, so that
-only their neighbours are there: an origin should then be of the same subject, and should not be called a copy.
+false where a slice of a held-out subject gets one, or another subject's slice is given. In the second table the slices
+that were altered are no references, only their neighbours are: an origin should then be of the same subject, and should
+not be called a copy. The method was built on slices of the same subjects, with other draws. Words after the name choose
+alterations: `python3 benchmarks/copies.py everything`.
 """
 
 import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.random import Generator, default_rng
 from PIL import Image
 
-from mriscope.audit.copies import Copies, find_copies
+from mriscope.audit.copies import find_copies
 from mriscope.audit.subjects import recover_subjects
 from mriscope.data.readers import read
 
@@ -97,38 +99,76 @@ def alter(images: np.ndarray, change: Alteration, rng: Generator) -> np.ndarray:
     return np.stack([change(np.ascontiguousarray(image), rng) for image in images])
 
 
-def measure(images: np.ndarray, subjects: np.ndarray, change: Alteration, seed: int, whole: bool) -> list[float]:
-    """Shares of queries, and seconds of the processor: found, false, same subject, copy, and seconds a query."""
-    rng = default_rng([seed, 1])
-    held = np.isin(subjects, rng.choice(np.unique(subjects), HELD_OUT, replace=False))
-    own = rng.choice(np.flatnonzero(~held), QUERIES, replace=False)
-    strange = rng.choice(np.flatnonzero(held), QUERIES, replace=False)
-    known = np.flatnonzero(~held) if whole else np.setdiff1d(np.flatnonzero(~held), own)
-    queries = alter(images[np.concatenate([own, strange])], change, rng)
+@dataclass(frozen=True, eq=False)
+class Truth:
+    images: np.ndarray
+    subjects: np.ndarray
+
+
+def measure(queries: np.ndarray, own: np.ndarray, known: np.ndarray, truth: Truth) -> list[float]:
+    """Percentages of queries, and seconds of the processor a query: found, false, same subject, copy, seconds.
+
+    Args:
+        queries: uint8 (Q, H, W), altered slices.
+        own: int64 (Q,), the slice that each was made of.
+        known: int64 (R,), slices that are references.
+        truth: all slices, and their subjects.
+    """
     began = time.process_time()
-    found: Copies = find_copies(queries, images[known])
+    found = find_copies(queries, truth.images[known])
     seconds = time.process_time() - began
     first, certain = known[found.origin], found.certain
-    same = certain[:QUERIES] & (subjects[first[:QUERIES]] == subjects[own])
-    false = np.concatenate([certain[:QUERIES] & ~same, certain[QUERIES:]])
-    exact = certain[:QUERIES] & (first[:QUERIES] == own)
-    return [exact.mean(), false.mean(), same.mean(), found.copy[:QUERIES].mean(), seconds / len(queries)]
+    shared = np.isin(truth.subjects[own], truth.subjects[known])
+    same = certain & (truth.subjects[first] == truth.subjects[own])
+    right = (certain & (first == own))[shared].mean()
+    shares = [right, (certain & ~same).mean(), same[shared].mean(), found.copy[shared].mean()]
+    return [*(100 * share for share in shares), seconds / len(queries)]
+
+
+def run(truth: Truth, change: Alteration, seed: int, queries: int, references: int | None, whole: bool) -> list[float]:
+    """Alter slices of references and of held-out subjects, as many of each, and look for their origins."""
+    rng = default_rng([seed, 1])
+    held = np.isin(truth.subjects, rng.choice(np.unique(truth.subjects), HELD_OUT, replace=False))
+    known = rng.permutation(np.flatnonzero(~held))[:references]
+    own, strange = rng.choice(known, queries, replace=False), rng.choice(np.flatnonzero(held), queries, replace=False)
+    made_of = np.concatenate([own, strange])
+    altered = alter(truth.images[made_of], change, rng)
+    return measure(altered, made_of, known if whole else np.setdiff1d(known, own), truth)
+
+
+def show(title: str, rows: Iterable[tuple[str, list[list[float]]]]) -> None:
+    print(f"\n{title}\n")
+    print("| alteration | origin found % | false origin % | same subject % | called a copy % | s per slice |")
+    print("|--|--|--|--|--|--|", flush=True)
+    for name, runs in rows:
+        *shares, seconds = np.mean(runs, axis=0)
+        print(f"| {name} | {' | '.join(f'{share:.2f}' for share in shares)} | {seconds:.4f} |", flush=True)
 
 
 def main() -> None:
-    changes = [change for change in (*ALONE, everything) if change.__name__ in sys.argv[1:] or len(sys.argv) == 1]
     images = read(os.environ["MRISCOPE_DATA"]).images
-    subjects = recover_subjects(images).subjects
+    truth = Truth(images, recover_subjects(images).subjects)
+    changes = [one for one in (*ALONE, everything) if one.__name__ in sys.argv[1:] or not sys.argv[1:]]
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; {QUERIES} + {QUERIES} queries, {SEEDS} seeds")
-    for whole in (True, False):
-        print(f"\n{'Origins among' if whole else 'Origins taken out of'} the references\n")
-        print("| alteration | origin found % | false origin % | same subject % | called a copy % | s per slice |")
-        print("|--|--|--|--|--|--|", flush=True)
-        for change in changes:
-            runs = [measure(images, subjects, change, seed, whole) for seed in range(SEEDS)]
-            *shares, seconds = np.mean(runs, axis=0)
-            cells = " | ".join(f"{100 * share:.2f}" for share in shares)
-            print(f"| {change.__name__} | {cells} | {seconds:.4f} |", flush=True)
+    seeds = range(SEEDS)
+    show(
+        "Origins among the references",
+        ((one.__name__, [run(truth, one, seed, QUERIES, None, True) for seed in seeds]) for one in changes),
+    )
+    show(
+        "Origins taken out of the references, which hold their neighbours",
+        (
+            (one.__name__, [run(truth, one, seed, QUERIES, None, False) for seed in seeds])
+            for one in (rotate, everything)
+        ),
+    )
+    show(
+        "200 copies of 200 references, and 200 slices of held-out subjects",
+        [("everything", [run(truth, everything, seed, 200, 200, True) for seed in seeds])],
+    )
+    every = np.arange(len(images))
+    copies = alter(images, everything, default_rng(0))
+    show("Copies of all slices, and all slices as references", [("everything", [measure(copies, every, every, truth)])])
 
 
 if __name__ == "__main__":

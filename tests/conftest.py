@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from mriscope.data.phantom import make_phantom
+from mriscope.data.readers import read
+from mriscope.data.slices import SliceSet
+from mriscope.experiment.subjects import with_known_subjects
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -27,3 +32,15 @@ def real_slices_folder() -> Path:
     if not folder:
         pytest.skip("the real slices are not here: set MRISCOPE_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def phantom_brains() -> SliceSet:
+    """24 subjects of 32 slices, as many as it takes to tell their brains apart."""
+    return make_phantom(24, 32, size=64).slices
+
+
+@pytest.fixture(scope="session")
+def real_slices(real_slices_folder: Path) -> SliceSet:
+    """The study's slices with the subjects that the whole set gives."""
+    return with_known_subjects(read(real_slices_folder), real_slices_folder)

@@ -1,18 +1,24 @@
 """What a split shares, counted by hand on a dozen slices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from audit_sets import nothing_found
 
 from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.leakage import (
     AuditedSplit,
+    LeakageReport,
     audit_slices,
     copy_groups,
+    near_duplicate_threshold,
     nearest_by_subject,
+    search_of,
     similar_pairs,
     worst_pairs,
 )
-from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.audit.verdict import Power
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 
@@ -31,9 +37,10 @@ def split(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> Audite
     return AuditedSplit("by_slice", train, validation, test)
 
 
-def audit(slices: SliceSet, parts: AuditedSplit | None, threshold: float = 0.99):
-    found = RecoveredSubjects(slices.subjects, slices.positions, True, threshold, 0.995, 0.9)
-    known_from = "source" if slices.knows_subjects else None
+def audit(slices: SliceSet, parts: AuditedSplit | None) -> LeakageReport:
+    """Audit slices of which pixels tell nothing, and a manifest what it says."""
+    known_from = "manifest" if slices.n_subjects else None
+    found = nothing_found(len(slices))
     return audit_slices(slices, find_neighbours(slices.images), found, known_from=known_from, split=parts)
 
 
@@ -56,6 +63,8 @@ def test_what_the_test_part_shares_is_counted():
     assert (report.classes["well"].slices, report.classes["well"].share) == (4, 4 / 9)
     assert report.classes["well"].parts == {"train": 1, "validation": 1, "test": 2}
     assert (report.subjects.n, report.subjects.fewest, report.subjects.most) == (4, 2, 3)
+    assert (report.subjects.known_slices, report.subjects.groups, report.subjects.level) == (9, 0, None)
+    assert report.split.power == Power(shared=3, settled=2, open=0, altered=0, searched=0)
 
 
 def test_a_split_of_subjects_shares_nothing_and_unknown_subjects_leave_it_open():
@@ -76,7 +85,12 @@ def test_where_some_subjects_are_unknown_a_known_one_may_still_be_shared():
     one = SliceSet.of(images, labels, subjects=[5, -1, 5, -1], class_names=CLASSES)
     assert audit(one, parts).leaky is True
     none = SliceSet.of(images, labels, subjects=[5, -1, 6, -1], class_names=CLASSES)
-    assert audit(none, parts).leaky is None
+    report = audit(none, parts)
+    assert report.leaky is None
+    assert (report.subjects.n, report.subjects.known_slices) == (2, 2)
+    assert report.split is not None
+    assert report.split.power.open == 2
+    assert (report.split.shared.test_subjects, report.split.shared.subjects_in_either) == (1, 0)
 
 
 def test_exact_copies_are_grouped_and_a_blank_slice_is_a_copy_of_none():
@@ -122,12 +136,38 @@ def test_the_nearest_within_a_subject_and_beyond_it():
     np.testing.assert_allclose(other, [0.3, 0.4, 0.4], rtol=1e-6)
 
 
+def test_near_duplicates_are_more_alike_than_any_two_subjects_where_these_are_known():
+    similarity = np.array([[0.9, 0.3], [0.9, 0.4], [0.4, 0.3]], np.float32)
+    table = Neighbours(noise(3), similarity, rows(1, 2, 0, 2, 1, 0).reshape(3, 2))
+    nothing = nothing_found(3)
+    assert near_duplicate_threshold(table, nothing) == 0.999
+    known = replace(nothing, subjects=rows(0, 0, 1))
+    assert near_duplicate_threshold(table, known) == pytest.approx(0.4)
+    assert near_duplicate_threshold(table, replace(nothing, subjects=rows(0, 0, -1))) == 0.999
+
+
+def test_slices_that_are_proven_to_be_shared_are_not_looked_for():
+    slices = SliceSet.of(noise(3), [0, 0, 0], class_names=CLASSES)
+    found = nothing_found(3)
+    both = split(rows(0), rows(), rows(1, 2))
+    search = search_of(slices, replace(found, proven=rows(0, 0, 2)), both)
+    assert search is not None
+    assert search.queries.tolist() == [2]
+    assert search_of(slices, replace(found, proven=rows(0, 0, 0)), both) is None
+
+
+def blend(image: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    return np.rint((1 - share) * image + share * other).astype(np.uint8)
+
+
 def test_the_worst_pairs_are_one_for_each_subject():
-    images = noise(6)
-    images[1], images[2], images[5] = images[0], images[0], images[3]
+    images = noise(6)  # the pairs below differ in correlation by far more than rounding
+    images[1], images[2] = blend(images[0], images[1], 0.1), blend(images[0], images[2], 0.3)
+    images[5] = blend(images[3], images[5], 0.2)
     slices = SliceSet.of(images, [0] * 6, subjects=[0, 0, 0, 1, 2, 1])
     pairs = worst_pairs(slices, find_neighbours(images), split(rows(0, 3, 4), rows(), rows(1, 2, 5)), 5)
     assert [(pair.row, pair.other) for pair in pairs] == [(1, 0), (5, 3)]
+    assert [pair.similarity for pair in pairs] == sorted((pair.similarity for pair in pairs), reverse=True)
     assert len(worst_pairs(slices, find_neighbours(images), None, 1)) == 1
 
 
@@ -136,6 +176,6 @@ def test_a_single_slice_cannot_be_audited():
         audit_slices(
             SliceSet.of(noise(1), [0]),
             Neighbours(noise(1), np.zeros((1, 0), np.float32), np.zeros((1, 0), np.int64)),
-            RecoveredSubjects(rows(0), rows(0), False, 1, 1, 0),
+            nothing_found(1),
             known_from=None,
         )

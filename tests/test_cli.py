@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import png, write_files
 from PIL import Image
 
 from mriscope import cli
@@ -406,6 +407,19 @@ def test_an_audit_answers_a_script_with_its_exit_code(call, run_folder, tmp_path
     code, out, _ = call("audit", source, "--split", tmp_path / "split.json", "--out", tmp_path / "audit", "--json")
     facts = json.loads(out)
     assert (code, facts["leaky"], facts["split"]["shared"]["subjects_in_train"]) == (3, True, 2)
+    code, out, _ = call("audit", source, "--out", tmp_path / "audit")
+    assert code == 5
+    assert out.startswith("No split was audited")
+
+
+def test_an_audit_that_cannot_tell_says_so_with_its_exit_code(call, tmp_path):
+    names = [(part, name, seed) for part in ("train", "test") for name in ("AD", "CN") for seed in range(4)]
+    write_files(
+        tmp_path / "data", {f"{part}/{name}/{seed}.png": png(row) for row, (part, name, seed) in enumerate(names)}
+    )
+    code, out, _ = call("audit", tmp_path / "data", "--out", tmp_path / "audit")
+    assert code == 4
+    assert out.startswith("CANNOT TELL")
 
 
 def test_the_real_slices_are_counted(call, real_slices_folder):

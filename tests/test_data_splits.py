@@ -54,6 +54,17 @@ def test_by_slice_shares_subjects_and_says_how_many():
     assert shared_subjects(unknown, split) is None
 
 
+def test_where_some_subjects_are_unknown_only_a_shared_one_is_counted():
+    slices = cohort((3, 3), slices=2)
+    split = by_subject(slices, test=0.4, validation=0.3, seed=0)
+    assert shared_subjects(slices, split) == 0
+    for doubtful in (split.train[0], split.validation[0], split.test[0]):
+        subjects = np.where(np.arange(12) == doubtful, -1, slices.subjects)
+        assert shared_subjects(slices.with_subjects(subjects, slices.positions), split) is None
+        subjects[split.test[-1]] = subjects[split.train[-1]]
+        assert shared_subjects(slices.with_subjects(subjects, slices.positions), split) == 1
+
+
 def test_a_split_is_drawn_by_its_seed_alone():
     slices = cohort()
     one, same, other = (by_subject(slices, seed=seed) for seed in (1, 1, 2))
@@ -97,6 +108,9 @@ def test_splits_that_cannot_be_made_say_why():
         published(slices)
     with pytest.raises(DataError, match="the subject of 140 of 140 slices is unknown"):
         by_subject(SliceSet.of(slices.images, slices.labels))
+    partly = slices.with_subjects(np.where(slices.subjects == 3, -1, slices.subjects), slices.positions)
+    with pytest.raises(DataError, match=r"the subject of 5 of 140 slices is unknown.*manifest.*--repair DIR"):
+        by_subject(partly)
     with pytest.raises(DataError, match="part of the by_slice split is empty"):
         by_slice(slices[:1])
 

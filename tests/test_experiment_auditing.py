@@ -2,19 +2,24 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from audit_sets import nothing_found
 from data_files import png, write_files
 
 from mriscope.data.manifest import with_manifest
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
+from mriscope.data.split_files import read_split_file
 from mriscope.data.splits import by_slice, by_subject, split_record
 from mriscope.errors import DataError
+from mriscope.experiment import auditing, subjects
 from mriscope.experiment.auditing import audit_source, exit_code
 from mriscope.experiment.parts import read_for
+from mriscope.experiment.splitting import write_splits
 from mriscope.experiment.subjects import describe_source, with_known_subjects
 from mriscope.recipe import make_recipe
 from mriscope.reports.audit import slices_csv
@@ -88,7 +93,7 @@ def test_names_that_begin_a_formula_are_safe_in_slices_csv_and_read_back(tmp_pat
 
 def test_without_a_split_the_data_alone_is_audited(tmp_path: Path):
     facts = audit_source(PHANTOM, tmp_path)
-    assert (facts["split"], facts["leaky"], exit_code(facts)) == (None, None, 0)
+    assert (facts["split"], facts["leaky"], exit_code(facts)) == (None, None, 5)
     assert facts["verdict"].startswith("No split was audited")
     assert facts["controls"]["audited"] is None
     assert facts["controls"]["by_subject"]["draws"] == 10
@@ -100,9 +105,13 @@ def test_subjects_that_nobody_knows_are_said_to_be_unknown(
 ):
     facts = audit_source(str(noise), tmp_path, split=split_of(tmp_path, read(noise), by_slice))
     assert (facts["leaky"], exit_code(facts), facts["subjects"]["known_from"]) == (None, 4, None)
-    assert "cannot be told" in facts["verdict"]
+    assert facts["verdict"].startswith(
+        "CANNOT TELL whether the by slice split shares brains: of 3 of the 3 test slices"
+    )
+    assert facts["split"]["power"]["open"] == 3
     assert facts["split"]["shared"]["exact_copies"] == facts["split"]["shared"]["near_copies"] == 0
     assert describe_source(str(noise)).n_subjects is None
+    assert describe_source(str(noise)).subjects_from is None
     assert not caplog.messages
     assert ",AD,,\n" in (tmp_path / "slices.csv").read_text()
 
@@ -117,6 +126,54 @@ def test_a_manifest_reaches_a_recipe_and_pixels_are_not_asked_then(noise: Path, 
     assert found.images.shape == (12, 32, 32)
     assert found.subjects.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert found.fingerprint == read(noise, size=32).fingerprint
+
+
+@pytest.fixture
+def partly(noise: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Slices of which pixels are made to tell four subjects of two slices, and leave four slices in doubt."""
+    numbers = np.array([0, 0, 1, 1, -1, -1, 2, 2, 3, 3, -1, -1])
+    found = replace(nothing_found(12), subjects=numbers, positions=np.where(numbers < 0, -1, np.arange(12) % 2))
+    groups = np.array([0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 7])
+    found = replace(found, groups=groups, proven=groups)
+    for module in (subjects, auditing):
+        monkeypatch.setattr(module, "recovered", lambda slices: found)
+    return noise
+
+
+def test_subjects_that_pixels_tell_in_part_are_named_so_and_trained_on_by_nobody(partly: Path, tmp_path: Path):
+    assert describe_source(str(partly)).subjects_from == "pixels, partly"
+    with pytest.raises(DataError, match=r"the subject of 4 of 12 slices is unknown.*--repair DIR"):
+        write_splits(str(partly), tmp_path / "s", protocol="by_subject")
+    recipe = make_recipe({"model": "baseline_cnn", "input": {"size": 32}})
+    assert read_for(recipe, str(partly), skip_bad=False).subjects_from == "pixels, partly"
+
+
+def test_a_repaired_split_leaves_out_what_is_in_doubt(partly: Path, tmp_path: Path):
+    facts = audit_source(
+        str(partly), tmp_path / "a", split=split_of(tmp_path, read(partly), by_slice), repair=tmp_path / "r"
+    )
+    assert facts["subjects"]["known_from"] == "pixels, partly"
+    assert facts["subjects"]["known_slices"] == 8
+    assert facts["repaired"]["left_out"] == 4
+    assert facts["repaired"]["leaky"] is not True
+    assert exit_code(facts) in (3, 4)
+    parts = json.loads((tmp_path / "r" / "repaired.json").read_text())["parts"]
+    assert sum(len(paths) for paths in parts.values()) == 8
+    audited = json.loads((tmp_path / "r" / "audit.json").read_text())
+    assert audited["split"]["shared"]["subjects_in_either"] == 0
+
+
+def test_a_leaky_split_is_repaired_and_audited_again(tmp_path: Path):
+    leaky = split_of(tmp_path, read(PHANTOM), by_slice)
+    facts = audit_source(PHANTOM, tmp_path / "out", split=leaky, repair=tmp_path / "fixed")
+    assert exit_code(facts) == 3
+    repaired = facts["repaired"]
+    assert (repaired["leaky"], repaired["left_out"]) == (False, 0)
+    assert repaired["uneven"] <= 0.2  # of 16 subjects
+    again = json.loads((tmp_path / "fixed" / "audit.json").read_text())
+    assert again["leaky"] is False
+    assert again["split"]["protocol"] == "by_subject"
+    assert read_split_file(tmp_path / "fixed" / "repaired.json", read(PHANTOM)).protocol == "by_subject"
 
 
 def test_splits_that_are_none(tmp_path: Path):

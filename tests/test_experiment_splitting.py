@@ -78,6 +78,23 @@ def test_a_leaky_run_is_marked_wherever_it_shows(tmp_path, caplog, monkeypatch):
     assert told in tracked.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.parametrize(("shared", "leaky", "count"), [(False, None, None), (True, True, 1)])
+def test_a_run_whose_subjects_are_partly_known_is_leaky_or_in_doubt_and_never_cleared(tmp_path, shared, leaky, count):
+    slices = mriscope.read(SOURCE)
+    train = by_subject(slices, test=0.3, validation=0.2, seed=0).train
+    subjects = np.where(np.isin(slices.subjects, slices.subjects[train]), slices.subjects, 100)
+    tested = np.flatnonzero(subjects == 100)
+    subjects[tested[0]] = -1
+    if shared:
+        subjects[tested[-1]] = subjects[train[0]]
+    named = "".join(f"{path},{subject}\n" for path, subject in zip(slices.paths, subjects, strict=True))
+    (tmp_path / "m.csv").write_text("path,subject\n" + named)
+    (file,) = write_splits(SOURCE, tmp_path / "s", protocol="by_subject", test=0.3, validation=0.2)
+    recipe = small(file=str(file)).model_copy(update={"manifest": str(tmp_path / "m.csv")})
+    metrics = mriscope.run(recipe, tmp_path / "run", silent=True).metrics()
+    assert (metrics.leaky, metrics.shared_subjects) == (leaky, count)
+
+
 def test_a_file_for_each_fold_and_the_same_from_the_same_seed(tmp_path):
     files = write_splits(SOURCE, tmp_path / "one", protocol="by_subject", folds=2, repeats=2, seed=3)
     assert [file.name for file in files] == [f"repeat{repeat}-fold{fold}.json" for repeat in (0, 1) for fold in (0, 1)]

@@ -22,7 +22,6 @@ import numpy as np
 
 from mriscope.audit.registration import (
     Similarity,
-    correlation,
     local_contrast,
     local_correlation,
     partial_correlation,
@@ -31,6 +30,7 @@ from mriscope.audit.registration import (
     shrink,
 )
 from mriscope.audit.similarity import unit
+from mriscope.audit.templates import BLOCK, Atlas, build_atlas, coarse, unit_rows
 from mriscope.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,14 +41,9 @@ FALSE_RATE = 0.001
 FLOOR = 0.7
 """Correlation below which no origin is certain, however unlike the references are."""
 
-_FINE, _COARSE = 64, 32  # pixels along the longer side at which pairs are compared, and common poses are found
-_BLOCK, _PAIRS_AT_ONCE = 256, 128
-_ANGLES = tuple(range(-18, 19, 6))  # degrees
-_ZOOMS = tuple(1.1**step for step in range(-2, 5))  # 0.83 to 1.46; a crop to 80 % enlarges 1.25 times
-_SHIFTS = tuple(step / 16 for step in range(-3, 4))  # of the longer side
-_TEMPLATES = (1, 1, 4, 16)  # of each round
-_TEMPLATE_DIMENSIONS, _TO_CLUSTER = 96, 1500
-_DIMENSIONS, _TO_WHITEN = 128, 8000
+_FINE = 64  # pixels along the longer side at which pairs are compared
+_PAIRS_AT_ONCE = 128
+_TO_CLUSTER, _DIMENSIONS, _TO_WHITEN = 1500, 128, 8000
 _CANDIDATES, _FINALISTS = 4, 3  # of each query, as it is and mirrored; and of both
 _LEAST_OVERLAP = 0.5
 _RANDOM_PAIRS, _FEWEST = 800, 16  # pairs that tell of chance; references of which they can be drawn
@@ -106,28 +101,6 @@ class Copies:
 
 
 @dataclass(frozen=True, eq=False)
-class _Atlas:
-    """Templates, each in all poses, as rows of few dimensions."""
-
-    templates: "Tensor"  # float32 (K, h, w)
-    poses: Similarity  # P
-    directions: "Tensor"  # float32 (h · w, D)
-    rows: "Tensor"  # float32 (K · P, D), unit length
-
-    def locate(self, images: "Tensor") -> Similarity:
-        """Where each image lies in the template it resembles most; images float32 (B, h, w)."""
-        import torch
-
-        count = len(self.poses.turn)
-        best = (_rows(images) @ self.directions @ self.rows.T).argmax(1)
-        start, template = self.poses[best % count], self.templates[best // count]
-        found = register(images, template, start)
-        better = correlation(images, template, found) > correlation(images, template, start)
-        turn, move = torch.where(better, found.turn, start.turn), torch.where(better, found.move, start.move)
-        return Similarity(turn, move)
-
-
-@dataclass(frozen=True, eq=False)
 class _Matches:
     """The best reference for each of B queries; the pose is that of the query, mirrored back, in the reference."""
 
@@ -143,7 +116,7 @@ class _Index:
     """References that queries are looked for in."""
 
     images: "Tensor"  # float16 (N, h, w)
-    atlas: _Atlas
+    atlas: Atlas
     poses: Similarity  # N, where each lies in its template
     mean: "Tensor"
     whitening: "Tensor"
@@ -154,7 +127,7 @@ class _Index:
         import torch
 
         images = torch.cat([block, block.flip(2)])
-        small = _coarse(images)
+        small = coarse(images)
         pose = self.atlas.locate(small)
         alike = _whiten(small, pose, self.mean, self.whitening) @ self.rows.T
         if own is not None:
@@ -164,9 +137,9 @@ class _Index:
         query = torch.arange(len(images), device=row.device).view(2, -1, 1).expand(-1, -1, most)
         query = query.transpose(0, 1).flatten()
         start = pose[query].then(self.poses[row].inverse())
-        score, pose = _compare(small[query], _coarse(self.images[row].float()), start)
+        score, pose = _compare(small[query], coarse(self.images[row].float()), start)
         kept = _best(score, len(block), _FINALISTS).flatten()
-        query, row, pose = query[kept], row[kept], pose[kept].scaled(images.shape[1] / small.shape[1])
+        query, row, pose = query[kept], row[kept], pose[kept].scaled(max(images.shape[1:]) / max(small.shape[1:]))
         score, pose = _compare(images[query], self.images[row].float(), pose)
         order = _best(score, len(block), _FINALISTS)
         first = order[:, 0]
@@ -182,8 +155,8 @@ class _Index:
         first = order[:, 0]
         told, doubt = torch.zeros_like(first, dtype=torch.bool), torch.zeros_like(first, dtype=torch.bool)
         for other in order[:, 1:].T:
-            pair = [self.images[row[one]].float() for one in (first, other)]
-            added, alike = partial_correlation(images[query[first]], *pair, (pose[first], pose[other]))
+            best, second = (self.images[row[one]].float() for one in (first, other))
+            added, alike = partial_correlation(images[query[first]], best, second, (pose[first], pose[other]))
             tells = (query[first] == query[other]) & (alike >= FLOOR) & (alike < _SAME)
             told |= tells
             doubt |= tells & (added.abs() >= _ADDED)
@@ -244,8 +217,8 @@ def find_copies(
     index = _index(known, device)
     level, rate = _level(index)
     found = []
-    for start in range(0, len(queries), _BLOCK):
-        block = shrink(queries[start : start + _BLOCK], _FINE, device)
+    for start in range(0, len(queries), BLOCK):
+        block = shrink(queries[start : start + BLOCK], _FINE, device)
         own = torch.arange(start, start + len(block), device=device) if references is None else None
         found.append(index.match(block, own))
         if progress is not None:
@@ -281,7 +254,7 @@ def _copies(found: list[_Matches], level: float, rate: float, factor: float) -> 
 
 
 def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
-    """A query brought to the pose of its origin; uint8 (H, W), black where the query does not reach.
+    """Bring a query to the pose of its origin; uint8 (H, W), black where the query does not reach.
 
     Args:
         image: uint8 (H, W), the query.
@@ -291,29 +264,31 @@ def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
 
     image = image[:, ::-1] if pose.mirrored else image
     turn = math.radians(pose.angle)
-    matrix = pose.zoom * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    where = np.eye(3)  # of the origin's points in the query, as rows and columns
+    where[:2, :2] = pose.zoom * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     middle = (np.array(image.shape) - 1) / 2
-    moved = affine_transform(image.astype(np.float32), matrix, middle + pose.shift - matrix @ middle, order=1)
+    where[:2, 2] = middle + pose.shift - where[:2, :2] @ middle
+    moved = affine_transform(image.astype(np.float32), where, order=1)
     return np.clip(np.rint(moved), 0, 255).astype(np.uint8)
 
 
 def _index(references: np.ndarray, device: str) -> _Index:
     import torch
 
-    starts = range(0, len(references), _BLOCK)
-    images = torch.cat([shrink(references[at : at + _BLOCK], _FINE, device).half() for at in starts])
-    atlas = _build_atlas(_coarse(images[_some(len(images), _TO_CLUSTER)].float()))
-    found = [atlas.locate(_coarse(some.float())) for some in images.split(_BLOCK)]
+    starts = range(0, len(references), BLOCK)
+    images = torch.cat([shrink(references[at : at + BLOCK], _FINE, device).half() for at in starts])
+    atlas = build_atlas(coarse(images[_some(len(images), _TO_CLUSTER)].float()))
+    found = [atlas.locate(coarse(some.float())) for some in images.split(BLOCK)]
     poses = Similarity(torch.cat([one.turn for one in found]), torch.cat([one.move for one in found]))
     some = _some(len(images), _TO_WHITEN).to(device)
-    rows = torch.cat([_canonical(_coarse(images[at].float()), poses[at]) for at in some.split(_BLOCK)])
+    rows = torch.cat([_canonical(coarse(images[at].float()), poses[at]) for at in some.split(BLOCK)])
     mean = rows.mean(0)
     least = 1e-6 * torch.eye(rows.shape[1], device=device)  # of the variance; rounding's is below
     variance, directions = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows) + least)
     kept = min(_DIMENSIONS, max(1, len(rows) // 4), rows.shape[1])
     whitening = directions[:, -kept:] / variance[-kept:].sqrt()
-    every = torch.arange(len(images), device=device).split(_BLOCK)
-    whitened = [_whiten(_coarse(images[at].float()), poses[at], mean, whitening) for at in every]
+    every = torch.arange(len(images), device=device).split(BLOCK)
+    whitened = [_whiten(coarse(images[at].float()), poses[at], mean, whitening) for at in every]
     return _Index(images, atlas, poses, mean, whitening, torch.cat(whitened))
 
 
@@ -324,67 +299,17 @@ def _some(count: int, most: int) -> "Tensor":
     return torch.from_numpy(np.random.default_rng(0).permutation(count)[:most])
 
 
-def _coarse(images: "Tensor") -> "Tensor":
-    """Images at the coarser size; float32 (B, h, w)."""
-    from torch.nn.functional import avg_pool2d
-
-    factor = max(1, max(images.shape[1:]) // _COARSE)
-    factor = min(factor, *images.shape[1:])
-    return avg_pool2d(images[:, None], factor)[:, 0]
-
-
 def _canonical(images: "Tensor", pose: Similarity) -> "Tensor":
     """Local contrast in the template's frame, faded to its rim, which a crop cuts off; float32 (B, h · w)."""
     import torch
 
     shown = local_contrast(sample(images, pose.inverse())[0])
     down, right = (torch.hann_window(side + 2, periodic=False, device=shown.device)[1:-1] for side in shown.shape[1:])
-    return _rows(shown * (down[:, None] * right).sqrt())
+    return unit_rows(shown * (down[:, None] * right).sqrt())
 
 
 def _whiten(images: "Tensor", pose: Similarity, mean: "Tensor", whitening: "Tensor") -> "Tensor":
     return unit((_canonical(images, pose) - mean) @ whitening)
-
-
-def _rows(images: "Tensor") -> "Tensor":
-    rows = images.flatten(1)
-    return unit(rows - rows.mean(1, keepdim=True))
-
-
-def _build_atlas(images: "Tensor") -> _Atlas:
-    """Find templates in one common pose: means of clusters of the images, which are brought to those of the last round.
-
-    The first template is one image, the next their mean, sharper each time (congealing; Learned-Miller, 2006).
-    """
-    import torch
-    from sklearn.cluster import MiniBatchKMeans
-
-    rows = _rows(images)
-    atlas = _pose_templates(images[(rows @ rows.mean(0)).argmax()][None])
-    for most in _TEMPLATES:
-        located = torch.cat([sample(some, atlas.locate(some).inverse())[0] for some in images.split(_BLOCK)])
-        count = min(most, max(1, len(images) // 8))
-        clusters = MiniBatchKMeans(count, n_init=1, batch_size=_TO_CLUSTER, max_iter=10, random_state=0)
-        labels = torch.from_numpy(clusters.fit_predict(_rows(located).cpu().numpy())).long().to(images.device)
-        atlas = _pose_templates(torch.stack([located[labels == one].mean(0) for one in labels.unique()]))
-    return atlas
-
-
-def _pose_templates(templates: "Tensor") -> _Atlas:
-    import torch
-
-    device, side = templates.device, max(templates.shape[1:])
-    angles, zooms, shifts = (
-        torch.tensor(grid, dtype=torch.float32, device=device) for grid in (_ANGLES, _ZOOMS, _SHIFTS)
-    )
-    angle, zoom, down, right = (one.flatten() for one in torch.meshgrid(angles, zooms, shifts, shifts, indexing="ij"))
-    turn = torch.polar(1 / zoom, torch.deg2rad(angle))
-    poses = Similarity(turn, -turn * torch.complex(right, down) * side)
-    count = len(turn)
-    posed = [_rows(sample(one.expand(count, -1, -1), poses)[0]) for one in templates]
-    some = torch.cat([one[i % 10 :: 10] for i, one in enumerate(posed)])
-    directions = torch.linalg.eigh(some.T @ some)[1][:, -_TEMPLATE_DIMENSIONS:]
-    return _Atlas(templates, poses, directions, unit(torch.cat([one @ directions for one in posed])))
 
 
 def _level(index: _Index) -> tuple[float, float]:
@@ -403,10 +328,10 @@ def _level(index: _Index) -> tuple[float, float]:
     first, second = first[first != second], second[first != second]
     start = index.poses[first].then(index.poses[second].inverse())
     pair = index.images[first].float(), index.images[second].float()
-    _, pose = _compare(_coarse(pair[0]), _coarse(pair[1]), start)
-    scores, _ = _compare(*pair, pose.scaled(pair[0].shape[1] / _coarse(pair[0]).shape[1]))
+    _, pose = _compare(coarse(pair[0]), coarse(pair[1]), start)
+    scores, _ = _compare(*pair, pose.scaled(max(index.images.shape[1:]) / max(index.atlas.templates.shape[1:])))
     z = np.arctanh(scores.double().clamp(-0.999, 0.999).cpu().numpy())
     low, middle, high = np.quantile(z, (0.25, 0.5, 0.75))
     chance = NormalDist(middle, max((high - low) / (2 * NormalDist().inv_cdf(0.75)), 0.01))
     level = max(FLOOR, math.tanh(chance.inv_cdf(1 - FALSE_RATE / (2 * count))))
-    return level, 2 * count * chance.cdf(2 * middle - math.atanh(level))
+    return level, count * math.erfc((math.atanh(level) - middle) / (chance.stdev * math.sqrt(2)))

@@ -133,8 +133,11 @@ def _components(rows: "Tensor", count: int) -> np.ndarray:
     """The first principal components of rows, float64 (N, count)."""
     import torch
 
-    centred = (rows - rows.mean(0)).double()
-    return (centred @ torch.linalg.eigh(centred.T @ centred)[1].flip(1)[:, :count]).cpu().numpy()
+    centred = rows - rows.mean(0)
+    spread = sum(
+        (block.T.double() @ block.double() for block in centred.split(_BLOCK)), torch.zeros((), device=rows.device)
+    )
+    return (centred @ torch.linalg.eigh(spread)[1].flip(1)[:, :count].to(rows.dtype)).double().cpu().numpy()
 
 
 def _upwards(heights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -202,25 +205,48 @@ def _aligned(images: np.ndarray, groups: np.ndarray) -> "Tensor":
     Brains that are not registered differ more by where they lie in the picture than by height.
     """
     import torch
-    from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
-    size = 2 * SIDE
-    blocks = range(0, len(images), _BLOCK)
-    means = [torch.from_numpy(np.array(images[start : start + _BLOCK])).float() for start in blocks]
-    pixels = torch.cat([adaptive_avg_pool2d(one[:, None], size) for one in means])
-    bright = torch.quantile(pixels[:: max(1, len(pixels) // 1000)].flatten()[::7], 0.9)
-    weight = (pixels[:, 0] > 0.2 * bright).float()
-    weight = weight / weight.sum((1, 2), keepdim=True).clamp_min(1)
-    axis = (torch.arange(size) + 0.5) * 2 / size - 1
-    centre_x, centre_y = (weight.sum(1) * axis).sum(1), (weight.sum(2) * axis).sum(1)
-    x, y = axis - centre_x[:, None], axis - centre_y[:, None]
-    moments = [torch.einsum("nyx,nx,ny->n", weight, *one) for one in ((x * x, y * 0 + 1), (x * 0 + 1, y * y), (x, y))]
-    of_group = [torch.zeros(int(groups.max()) + 1).index_add_(0, torch.from_numpy(groups), one) for one in moments]
-    tilt = torch.atan2(-2 * of_group[2], of_group[1] - of_group[0])[groups] / 2  # of the long axis from upright
-    turn = torch.stack([tilt.cos(), -tilt.sin(), centre_x, tilt.sin(), tilt.cos(), centre_y], dim=1).view(-1, 2, 3)
-    shape = [len(pixels), 1, SIDE, SIDE]
-    turned = grid_sample(pixels, affine_grid(turn, shape, align_corners=False), align_corners=False).flatten(1)
-    return unit(turned - turned.mean(1, keepdim=True))
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(images), _BLOCK)]
+    few = _small(images[:: max(1, len(images) // 1000)])
+    bright = 0.2 * float(np.percentile(few[:, ::2, ::2].numpy(), 90))
+    centres, moments = zip(*(_moments(_small(images[block]) > bright) for block in blocks), strict=True)
+    centre, group = torch.cat(centres), torch.from_numpy(groups)
+    spread = torch.zeros(int(groups.max()) + 1, 3).index_add_(0, group, torch.cat(moments))
+    tilt = torch.atan2(-2 * spread[:, 2], spread[:, 1] - spread[:, 0])[group] / 2  # of the long axis from upright
+    rows = [_turned(_small(images[block]), centre[block], tilt[block]) for block in blocks]
+    return torch.cat(rows)
+
+
+def _small(images: np.ndarray) -> "Tensor":
+    """Block means, float32 (B, 64, 64)."""
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    return adaptive_avg_pool2d(torch.from_numpy(np.array(images)).float()[:, None], 2 * SIDE)[:, 0]
+
+
+def _moments(brain: "Tensor") -> "tuple[Tensor, Tensor]":
+    """The centre of each mask, float32 (B, 2), x before y in [-1, 1], and its moments xx, yy and xy, (B, 3)."""
+    import torch
+
+    weight = brain / brain.sum((1, 2), keepdim=True).clamp_min(1)
+    axis = (torch.arange(brain.shape[1]) + 0.5) * 2 / brain.shape[1] - 1
+    centre = torch.stack([(weight.sum(1) * axis).sum(1), (weight.sum(2) * axis).sum(1)], dim=1)
+    x, y = axis - centre[:, :1], axis - centre[:, 1:]
+    across = (weight.sum(1) * x * x).sum(1), (weight.sum(2) * y * y).sum(1)
+    return centre, torch.stack([*across, torch.einsum("nyx,nx,ny->n", weight, x, y)], dim=1)
+
+
+def _turned(pixels: "Tensor", centre: "Tensor", tilt: "Tensor") -> "Tensor":
+    """Images moved so that their centre is in the middle, and turned upright, as rows at unit length."""
+    import torch
+    from torch.nn.functional import affine_grid, grid_sample
+
+    cos, sin = tilt.cos(), tilt.sin()
+    turn = torch.stack([cos, -sin, centre[:, 0], sin, cos, centre[:, 1]], dim=1).view(-1, 2, 3)
+    grid = affine_grid(turn, [len(pixels), 1, SIDE, SIDE], align_corners=False)
+    rows = grid_sample(pixels[:, None], grid, align_corners=False).flatten(1)
+    return unit(rows - rows.mean(1, keepdim=True))
 
 
 def _along_the_long_axis(features: np.ndarray) -> np.ndarray:

@@ -155,17 +155,12 @@ def _compare(
             apart &= ~same
             counts = np.bincount(one, minlength=n), np.bincount(two, minlength=m)
             share = len(one) / (n * m)  # of the pieces within reach are candidates
-            rivals = [
-                int(share * (len(_window(*one)) - len(two)))
-                for one, two in (
-                    ((ends.tops, other - _WIDEST, other + 1), tops),
-                    ((ends.lows, place - 1, place + _WIDEST), lows),
-                )
-            ]
-            row, *values = _decoys(likeness, apart, (n, m), counts[0], rivals[0], random)
-            found.append((groups[tops[row]], np.full(len(row), -1), *values))
-            row, *values = _decoys(likeness.T, apart.T, (m, n), counts[1], rivals[1], random)
-            found.append((np.full(len(row), -1), groups[lows[row]], *values))
+            others_below = len(_window(ends.tops, other - _WIDEST, other + 1)) - n
+            others_above = len(_window(ends.lows, place - 1, place + _WIDEST)) - m
+            row, value, rival = _decoys(likeness, apart, (n, m), counts[0], int(share * others_below), random)
+            found.append((groups[tops[row]], np.full(len(row), -1), value, rival))
+            row, value, rival = _decoys(likeness.T, apart.T, (m, n), counts[1], int(share * others_above), random)
+            found.append((np.full(len(row), -1), groups[lows[row]], value, rival))
     columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 4
     return _Candidates(columns[0].astype(int), columns[1].astype(int), columns[2], columns[3])
 

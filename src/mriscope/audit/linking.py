@@ -82,6 +82,7 @@ def _level(
     count, everyone = len(similarity), np.arange(len(similarity))
     sure = [_pairs(similarity, index, _SURE, everyone), _pairs(decoys, decoy_index, _SURE, chosen)]
     groups = connected(np.concatenate(sure), count)
+    level = np.inf
     for _ in range(2):
         level = gumbel_level(ranked_groups(decoys, decoy_index, groups, groups[chosen]), _RANK, count, FALSE_LINKS)
         groups = connected(_pairs(similarity, index, level, everyone), count)

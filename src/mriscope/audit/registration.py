@@ -58,17 +58,18 @@ def shrink(images: np.ndarray, side: int, device: str) -> "Tensor":
     from torch.nn.functional import adaptive_avg_pool2d
 
     scale = min(1.0, side / max(images.shape[1:]))
-    size = [max(1, round(length * scale)) for length in images.shape[1:]]
+    size = (max(1, round(images.shape[1] * scale)), max(1, round(images.shape[2] * scale)))
     means = adaptive_avg_pool2d(torch.from_numpy(np.array(images)).to(device, torch.float32)[:, None], size)[:, 0]
     bright = means.flatten(1).topk(max(1, means[0].numel() // 50), dim=1).values[:, -1]
     return (means / bright.clamp_min(1)[:, None, None]).clamp_max_(1.2)
 
 
-def points(height: int, width: int, device: "str | object") -> "Tensor":
-    """Every pixel as a complex number from the middle; complex64 (height, width)."""
+def points(images: "Tensor") -> "Tensor":
+    """Return the place of every pixel as a complex number from the middle; complex64 (h, w) for images (B, h, w)."""
     import torch
 
-    down, right = (torch.arange(side, device=device) - (side - 1) / 2 for side in (height, width))
+    height, width = images.shape[1:]
+    down, right = (torch.arange(side, device=images.device) - (side - 1) / 2 for side in (height, width))
     return torch.complex(right.expand(height, width), down[:, None].expand(height, width))
 
 
@@ -82,10 +83,12 @@ def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
     from torch.nn.functional import grid_sample
 
     height, width = images.shape[1:]
-    where = pose.turn[:, None, None] * points(height, width, images.device) + pose.move[:, None, None]
-    size = images.new_tensor([width, height])
-    grid = torch.view_as_real(where) * (2 / size)
-    inside = (grid.abs() <= 1 - 1 / size).all(-1)
+    at = points(images)
+    (a, b), (c, d) = (torch.view_as_real(one).T[:, :, None, None] for one in (pose.turn, pose.move))
+    x, y = at.real[:1], at.imag[:, :1]
+    right, down = (a * x + (c - b * y)) * (2 / width), (b * x + (d + a * y)) * (2 / height)
+    inside = (right.abs() < 1 - 0.99 / width) & (down.abs() < 1 - 0.99 / height)
+    grid = torch.stack([right, down], dim=3)
     return grid_sample(images[:, None], grid, align_corners=False)[:, 0], inside.to(images.dtype)
 
 
@@ -126,7 +129,7 @@ def _slopes(images: "Tensor") -> "Tensor":
 
     right = pad(images[:, :, 2:] - images[:, :, :-2], (1, 1)) / 2
     down = pad(images[:, 2:] - images[:, :-2], (0, 0, 1, 1)) / 2
-    at = points(*images.shape[1:], images.device)
+    at = points(images)
     turning, enlarging = down * at.real - right * at.imag, right * at.real + down * at.imag
     return torch.stack([enlarging, turning, right, down], dim=1).flatten(2)
 
@@ -147,11 +150,12 @@ def local_contrast(images: "Tensor") -> "Tensor":
 
 
 def _local_mean(images: "Tensor") -> "Tensor":
-    from torch.nn.functional import avg_pool2d
+    """Means over the pixels around each pixel that lie within the image, as two products with banded matrices."""
+    import torch
 
-    side, reach = 2 * _NEIGHBOURHOOD + 1, _NEIGHBOURHOOD
-    rows = avg_pool2d(images[:, None], (1, side), 1, (0, reach), count_include_pad=False)
-    return avg_pool2d(rows, (side, 1), 1, (reach, 0), count_include_pad=False)[:, 0]
+    down, right = (torch.arange(side, device=images.device) for side in images.shape[1:])
+    above, beside = (((at[:, None] - at).abs() <= _NEIGHBOURHOOD).float() for at in (down, right))
+    return (above / above.sum(1, keepdim=True)) @ images @ (beside / beside.sum(0))
 
 
 def local_correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":

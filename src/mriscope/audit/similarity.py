@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIDE = 32
 """Pixels along a side at which slices are compared; smaller images are compared as they are."""
-SEARCHED_WHOLE = 20_000
+SEARCHED_WHOLE = 100_000
 """Slices up to which each is compared with all; of more, each with those of the clusters near it."""
 _ROWS = 1024  # of a block
 _PROBES, _REDUCED = 32, 256  # clusters that a slice is compared with; dimensions in which clusters are found
@@ -86,6 +86,7 @@ def fit_whitening(rows: "Tensor") -> Whitening:
     mean = rows.mean(0)
     centred = rows - mean
     variance, directions = torch.linalg.eigh((centred.T @ centred / len(rows)).double())
+    del centred
     kept = max(1, min(_DIRECTIONS, len(rows) // _SLICES_PER_DIRECTION, int((variance > 1e-6 * variance[-1]).sum())))
     return Whitening(mean, (directions[:, -kept:] / variance[-kept:].sqrt()).to(rows.dtype))
 

@@ -102,14 +102,14 @@ def _facts(links: Links) -> tuple[np.ndarray, float, float, float]:
 def _different_brains(groups: np.ndarray, separation: Separation) -> np.ndarray:
     """Number the groups that are proven to be of different brains, the largest first; -1 for slices of the others."""
     sizes = np.bincount(groups)
-    possible, kept = sizes >= 2, np.zeros(len(sizes), bool)
-    for group in np.argsort(-sizes, kind="stable"):
-        if sizes[group] < 2:
-            break
-        if possible[group]:
-            kept[group] = True
-            rest = np.flatnonzero(possible & ~kept)
-            possible[rest] = separation.proven(np.array([group]), rest)[0]
+    several = np.flatnonzero(sizes >= 2)
+    blocks = np.array_split(several, len(several) // 1000 + 1)
+    apart = np.concatenate([separation.proven(block, several) for block in blocks])
+    possible, kept = np.ones(len(several), bool), np.zeros(len(sizes), bool)
+    for place in np.argsort(-sizes[several], kind="stable"):
+        if possible[place]:
+            kept[several[place]] = True
+            possible &= apart[place]
     subjects = np.where(kept[groups], groups, UNKNOWN)
     numbers = np.unique(subjects[subjects != UNKNOWN])
     return np.where(subjects == UNKNOWN, UNKNOWN, np.searchsorted(numbers, subjects)).astype(np.int64)
