@@ -81,7 +81,8 @@ def test_a_leaky_run_is_marked_wherever_it_shows(tmp_path, caplog, monkeypatch):
 @pytest.mark.parametrize(("shared", "leaky", "count"), [(False, None, None), (True, True, 1)])
 def test_a_run_whose_subjects_are_partly_known_is_leaky_or_in_doubt_and_never_cleared(tmp_path, shared, leaky, count):
     slices = mriscope.read(SOURCE)
-    train = by_subject(slices, test=0.3, validation=0.2, seed=0).train
+    split = by_subject(slices, test=0.3, validation=0.2, seed=0)
+    train = np.concatenate([split.train, split.validation])
     subjects = np.where(np.isin(slices.subjects, slices.subjects[train]), slices.subjects, 100)
     tested = np.flatnonzero(subjects == 100)
     subjects[tested[0]] = -1
