@@ -8,12 +8,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mriscope.data.phantom import make_phantom
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.experiment.subjects import with_known_subjects
+
+hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes depends on the machine
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -424,7 +424,7 @@ def probabilities(options: dict) -> st.SearchStrategy:
     return st.fixed_dictionaries(some)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(options=probabilities(EVERY), seed=st.integers(0, 2**63 - 1), n=st.integers(1, 5), first=st.booleans())
 def test_pixels_stay_in_range_and_images_as_they_were(options, seed, n, first):
     images = scaled((random_slices(n, 24, 32) * 255).to(torch.uint8), "unit")
@@ -439,7 +439,7 @@ def test_pixels_stay_in_range_and_images_as_they_were(options, seed, n, first):
     assert torch.equal(images, before)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(options=probabilities(INTENSITY), seed=st.integers(0, 2**32))
 def test_the_background_stays_black(options, seed):
     images = random_slices(3, 1, 24, 24)

@@ -149,14 +149,14 @@ def test_ten_thousand_mutated_files(name: str):
         assert_slice_or_reason(bytes(content[: lot.randrange(len(content))] if lot.random() < 0.3 else content))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 600), st.integers(0, 40), st.binary(max_size=40))
 def test_any_bytes_in_any_place(name: str, start: int, dropped: int, put: bytes):
     content = FILES[name]
     assert_slice_or_reason(content[:start] + put + content[start + dropped :])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]), st.binary(max_size=200))
 def test_any_bytes_at_all(start: bytes, rest: bytes):
     assert_slice_or_reason(start + rest)

@@ -20,7 +20,7 @@ from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Calibration
 
 TWO = ("a", "b")
-several = settings(max_examples=20, deadline=None)
+several = settings(max_examples=20)
 
 
 def drawn(seed: int, count: int = 300, classes: int = 3, temperature: float = 1, subjects: int = 0) -> Predictions:

@@ -51,7 +51,7 @@ def by_definition(one: Predictions, other: Predictions) -> float:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(6, 40), st.booleans())
 def test_it_is_what_the_placement_values_say(seed: int, count: int, ties: bool) -> None:
     one, other = pair(seed, count, ties)
@@ -68,7 +68,7 @@ def test_it_is_what_the_placement_values_say(seed: int, count: int, ties: bool) 
         assert difference.p == pytest.approx(2 * norm.sf(abs(difference.value) / error))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_either_class_and_either_order_give_the_same(seed: int, ties: bool) -> None:
     one, other = pair(seed, 30, ties)

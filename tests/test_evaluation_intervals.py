@@ -79,7 +79,7 @@ def test_coverage_is_what_it_claims_by_subject_and_not_by_slice() -> None:
     assert held["slice"] / runs < 0.87
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([None, 25]))
 def test_the_value_lies_within_its_interval(seed: int, subjects: int | None) -> None:
     for found in bootstrap(ordinary(seed, subjects=subjects), resamples=120).values():

@@ -34,7 +34,7 @@ def cases(draw: st.DrawFn) -> tuple[Predictions, np.ndarray]:
     return Predictions.of(labels, scores / scores.sum(axis=1, keepdims=True), class_names=names), weights
 
 
-several = settings(max_examples=60, deadline=None)
+several = settings(max_examples=60)
 
 
 @several

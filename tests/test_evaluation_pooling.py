@@ -9,7 +9,7 @@ from mriscope.evaluation.pooling import POOLINGS, choose_pooling, divided_labels
 from mriscope.evaluation.predictions import Predictions
 
 TWO = ("a", "b")
-several = settings(max_examples=40, deadline=None)
+several = settings(max_examples=40)
 
 
 @st.composite

@@ -66,7 +66,7 @@ def test_on_single_slices_it_is_mcnemars_exact_test_by_hand(only_first, only_sec
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_on_single_slices_it_agrees_with_scipy(only_first, only_second):
     differences = np.repeat([1, -1, 0], [only_first, only_second, 7])
     expected = binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1
@@ -74,7 +74,7 @@ def test_on_single_slices_it_agrees_with_scipy(only_first, only_second):
 
 
 @given(st.lists(st.integers(-9, 9), max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_counts_every_way_to_flip_the_signs(differences):
     found = abs(sum(differences))
     sums = [abs(sum(signs * np.array(differences))) for signs in product([1, -1], repeat=len(differences))]
@@ -190,7 +190,7 @@ def test_equal_recipes_keep_their_order_and_share_the_first_rank():
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=24, max_size=24), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_ranking_is_consistent(rights):
     places = rank_recipes([[judged(right)] for right in rights])
     assert sorted(place.index for place in places) == list(range(len(rights)))

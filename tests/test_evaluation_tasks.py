@@ -39,7 +39,7 @@ def test_four_classes_are_as_they_were() -> None:
     np.testing.assert_array_equal(found.probabilities, p.probabilities)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(list(TASKS)))
 def test_the_order_of_classes_does_not_matter_and_means_pool_as_well_before_as_after(seed: int, task: str) -> None:
     random = np.random.default_rng(seed)

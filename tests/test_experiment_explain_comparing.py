@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics.comparison import cheap_methods
 from mriscope.recipe import make_recipe
 from mriscope.reports.explanation_comparison import METRICS, comparison_text
+from mriscope.results import Estimate, ExplainComparison
 from mriscope.run_directory import RunDirectory
 
 PHANTOM = "phantom:subjects=24,slices=4,seed=1"
@@ -62,19 +62,19 @@ def test_other_slices_have_no_truth_and_another_phantom_is_refused():
 
 def test_every_method_and_baseline_has_every_figure_with_its_interval(compared):
     facts, _ = compared
-    assert [one["name"] for one in facts["methods"]] == ["gradcam", "layercam", "random", "centre"]
-    assert facts["unit"] == "subject"
-    assert facts["leaky"] is False
-    for one in facts["methods"]:
-        assert set(one["figures"]) == {*METRICS, "gain"}
-        for name, figure in one["figures"].items():
-            assert figure["value"] is not None, name
-            assert figure["low"] <= figure["value"] <= figure["high"], name
-        assert (one["seconds"] is None) == (one["kind"] == "baseline")
-        assert (one["randomisation"] is None) == (one["kind"] == "baseline")
-    random = facts["methods"][2]
-    assert random["against_random"]["deletion"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    matrix = np.array(facts["agreement"]["matrix"], float)
+    assert [one.name for one in facts.methods] == ["gradcam", "layercam", "random", "centre"]
+    assert facts.unit == "subject"
+    assert facts.leaky is False
+    for one in facts.methods:
+        assert set(one.metrics) == {*METRICS, "gain"}
+        for name, figure in one.metrics.items():
+            assert figure.is_defined, name
+            assert figure.low <= figure.value <= figure.high, name
+        assert (one.seconds is None) == (one.kind == "baseline")
+        assert (one.randomisation is None) == (one.kind == "baseline")
+    random = facts.methods[2]
+    assert random.against_random["deletion"] == Estimate(0.0, 0.0, 0.0)
+    matrix = np.array(facts.agreement.matrix, float)
     assert np.allclose(np.diag(matrix), 1)
     assert np.allclose(matrix, matrix.T)
 
@@ -83,37 +83,38 @@ def test_the_three_files_say_the_same(compared):
     facts, out = compared
     files = {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
     assert {file.name for file in out.iterdir()} == {*files, "cohort.png"}
-    assert json.loads((out / "explain_compare.json").read_text()) == facts
+    assert ExplainComparison.read(out / "explain_compare.json") == facts
     rows = list(csv.DictReader((out / "explain_compare.csv").read_text().splitlines()))
-    assert [float(row["deletion"]) for row in rows] == [one["figures"]["deletion"]["value"] for one in facts["methods"]]
+    assert [float(row["deletion"]) for row in rows] == [one.metrics["deletion"].value for one in facts.methods]
     page = (out / "explain_compare.html").read_text()
-    assert facts["recommendation"]["sentence"].split(":")[0] in page
+    assert facts.recommendation.sentence.split(":")[0] in page
     assert "nothing on this page is a diagnosis" in page
     assert "where disease changed a slice of the phantom" in page
     assert "LEAKY" not in page
     text = comparison_text(facts)
-    assert text.endswith(facts["recommendation"]["sentence"])
+    assert text.endswith(facts.recommendation.sentence)
     assert "Deletion AUC ↓" in text
 
 
 def test_mean_maps_are_on_the_page_with_whom_they_are_of(compared):
     facts, out = compared
-    cohort, page = facts["cohort"], (out / "explain_compare.html").read_text()
-    assert sum(one["n_slices"] for one in cohort["groups"]) == facts["n_slices"]
-    assert cohort["method"] == (facts["recommendation"]["method"] or "gradcam")
-    assert any(one["width"] is not None for one in cohort["groups"])
+    cohort, page = facts.cohort, (out / "explain_compare.html").read_text()
+    assert sum(one.n_slices for one in cohort.groups) == facts.n_slices
+    assert cohort.method == (facts.recommendation.method or "gradcam")
+    assert any(one.width is not None for one in cohort.groups)
     assert base64.b64encode((out / "cohort.png").read_bytes()).decode() in page
     assert "thirds of their range" in page
-    for one in cohort["groups"]:
-        assert f"{one['third']} ({one['positions'][0]} to {one['positions'][1]})" in page
+    for one in cohort.groups:
+        assert one.positions is not None
+        assert f"{one.third} ({one.positions[0]} to {one.positions[1]})" in page
 
 
 def test_the_same_seed_gives_the_same_figures(compared, run_folder, tmp_path):
     facts, _ = compared
     again = compare_methods(run_folder, tmp_path, ("layercam",), count=12, seed=3)
-    here, there = (next(one for one in each["methods"] if one["name"] == "layercam") for each in (facts, again))
-    assert here["figures"] == there["figures"]
-    assert here["randomisation"] == there["randomisation"]
+    here, there = (next(one for one in each.methods if one.name == "layercam") for each in (facts, again))
+    assert here.metrics == there.metrics
+    assert here.randomisation == there.randomisation
 
 
 def test_subjects_are_those_that_the_run_was_judged_by(run_folder, tmp_path):
@@ -124,14 +125,14 @@ def test_subjects_are_those_that_the_run_was_judged_by(run_folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "cohort.png").write_text("of an earlier comparison")
     facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
-    assert facts["n_subjects"] == 1
-    assert facts["methods"][0]["figures"]["deletion"]["low"] is None
+    assert facts.n_subjects == 1
+    assert not facts.methods[0].metrics["deletion"].has_interval
     assert not (tmp_path / "out" / "cohort.png").exists()
     assert "one subject, no interval, not drawn" in (tmp_path / "out" / "explain_compare.html").read_text()
     write_predictions(replace(kept, subjects=np.full(len(kept), -1)), tmp_path / "run" / "predictions.parquet")
     facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
-    assert facts["unit"] == "slice"
-    assert "too narrow where slices of one brain agree" in facts["unit_note"]
+    assert facts.unit == "slice"
+    assert "too narrow where slices of one brain agree" in facts.unit_note
 
 
 def test_what_takes_many_passes_is_compared_only_if_named():

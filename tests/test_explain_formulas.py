@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from explain_networks import some_images
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -158,7 +158,6 @@ def singular(shares: Tensor) -> Tensor:
     return (rows @ torch.linalg.svd(rows).Vh[:, :1].mT)[..., 0].unflatten(1, shares.shape[2:])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([(2, 3), (5, 4), (2, 3, 2)]))
 def test_a_component_is_the_singular_one_and_rises_with_the_sum_over_channels(
     seed: int, channels: int, size: tuple[int, ...]

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -38,7 +38,6 @@ def test_thirds_by_hand() -> None:
     assert position_thirds(np.array([0, 5, UNKNOWN])).tolist() == [UNKNOWN] * 3
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(0, 50))
 def test_thirds_rise_with_positions_wherever_they_begin(positions: list[int], shift: int) -> None:
     places = np.sort(np.array(positions))
@@ -51,13 +50,13 @@ def test_thirds_rise_with_positions_wherever_they_begin(positions: list[int], sh
 
 def test_groups_say_whom_they_hold_and_one_subject_is_not_drawn() -> None:
     facts, picture = describe_cohort([measured("gradcam")], None, some_slices(), CLASSES, CLASS_NAMES)
-    low, high = facts["groups"]
+    low, high = facts.groups
     # Resamples of the two subjects have means 0.2 (twice the first), 0.4 (three slices) and 0.8 (twice the second).
-    assert low.pop("width") == pytest.approx(0.6)
-    assert low == {"class": "Mild", "third": "low", "positions": [0, 2], "n_slices": 3, "n_subjects": 2}
-    assert (high["class"], high["third"], high["positions"]) == ("Non-demented", "high", [6, 8])
-    assert (high["n_slices"], high["n_subjects"], high["width"]) == (3, 1, None)
-    assert facts["file"] == "cohort.png"
+    assert low.width == pytest.approx(0.6)
+    assert (low.class_name, low.third, low.positions, low.n_slices, low.n_subjects) == ("Mild", "low", (0, 2), 3, 2)
+    assert (high.class_name, high.third, high.positions) == ("Non-demented", "high", (6, 8))
+    assert (high.n_slices, high.n_subjects, high.width) == (3, 1, None)
+    assert facts.file == "cohort.png"
     assert picture is not None
     pixels = np.asarray(Image.open(io.BytesIO(picture)))
     colours = {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0).tolist()}
@@ -70,24 +69,24 @@ def test_groups_say_whom_they_hold_and_one_subject_is_not_drawn() -> None:
 def test_rows_go_from_low_to_high_and_from_mild_to_severe() -> None:
     classes, places = np.array([MILD, NON, MILD, NON, MILD, NON]), np.array([8, 8, 4, 4, 0, 0])
     facts, picture = describe_cohort([measured("gradcam")], None, some_slices(places), classes, CLASS_NAMES)
-    assert [(one["third"], one["class"]) for one in facts["groups"]] == [
+    assert [(one.third, one.class_name) for one in facts.groups] == [
         (third, name) for third in ("low", "middle", "high") for name in ("Non-demented", "Mild")
     ]
     assert picture is None  # a single slice each
-    assert facts["file"] is None
+    assert facts.file is None
 
 
 def test_what_is_unknown_is_said() -> None:
     unknown = np.full(6, UNKNOWN)
     facts, picture = describe_cohort([measured("gradcam")], None, some_slices(unknown, unknown), CLASSES, CLASS_NAMES)
-    assert "Positions are unknown" in facts["note"]
-    assert [(one["third"], one["positions"], one["n_subjects"]) for one in facts["groups"]] == [(None, None, None)] * 2
-    assert all(one["width"] > 0 for one in facts["groups"])
+    assert "Positions are unknown" in facts.note
+    assert [(one.third, one.positions, one.n_subjects) for one in facts.groups] == [(None, None, None)] * 2
+    assert all(one.width is not None and one.width > 0 for one in facts.groups)
     assert picture is not None
     partly, _ = describe_cohort(
         [measured("gradcam")], None, some_slices(subjects=np.array([1, 1, 2, 3, 3, UNKNOWN])), CLASSES, CLASS_NAMES
     )
-    assert [one["n_subjects"] for one in partly["groups"]] == [None, None]  # as everywhere else on the page
+    assert [one.n_subjects for one in partly.groups] == [None, None]  # as everywhere else on the page
 
 
 @pytest.mark.parametrize(
@@ -100,5 +99,5 @@ def test_what_is_unknown_is_said() -> None:
 )
 def test_whose_maps_are_shown(names: tuple[str, ...], recommended: str | None, shown: str) -> None:
     facts, _ = describe_cohort([measured(name) for name in names], recommended, some_slices(), CLASSES, CLASS_NAMES)
-    assert facts["method"] == shown
-    assert facts["why"] == ("the method recommended" if recommended else "no method is recommended")
+    assert facts.method == shown
+    assert facts.why == ("the method recommended" if recommended else "no method is recommended")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.metrics import infidelity as captum_infidelity
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_grad_cam.metrics.perturbation_confidence import (
     PerturbationConfidenceMetric,
@@ -124,7 +124,6 @@ def test_deletion_curves_are_those_of_quantus():
     torch.testing.assert_close(ours.scores[:, 1:], torch.tensor(theirs), atol=1e-5, rtol=0)  # theirs to six places
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_no_map_beats_what_each_pixel_is_worth(seed: int):
     weights, image = random_of(1, 5, 5, seed=seed) - 0.5, random_of(1, 1, 5, 5, seed=seed + 1)
@@ -358,7 +357,6 @@ def test_sparsity_is_that_of_quantus():
     torch.testing.assert_close(sparsity(WAVY_MAPS), theirs, atol=1e-6, rtol=0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=30), st.floats(0.125, 8, width=32))
 def test_sparsity_has_no_unit(values: list[float], scale: float):
     maps = torch.tensor([values])

@@ -70,7 +70,7 @@ def test_an_empty_mask_has_no_score_and_volumes_have_one(score: Callable[[Tensor
     assert score(masks.float(), masks)[0] == 1  # the truth itself
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**20), st.integers(2, 9))
 def test_the_best_threshold_is_the_best_of_all(seed: int, levels: int) -> None:
     random = np.random.default_rng(seed)

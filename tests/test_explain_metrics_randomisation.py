@@ -86,7 +86,7 @@ def test_ssim_of_even_maps_is_that_of_their_brightness() -> None:
     assert ssim(half, torch.rand(1, 16, 16)).isfinite().all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**20), st.integers(2, 30))
 def test_rank_correlation_is_that_of_scipy(seed: int, levels: int) -> None:
     random = np.random.default_rng(seed)

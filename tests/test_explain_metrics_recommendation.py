@@ -4,17 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores, mean_over_subjects, recommend
+from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores, recommend
+from mriscope.results import Estimate, Randomisation
 
 UNITS = np.arange(12) // 2  # six subjects of two slices
 WOBBLE = np.tile([-0.01, 0.01, 0.0], 4)
+
+
+def checked(passes: bool) -> Randomisation:
+    none = Estimate(np.nan, np.nan, np.nan)
+    return Randomisation(passes=passes, ssim=none, rank_correlation=none, chance=none, stages={})
 
 
 def measured(name: str, deletion: float, insertion: float, seconds: float = 0.01, passes: bool = True) -> MethodScores:
     """A method whose slices differ a little."""
     values = {"deletion": deletion + WOBBLE, "insertion": insertion + WOBBLE[::-1]}
     baseline = name in (RANDOM, CENTRE)
-    check = None if baseline else {"passes": passes}
+    check = None if baseline else checked(passes)
     return MethodScores(name, name.title(), baseline, values, torch.zeros(12, 2, 2), seconds, 0, check)
 
 
@@ -33,7 +39,7 @@ def test_the_greatest_insertion_less_deletion_is_recommended():
 def test_of_methods_that_do_not_differ_significantly_one_that_is_much_faster_is_recommended():
     noisy = measured("noisy", 0.2, 0.8, seconds=1.0)
     values = {**noisy.values, "insertion": noisy.values["insertion"] + np.repeat([0.3, -0.3], 6)}
-    noisy = MethodScores("noisy", "Noisy", False, values, noisy.maps, 1.0, 0, {"passes": True})
+    noisy = MethodScores("noisy", "Noisy", False, values, noisy.maps, 1.0, 0, checked(True))
     name, why = recommend([measured("quick", 0.21, 0.78, seconds=0.001), noisy, *BASELINES], UNITS)
     assert name == "quick"
     assert "does not differ significantly from the greatest, that of Noisy, while it is 1000.0 times as fast" in why
@@ -68,12 +74,3 @@ def test_what_is_no_better_than_a_bump_in_the_centre_is_said_to_be_so():
 def test_without_intervals_nothing_is_recommended():
     one_subject = np.zeros(12, np.int64)
     assert recommend([measured("best", 0.1, 0.9), *BASELINES], one_subject)[0] is None
-
-
-def test_a_mean_leaves_out_what_does_not_exist_and_resamples_units():
-    values = np.array([0.0, 0.0, 1.0, 1.0, np.nan, 0.5])
-    value, low, high = mean_over_subjects(values, np.array([0, 0, 1, 1, 2, 3]))
-    assert value == pytest.approx(0.5)
-    assert low < 0.2 < 0.8 < high
-    assert mean_over_subjects(values[:4], np.arange(4))[0] == 0.5
-    assert np.isnan(mean_over_subjects(values * np.nan, UNITS[:6])).all()

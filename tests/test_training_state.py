@@ -165,7 +165,7 @@ def test_what_is_no_state_is_refused(tmp_path, content):
         run(tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_mutated_byte_ends_in_a_traceback(interrupted, tmp_path_factory, data):
     content = bytearray((interrupted / "last.ckpt").read_bytes())

@@ -25,6 +25,7 @@ _NEIGHBOURS = 64
 _DECOYS = 4096  # mirrored slices; more of them make the level no surer
 _SURE = 0.75  # correlation of slices that are put together before the decoys are judged
 _RANK = 3  # the best and second best may be the slice's own brain, where the set holds it mirrored or in pieces
+_SCATTER = 1e-6
 _UNLIKE = 1.5  # ratio of the levels from decoys and from other brains, from which on decoys are not like other brains
 
 
@@ -60,11 +61,12 @@ def link_slices(images: np.ndarray, rows: "Tensor", *, device: str = "cpu") -> L
     whitening = fit_whitening(rows[rows.norm(dim=1) > 0])
     white = whitening(rows)
     similarity, index = neighbours(white, _NEIGHBOURS)
-    chosen = np.arange(0, len(rows), -(-len(rows) // _DECOYS))
+    shown = np.flatnonzero((rows.norm(dim=1) > 0).cpu().numpy())
+    chosen = shown[:: -(-len(rows) // _DECOYS)]
     mirrored = whitening(standardised(np.ascontiguousarray(images[chosen, :, ::-1]), device=device))
     decoys, decoy_index = nearest_rows(mirrored, white, _NEIGHBOURS, same=False)
     level = _level(similarity, index, decoys, decoy_index, chosen)
-    found = [_pairs(similarity, index, level, np.arange(len(rows)))]
+    found = [_pairs(similarity, index, level, np.arange(len(rows))), _equal(rows, shown)]
     if np.isfinite(level):  # a decoy that is nearly equal to a slice is no decoy: the set holds that brain mirrored
         found.append(_pairs(decoys, decoy_index, max(level, _SURE), chosen))
     pairs = np.concatenate(found)
@@ -130,6 +132,8 @@ def gumbel_level(values: np.ndarray, rank: int, count: int, expected: float) -> 
     if len(values) < FEWEST:
         return np.inf
     places = np.arange(1, rank)
+    if values.std() < _SCATTER:  # decoys that are all alike are no brains
+        return np.inf
     scale = float(values.std() / np.sqrt(np.pi**2 / 6 - (1 / places**2).sum()))
     location = float(values.mean() - scale * (np.euler_gamma - (1 / places).sum()))
     return location + scale * float(np.log(count / expected))
@@ -144,6 +148,14 @@ def connected(pairs: np.ndarray, count: int) -> np.ndarray:
     found = connected_components(graph, directed=False)[1]
     _, first, group = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[group].astype(np.int64)
+
+
+def _equal(rows: "Tensor", shown: np.ndarray) -> np.ndarray:
+    """Pairs of slices that are the same, int64 (P, 2), each with the first of its kind."""
+    digests = np.array([hash(row.tobytes()) for row in rows.cpu().numpy()[shown]])
+    _, first, kind = np.unique(digests, return_index=True, return_inverse=True)
+    pairs = np.stack([shown, shown[first[kind]]], axis=1)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 def _pairs(similarity: np.ndarray, index: np.ndarray, level: float, rows: np.ndarray) -> np.ndarray:

@@ -98,9 +98,6 @@ def explain_compare(
 
     names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"
-    facts = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
-    print(comparison_text(facts))
-    print(
-        f"\nwritten: {folder}/explain_compare.html, .csv, .json"
-        + (", and cohort.png" if facts["cohort"]["file"] else "")
-    )
+    result = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
+    print(comparison_text(result))
+    print(f"\nwritten: {folder}/explain_compare.html, .csv, .json" + (", and cohort.png" if result.cohort.file else ""))

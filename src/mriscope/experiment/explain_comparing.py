@@ -1,14 +1,11 @@
 """Compare methods of explanation on one run: read it, score them, recommend one, write what was found."""
 
-import json
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +17,7 @@ from mriscope.data.phantom import draw_severity, make_brain, phantom_options
 from mriscope.data.slices import SEVERITY, SliceSet
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
+from mriscope.evaluation.resampling import mean_interval
 from mriscope.experiment.explaining import check_methods, describe_protocol, open_network, sample_test_slices
 from mriscope.explain.metrics.cohort_report import CAPTION, COHORT, describe_cohort
 from mriscope.explain.metrics.comparison import (
@@ -31,11 +29,12 @@ from mriscope.explain.metrics.comparison import (
     score_baselines,
     score_methods,
 )
-from mriscope.explain.metrics.recommendation import RANDOM, RULE, MethodScores, mean_over_subjects, recommend
+from mriscope.explain.metrics.recommendation import RANDOM, RULE, MethodScores, recommend
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture
+from mriscope.results import Cohort, Estimate, ExplainComparison, MethodResult, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 
 PHANTOM = "phantom"
@@ -51,7 +50,7 @@ def compare_methods(
     source: str | None = None,
     layer: str | None = None,
     device: str = "auto",
-) -> dict[str, Any]:
+) -> ExplainComparison:
     """Compare methods on slices of a run's test part; writes explain_compare.csv, .html and .json, and cohort.png.
 
     The predicted class is explained, and a method recommended by mriscope.explain.metrics.recommendation.RULE. Mean
@@ -69,7 +68,7 @@ def compare_methods(
         device: auto, cpu or cuda.
 
     Returns:
-        what explain_compare.json holds.
+        the content of explain_compare.json.
 
     Raises:
         MriscopeError: no finished run of a network, no data, or an unknown method or layer.
@@ -92,19 +91,20 @@ def compare_methods(
         for one in chain(score_methods(case, names), score_baselines(case)):
             scores.append(one)
             tell(one.title)
-    facts = _facts(directory, case, slices, scores)
-    heading = f"{directory.recipe.model}, {describe_protocol(directory)}"
-    facts["cohort"], picture = describe_cohort(
+    method, sentence = recommend(scores, units, seed)
+    recommendation = Recommendation(method=method, sentence=sentence, rule=RULE)
+    cohort, picture = describe_cohort(
         scores,
-        facts["recommendation"]["method"],
+        method,
         slices,
         classes.cpu().numpy(),
         class_names,
         seed=seed,
-        heading=heading,
+        heading=f"{directory.recipe.model}, {describe_protocol(directory)}",
     )
-    _write(Path(out), facts, None if picture is None else Picture("Mean maps", CAPTION, picture))
-    return facts
+    result = _result(directory, case, slices, scores, recommendation, cohort)
+    _write(Path(out), result, None if picture is None else Picture("Mean maps", CAPTION, picture))
+    return result
 
 
 def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
@@ -144,31 +144,37 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
     return masks
 
 
-def _facts(directory: RunDirectory, case: Case, slices: SliceSet, scores: Sequence[MethodScores]) -> dict[str, Any]:
-    name, sentence = recommend(scores, case.units, case.seed)
+def _result(
+    directory: RunDirectory,
+    case: Case,
+    slices: SliceSet,
+    scores: Sequence[MethodScores],
+    recommendation: Recommendation,
+    cohort: Cohort,
+) -> ExplainComparison:
     random = next(one for one in scores if one.name == RANDOM)
-    n_units, unit = len(np.unique(case.units)), "subject" if slices.knows_subjects else "slice"
+    n_units, by_subject = len(np.unique(case.units)), slices.knows_subjects
     of = "" if directory.imported else " of the test part"
     origin = f"{directory.recipe.model}, {describe_protocol(directory)}"
     machine = describe_environment(str(case.images.device))
-    return {
-        "run": str(directory.path),
-        "model": directory.recipe.model,
-        "protocol": directory.protocol,
-        "leaky": directory.leaky,
-        "judged": f"{origin}: {len(slices)} slices{of}, classes in turn.",
-        "n_slices": len(slices),
-        "n_subjects": n_units if unit == "subject" else None,
-        "unit": unit,
-        "unit_note": f"Intervals are 95 % and resample the {n_units} subjects."
-        if unit == "subject"
+    return ExplainComparison(
+        run=str(directory.path),
+        model=directory.recipe.model,
+        protocol=directory.protocol,
+        leaky=directory.leaky,
+        evaluated=f"{origin}: {len(slices)} slices{of}, classes in turn.",
+        n_slices=len(slices),
+        n_subjects=n_units if by_subject else None,
+        unit="subject" if by_subject else "slice",
+        unit_note=f"Intervals are 95 % and resample the {n_units} subjects."
+        if by_subject
         else "Subjects are unknown, so intervals resample slices and are too narrow where slices of one brain agree.",
-        "recommendation": {"method": name, "sentence": sentence, "rule": RULE},
-        "randomisation_rule": randomisation_rule(len(slices)),
-        "truth": _truth_text(case),
-        "methods": [_record(one, random, case, recommended=one.name == name) for one in scores],
-        "agreement": _without_nan(rank_agreement(scores)),
-        "made": {
+        recommendation=recommendation,
+        randomisation_rule=randomisation_rule(len(slices)),
+        truth=_truth_text(case),
+        methods=[_method_result(one, random, case, recommended=one.name == recommendation.method) for one in scores],
+        agreement=rank_agreement(scores),
+        made={
             "Run": str(directory.path),
             "Data": str(directory.environment.source or "unknown"),
             "Layer": case.layer
@@ -177,7 +183,8 @@ def _facts(directory: RunDirectory, case: Case, slices: SliceSet, scores: Sequen
             "Machine": f"{machine.processor}, {machine.device}",
             "mriscope": f"{machine.mriscope}, commit {machine.commit or 'unknown'}",
         },
-    }
+        cohort=cohort,
+    )
 
 
 def _truth_text(case: Case) -> str | None:
@@ -190,43 +197,28 @@ def _truth_text(case: Case) -> str | None:
     )
 
 
-def _record(one: MethodScores, random: MethodScores, case: Case, *, recommended: bool) -> dict[str, Any]:
-    against = {name: one.values[name] - random.values[name] for name in ("deletion", "insertion")}
-    figures = {**one.values, "gain": one.gain}
-    return {
-        "name": one.name,
-        "title": one.title,
-        "kind": "baseline" if one.baseline else "method",
-        "recommended": recommended,
-        "seconds": one.seconds,
-        "silent": one.n_empty,
-        "randomisation": None if one.randomisation is None else _without_nan(one.randomisation),
-        "figures": {name: _estimate(values, case) for name, values in figures.items()},
-        "against_random": {name: _estimate(values, case) for name, values in against.items()},
-    }
+def _method_result(one: MethodScores, random: MethodScores, case: Case, *, recommended: bool) -> MethodResult:
+    def mean(values: np.ndarray) -> Estimate:
+        return mean_interval(values, case.units, seed=case.seed)
 
-
-def _estimate(values: np.ndarray, case: Case) -> dict[str, float | None]:
-    return _without_nan(mean_over_subjects(values, case.units, case.seed))
-
-
-def _without_nan(values: Any) -> Any:
-    """Return values as JSON has them: (value, low, high) as a mapping, and None for what is not a number."""
-    if isinstance(values, tuple):
-        return dict(zip(("value", "low", "high"), map(_without_nan, values), strict=True))
-    if isinstance(values, Mapping):
-        return {key: _without_nan(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_without_nan(value) for value in values]
-    return None if isinstance(values, float) and math.isnan(values) else values
-
-
-def _write(out: Path, facts: Mapping[str, Any], cohort: Picture | None) -> None:
-    write_text(out / "explain_compare.csv", comparison_csv(facts))
-    write_text(
-        out / "explain_compare.html", comparison_page(f"Explanations of {facts['model']} compared", facts, cohort)
+    return MethodResult(
+        name=one.name,
+        title=one.title,
+        kind="baseline" if one.baseline else "method",
+        recommended=recommended,
+        seconds=one.seconds,
+        empty=one.n_empty,
+        randomisation=one.randomisation,
+        metrics={name: mean(values) for name, values in {**one.values, "gain": one.gain}.items()},
+        against_random={name: mean(one.values[name] - random.values[name]) for name in ("deletion", "insertion")},
     )
-    write_text(out / "explain_compare.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+
+
+def _write(out: Path, result: ExplainComparison, cohort: Picture | None) -> None:
+    write_text(out / "explain_compare.csv", comparison_csv(result))
+    page = comparison_page(f"Explanations of {result.model} compared", result, cohort)
+    write_text(out / "explain_compare.html", page)
+    result.write(out / "explain_compare.json")
     if cohort is None:
         (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
     else:

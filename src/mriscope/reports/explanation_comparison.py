@@ -2,14 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import table
-
-Facts = Mapping[str, Any]
+from mriscope.results import Estimate, ExplainComparison, MethodResult
 
 
 class Metric(NamedTuple):
@@ -78,7 +77,7 @@ class Rows(NamedTuple):
     rows: Sequence[Sequence[tuple[str, str]]]
 
 
-def tables(facts: Facts) -> list[Rows]:
+def tables(comparison: ExplainComparison) -> list[Rows]:
     """Return the verdicts, then the metrics by what they measure."""
     verdicts = Rows(
         "Which maps mean something",
@@ -91,34 +90,36 @@ def tables(facts: Facts) -> list[Rows]:
             "Insertion less deletion",
             "Seconds a slice",
         ],
-        [_verdict_row(one) for one in facts["methods"]],
+        [_verdict_row(one) for one in comparison.methods],
     )
-    measured = [name for name in METRICS if name in facts["methods"][0]["figures"]]
+    measured = [name for name in METRICS if name in comparison.methods[0].metrics]
     found = [verdicts]
     for title, names in _TABLES.items():
         shown = [name for name in names if name in measured]
         if shown:
             heads = ["Method", *(_head(METRICS[name]) for name in shown)]
-            rows = [[_name(one), *(_estimate(one["figures"][name]) for name in shown)] for one in facts["methods"]]
+            rows = [
+                [_name(one), *(_format_estimate(one.metrics[name]) for name in shown)] for one in comparison.methods
+            ]
             found.append(Rows(title, heads, rows))
     return found
 
 
-def comparison_text(facts: Facts) -> str:
+def comparison_text(comparison: ExplainComparison) -> str:
     """Return the tables and the recommendation, as the command prints them."""
-    lines = [facts["judged"], facts["unit_note"]]
-    for one in tables(facts):
+    lines = [comparison.evaluated, comparison.unit_note]
+    for one in tables(comparison):
         rows = [[f"{text} ({detail})" if detail else text for text, detail in row] for row in one.rows]
         heads = [head.replace(", less is better", " ↓").replace(", more is better", " ↑") for head in one.heads]
         lines += ["", table(heads, rows)]
-    if facts["truth"]:
-        lines += ["", facts["truth"]]
-    return "\n".join([*lines, "", facts["recommendation"]["sentence"]])
+    if comparison.truth:
+        lines += ["", comparison.truth]
+    return "\n".join([*lines, "", comparison.recommendation.sentence])
 
 
-def comparison_csv(facts: Facts) -> str:
+def comparison_csv(comparison: ExplainComparison) -> str:
     """Return a row for each method; full precision, empty where nothing is known."""
-    records = [_record(one) for one in facts["methods"]]
+    records = [_row(one) for one in comparison.methods]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -126,14 +127,14 @@ def comparison_csv(facts: Facts) -> str:
     return buffer.getvalue()
 
 
-def comparison_page(title: str, facts: Facts, cohort: Picture | None = None) -> str:
+def comparison_page(title: str, comparison: ExplainComparison, cohort: Picture | None = None) -> str:
     """Return the comparison as one HTML file, with the picture of mean maps where there is one."""
-    abouts = [(_head(one), one.about) for name, one in METRICS.items() if name in facts["methods"][0]["figures"]]
+    abouts = [(_head(one), one.about) for name, one in METRICS.items() if name in comparison.methods[0].metrics]
     return render(
         "explain_compare.html.j2",
         title=title,
-        facts=facts,
-        tables=tables(facts),
+        facts=comparison,
+        tables=tables(comparison),
         abouts=abouts,
         cohort=cohort,
     )
@@ -143,56 +144,52 @@ def _head(metric: Metric) -> str:
     return metric.title + (f", {metric.better} is better" if metric.better else "")
 
 
-def _name(one: Facts) -> tuple[str, str]:
-    return one["title"], f"{one['silent']} empty maps" if one["silent"] else ""
+def _name(one: MethodResult) -> tuple[str, str]:
+    return one.title, f"{one.empty} empty maps" if one.empty else ""
 
 
-def _verdict_row(one: Facts) -> list[tuple[str, str]]:
-    random = one["randomisation"]
-    verdict = ("–", "") if random is None else ("passes" if random["passes"] else "FAILS", "")
-    scores = (
-        [("–", "")] * 3
-        if random is None
-        else [_estimate(random[name]) for name in ("ssim", "rank_correlation", "chance")]
-    )
-    seconds = "–" if one["seconds"] is None else f"{one['seconds']:.4f}"
-    return [_name(one), verdict, *scores, _estimate(one["figures"]["gain"]), (seconds, "")]
+def _verdict_row(one: MethodResult) -> list[tuple[str, str]]:
+    random, scores, verdict = one.randomisation, [("–", "")] * 3, "–"
+    if random is not None:
+        verdict = "passes" if random.passes else "FAILS"
+        scores = [_format_estimate(found) for found in (random.ssim, random.rank_correlation, random.chance)]
+    seconds = "–" if one.seconds is None else f"{one.seconds:.4f}"
+    return [_name(one), (verdict, ""), *scores, _format_estimate(one.metrics["gain"]), (seconds, "")]
 
 
-def _estimate(estimate: Mapping[str, float | None]) -> tuple[str, str]:
-    value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    if value is None:
+def _format_estimate(found: Estimate) -> tuple[str, str]:
+    if not found.is_defined:
         return "undefined", ""
-    if low is None or high is None:
-        return _number(value), "no interval"
-    return _number(value), f"{_number(low)} to {_number(high)}"
+    interval = f"{_format_number(found.low)} to {_format_number(found.high)}" if found.has_interval else "no interval"
+    return _format_number(found.value), interval
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.3f}".replace("-0.000", "0.000") if abs(value) < 100 else f"{value:.3g}"
 
 
-def _record(one: Facts) -> dict[str, Any]:
-    random = one["randomisation"] or {}
+def _row(one: MethodResult) -> dict[str, Any]:
+    random = one.randomisation
     return {
-        "method": one["name"],
-        "kind": one["kind"],
-        "recommended": one["recommended"],
-        "seconds_per_slice": one["seconds"],
-        "silent_maps": one["silent"],
-        "randomisation": {True: "passes", False: "fails", None: None}[random.get("passes")],
-        **dict(_bounds("randomisation_ssim", random.get("ssim"))),
-        **dict(_bounds("randomisation_rank_correlation", random.get("rank_correlation"))),
-        **dict(_bounds("randomisation_chance", random.get("chance"))),
-        **{key: value for name, figure in one["figures"].items() for key, value in _bounds(name, figure)},
+        "method": one.name,
+        "kind": one.kind,
+        "recommended": one.recommended,
+        "seconds_per_slice": one.seconds,
+        "silent_maps": one.empty,
+        "randomisation": None if random is None else "passes" if random.passes else "fails",
+        **dict(_bounds("randomisation_ssim", None if random is None else random.ssim)),
+        **dict(_bounds("randomisation_rank_correlation", None if random is None else random.rank_correlation)),
+        **dict(_bounds("randomisation_chance", None if random is None else random.chance)),
+        **{key: value for name, found in one.metrics.items() for key, value in _bounds(name, found)},
         **{
             key: value
-            for name, figure in one["against_random"].items()
-            for key, value in _bounds(f"{name}_less_random", figure)
+            for name, found in one.against_random.items()
+            for key, value in _bounds(f"{name}_less_random", found)
         },
     }
 
 
-def _bounds(name: str, figure: Mapping[str, float | None] | None) -> Iterator[tuple[str, float | None]]:
-    for end in ("value", "low", "high"):
-        yield name + ("" if end == "value" else f"_{end}"), None if figure is None else figure[end]
+def _bounds(name: str, found: Estimate | None) -> Iterator[tuple[str, float | None]]:
+    numbers = dict.fromkeys(("value", "low", "high")) if found is None else found.to_json()
+    for end, number in numbers.items():
+        yield name + ("" if end == "value" else f"_{end}"), number

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mriscope.errors import MriscopeError
+from mriscope.evaluation.resampling import cluster_bootstrap
 
 Numbers = np.ndarray | Tensor
 
@@ -106,8 +107,7 @@ def _bounds(
         return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     sums = np.zeros((count, values.shape[1]))
     np.add.at(sums, units, values)
-    random = np.random.default_rng(seed)
-    drawn = np.array([np.bincount(random.integers(count, size=count), minlength=count) for _ in range(resamples)])
+    drawn = np.array(list(cluster_bootstrap(count, resamples, seed)))
     shares = drawn / (drawn @ np.bincount(units))[:, None]
     tails = [(1 - level) / 2, (1 + level) / 2]
     width = max(1, _AT_ONCE // resamples)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from mriscope.evaluation.plots import class_title
 from mriscope.explain.metrics.cohort import MeanMap, cohort_maps
 from mriscope.explain.metrics.recommendation import MethodScores
 from mriscope.explain.overlays import matrix, png_bytes
+from mriscope.results import Cohort, CohortGroup
 
 COHORT = "cohort.png"
 DEFAULT = "gradcam"
@@ -35,7 +35,7 @@ def describe_cohort(
     *,
     seed: int = 0,
     heading: str = "",
-) -> tuple[dict[str, Any], bytes | None]:
+) -> tuple[Cohort, bytes | None]:
     """Describe mean maps of one method for each explained class in each third of the positions, with 95 % intervals.
 
     A group of a single subject (of a single slice, where subjects are unknown) is counted and not drawn: its mean tells
@@ -51,8 +51,8 @@ def describe_cohort(
         heading: the model and its split, for the picture's heading.
 
     Returns:
-        a record of each group, thirds from low to high and classes from mild to severe, with what the page says of
-        them; and the picture as PNG, or None where no group has an interval.
+        the groups, thirds from low to high and classes from mild to severe; and the picture as PNG, or None where no
+        group has an interval.
     """
     one = next((one for one in scores if one.name == (recommended or DEFAULT)), scores[0])
     subjects = slices.subjects if slices.knows_subjects else np.full(len(slices), UNKNOWN)
@@ -62,21 +62,21 @@ def describe_cohort(
     order = sorted(found, key=lambda group: (group[1], severity[group[0]]))
     rows_of = {group: (classes == group[0]) & (thirds == group[1]) for group in order}
     records = [_record(found[group], group, slices.positions[rows_of[group]], class_names) for group in order]
-    drawn = [(group, text) for group, text in zip(order, records, strict=True) if text["width"] is not None]
-    facts = {
-        "method": one.name,
-        "title": one.title,
-        "why": "the method recommended" if recommended else "no method is recommended",
-        "note": _UNKNOWN_NOTE if thirds[0] == UNKNOWN else _THIRDS_NOTE,
-        "groups": records,
-        "file": COHORT if drawn else None,
-    }
+    drawn = [(group, text) for group, text in zip(order, records, strict=True) if text.width is not None]
+    cohort = Cohort(
+        method=one.name,
+        title=one.title,
+        why="the method recommended" if recommended else "no method is recommended",
+        note=_UNKNOWN_NOTE if thirds[0] == UNKNOWN else _THIRDS_NOTE,
+        groups=records,
+        file=COHORT if drawn else None,
+    )
     if not drawn:
-        return facts, None
+        return cohort, None
     pixels = [np.rint(slices.images[rows_of[group]].mean(0)).astype(np.uint8) for group, _ in drawn]
     maps = [found[group] for group, _ in drawn]
     heading = f"Mean maps of {one.title}; {heading}"
-    return facts, _png(pixels, maps, [_title(text) for _, text in drawn], heading)
+    return cohort, _png(pixels, maps, [_title(text) for _, text in drawn], heading)
 
 
 def position_thirds(positions: np.ndarray) -> np.ndarray:
@@ -94,27 +94,27 @@ def position_thirds(positions: np.ndarray) -> np.ndarray:
     return (positions - low) * 3 // (high - low + 1)
 
 
-def _record(one: MeanMap, group: _Group, positions: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def _record(one: MeanMap, group: _Group, positions: np.ndarray, class_names: Sequence[str]) -> CohortGroup:
     label, third = group
     known, width = third != UNKNOWN, float(_width(one).mean())
-    return {
-        "class": class_title(class_names[label]),
-        "third": THIRDS[third] if known else None,
-        "positions": [int(positions.min()), int(positions.max())] if known else None,
-        "n_slices": one.n_slices,
-        "n_subjects": one.n_subjects,
-        "width": None if math.isnan(width) else width,
-    }
+    return CohortGroup(
+        class_name=class_title(class_names[label]),
+        third=THIRDS[third] if known else None,
+        positions=(int(positions.min()), int(positions.max())) if known else None,
+        n_slices=one.n_slices,
+        n_subjects=one.n_subjects,
+        width=None if math.isnan(width) else width,
+    )
 
 
 def _width(one: MeanMap) -> np.ndarray:
     return (one.high - one.low).clamp(0, 1).numpy()
 
 
-def _title(record: dict[str, Any]) -> str:
-    third = "all positions" if record["third"] is None else f"{record['third']} third"
-    subjects = "subjects unknown" if record["n_subjects"] is None else f"{record['n_subjects']} subjects"
-    return f"{third}\npredicted {record['class']}\n{record['n_slices']} slices, {subjects}"
+def _title(group: CohortGroup) -> str:
+    third = "all positions" if group.third is None else f"{group.third} third"
+    subjects = "subjects unknown" if group.n_subjects is None else f"{group.n_subjects} subjects"
+    return f"{third}\npredicted {group.class_name}\n{group.n_slices} slices, {subjects}"
 
 
 def _png(pixels: Sequence[np.ndarray], maps: Sequence[MeanMap], titles: Sequence[str], heading: str) -> bytes:

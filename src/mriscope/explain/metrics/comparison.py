@@ -1,21 +1,22 @@
 """The scores of methods of explanation on one model: faithful to it, dependent on its weights, where, how fast."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mriscope.evaluation.resampling import mean_interval
 from mriscope.explain.maps import explain
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics import faithfulness, localisation
 from mriscope.explain.metrics.baseline_maps import centre_maps, random_maps
 from mriscope.explain.metrics.randomisation import RULE as VERDICT
 from mriscope.explain.metrics.randomisation import randomise
-from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores, mean_over_subjects
+from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores
+from mriscope.results import Agreement, Estimate, Randomisation
 
 COSTLY = frozenset({"scorecam", "ablationcam", "integrated_gradients", "smoothgrad", "occlusion"})
 """Methods that take many passes for each slice; compared where they are named."""
@@ -108,13 +109,8 @@ def score_maps(case: Case, maps: Tensor) -> dict[str, np.ndarray]:
     return {name: values.double().cpu().numpy() for name, values in found.items()}
 
 
-def check_randomisation(case: Case, name: str) -> dict[str, Any]:
-    """Run the randomisation check of a method on the first slices of a case.
-
-    Returns:
-        passes, the verdict; ssim, rank_correlation and chance with all weights random, and stages, the rank correlation
-        at each stage: (value, low, high) each.
-    """
+def check_randomisation(case: Case, name: str) -> Randomisation:
+    """Run the randomisation check of a method on the first slices of a case."""
     few = slice(RANDOMISED)
 
     def maps_of(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
@@ -123,16 +119,16 @@ def check_randomisation(case: Case, name: str) -> dict[str, Any]:
     brains = torch.from_numpy(localisation.brain_mask(case.pixels[few]))
     found = randomise(case.model, case.images[few], case.classes[few], maps_of, seed=case.seed, within=brains)
 
-    def mean(values: Tensor) -> tuple[float, float, float]:
-        return mean_over_subjects(values.double().cpu().numpy(), case.units[few], case.seed)
+    def mean(values: Tensor) -> Estimate:
+        return mean_interval(values.double().cpu().numpy(), case.units[few], seed=case.seed)
 
-    return {
-        "passes": found.passes,
-        "ssim": mean(found.ssim[-1]),
-        "rank_correlation": mean(found.rank_correlation[-1]),
-        "chance": mean(found.chance),
-        "stages": {layer: mean(values) for layer, values in zip(found.stages, found.rank_correlation, strict=True)},
-    }
+    return Randomisation(
+        passes=found.passes,
+        ssim=mean(found.ssim[-1]),
+        rank_correlation=mean(found.rank_correlation[-1]),
+        chance=mean(found.chance),
+        stages={layer: mean(values) for layer, values in zip(found.stages, found.rank_correlation, strict=True)},
+    )
 
 
 def randomisation_rule(count: int) -> str:
@@ -140,7 +136,7 @@ def randomisation_rule(count: int) -> str:
     return RANDOMISATION_RULE.format(count=min(RANDOMISED, count), verdict=VERDICT)
 
 
-def rank_agreement(scores: Sequence[MethodScores]) -> Mapping[str, Any]:
+def rank_agreement(scores: Sequence[MethodScores]) -> Agreement:
     """Return the titles of methods, and the mean rank correlation of the maps of each pair; nan where none exists."""
     titles, correlations = localisation.agreement({one.title: one.maps for one in scores})
-    return {"titles": titles, "matrix": correlations.tolist()}
+    return Agreement(titles=list(titles), matrix=correlations.tolist())

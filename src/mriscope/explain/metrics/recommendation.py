@@ -1,12 +1,13 @@
 """Which method of explanation to use on a model, from the scores of each."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from mriscope.evaluation.resampling import mean_interval
+from mriscope.results import Randomisation
 
 RULE = (
     "A method can be recommended if its maps pass the randomisation check (they change when the weights become random) "
@@ -16,7 +17,6 @@ RULE = (
 )
 RANDOM, CENTRE = "random", "centre"
 """The names of the baselines, whose maps know nothing of the model."""
-_RESAMPLES = 2000
 _FASTER = 2  # times; what is less may be the luck of a measurement
 
 
@@ -42,7 +42,7 @@ class MethodScores:
     maps: Tensor
     seconds: float | None = None
     n_empty: int = 0
-    randomisation: Mapping[str, Any] | None = None
+    randomisation: Randomisation | None = None
 
     @property
     def gain(self) -> np.ndarray:
@@ -60,15 +60,15 @@ def recommend(scores: Sequence[MethodScores], units: np.ndarray, seed: int = 0) 
     """
 
     def differ(one: np.ndarray, other: np.ndarray) -> bool:
-        _, low, high = mean_over_subjects(one - other, units, seed)
-        return bool(low > 0 or high < 0)
+        found = mean_interval(one - other, units, seed=seed)
+        return found.low > 0 or found.high < 0
 
     def exceeds(one: np.ndarray, other: np.ndarray) -> bool:
-        return mean_over_subjects(one - other, units, seed)[1] > 0
+        return mean_interval(one - other, units, seed=seed).low > 0
 
     random = next(one for one in scores if one.name == RANDOM).values
     methods = [one for one in scores if not one.baseline]
-    passing = [one for one in methods if one.randomisation and one.randomisation["passes"]]
+    passing = [one for one in methods if one.randomisation is not None and one.randomisation.passes]
     fit = [
         one
         for one in passing
@@ -89,8 +89,9 @@ def recommend(scores: Sequence[MethodScores], units: np.ndarray, seed: int = 0) 
 def _reasons(
     chosen: MethodScores, best: MethodScores, fit: str, scores: Sequence[MethodScores], units: np.ndarray, seed: int
 ) -> Iterator[str]:
-    value, low, high = (f"{number:.3f}" for number in mean_over_subjects(chosen.gain, units, seed))
-    gain, why = f"its insertion less deletion of {value} ({low} to {high})", "is the greatest"
+    found = mean_interval(chosen.gain, units, seed=seed)
+    gain = f"its insertion less deletion of {found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    why = "is the greatest"
     if chosen is not best:
         times = (best.seconds or 0) / (chosen.seconds or 1)
         why = (
@@ -102,32 +103,8 @@ def _reasons(
         f"insertion ({fit} methods do both), and {gain} {why}."
     )
     for one in scores:
-        if one.name == CENTRE and not mean_over_subjects(chosen.gain - one.gain, units, seed)[1] > 0:
+        if one.name == CENTRE and not mean_interval(chosen.gain - one.gain, units, seed=seed).low > 0:
             yield (
                 "It does not differ significantly from a bump in the centre of each slice, so its maps tell little "
                 "about a single slice."
             )
-
-
-def mean_over_subjects(values: np.ndarray, units: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Compute a mean with its 95 % percentile bootstrap interval over units, each of which brings all its values.
-
-    Args:
-        values: float64 (N,); nan where one does not exist, which is left out.
-        units: int64 (N,), equal for what is resampled together, such as the slices of a subject.
-        seed: of 2,000 resamples.
-
-    Returns:
-        value, low and high; bounds are nan for a single unit, and all three where no value exists.
-    """
-    known = ~np.isnan(values)
-    if not known.any():
-        return math.nan, math.nan, math.nan
-    numbers = np.unique(units[known], return_inverse=True)[1]
-    sums, counts = np.bincount(numbers, values[known]), np.bincount(numbers)
-    value = float(sums.sum() / counts.sum())
-    if len(sums) < 2:
-        return value, math.nan, math.nan
-    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), _RESAMPLES)
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
-    return value, float(low), float(high)
