@@ -184,7 +184,7 @@ def test_phantom_brains_cut_at_a_wider_hole_are_never_said_to_be_apart(
 
 @pytest.fixture(scope="session")
 def few(real_slices: SliceSet) -> SliceSet:
-    return some_brains(real_slices, 24)
+    return some_brains(real_slices, 40)
 
 
 def test_whole_real_brains_of_other_subjects_are_not_leaky(few: SliceSet) -> None:

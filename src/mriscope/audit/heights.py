@@ -21,11 +21,13 @@ _DIRECTIONS, _LONG_AXIS = (8, 64), 16  # principal components for heights, and f
 _GROUPS_PER_DIRECTION = 3  # more directions would fit what is peculiar to the single brain
 _ORDERED, _GROUPS, _SHARE = 3, 6, 0.2  # slices of a group, groups, and their share of the set, that tell a direction
 _ROUNDS, _RIDGE = 4, 1e-3
+_FEW_BRAINS, _UNSURE = 150, 6.0  # heights rest on the mean of the brains: few of them leave more steps in doubt
 _LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
 _REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree, or are out of order, by more
 _REFERENCES, _ALIKE, _AGREED = 6000, 15, 30
 _LANDMARKS, _NEAR = 1500, 8
 _BLOCK = 1024  # slices
+_GROUPS_BESIDE, _SPAN = 100, (3, 6)  # reference groups; steps over which groups beside each other are alike
 _LONGEST = 1000  # slices of a group that are put in order by their graph; more are ordered by height alone
 
 
@@ -37,10 +39,13 @@ class Heights:
         values: float64 (N,), in steps between neighbouring slices of a brain, growing towards the crown as far as
             pixels tell; nan where no group tells a direction.
         margin: how far two slices of a brain may lie the wrong way round, in steps.
+        beside: bool (N, R), whether the group of a slice lies beside each of some reference groups: they are alike
+            over several steps. Heights of groups beside no common ones cannot be compared; None: all can.
     """
 
     values: np.ndarray
     margin: float
+    beside: np.ndarray | None = None
 
 
 def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, areas: np.ndarray) -> Heights:
@@ -55,16 +60,18 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
 
     members = [one for one in _members(groups) if len(one) >= _ORDERED]
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
-        return Heights(np.full(len(rows), np.nan), np.inf)
+        return Heights(np.full(len(rows), np.nan), np.inf, np.zeros((len(rows), 0), bool))
     orders = seriate(rows, members)
     found, disagreement = _fit(rows, orders, groups)
-    margin = max(_LEAST, _CAUTION * _out_of_order(found, orders))
-    found = _along(found, orders)
+    least = max(_LEAST, min(_FEW_BRAINS / len(orders), _UNSURE))
+    margin = max(least, _CAUTION * _out_of_order(found, orders))
+    found, compared = _along(found, orders), rows
     if max(disagreement, margin) > _REGISTERED:
-        found, margin = _by_order(_aligned(images, groups), orders, groups, found), _UNREGISTERED
+        compared = _aligned(images, groups)
+        found, margin = _by_order(compared, orders, groups, found), max(least, _UNREGISTERED)
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
-    return Heights(-found if rising > 0 else found, margin)
+    return Heights(-found if rising > 0 else found, margin, _beside(compared, groups, orders))
 
 
 def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -109,6 +116,47 @@ def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray
     out = np.zeros(count)
     out[found] = values[order[start + size // 2]]
     return out
+
+
+def _beside(rows: "Tensor", groups: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
+    """Whether each slice's group lies beside each reference group, bool (N, R).
+
+    Two groups do where slices of both, several steps apart, are among the most similar of all references. Groups that
+    meet end to end, across slices that every brain lacks, resemble each other at their ends alone.
+    """
+    import torch
+
+    long_ones = sorted(orders, key=len)[::-1][: _GROUPS_BESIDE * 3]
+    chosen = [
+        long_ones[at] for at in np.linspace(0, len(long_ones) - 1, min(_GROUPS_BESIDE, len(long_ones))).astype(int)
+    ]
+    rank = np.full(len(groups), -1)
+    for order in orders:
+        rank[order] = np.arange(len(order))
+    references, number = np.concatenate(chosen), np.repeat(np.arange(len(chosen)), [len(one) for one in chosen])
+    features = torch.from_numpy(_components(rows, 2 * _LONG_AXIS)).float()
+    spans = np.zeros((int(groups.max()) + 1, len(chosen), 4), np.int32)  # lowest and highest place, here and there
+    spans[..., ::2], spans[..., 1::2] = np.iinfo(np.int32).max, -1
+    for start in range(0, len(groups), _BLOCK):
+        own = groups[start : start + _BLOCK]
+        distance = torch.cdist(features[start : start + _BLOCK], features[references])
+        distance[torch.from_numpy(own[:, None] == groups[references])] = torch.inf
+        near = distance.topk(min(max(3 * len(chosen), 120), len(references)), largest=False).indices.numpy()
+        pair = np.repeat(own, near.shape[1]), number[near.ravel()]
+        here, there = np.repeat(rank[start : start + _BLOCK], near.shape[1]), rank[references][near.ravel()]
+        for first, values in ((0, here), (2, there)):
+            np.minimum.at(spans[..., first], pair, values)
+            np.maximum.at(spans[..., first + 1], pair, values)
+    sizes = np.bincount(groups)[:, None], np.array([len(one) for one in chosen])
+    here, there = (
+        spans[..., last] - spans[..., last - 1] >= np.clip(size - 1, *_SPAN)
+        for last, size in zip((1, 3), sizes, strict=True)
+    )
+    beside, short = here & there, sizes[0][:, 0] <= _SPAN[0]
+    inner = (spans[..., 2] >= 2) & (spans[..., 3] <= sizes[1] - 3) & (spans[..., 3] >= 0)
+    beside[short] = inner[short]  # too few slices for a span: in the middle of the other
+    beside[groups[[one[0] for one in chosen]], np.arange(len(chosen))] = True
+    return beside[groups]
 
 
 def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:

@@ -47,8 +47,10 @@ def join_pieces(
         int64 (N,), the groups after joining, from 0 in the order of their first slices.
     """
     features = None
+    if not len(groups):
+        return groups
     for attempt in range(_ROUNDS):
-        separation = separate(groups, heights.values, pairs, heights.margin)
+        separation = separate(groups, heights.values, pairs, heights.margin, heights.beside)
         ends = _ends(groups, heights.values, separation)
         if ends is None:
             break

@@ -56,17 +56,18 @@ def link_slices(images: np.ndarray, rows: "Tensor", *, device: str = "cpu") -> L
         rows: `standardised` of them.
         device: where to compute, as torch names it.
     """
-    if len(rows) < FEWEST:
-        return Links(np.empty((0, 2), np.int64), np.arange(len(rows)), np.inf, np.nan, np.nan)
+    shown = np.flatnonzero((rows.norm(dim=1) > 0).cpu().numpy())
+    equal = _equal(rows, shown)
+    if len(shown) - len(equal) < FEWEST:
+        return Links(equal, connected(equal, len(rows)), np.inf, np.nan, np.nan)
     whitening = fit_whitening(rows[rows.norm(dim=1) > 0])
     white = whitening(rows)
     similarity, index = neighbours(white, _NEIGHBOURS)
-    shown = np.flatnonzero((rows.norm(dim=1) > 0).cpu().numpy())
     chosen = shown[:: -(-len(rows) // _DECOYS)]
     mirrored = whitening(standardised(np.ascontiguousarray(images[chosen, :, ::-1]), device=device))
     decoys, decoy_index = nearest_rows(mirrored, white, _NEIGHBOURS, same=False)
     level = _level(similarity, index, decoys, decoy_index, chosen)
-    found = [_pairs(similarity, index, level, np.arange(len(rows))), _equal(rows, shown)]
+    found = [_pairs(similarity, index, level, np.arange(len(rows))), equal]
     if np.isfinite(level):  # a decoy that is nearly equal to a slice is no decoy: the set holds that brain mirrored
         found.append(_pairs(decoys, decoy_index, max(level, _SURE), chosen))
     pairs = np.concatenate(found)

@@ -5,14 +5,14 @@ parted are joined (`joining`). What results are groups; those that are proven to
 subjects. Every other slice keeps its doubt: it may be of a subject, of another group, or of a brain of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mriscope.audit.heights import Heights, measure_heights, seriate, trend
 from mriscope.audit.joining import join_pieces
-from mriscope.audit.linking import Links, link_slices
+from mriscope.audit.linking import link_slices
 from mriscope.audit.separation import Separation, separate
 from mriscope.audit.similarity import standardised
 
@@ -35,6 +35,7 @@ class RecoveredSubjects:
         proven: int64 (N,), the same from links and joins beyond doubt alone, so that a leak may follow from them.
         heights: float64 (N,), in steps between neighbouring slices; nan where unknown.
         margin: how far heights within a brain may be out of order, in steps.
+        beside: bool (N, R), beside which reference groups the group of each slice lies; see Heights.
         pairs: int64 (L, 2), linked slices.
         level: whitened correlation from which on two slices are linked; inf where nothing tells.
         weakest: the least correlation in which a linked slice is linked to another; nan without links.
@@ -51,6 +52,7 @@ class RecoveredSubjects:
     level: float
     weakest: float
     strongest: float
+    beside: np.ndarray = field(default_factory=lambda: np.ones((1, 2), bool))
 
     @property
     def known(self) -> np.ndarray:
@@ -64,7 +66,9 @@ class RecoveredSubjects:
 
     def separation(self, groups: np.ndarray) -> Separation:
         """Return what each of some groups covers of the brain, for whether two are of different brains."""
-        return separate(groups, self.heights, self.pairs, self.margin)
+        return separate(
+            groups, self.heights, self.pairs, self.margin, self.beside if len(self.beside) == len(groups) else None
+        )
 
 
 def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSubjects:
@@ -90,13 +94,21 @@ def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSub
     heights = measure_heights(images, rows, links.groups, areas)
     proven = join_pieces(rows, links.groups, links.pairs, heights, proven=True)
     groups = join_pieces(rows, proven, links.pairs, heights, proven=False)
-    subjects = _different_brains(groups, separate(groups, heights.values, links.pairs, heights.margin))
+    subjects = _different_brains(groups, separate(groups, heights.values, links.pairs, heights.margin, heights.beside))
     positions = _positions(rows, subjects, heights, areas)
-    return RecoveredSubjects(subjects, positions, groups, proven, heights.values, heights.margin, *_facts(links))
-
-
-def _facts(links: Links) -> tuple[np.ndarray, float, float, float]:
-    return links.pairs, links.level, links.weakest, links.strongest
+    return RecoveredSubjects(
+        subjects=subjects,
+        positions=positions,
+        groups=groups,
+        proven=proven,
+        heights=heights.values,
+        margin=heights.margin,
+        beside=np.zeros((len(groups), 2), bool) if heights.beside is None else heights.beside,
+        pairs=links.pairs,
+        level=links.level,
+        weakest=links.weakest,
+        strongest=links.strongest,
+    )
 
 
 def _different_brains(groups: np.ndarray, separation: Separation) -> np.ndarray:

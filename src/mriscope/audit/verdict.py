@@ -196,7 +196,10 @@ def weigh(
         there = subjects[learned]
         shared |= (subjects[test] != UNKNOWN) & np.isin(subjects[test], there)
         settled = np.full(len(test), bool((there != UNKNOWN).all())) & (subjects[test] != UNKNOWN)
-    settled = ~shared & (settled | settle(found, test, learned))
+    doubtful = np.bincount(found.groups)[found.groups[test]] == 1  # altered slices link to none, and are of some brain
+    if search is not None:
+        doubtful |= np.isin(test, search.pairs[:, 0])
+    settled = ~shared & (settled | (settle(found, test, learned) & ~doubtful))
     return Evidence(shared, settled, altered, 0 if search is None else len(search.queries))
 
 

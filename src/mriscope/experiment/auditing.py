@@ -134,7 +134,7 @@ def _repair(
     """Write a split that shares no subject and audit it; what it is and what its audit says."""
     repaired = repair_split(slices, parts, seed=seed)
     file = folder / REPAIRED
-    write_text(file, json.dumps(split_file(slices, repaired, seed), indent=1, ensure_ascii=False) + "\n")
+    split_file(slices, repaired, seed).write(file)
     again = audit_source(source, folder, split=str(file), manifest=manifest, skip_bad=skip_bad, seed=seed)
     kept = sum(len(rows) for rows in (repaired.train, repaired.validation, repaired.test))
     return {

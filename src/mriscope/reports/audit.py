@@ -83,8 +83,8 @@ def _doubt(facts: Facts) -> str:
     if one["level"] is None or not one["groups"]:
         return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
     return (
-        f"{share}, as they may be parts of brains in the training part that lack the slices in between: the two hold "
-        "slices at different heights, too far apart to be compared"
+        f"{share}: no training slice is near enough in height to be compared, as where both parts hold pieces of a "
+        "brain that lacks the slices in between, or the slices were altered so that they link to no other"
     )
 
 
