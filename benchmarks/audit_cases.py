@@ -251,8 +251,8 @@ def _splits(truth: SliceSet) -> Iterator[tuple[str, SliceSet, SliceSet]]:
         for first in rng.choice(np.arange(5, 27 - width), 2, replace=False):
             yield f"hole of {width} from {first}", *cut_at_hole(brains, width, int(first))
     for step in range(3, 9):
-        yield f"every {step}th slice, random split", *at_random(brains[brains.positions % step == 0], rng)
-        yield f"pairs of every {step}th slice, random split", *at_random(brains[brains.positions % step < 2], rng)
+        yield f"one slice in {step}, random split", *at_random(brains[brains.positions % step == 0], rng)
+        yield f"two neighbours in {step}, random split", *at_random(brains[brains.positions % step < 2], rng)
     yield "slices 10–19 in train, 25–31 in test", brains[_within(brains, 10, 20)], brains[_within(brains, 25, 32)]
     yield "half-copied folders, all 200 brains, random split", *at_random(_half_copied(truth), rng)
     base = truth[rng.choice(len(truth), 200, replace=False)]
@@ -316,9 +316,9 @@ def random_leaky(slices: SliceSet, rng: Generator) -> tuple[str, Parts]:
     base = slices[rng.choice(len(slices), 200, replace=False)]
     kinds: dict[str, Callable[[], Parts]] = {
         f"hole of {width}": lambda: cut_at_hole(slices, width, int(rng.integers(5, 27 - width))),
-        f"every {step}th": lambda: at_random(slices[slices.positions % step == 0], rng),
-        f"pairs of every {step}th": lambda: at_random(slices[slices.positions % step < 2], rng),
-        f"every {step}th, neighbours apart": lambda: neighbours_apart(slices, step),
+        f"one slice in {step}": lambda: at_random(slices[slices.positions % step == 0], rng),
+        f"two neighbours in {step}": lambda: at_random(slices[slices.positions % step < 2], rng),
+        f"two neighbours in {step}, apart": lambda: neighbours_apart(slices, step),
         "slabs": lambda: (slices[_within(slices, 10, 20)], slices[_within(slices, 25, 32)]),
         "half-copied": lambda: at_random(_half_copied(slices), rng),
         "whole, by slice": lambda: at_random(slices, rng),
@@ -359,8 +359,8 @@ def random_honest(slices: SliceSet, rng: Generator) -> tuple[str, Parts]:
         "each in its own pose": lambda: by_subject(own_pose(slices, rng), rng),
         "JPEG 60": lambda: by_subject(altered(slices, jpeg, rng), rng),
         f"hole of {width} in all": lambda: by_subject(slices[~_within(slices, first, first + width)], rng),
-        f"every {step}th": lambda: by_subject(slices[slices.positions % step == 0], rng),
-        f"pairs of every {step}th": lambda: by_subject(slices[slices.positions % step < 2], rng),
+        f"one slice in {step}": lambda: by_subject(slices[slices.positions % step == 0], rng),
+        f"two neighbours in {step}": lambda: by_subject(slices[slices.positions % step < 2], rng),
         f"{100 * share:.0f} % missing": lambda: by_subject(slices[rng.random(len(slices)) >= share], rng),
         "slabs": slabs,
         "half-copied": lambda: by_subject(_half_copied(slices), rng),
