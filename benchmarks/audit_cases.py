@@ -10,6 +10,7 @@ Parts: `recovery`, `verdicts`, `splits`; to run one, `.venv/bin/python benchmark
 `splits 20` takes 20 splits of each truth instead of 50.
 """
 
+import io
 import os
 import sys
 import time
@@ -54,9 +55,6 @@ class Verdict:
     false_shared: int
     false_settled: int
     seconds: float
-
-
-# --- sets ---------------------------------------------------------------------------------------------------------
 
 
 def public() -> SliceSet:
@@ -129,8 +127,6 @@ def resized(slices: SliceSet, side: int) -> SliceSet:
 
 def jpeg(image: np.ndarray, rng: Generator) -> np.ndarray:
     """JPEG of quality 60."""
-    import io
-
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=60)
     return np.asarray(Image.open(file))
@@ -144,9 +140,6 @@ def noise(image: np.ndarray, rng: Generator) -> np.ndarray:
 def brightness(image: np.ndarray, rng: Generator) -> np.ndarray:
     """Brightness changed by up to 20 %."""
     return np.clip(image * rng.uniform(0.8, 1.2), 0, 255).astype(np.uint8)
-
-
-# --- recovery -----------------------------------------------------------------------------------------------------
 
 
 def recovery(truth: SliceSet) -> None:
@@ -191,9 +184,6 @@ def _sets(truth: SliceSet) -> Iterator[tuple[str, SliceSet]]:
         yield f"half at random, seed {seed}", truth[default_rng(seed).random(len(truth)) < 0.5]
     yield "2 to 5 slices of each, at random", truth[drawn_of_each(truth, 2, 5, default_rng(0))]
     yield "five contiguous slices, at random places", truth[five_neighbours(truth, default_rng(0))]
-
-
-# --- verdicts -----------------------------------------------------------------------------------------------------
 
 
 def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
@@ -305,9 +295,6 @@ def augmented(slices: SliceSet, rng: Generator) -> Parts:
 
 def neighbours_apart(slices: SliceSet, step: int) -> Parts:
     return slices[slices.positions % step == 0], slices[slices.positions % step == 1]
-
-
-# --- random splits ------------------------------------------------------------------------------------------------
 
 
 def random_leaky(slices: SliceSet, rng: Generator) -> tuple[str, Parts]:
