@@ -10,6 +10,7 @@ Parts: `recovery`, `verdicts`, `splits`; to run one, `.venv/bin/python benchmark
 `splits 20` takes 20 splits of each truth instead of 50.
 """
 
+import io
 import os
 import sys
 import time
@@ -54,9 +55,6 @@ class Verdict:
     false_shared: int
     false_settled: int
     seconds: float
-
-
-# --- sets ---------------------------------------------------------------------------------------------------------
 
 
 def public() -> SliceSet:
@@ -129,8 +127,6 @@ def resized(slices: SliceSet, side: int) -> SliceSet:
 
 def jpeg(image: np.ndarray, rng: Generator) -> np.ndarray:
     """JPEG of quality 60."""
-    import io
-
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=60)
     return np.asarray(Image.open(file))
@@ -144,9 +140,6 @@ def noise(image: np.ndarray, rng: Generator) -> np.ndarray:
 def brightness(image: np.ndarray, rng: Generator) -> np.ndarray:
     """Brightness changed by up to 20 %."""
     return np.clip(image * rng.uniform(0.8, 1.2), 0, 255).astype(np.uint8)
-
-
-# --- recovery -----------------------------------------------------------------------------------------------------
 
 
 def recovery(truth: SliceSet) -> None:
@@ -191,9 +184,6 @@ def _sets(truth: SliceSet) -> Iterator[tuple[str, SliceSet]]:
         yield f"half at random, seed {seed}", truth[default_rng(seed).random(len(truth)) < 0.5]
     yield "2 to 5 slices of each, at random", truth[drawn_of_each(truth, 2, 5, default_rng(0))]
     yield "five contiguous slices, at random places", truth[five_neighbours(truth, default_rng(0))]
-
-
-# --- verdicts -----------------------------------------------------------------------------------------------------
 
 
 def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
@@ -251,8 +241,8 @@ def _splits(truth: SliceSet) -> Iterator[tuple[str, SliceSet, SliceSet]]:
         for first in rng.choice(np.arange(5, 27 - width), 2, replace=False):
             yield f"hole of {width} from {first}", *cut_at_hole(brains, width, int(first))
     for step in range(3, 9):
-        yield f"every {step}th slice, random split", *at_random(brains[brains.positions % step == 0], rng)
-        yield f"pairs of every {step}th slice, random split", *at_random(brains[brains.positions % step < 2], rng)
+        yield f"one slice in {step}, random split", *at_random(brains[brains.positions % step == 0], rng)
+        yield f"two neighbours in {step}, random split", *at_random(brains[brains.positions % step < 2], rng)
     yield "slices 10–19 in train, 25–31 in test", brains[_within(brains, 10, 20)], brains[_within(brains, 25, 32)]
     yield "half-copied folders, all 200 brains, random split", *at_random(_half_copied(truth), rng)
     base = truth[rng.choice(len(truth), 200, replace=False)]
@@ -307,18 +297,15 @@ def neighbours_apart(slices: SliceSet, step: int) -> Parts:
     return slices[slices.positions % step == 0], slices[slices.positions % step == 1]
 
 
-# --- random splits ------------------------------------------------------------------------------------------------
-
-
 def random_leaky(slices: SliceSet, rng: Generator) -> tuple[str, Parts]:
     """A split of a random kind that shares brains."""
     width, step = int(rng.integers(1, 9)), int(rng.integers(3, 9))
     base = slices[rng.choice(len(slices), 200, replace=False)]
     kinds: dict[str, Callable[[], Parts]] = {
         f"hole of {width}": lambda: cut_at_hole(slices, width, int(rng.integers(5, 27 - width))),
-        f"every {step}th": lambda: at_random(slices[slices.positions % step == 0], rng),
-        f"pairs of every {step}th": lambda: at_random(slices[slices.positions % step < 2], rng),
-        f"every {step}th, neighbours apart": lambda: neighbours_apart(slices, step),
+        f"one slice in {step}": lambda: at_random(slices[slices.positions % step == 0], rng),
+        f"two neighbours in {step}": lambda: at_random(slices[slices.positions % step < 2], rng),
+        f"two neighbours in {step}, apart": lambda: neighbours_apart(slices, step),
         "slabs": lambda: (slices[_within(slices, 10, 20)], slices[_within(slices, 25, 32)]),
         "half-copied": lambda: at_random(_half_copied(slices), rng),
         "whole, by slice": lambda: at_random(slices, rng),
@@ -359,8 +346,8 @@ def random_honest(slices: SliceSet, rng: Generator) -> tuple[str, Parts]:
         "each in its own pose": lambda: by_subject(own_pose(slices, rng), rng),
         "JPEG 60": lambda: by_subject(altered(slices, jpeg, rng), rng),
         f"hole of {width} in all": lambda: by_subject(slices[~_within(slices, first, first + width)], rng),
-        f"every {step}th": lambda: by_subject(slices[slices.positions % step == 0], rng),
-        f"pairs of every {step}th": lambda: by_subject(slices[slices.positions % step < 2], rng),
+        f"one slice in {step}": lambda: by_subject(slices[slices.positions % step == 0], rng),
+        f"two neighbours in {step}": lambda: by_subject(slices[slices.positions % step < 2], rng),
         f"{100 * share:.0f} % missing": lambda: by_subject(slices[rng.random(len(slices)) >= share], rng),
         "slabs": slabs,
         "half-copied": lambda: by_subject(_half_copied(slices), rng),
