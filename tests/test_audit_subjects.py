@@ -218,13 +218,6 @@ def test_a_hole_common_to_all_real_brains_makes_no_two_subjects_of_one(
     assert adjusted_rand_score(slices.subjects[known], found.subjects[known]) >= 0.99
 
 
-def test_mirrored_real_brains_are_put_with_their_originals(real_brains: SliceSet) -> None:
-    some = real_brains[real_brains.subjects < 4]
-    found = recover_subjects(np.concatenate([real_brains.images, some.images[:, :, ::-1]]))
-    truth = np.concatenate([real_brains.subjects, some.subjects])
-    assert adjusted_rand_score(truth, found.proven) == 1
-
-
 def test_single_real_slices_are_of_nobody(real_slices: SliceSet) -> None:
     found = recover_subjects(real_slices[real_slices.positions == 9].images)
     assert not found.known.any()
