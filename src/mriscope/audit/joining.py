@@ -20,8 +20,8 @@ from mriscope.audit.separation import Separation, separate
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROVEN, LIKELY = 0.01, 1.0
-"""False joins to be expected in a set: where a leak is to follow from them, and where only subjects do."""
+PROVEN, LIKELY = 0.01, 0.0025
+"""False joins to be expected: in a set, where a leak is to follow from them, and of each piece, where subjects do."""
 _DIRECTIONS, _SLICES_PER_DIRECTION = 512, 6
 _NEAREST, _FARTHEST = 2.5, 6.5  # steps between the slices whose differences are what varies within a brain
 _WIDEST = 8  # steps that a join may bridge
@@ -50,7 +50,7 @@ def join_pieces(
     if not len(groups):
         return groups
     for attempt in range(_ROUNDS):
-        separation = separate(groups, heights.values, pairs, heights.margin, heights.beside)
+        separation = separate(groups, heights, pairs)
         ends = _ends(groups, heights.values, separation)
         if ends is None:
             break
@@ -243,7 +243,7 @@ def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
     chances = (len(sides[0][0]) + len(sides[1][0])) / 2
     if not proven:  # false ones win by a margin that follows an exponential distribution; small margins tell how many
         chances = min(chances, (margin[good] < scale / 2).sum() / (1 - np.exp(-0.5)))
-    needed = scale * np.log(max(chances, 1) / (PROVEN if proven else LIKELY))
+    needed = scale * np.log(max(chances, 1) / (PROVEN if proven else LIKELY * (len(sides[0][0]) + len(sides[1][0]))))
     good &= margin >= max(needed, _CLEAR)
     return np.stack([found.lower[good], found.upper[good]], axis=1)
 
