@@ -72,7 +72,7 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     found, compared, cut = _along(found, orders), rows, _CUT
     if _displacement(images, groups, members) > _DISPLACED:
         compared, cut = _aligned(images, groups), _CUT_ALIGNED
-    if compared is not rows or max(disagreement, margin) > _REGISTERED:
+    if compared is not rows:
         found, margin = _by_order(compared, orders, groups, found), max(least, _UNREGISTERED)
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
