@@ -187,8 +187,9 @@ def few(real_slices: SliceSet) -> SliceSet:
     return some_brains(real_slices, 40)
 
 
-def test_whole_real_brains_of_other_subjects_are_not_leaky(few: SliceSet) -> None:
-    assert judged(*by_brain(few, 6), search=32).power.leaky is False
+@pytest.mark.parametrize("count", [24, 40])
+def test_whole_real_brains_of_other_subjects_are_not_leaky(real_slices: SliceSet, count: int) -> None:
+    assert judged(*by_brain(some_brains(real_slices, count), 6), search=32).power.leaky is False
 
 
 @pytest.mark.parametrize(("width", "leaky"), [(1, {True}), (6, {True, None})])

@@ -33,6 +33,7 @@ _LEAST_GAP, _BEYOND = 1.0, 20.0  # steps between the ends of families on one sca
 _BLOCK = 1024  # slices
 _HITS, _CLEAR, _GROUPS_BESIDE = (8, 100), 0.9, 3  # similar slices; their share, and groups, that make a family
 _CUT, _CUT_ALIGNED = 0.12, 0.03  # least conductance of a family: without holes 0.14 and more, aligned 0.04 and more
+_COPY = 0.05  # of the largest distance of a slice to the next: what is nearer is its copy
 _LONGEST = 1000  # slices of a group that are put in order by their graph; more are ordered by height alone
 
 
@@ -315,7 +316,8 @@ def seriate(rows: "Tensor", groups: list[np.ndarray]) -> list[np.ndarray]:
 def _fiedler_order(rows: np.ndarray) -> np.ndarray:
     distance = (1 - (rows @ rows.T).astype(np.float64)).clip(1e-6)
     np.fill_diagonal(distance, np.inf)
-    weight = np.exp(-distance / np.median(distance.min(axis=1)))
+    nearest = distance.min(axis=1)
+    weight = np.exp(-distance / np.median(nearest[nearest >= _COPY * nearest.max()]))
     return np.linalg.eigh(np.diag(weight.sum(axis=1)) - weight)[1][:, 1].argsort(kind="stable")
 
 
