@@ -57,7 +57,10 @@ def test_without_heights_nothing_is_proven():
     assert not unordered.proven(np.arange(2), np.arange(2)).any()
     one = separate(groups, one_family(np.append(STEPS, np.nan), 0.5), LINKS)
     assert not one.proven(np.array([0]), np.array([1])).any()
-    assert separate(np.empty(0, np.int64), one_family(np.empty(0), 0.5), np.empty((0, 2), np.int64)).slices.shape == (0, 1)
+    assert separate(np.empty(0, np.int64), one_family(np.empty(0), 0.5), np.empty((0, 2), np.int64)).slices.shape == (
+        0,
+        1,
+    )
 
 
 def test_heights_of_two_families_are_not_compared():

@@ -34,7 +34,8 @@ def stacks(*heights: list[float]) -> RecoveredSubjects:
     """Groups of slices at these heights, each slice linked to the next of its group."""
     groups = np.repeat(np.arange(len(heights)), [len(one) for one in heights])
     first = np.flatnonzero(np.diff(groups, append=-1) == 0)
-    found = replace(nothing_found(len(groups)), groups=groups, proven=groups, margin=0.5)
+    one_family = np.zeros(len(groups), np.int64)
+    found = replace(nothing_found(len(groups)), groups=groups, proven=groups, margin=0.5, families=one_family)
     return replace(found, heights=np.concatenate(heights), pairs=np.stack([first, first + 1], axis=1))
 
 

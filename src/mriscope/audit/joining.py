@@ -153,7 +153,15 @@ def _compare(
             apart = separation.proven(groups[lower], groups[upper])
             same = groups[lower][:, None] == groups[upper]
             one, two = np.nonzero(~apart[:n, :m] & ~same[:n, :m])
-            found.append((np.full(len(one), other - place), groups[tops[one]], groups[lows[two]], likeness[one, two], np.full(len(one), -np.inf)))
+            found.append(
+                (
+                    np.full(len(one), other - place),
+                    groups[tops[one]],
+                    groups[lows[two]],
+                    likeness[one, two],
+                    np.full(len(one), -np.inf),
+                )
+            )
             apart &= ~same
             counts = np.bincount(one, minlength=n), np.bincount(two, minlength=m)
             share = len(one) / (n * m)  # of the pieces within reach are candidates

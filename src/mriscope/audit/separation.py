@@ -38,9 +38,7 @@ class Separation:
         return (here @ theirs.T > 0) | (mine @ there.T > 0)
 
 
-def separate(
-    groups: np.ndarray, heights: Heights, pairs: np.ndarray
-) -> Separation:
+def separate(groups: np.ndarray, heights: Heights, pairs: np.ndarray) -> Separation:
     """Find what each group covers.
 
     Args:
