@@ -190,9 +190,7 @@ def _sets(truth: SliceSet) -> Iterator[tuple[str, SliceSet]]:
 def holes(truth: SliceSet) -> None:
     """Print how often pieces of one brain pass for two, where most brains, or all, lack the same slices."""
     phantom = warped()
-    print(
-        "| brains | that are whole | sets | pieces of one brain proven apart | cut subjects | wrong % | with a subject % |"
-    )
+    print("| brains | of these whole | sets | pieces proven apart | cut subjects | wrong % | with a subject % |")
     print("|--|--|--|--|--|--|--|", flush=True)
     for source, slices, counts in (("public", truth, (24, 40, 60, 100)), ("phantom", phantom, (24, 40, 60))):
         for count in counts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mriscope.audit.similarity import SIDE, unit
+from mriscope.audit.alignment import aligned, displacement
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -24,7 +24,6 @@ _ORDERED, _GROUPS, _SHARE = 3, 6, 0.2  # slices of a group, groups, and their sh
 _ROUNDS, _RIDGE = 4, 1e-3
 _FEW_BRAINS, _UNSURE = 150, 6.0  # heights rest on the mean of the brains: few of them leave more steps in doubt
 _LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
-_REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree, or are out of order, by more
 _REFERENCES, _ALIKE, _AGREED = 6000, 15, 30
 _LANDMARKS, _NEAR = 1500, 8
 _AGREE = 1.0  # steps, beside the margin, within which heights of similar slices agree
@@ -67,13 +66,12 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
         return Heights(np.full(len(rows), np.nan), np.inf, np.full(len(rows), -1))
     orders = seriate(rows, members)
-    found, disagreement = _fit(rows, orders, groups)
+    found = _fit(rows, orders, groups)
     least = max(_LEAST, min(_FEW_BRAINS / len(orders), _UNSURE))
     margin = max(least, _CAUTION * _out_of_order(found, orders))
     found, compared, cut = _along(found, orders), rows, _CUT
-    if _displacement(images, groups, members) > _DISPLACED:
-        compared, cut = _aligned(images, groups), _CUT_ALIGNED
-    if compared is not rows:
+    if displacement(images, members) > _DISPLACED:
+        compared, cut = aligned(images, groups), _CUT_ALIGNED
         found, margin = _by_order(compared, orders, groups, found), max(least, _UNREGISTERED)
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
@@ -99,20 +97,6 @@ def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarr
         top = max(top, ends[one][1])
         out[families == one] += above
     return out
-
-
-def _displacement(images: np.ndarray, groups: np.ndarray, members: list[np.ndarray]) -> float:
-    """How far brains lie from the middle, left or right, as a share of the width: their spread in the set."""
-    few = _small(images[:: max(1, len(images) // 1000)])
-    bright = 0.2 * float(np.percentile(few[:, ::2, ::2].numpy(), 90))
-    across = np.concatenate(
-        [
-            _moments(_small(images[start : start + _BLOCK]) > bright)[0][:, 0].numpy() / 2
-            for start in range(0, len(images), _BLOCK)
-        ]
-    )
-    middles = np.array([across[one].mean() for one in members])
-    return float(1.4826 * np.median(np.abs(middles - np.median(middles))))
 
 
 def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -230,8 +214,8 @@ def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
     return float(np.quantile([(np.maximum.accumulate(one) - one).max() for one in upwards], 0.99))
 
 
-def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
-    """Heights, float64 (N,), and by how many steps brains disagree on them."""
+def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
+    """Heights by one linear function of the image for all brains, float64 (N,)."""
     features = _components(rows, _DIRECTIONS[1])
     fitted = features[:, : int(np.clip(len(orders) // _GROUPS_PER_DIRECTION, *_DIRECTIONS))]
     heights = _along_the_long_axis(features[:, :_LONG_AXIS])
@@ -240,7 +224,7 @@ def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[
         heights = fitted @ _one_step_a_slice(fitted, orders)
     alike = _alike_in_other_groups(features, groups)
     means = heights[alike].mean(axis=1)
-    return means[alike].mean(axis=1), float(np.std(heights - means))
+    return means[alike].mean(axis=1)
 
 
 def _along(heights: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
@@ -328,56 +312,6 @@ def trend(values: np.ndarray) -> float:
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:
     return np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
-
-
-def _aligned(images: np.ndarray, groups: np.ndarray) -> "Tensor":
-    """Slices with the centre of the brain in the middle and the long axis of each group upright, as `standardised`.
-
-    Brains that are not registered differ more by where they lie in the picture than by height.
-    """
-    import torch
-
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(images), _BLOCK)]
-    few = _small(images[:: max(1, len(images) // 1000)])
-    bright = 0.2 * float(np.percentile(few[:, ::2, ::2].numpy(), 90))
-    centres, moments = zip(*(_moments(_small(images[block]) > bright) for block in blocks), strict=True)
-    centre, group = torch.cat(centres), torch.from_numpy(groups)
-    spread = torch.zeros(int(groups.max()) + 1, 3).index_add_(0, group, torch.cat(moments))
-    tilt = torch.atan2(-2 * spread[:, 2], spread[:, 1] - spread[:, 0])[group] / 2  # of the long axis from upright
-    rows = [_turned(_small(images[block]), centre[block], tilt[block]) for block in blocks]
-    return torch.cat(rows)
-
-
-def _small(images: np.ndarray) -> "Tensor":
-    """Block means, float32 (B, 64, 64)."""
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d
-
-    return adaptive_avg_pool2d(torch.from_numpy(np.array(images)).float()[:, None], 2 * SIDE)[:, 0]
-
-
-def _moments(brain: "Tensor") -> "tuple[Tensor, Tensor]":
-    """The centre of each mask, float32 (B, 2), x before y in [-1, 1], and its moments xx, yy and xy, (B, 3)."""
-    import torch
-
-    weight = brain / brain.sum((1, 2), keepdim=True).clamp_min(1)
-    axis = (torch.arange(brain.shape[1]) + 0.5) * 2 / brain.shape[1] - 1
-    centre = torch.stack([(weight.sum(1) * axis).sum(1), (weight.sum(2) * axis).sum(1)], dim=1)
-    x, y = axis - centre[:, :1], axis - centre[:, 1:]
-    across = (weight.sum(1) * x * x).sum(1), (weight.sum(2) * y * y).sum(1)
-    return centre, torch.stack([*across, torch.einsum("nyx,nx,ny->n", weight, x, y)], dim=1)
-
-
-def _turned(pixels: "Tensor", centre: "Tensor", tilt: "Tensor") -> "Tensor":
-    """Images moved so that their centre is in the middle, and turned upright, as rows at unit length."""
-    import torch
-    from torch.nn.functional import affine_grid, grid_sample
-
-    cos, sin = tilt.cos(), tilt.sin()
-    turn = torch.stack([cos, -sin, centre[:, 0], sin, cos, centre[:, 1]], dim=1).view(-1, 2, 3)
-    grid = affine_grid(turn, [len(pixels), 1, SIDE, SIDE], align_corners=False)
-    rows = grid_sample(pixels[:, None], grid, align_corners=False).flatten(1)
-    return unit(rows - rows.mean(1, keepdim=True))
 
 
 def _along_the_long_axis(features: np.ndarray) -> np.ndarray:

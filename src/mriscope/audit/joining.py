@@ -153,24 +153,17 @@ def _compare(
             apart = separation.proven(groups[lower], groups[upper])
             same = groups[lower][:, None] == groups[upper]
             one, two = np.nonzero(~apart[:n, :m] & ~same[:n, :m])
-            found.append(
-                (
-                    np.full(len(one), other - place),
-                    groups[tops[one]],
-                    groups[lows[two]],
-                    likeness[one, two],
-                    np.full(len(one), -np.inf),
-                )
-            )
+            pairs = groups[tops[one]], groups[lows[two]], likeness[one, two], np.full(len(one), -np.inf)
             apart &= ~same
             counts = np.bincount(one, minlength=n), np.bincount(two, minlength=m)
             share = len(one) / (n * m)  # of the pieces within reach are candidates
             others_below = len(_window(ends.tops, other - _WIDEST, other + 1)) - n
             others_above = len(_window(ends.lows, place - 1, place + _WIDEST)) - m
             row, value, rival = _decoys(likeness, apart, (n, m), counts[0], int(share * others_below), random)
-            found.append((np.full(len(row), other - place), groups[tops[row]], np.full(len(row), -1), value, rival))
+            below = groups[tops[row]], np.full(len(row), -1), value, rival
             row, value, rival = _decoys(likeness.T, apart.T, (m, n), counts[1], int(share * others_above), random)
-            found.append((np.full(len(row), other - place), np.full(len(row), -1), groups[lows[row]], value, rival))
+            above = np.full(len(row), -1), groups[lows[row]], value, rival
+            found += [(np.full(len(some[0]), other - place), *some) for some in (pairs, below, above)]
     columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 5
     steps, lower, upper = (one.astype(int) for one in columns[:3])
     return _Candidates(steps, lower, upper, *columns[3:])
