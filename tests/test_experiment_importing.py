@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mriscope.data.slices import CLASS_NAMES
-from mriscope.errors import DataError, RecipeError, RunError, UnknownName
+from mriscope.errors import DataError, RecipeError, RunError, UnknownNameError
 from mriscope.experiment.explaining import explain_run
 from mriscope.experiment.importing import import_weights
 from mriscope.experiment.judging import evaluate_run, predict_images
@@ -435,7 +435,7 @@ class TestTheRunDirectory:
         assert (imported / "metrics.json").stat().st_mtime_ns == before
 
     def test_settings_that_do_not_exist_are_named(self, checkpoint, tmp_path):
-        with pytest.raises(UnknownName, match="did you mean baseline_cnn"):
+        with pytest.raises(UnknownNameError, match="did you mean baseline_cnn"):
             import_weights(checkpoint, "baselin_cnn", tmp_path / "run")
         with pytest.raises(RecipeError, match=r"input\.scale"):
             import_weights(checkpoint, "baseline_cnn", tmp_path / "run", scale="grey")

@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from mriscope.errors import RecipeError, suggest
+from mriscope.errors import RecipeError, check_type, suggest
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -249,7 +249,9 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: the file cannot be read, or settings are unknown or unfit; all of them are listed.
+        ArgumentTypeError: the path is no path.
     """
+    check_type("the recipe", path, (str, Path), "the path of a YAML file")
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
@@ -267,12 +269,14 @@ def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
     Raises:
         RecipeError: settings are unknown or unfit; all of them are listed.
+        ArgumentTypeError: the settings are no mapping.
 
     Example:
         >>> recipe = make_recipe({"model": "compact_cnn", "training": {"epochs": 3}})
         >>> recipe.training.epochs, recipe.split.protocol
         (3, 'by_subject')
     """
+    check_type("settings", settings, Mapping, "a mapping such as {'model': 'compact_cnn'}")
     pending: list[Any] = [settings]
     for _ in range(_MOST_VALUES):
         if not pending:

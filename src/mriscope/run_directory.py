@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mriscope.errors import RunError
+from mriscope.errors import RunError, check_type
 from mriscope.evaluation.predictions import Predictions, read_predictions
 from mriscope.files import remove_unfinished, write_text
 from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
@@ -146,7 +146,9 @@ def open_run(path: str | Path) -> RunDirectory:
 
     Raises:
         RunError: there is none at this path, or it is unfinished.
+        ArgumentTypeError: the path is no path.
     """
+    check_type("the run", path, (str, Path), "the path of a run directory")
     run = RunDirectory(Path(path))
     if not (run.path / RECIPE).is_file():
         raise RunError(f"{path} is no run directory (it holds no {RECIPE}); name one that `mriscope train` wrote")

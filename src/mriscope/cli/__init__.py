@@ -10,14 +10,13 @@ from typing import Annotated, cast
 
 import typer
 
-from mriscope import __version__
 from mriscope.cli.beside import app as other_commands
 from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
 from mriscope.cli.explanations import app as explanation_commands
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
-from mriscope.errors import Interrupted, MriscopeError
+from mriscope.errors import InterruptedTrainingError, MriscopeError
 
 # The common kind of every mistake on the command line; typer carries it under a private name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -54,7 +53,7 @@ def _run_app(words: list[str]) -> int:
         return app(words, prog_name="mriscope", standalone_mode=False) or 0
     except UsageError as error:
         return _fail(f"{error.format_message()} (mriscope --help shows how)", 2)
-    except Interrupted as error:
+    except InterruptedTrainingError as error:
         return _fail(str(error), 128 + error.signal)
     except MriscopeError as error:
         return _fail(str(error), 2)
@@ -75,5 +74,7 @@ def _fail(message: str, code: int) -> int:
 @app.callback(invoke_without_command=True)
 def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
+        from mriscope.version import __version__
+
         print(__version__)
         raise typer.Exit

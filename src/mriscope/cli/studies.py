@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 
 app = typer.Typer()
 
@@ -37,7 +37,7 @@ def compare(
     from mriscope.reports.comparison import comparison_text
 
     if bool(runs) == bool(recipes):
-        raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
+        raise ArgumentError("name finished runs, or recipes with --recipes; one of the two")
     if recipes:
         settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
         comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mriscope.data.slices import SliceSet
+from mriscope.errors import check_type
 
 Scale = Literal["raw", "unit", "imagenet"]
 
@@ -43,6 +44,7 @@ def scaled(images: Tensor, scale: Scale) -> Tensor:
         >>> scaled(torch.full((1, 2, 2), 255, dtype=torch.uint8), "unit").unique().item()
         1.0
     """
+    check_type("images", images, Tensor, "a tensor of slices, uint8 (B, H, W)")
     pixels = one_channel(images.float())
     return pixels if scale == "raw" else rescaled(pixels / 255, scale)
 

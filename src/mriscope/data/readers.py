@@ -18,7 +18,7 @@ from mriscope.data.manifest import with_manifest
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
-from mriscope.errors import BadRowsError, DataError
+from mriscope.errors import BadRowsError, DataError, check_type
 from mriscope.files import spreadsheet_safe, write_text
 
 LOG = logging.getLogger("mriscope")
@@ -57,7 +57,9 @@ def read(
             not fit it.
         BadRowsError: rows hold no usable slice; every one is listed.
         WriteError: the CSV file cannot be written.
+        ArgumentTypeError: the source is neither a text nor a path.
     """
+    check_type("source", source, (str, Path), "a path, hf:owner/name, or phantom")
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
     return reading.slices

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mriscope.errors import check_type
 from mriscope.evaluation.metrics import CLASS_METRICS, HEADLINE, ClassMetric, Metric
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
@@ -58,6 +59,7 @@ def bootstrap(
         >>> bootstrap(right)["accuracy"].value
         0.75
     """
+    check_type("predictions", predictions, Predictions, "Predictions, such as Predictions.of gives")
     drawn = _resample_metrics(predictions, metrics, resamples, seed)
     enough = len(np.unique(unit_numbers(predictions))) > 1
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mriscope.data.slices import CLASS_NAMES, UNKNOWN, known_severity
-from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.errors import DataError, RunError, UnknownNameError, check_type
 from mriscope.files import write_bytes
 
 PARTS = ("train", "validation", "test")
@@ -36,6 +36,7 @@ class Predictions:
 
     Raises:
         DataError: an array has another shape or type, or a value outside its range.
+        ArgumentTypeError: a column is no array.
     """
 
     paths: np.ndarray
@@ -56,6 +57,7 @@ class Predictions:
             ("probabilities", "float32", (count, classes)),
         ):
             column = getattr(self, name)
+            check_type(name, column, np.ndarray, "an array, or use Predictions.of, which takes lists")
             found = "str" if column.dtype.kind == "U" else column.dtype.name
             if (found, column.shape) != (kind, shape):
                 raise DataError(f"{name} is {found} {column.shape}; Predictions need {kind} {shape}")
@@ -140,10 +142,10 @@ class Predictions:
         """Return the predictions of one part, which may be none.
 
         Raises:
-            UnknownName: it is not "train", "validation" or "test".
+            UnknownNameError: it is not "train", "validation" or "test".
         """
         if name not in PARTS:
-            raise UnknownName("part", name, PARTS)
+            raise UnknownNameError("part", name, PARTS)
         chosen = self.parts == name
         return replace(self, **{column: getattr(self, column)[chosen] for column in _ROWS})
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.errors import DataError, RunError, UnknownNameError
 from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.delong import delong_interval
 from mriscope.evaluation.intervals import (
@@ -42,7 +42,7 @@ class EvaluationConfig:
         pooling: for subjects, a name in mriscope.evaluation.pooling, or "chosen", which None is too.
 
     Raises:
-        UnknownName: there is no such level, task or way of pooling.
+        UnknownNameError: there is no such level, task or way of pooling.
         RunError: slices are to be evaluated, and a way of pooling is named.
     """
 
@@ -57,7 +57,7 @@ class EvaluationConfig:
             ("way of pooling", self.pooling, (*POOLINGS, CHOSEN)),
         ):
             if name is not None and name not in known:
-                raise UnknownName(kind, name, known)
+                raise UnknownNameError(kind, name, known)
         if self.level == "slice" and self.pooling is not None:
             raise RunError(f"--pooling {self.pooling} goes with --level subject: slices are not pooled")
 

@@ -14,14 +14,14 @@ from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.copies import undo
 from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, search_of, worst_pairs
 from mriscope.audit.repair import repair_split, uneven
-from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
+from mriscope.audit.shortcuts import fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
 from mriscope.data.readers import read_rows, read_silently, report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
-from mriscope.errors import DataError, RunError
+from mriscope.errors import ArgumentError, DataError, RunError, check_type
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
 from mriscope.experiment.waiting import saying
@@ -41,8 +41,8 @@ PAIRS = 12
 
 
 def audit_source(
-    source: str,
-    out: str | Path,
+    source: str | SliceSet,
+    out: str | Path | None = None,
     *,
     split: str | None = None,
     manifest: str | None = None,
@@ -50,11 +50,11 @@ def audit_source(
     skip_bad: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Audit a source and a split of it; writes audit.json, slices.csv and audit.html.
+    """Audit a source, or slices, and a split of them; write audit.json, slices.csv and audit.html.
 
     Args:
-        source: as mriscope.data.read takes it.
-        out: folder for the three files.
+        source: as mriscope.read takes it; or slices, whose files are then not looked at.
+        out: folder for the three files; None writes none.
         split: published, or a file of `mriscope split` or of a run (split.json); None: published where the source
             publishes one, else the data alone is audited.
         manifest: a CSV file that gives slices their subjects.
@@ -69,10 +69,22 @@ def audit_source(
         DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data, or
             too few subjects are sure for a repaired one.
         WriteError: a file cannot be written.
+        ArgumentTypeError: source is neither a text nor slices.
+
+    Example:
+        >>> import mriscope
+        >>> slices = mriscope.read("phantom:subjects=8,slices=4")
+        >>> found = mriscope.audit(slices)
+        >>> found["split"] is None, found["subjects"]["known_from"]
+        (True, 'source')
     """
-    reading = _read(source, skip_bad, manifest)
+    check_type("source", source, (str, SliceSet), "a source such as phantom, or slices that mriscope.read gave")
+    given, source = (source, "slices") if isinstance(source, SliceSet) else (None, source)
+    if given is not None and (manifest or repair):
+        raise ArgumentError("manifest and repair read a source again, and slices have none; name the source instead")
+    reading = _read(source, skip_bad, manifest) if given is None else Reading(given)
     report_bad_rows(source, reading, BAD_ROWS)
-    slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
+    slices = reading.slices if manifest or given is not None else with_known_subjects(reading.slices, source)
     known_from = origin_of_subjects(reading.slices, slices, manifest)
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
@@ -88,13 +100,18 @@ def audit_source(
             search = search_of(slices, found, parts, device=device, progress=progress)
     report = audit_slices(slices, neighbours, found, known_from=known_from, split=parts, search=search, seed=seed)
     groups = np.where(slices.subjects == UNKNOWN, -1, slices.subjects)
-    shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
+    if given is None:
+        shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
+    else:
+        facts_of_pixels = pixel_facts(slices.images)
+        shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
     facts = {"source": source, "mriscope": __version__, "seed": seed, **_plain(asdict(report))}
     if shortcuts is not None:
         told = [fact_text(one) for one in shortcuts.facts if one.flagged]
         facts["shortcuts"] = {**_plain(asdict(shortcuts)), "told": told}
     facts = {"verdict": verdict_text(facts), **facts}
-    _write(Path(out), facts, slices, neighbours, parts, search)
+    if out is not None:
+        _write(Path(out), facts, slices, neighbours, parts, search)
     if repair is not None:
         facts["repaired"] = _repair(source, Path(repair), slices, parts, manifest, skip_bad, seed)
     return facts

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mriscope.data.cache import content_key
-from mriscope.errors import RecipeError, RunError
+from mriscope.errors import RecipeError, RunError, check_type
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.experiment.splitting import fold_name, fold_recipe, split_for
 from mriscope.files import write_bytes, write_text
@@ -58,8 +58,9 @@ def crossvalidate(
 
     Raises:
         MriscopeError: the recipe does not fit, the folder holds something else, or a training cannot go on.
-        Interrupted: Ctrl-C; the same call goes on.
+        InterruptedTrainingError: Ctrl-C; the same call goes on.
     """
+    check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     _check_alone(recipe, repeats)
     place = Path(folder)
     recipes = {

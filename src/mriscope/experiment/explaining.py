@@ -15,7 +15,7 @@ from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
-from mriscope.errors import RunError, UnknownName
+from mriscope.errors import RunError, UnknownNameError
 from mriscope.evaluation.plots import class_title, split_title
 from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.maps import Explanation, explain
@@ -96,7 +96,7 @@ def parse_methods(text: str) -> tuple[str, ...]:
     """Return the methods that a text such as gradcam,layercam names; all of them where it is "all".
 
     Raises:
-        UnknownName: there is no such method.
+        UnknownNameError: there is no such method.
     """
     return tuple(METHODS) if text.strip() == ALL else check_methods([name.strip() for name in text.split(",")])
 
@@ -105,7 +105,7 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names, each once, if all are those of methods.
 
     Raises:
-        UnknownName: one is no method's.
+        UnknownNameError: one is no method's.
     """
     return tuple(dict.fromkeys(check_method(name) for name in names))
 
@@ -146,7 +146,7 @@ def explain_run(
     check_colours(options.colormap, options.alpha)
     model, class_names = open_network(directory, device)
     if options.class_name is not None and options.class_name not in class_names:
-        raise UnknownName("class", options.class_name, class_names)
+        raise UnknownNameError("class", options.class_name, class_names)
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))

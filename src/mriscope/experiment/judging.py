@@ -11,7 +11,7 @@ from mriscope.data.images import read_images
 from mriscope.data.manifest import subjects_of
 from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import UNKNOWN, slice_digests
-from mriscope.errors import DataError, RunError
+from mriscope.errors import ArgumentTypeError, DataError, RunError
 from mriscope.evaluation.inference import predict, predict_probabilities
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
@@ -55,7 +55,7 @@ def evaluate_run(
         pooling: "mean_probability", "mean_logit", "majority", or "chosen", which None is too; for subjects alone.
 
     Raises:
-        UnknownName: there is no such part, level, task or way of pooling.
+        UnknownNameError: there is no such part, level, task or way of pooling.
         RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
         DataError: the source cannot be read or has other classes, or subjects are unknown and needed.
     """
@@ -169,6 +169,10 @@ def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: 
         RunError: no finished run.
         DataError: files that hold no image; every one is listed.
     """
+    if isinstance(images, str | Path):
+        raise ArgumentTypeError(
+            f"images is {str(images)!r}; give a list of files and folders, such as [{str(images)!r}]"
+        )
     directory = open_run(folder)
     asked = read_images(images, directory.recipe.input.size)
     model, class_names = load_model(directory, pick_device(device))

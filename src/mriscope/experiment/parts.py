@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from mriscope.errors import DataError
 from mriscope.experiment.subjects import origin_of_subjects, with_known_subjects
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
-from mriscope.run_directory import WEIGHTS, RunDirectory
+from mriscope.run_directory import WEIGHTS, RunDirectory, open_run
 from mriscope.training.checkpoint import put_weights, read_weights
 
 
@@ -50,12 +51,13 @@ def model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = 
     )
 
 
-def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network of a finished run in evaluation mode, and the names of its classes.
+def load_model(run: RunDirectory | str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, tuple[str, ...]]:
+    """Load the network of a finished run in evaluation mode, and the names of its classes.
 
     Raises:
-        RunError: the weights are missing, damaged or another network's.
+        RunError: no finished run, or its weights are missing, damaged or another network's.
     """
+    directory = run if isinstance(run, RunDirectory) else open_run(run)
     saved = read_weights(directory.path / WEIGHTS)
     model = model_for(directory.recipe, saved.class_names, pretrained=False)
     put_weights(model, saved.weights, directory.path / WEIGHTS)

@@ -13,7 +13,7 @@ from mriscope.data.rows import Reading
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
-from mriscope.errors import RunError
+from mriscope.errors import RunError, check_type
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
@@ -70,6 +70,7 @@ def run(
     Raises:
         MriscopeError: data, recipe or folder do not fit, nothing answers at `track`, or the training cannot go on.
     """
+    check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
     place = pick_device(device)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from mriscope.errors import Interrupted
+from mriscope.errors import InterruptedTrainingError
 from mriscope.training.devices import all_reduce_sum
 
 
@@ -30,10 +30,12 @@ class StopRequest:
         return number > 0
 
     def raise_if_requested(self, where: str) -> None:
-        """Raise Interrupted, which names the signal and where the run stopped, if this process was asked."""
+        """Raise InterruptedTrainingError, which names the signal and where the run stopped, if one came."""
         if self.signal:
             name = "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
-            raise Interrupted(f"stopped by {name} {where}; give the same command again to go on", self.signal)
+            raise InterruptedTrainingError(
+                f"stopped by {name} {where}; give the same command again to go on", self.signal
+            )
 
 
 @contextlib.contextmanager
