@@ -186,7 +186,9 @@ def test_asked_to_stop_it_stops_between_steps_and_can_go_on(tmp_path, monkeypatc
 
     monkeypatch.setattr(loop, "_step", step)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(InterruptedTrainingError, match="stopped by SIGTERM in epoch 2 after step 2 of 5; give the same") as caught:
+    with pytest.raises(
+        InterruptedTrainingError, match="stopped by SIGTERM in epoch 2 after step 2 of 5; give the same"
+    ) as caught:
         run(tmp_path / "stopped")
     assert caught.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before

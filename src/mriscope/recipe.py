@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from mriscope.choices import Protocol, Scale
 from mriscope.errors import RecipeError, check_type, suggest
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -58,14 +59,14 @@ class InputSettings(Settings):
 
     size: Annotated[int, Field(ge=16, le=1024, strict=True)] = 128
     """Height and width of a slice in pixels."""
-    scale: Literal["raw", "unit", "imagenet"] = "unit"
+    scale: Scale = "unit"
     """raw: 0 to 255; unit: 0 to 1; imagenet: unit, then less 0.449 and divided by 0.226 (the mean over RGB)."""
 
 
 class SplitSettings(Settings):
     """Division of the slices into training, validation and test part."""
 
-    protocol: Literal["published", "by_slice", "by_subject"] = "by_subject"
+    protocol: Protocol = "by_subject"
     test: Share = 0.2
     """Share of slices or subjects in the test part; the published protocol brings its own."""
     validation: Share = 0.1

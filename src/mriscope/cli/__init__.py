@@ -26,7 +26,6 @@ app = typer.Typer(
     help="Train, rank, explain and honestly evaluate dementia classifiers on brain-MRI slices.\n\n"
     "A research tool, not a medical device: nothing it prints is a diagnosis.",
     epilog="Begin with: mriscope demo",
-    add_completion=False,
     rich_markup_mode=None,
 )
 for group in (
@@ -52,7 +51,8 @@ def _run_app(words: list[str]) -> int:
     try:
         return app(words, prog_name="mriscope", standalone_mode=False) or 0
     except UsageError as error:
-        return _fail(f"{error.format_message()} (mriscope --help shows how)", 2)
+        message = error.format_message().replace("Value error, ", "")  # typer's own prefix for a wrong choice
+        return _fail(f"{message} (mriscope --help shows how)", 2)
     except InterruptedTrainingError as error:
         return _fail(str(error), 128 + error.signal)
     except MriscopeError as error:

@@ -10,7 +10,6 @@ from mriscope.errors import DataError, RunError
 from mriscope.results import Parts, SplitRecord
 
 PARTS = ("train", "validation", "test")
-PROTOCOLS = ("published", "by_slice", "by_subject")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mriscope.data.batches import Scale, scaled
+from mriscope.choices import Scale
+from mriscope.data.batches import scaled
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 from mriscope.evaluation.predictions import Predictions

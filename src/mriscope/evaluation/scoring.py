@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
+from mriscope.choices import Level, PoolingChoice
 from mriscope.errors import DataError, RunError, UnknownNameError
 from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.delong import delong_interval
@@ -27,7 +29,6 @@ from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.tasks import TASKS, to_task
 from mriscope.results import ClassMetrics, Interval, Pooling, Scores
 
-LEVELS = ("slice", "subject")
 CHOSEN = "chosen"
 """The way of pooling that is chosen on the validation part."""
 
@@ -52,9 +53,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for kind, name, known in (
-            ("level", self.level, LEVELS),
+            ("level", self.level, get_args(Level)),
             ("task", self.task, TASKS),
-            ("way of pooling", self.pooling, (*POOLINGS, CHOSEN)),
+            ("way of pooling", self.pooling, get_args(PoolingChoice)),
         ):
             if name is not None and name not in known:
                 raise UnknownNameError(kind, name, known)

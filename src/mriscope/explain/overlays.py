@@ -3,14 +3,14 @@
 import io
 import reprlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from mriscope.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from mriscope.errors import ArgumentError, ArgumentTypeError, UnknownNameError, check_type
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +117,8 @@ def grid(
         >>> grid(slices, maps, ["first", "second"]).shape[2]
         3
     """
+    for name, value in (("slices", slices), ("maps", maps), ("titles", titles)):
+        check_type(name, value, Sized, "one for each place of the grid, in a list or an array")
     _check_grid(len(slices), len(maps), len(titles), columns, scale)
     tiles = [
         np.hstack([_plain(one)] * side_by_side + [overlay(one, heat, colormap, alpha, by_strength)])

@@ -3,11 +3,13 @@
 import ctypes
 import os
 import sys
+from typing import get_args
 
 import torch
 from torch import distributed, nn
 
-from mriscope.errors import ArgumentError
+from mriscope.choices import Device
+from mriscope.errors import ArgumentError, UnknownNameError
 
 
 def pick_device(name: str) -> torch.device:
@@ -17,12 +19,13 @@ def pick_device(name: str) -> torch.device:
         name: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
-        ArgumentError: there is no such device here.
+        UnknownNameError: there is no such device.
+        ArgumentError: it is not on this machine.
     """
     _keep_freed_memory()
     has_gpu = torch.cuda.is_available()
-    if name not in ("auto", "cpu", "cuda"):
-        raise ArgumentError(f"there is no device {name!r}; choose auto, cpu or cuda")
+    if name not in get_args(Device):
+        raise UnknownNameError("device", name, get_args(Device))
     if name == "cuda" and not has_gpu:
         raise ArgumentError("this machine has no CUDA device that torch can use; run with --device cpu")
     if name == "cpu" or not has_gpu:
