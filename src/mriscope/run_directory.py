@@ -44,12 +44,12 @@ class RunDirectory:
 
     @property
     def judged(self) -> bool:
-        """Whether its figures are there, also where its weights were left behind as too large to carry."""
+        """Tell whether its metrics are there, also where its weights were left behind as too large to carry."""
         return all((self.path / name).is_file() for name in (RECIPE, METRICS))
 
     @property
     def finished(self) -> bool:
-        """Whether it holds a finished run."""
+        """Tell whether it holds a finished run."""
         return self.judged and (self.path / WEIGHTS).is_file()
 
     def holds(self, recipe: Recipe) -> bool:
@@ -61,27 +61,27 @@ class RunDirectory:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The run's settings."""
+        """Read the run's settings."""
         return read_recipe(self.path / RECIPE)
 
     @cached_property
     def environment(self) -> Environment:
-        """What environment.json holds."""
+        """Read environment.json."""
         return Environment.read(self.path / ENVIRONMENT)
 
     @property
     def imported(self) -> bool:
-        """Whether another program trained the weights; such a run has no data and no predictions of its own."""
+        """Tell whether another program trained the weights; such a run has no data and no predictions of its own."""
         return self.environment.imported is not None
 
     @property
     def protocol(self) -> str:
-        """How train and test were split; "imported" for weights that another program trained."""
+        """Return how train and test were split; "imported" for weights that another program trained."""
         return IMPORTED if self.imported else self.metrics().protocol
 
     @property
     def leaky(self) -> bool | None:
-        """Whether test subjects also have slices in the training part; None where that is unknown."""
+        """Tell whether test subjects also have slices in the training part; None where that is unknown."""
         return None if self.imported else self.metrics().leaky
 
     def metrics(self) -> Metrics:

@@ -17,7 +17,7 @@ def fold_split(
     validation: float = 0.1,
     seed: int = 0,
 ) -> Split:
-    """One fold of a (repeated) K-fold cross-validation, with a validation part drawn from its training part.
+    """Draw one fold of a (repeated) K-fold cross-validation, and a validation part from its training part.
 
     The test part is the fold; validation is a share of the rest, drawn by the same unit, so that nothing is chosen on a
     test part (nested validation). A class of fewer units than folds is missing from some test parts; it is in every
@@ -43,7 +43,7 @@ def fold_split(
 
 
 def fold_numbers(slices: SliceSet, protocol: str, *, folds: int, repeat: int = 0, seed: int = 0) -> np.ndarray:
-    """The fold of every slice.
+    """Draw the fold of every slice.
 
     The units (subjects or slices) of each class are dealt out one by one, a class going on where the one before it
     stopped: the folds' numbers of units, of all and of each class, differ by one at most.

@@ -38,7 +38,7 @@ class Split:
 
 
 def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Split:
-    """The split that came with the data; the validation part is drawn from its training part.
+    """Return the split that came with the data; the validation part is drawn from its training part.
 
     It is drawn as the test part was: by subject where train and test are known to share none, else by slice. Held-out
     subjects would make the choice of an epoch honest on a test part that is not, and are no help where subjects are
@@ -61,7 +61,7 @@ def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Sp
 
 
 def by_slice(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> Split:
-    """A random split of slices, stratified by class; slices of one brain may lie on both sides.
+    """Draw a random split of slices, stratified by class; slices of one brain may lie in several parts.
 
     Args:
         slices: the set to split.
@@ -76,7 +76,7 @@ def by_slice(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, se
 
 
 def by_subject(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> Split:
-    """A random split of subjects, stratified by class: no brain has slices in two parts.
+    """Draw a random split of subjects, stratified by class: no subject has slices in two parts.
 
     A subject's class is that of most of its slices. Every class with three subjects or more is in every part.
 
@@ -94,7 +94,7 @@ def by_subject(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, 
 
 
 def make_split(slices: SliceSet, protocol: str, *, test: float, validation: float, seed: int) -> Split:
-    """The split of a protocol by its name."""
+    """Make the split of a protocol by its name."""
     if protocol == "published":
         return published(slices, validation=validation, seed=seed)
     draw = {"by_slice": by_slice, "by_subject": by_subject}[protocol]
@@ -167,7 +167,7 @@ def read_split(path: Path, slices: SliceSet) -> Split:
 def divide(
     slices: SliceSet, rows: np.ndarray, share: float, whole_subjects: bool, random: np.random.Generator, keep: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to keep and rows to hold out: a share of the units (subjects or slices) of every class.
+    """Divide rows into those to keep and those to hold out: a share of the units (subjects or slices) of every class.
 
     Args:
         slices: what `rows` number.
@@ -183,7 +183,7 @@ def divide(
 
 
 def units_of(slices: SliceSet, rows: np.ndarray, whole_subjects: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What a draw takes whole: subjects or slices, in the order of their numbers.
+    """Return what a draw takes whole: subjects or slices, in the order of their numbers.
 
     Returns:
         int64 (U,), the class of each unit, a subject's being that of most of its slices; int64 (N,), the unit of each

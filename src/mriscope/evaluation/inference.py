@@ -98,6 +98,7 @@ def _predict_set(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: i
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set a model and all its parts to evaluation mode within a block, and each back to its own mode after it."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

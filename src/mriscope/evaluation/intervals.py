@@ -149,13 +149,13 @@ def mean_over(repeats: Sequence[Predictions], metric: Metric | ClassMetric) -> A
 
 
 def units_of(repeats: Sequence[Predictions]) -> np.ndarray:
-    """Number the units: int64 (N of all repeats,), from 0, of each slice's subject, or of its path where unknown."""
+    """Return the unit of each slice, int64 (N of all repeats,), from 0: its subject, or its path where unknown."""
     name = "subjects" if all(one.knows_subjects for one in repeats) else "paths"
     return np.unique(np.concatenate([getattr(one, name) for one in repeats]), return_inverse=True)[1].astype(np.int64)
 
 
 def unit_numbers(predictions: Predictions) -> np.ndarray:
-    """Number the units of some predictions: int64 (N,), which unit each slice belongs to, from 0."""
+    """Return the unit that each slice belongs to, int64 (N,), counted from 0."""
     if interval_unit(predictions) == "slice":
         return np.arange(len(predictions))
     return np.unique(predictions.subjects, return_inverse=True)[1]

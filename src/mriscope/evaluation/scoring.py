@@ -64,7 +64,7 @@ class EvaluationConfig:
 
     @property
     def chooses_pooling(self) -> bool:
-        """Whether the way of pooling is to be chosen."""
+        """Tell whether the way of pooling is to be chosen."""
         return self.pooling in (None, CHOSEN)
 
 

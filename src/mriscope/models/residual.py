@@ -57,6 +57,7 @@ class ResidualCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * width * places**2, classes))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute logits (B, classes) of images (B, 1, H, W)."""
         logits = self._logits(images)
         return (logits + self._logits(images.flip(-1))) / 2 if self.mirror and not self.training else logits
 

@@ -137,5 +137,5 @@ class Comparison(ResultFile):
 
     @property
     def leaky(self) -> bool:
-        """Whether a row was evaluated on subjects that are also in training."""
+        """Tell whether a row was evaluated on subjects that are also in training."""
         return any(one.leaky for one in self.standings)
