@@ -110,7 +110,7 @@ class InterruptedTrainingError(TrainingError):
     """A training run that was asked to stop (Ctrl-C, SIGTERM) and can be resumed.
 
     Attributes:
-        signal: number of the signal that asked.
+        signal: number of the signal.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -125,11 +125,11 @@ class MissingExtraError(MriscopeError, ImportError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return the hint that ends an unknown-name message: the near names (lr is near learning_rate), or else all."""
     names = {full.lower(): full for full in sorted(known)}
-    asked = name.lower()
-    near = [low for low in names if asked == "".join(word[:1] for word in low.split("_"))]
+    wanted = name.lower()
+    near = [low for low in names if wanted == "".join(word[:1] for word in low.split("_"))]
     for least in (0.8, 0.6):  # the far ones only where there is no closer one
-        near = near or difflib.get_close_matches(asked, names, n=3, cutoff=least)
-    near = [names[low] for low in near or [low for low in names if len(asked) > 2 and asked in low][:3]]
+        near = near or difflib.get_close_matches(wanted, names, n=3, cutoff=least)
+    near = [names[low] for low in near or [low for low in names if len(wanted) > 2 and wanted in low][:3]]
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names.values())}"
 
 

@@ -43,14 +43,14 @@ class RunDirectory:
     path: Path
 
     @property
-    def judged(self) -> bool:
+    def evaluated(self) -> bool:
         """Tell whether its metrics are there, also where its weights were left behind as too large to carry."""
         return all((self.path / name).is_file() for name in (RECIPE, METRICS))
 
     @property
     def finished(self) -> bool:
         """Tell whether it holds a finished run."""
-        return self.judged and (self.path / WEIGHTS).is_file()
+        return self.evaluated and (self.path / WEIGHTS).is_file()
 
     def holds(self, recipe: Recipe) -> bool:
         """Return whether it is the finished run of a recipe, as far as can be told without reading its data again."""

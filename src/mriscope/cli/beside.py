@@ -51,8 +51,8 @@ def models(as_json: AsJson = False) -> None:
     from mriscope.models.registry import list_estimators, list_models
     from mriscope.reports.text import models_text
 
-    cards = [asdict(card) for card in list_models()]
-    print(json.dumps(cards, indent=2) if as_json else models_text(cards))
+    summaries = [asdict(summary) for summary in list_models()]
+    print(json.dumps(summaries, indent=2) if as_json else models_text(summaries))
     if not as_json:
         print(f"estimators (fitted in closed form, so without a summary): {', '.join(list_estimators())}")
 

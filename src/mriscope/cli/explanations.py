@@ -79,7 +79,7 @@ def explain(
     )
     folder = out or run / "explain"
     written = explain_run(run, folder, options, images=images, count=count, seed=seed, source=data, device=device)
-    print(f"{len(written)} figures in {folder}; begin with {folder / PAGE}")
+    print(f"{len(written)} pictures in {folder}; begin with {folder / PAGE}")
 
 
 @app.command(name="explain-compare", epilog="Example: mriscope explain-compare mriscope-demo/run --n 32 --out compared")

@@ -1,4 +1,4 @@
-"""K-fold cross-validation: every slice judges a model exactly once per repeat."""
+"""K-fold cross-validation: every slice is in a test part exactly once per repeat."""
 
 import numpy as np
 
@@ -37,9 +37,9 @@ def fold_split(
     """
     whole = protocol == "by_subject"
     number = fold_numbers(slices, protocol, folds=folds, repeat=repeat, seed=seed)
-    rest, judged = np.flatnonzero(number != fold), np.flatnonzero(number == fold)
+    rest, tested = np.flatnonzero(number != fold), np.flatnonzero(number == fold)
     kept, held = divide(slices, rest, validation, whole, stream(seed, f"validation of fold {fold}, repeat {repeat}"))
-    return Split(protocol, kept, held, judged)
+    return Split(protocol, kept, held, tested)
 
 
 def fold_numbers(slices: SliceSet, protocol: str, *, folds: int, repeat: int = 0, seed: int = 0) -> np.ndarray:
@@ -66,7 +66,7 @@ def fold_numbers(slices: SliceSet, protocol: str, *, folds: int, repeat: int = 0
     random = stream(seed, f"folds of repeat {repeat}")
     shuffled = random.permutation(len(classes))
     dealt = shuffled[np.argsort(classes[shuffled], kind="stable")]
-    # Shuffled names, else a class of two units would be judged in the same folds of every repeat.
+    # Shuffled names, else a class of two units would be in the same folds of every repeat.
     names = random.permutation(folds)
     fold_of_unit = np.empty(len(classes), np.int64)
     fold_of_unit[dealt] = names[np.arange(len(classes)) % folds]

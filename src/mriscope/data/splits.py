@@ -1,4 +1,4 @@
-"""Which slices train a model, choose its best epoch and judge it."""
+"""Split slices into those that train a model, choose its best epoch and evaluate it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ class Split:
 
     Args:
         protocol: published, by_slice or by_subject.
-        train: int64, rows that move the weights.
-        validation: int64, rows that choose the best epoch; taken from the training part.
-        test: int64, rows that judge and decide nothing.
+        train: int64, training rows.
+        validation: int64, rows that select the best epoch; taken from the training part.
+        test: int64, test rows, never used for model selection.
     """
 
     protocol: str
@@ -112,7 +112,7 @@ def check_subjects(slices: SliceSet) -> None:
         raise DataError(
             f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
             "name subjects with a manifest, let `mriscope audit SOURCE --repair DIR` write a split of the slices whose "
-            "subjects are sure, or use split.protocol=published or by_slice"
+            "subjects are certain, or use split.protocol=published or by_slice"
         )
 
 
@@ -195,20 +195,20 @@ def units_of(slices: SliceSet, rows: np.ndarray, whole_subjects: bool) -> tuple[
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """Chance of its own for each purpose, so that another test share leaves the validation draw's alone."""
+    """Return a generator for one purpose, so that another test share does not change the validation draw."""
     return np.random.default_rng([seed, *purpose.encode()])
 
 
 def _random_split(slices: SliceSet, test: float, validation: float, seed: int, whole_subjects: bool) -> Split:
     rows = np.arange(len(slices))
     # Two of each class stay, one to train and one to validate.
-    rest, judged = divide(slices, rows, test, whole_subjects, stream(seed, "test"), keep=2)
+    rest, tested = divide(slices, rows, test, whole_subjects, stream(seed, "test"), keep=2)
     kept, held = divide(slices, rest, validation, whole_subjects, stream(seed, "validation"))
-    return Split("by_subject" if whole_subjects else "by_slice", kept, held, judged)
+    return Split("by_subject" if whole_subjects else "by_slice", kept, held, tested)
 
 
 def _stratified_draw(classes: np.ndarray, share: float, keep: int, random: np.random.Generator) -> np.ndarray:
-    """Boolean mask of the units drawn: a share of each class, one at least of two, leaving `keep` where it can."""
+    """Return a mask of the units drawn: a share of each class, one at least of two, leaving `keep` where possible."""
     drawn = np.zeros(len(classes), bool)
     for label in np.unique(classes):
         members = random.permutation(np.flatnonzero(classes == label))

@@ -43,8 +43,8 @@ def bootstrap(
 ) -> dict[str, Estimate]:
     """Compute each metric with its percentile interval (Efron and Tibshirani, 1993; by cluster: Field and Welsh, 2007).
 
-    Resamples in which a metric does not exist are left out; a mean over classes does not where one has no slice. A
-    single unit says nothing of how units differ: its bounds are nan. Where every slice is right, every resample is
+    Resamples in which a metric does not exist are left out; a mean over classes does not where one has no slice. The
+    bounds of a single unit are nan. Where every slice is right, every resample is
     too, and the interval has no width.
 
     Args:

@@ -62,7 +62,7 @@ class CrossValidation(ResultFile):
 
 
 class PairedTest(Record):
-    """How sure it is that one of two recipes is better.
+    """A test of whether one of two recipes is better.
 
     Attributes:
         p: chance of a difference as large as the one found, were neither better.

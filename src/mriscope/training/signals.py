@@ -12,7 +12,7 @@ from mriscope.training.devices import all_reduce_sum
 
 
 class StopRequest:
-    """Remember whether somebody asked the run to stop; an instance is the handler of signals."""
+    """Remember whether the run was requested to stop; an instance is the handler of signals."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -24,7 +24,7 @@ class StopRequest:
         self.signal = number
 
     def requested(self, device: torch.device) -> bool:
-        """Return whether any process was asked; all must stop at one step, or the others would wait for it forever."""
+        """Return whether any process was requested to stop; all stop at one step, or the others would wait forever."""
         number = int(max(all_reduce_sum([float(self.signal)], device)))
         self.signal = self.signal or number
         return number > 0

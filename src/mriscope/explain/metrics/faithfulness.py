@@ -46,7 +46,7 @@ def deletion(
     baseline: str = "blur",
     chunk: int = 64,
 ) -> Curve:
-    """Compute the class's probability while pixels are removed, the map's largest first; low is good.
+    """Compute the class's probability while pixels are removed, the map's largest first; lower is better.
 
     Petsiuk et al. (2018).
 
@@ -78,7 +78,7 @@ def insertion(
     baseline: str = "blur",
     chunk: int = 64,
 ) -> Curve:
-    """Compute the class's probability while pixels come into the baseline, the map's largest first; high is good.
+    """Compute the class's probability while pixels come into the baseline, the map's largest first; higher is better.
 
     Petsiuk et al. (2018). Arguments and errors as in deletion.
     """
@@ -126,7 +126,7 @@ def road(
     seed: int = 0,
     chunk: int = 64,
 ) -> Tensor:
-    """Compute ROAD, remove and debias (Rong et al., 2022); high is good, 0 is chance.
+    """Compute ROAD, remove and debias (Rong et al., 2022); higher is better, 0 is chance.
 
     It is the class's probability after the least relevant pixels were removed, less that after the most relevant were,
     halved; the mean over percentiles. Removed pixels are imputed from their neighbours (impute), so that their shape
@@ -178,7 +178,7 @@ def infidelity(
     """Compute infidelity (Yeh et al., 2019): how wrong a map is about what removing squares costs the logit.
 
     A map's sum within a square is its prediction of the logit that is lost when the square is blurred; infidelity is
-    the mean square of their difference over squares, and low is good. As maps have no unit, each is first scaled by the
+    the mean square of their difference over squares; lower is better. As maps have no unit, each is first scaled by the
     number, not below 0, that makes this least. So no map scores worse than an empty one, not even one that predicts
     the contrary.
 
