@@ -20,6 +20,7 @@ from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, wi
 from mriscope.data.readers import read_rows, read_silently, report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.source import parse_source
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
@@ -195,7 +196,11 @@ def _write(
     if search is not None and search.proven:
         strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
     page = audit_page(
-        f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
+        f"Audit of {parse_source(facts['source']).label}",
+        facts,
+        _pictures(facts, slices, neighbours),
+        strips,
+        _caption(facts),
     )
     write_text(out / "slices.csv", slices_csv(slices, parts))
     write_text(out / "audit.html", page)

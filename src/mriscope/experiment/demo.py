@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mriscope.data.source import strip_folders
 from mriscope.experiment.explaining import explain_run
 from mriscope.experiment.running import run
 from mriscope.files import write_text
@@ -43,6 +44,7 @@ def write_report(title: str, directory: RunDirectory, path: Path) -> Path:
     ]
     caption = "Grad-CAM on slices of the test part: warm colours mark what spoke for the predicted class."
     pictures.append(Picture("Explanations", caption, (folder / "grid.png").read_bytes()))
-    page = run_page(title, directory.metrics(), write_recipe(directory.recipe), directory.environment, pictures)
+    recipe = write_recipe(strip_folders(directory.recipe))
+    page = run_page(title, directory.metrics(), recipe, directory.environment, pictures)
     write_text(path, page)
     return path

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from mriscope.data.batches import scaled
 from mriscope.data.phantom import draw_severity, make_brain, phantom_options
 from mriscope.data.slices import SEVERITY, SliceSet
+from mriscope.data.source import parse_source
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.resampling import mean_interval
@@ -36,8 +37,6 @@ from mriscope.reports.explanation_comparison import comparison_csv, comparison_p
 from mriscope.reports.page import Picture
 from mriscope.results import Cohort, Estimate, ExplainComparison, MethodResult, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
-
-PHANTOM = "phantom"
 
 
 def compare_methods(
@@ -128,7 +127,7 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
     Raises:
         RunError: the phantom that is made now is not the one the slices are of.
     """
-    if source.partition(":")[0] != PHANTOM:
+    if parse_source(source).kind != "phantom":
         return None
     options = {**phantom_options(source), "size": slices.images.shape[1]}
     per_subject, seed, size = options.get("slices", 32), options.get("seed", 0), options["size"]
@@ -175,8 +174,8 @@ def _result(
         methods=[_method_result(one, random, case, recommended=one.name == recommendation.method) for one in scores],
         agreement=rank_agreement(scores),
         made={
-            "Run": str(directory.path),
-            "Data": str(directory.environment.source or "unknown"),
+            "Run": directory.name,
+            "Data": parse_source(directory.environment.source or "unknown").label,
             "Layer": case.layer
             or "found automatically: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,

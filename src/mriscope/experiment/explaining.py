@@ -14,6 +14,7 @@ from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
+from mriscope.data.source import parse_source
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
@@ -199,7 +200,7 @@ def _write(
             pixels = overlay(shown.images.images[row], maps[name][row], **colours)
             pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
     page = explanation_page(
-        f"Where {directory.path.resolve().name} finds evidence",
+        f"Where {directory.name} finds evidence",
         _origin(directory, shown, own),
         Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
         _facts(directory, shown, options),
@@ -244,10 +245,10 @@ def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOpti
     smoothing = ["flips and brightness"] * options.flip_smooth + ["first principal component"] * options.eigen_smooth
     environment = directory.environment
     return [
-        ("Run", str(directory.path)),
+        ("Run", directory.name),
         ("Model", directory.recipe.model),
         ("Protocol", describe_protocol(directory)),
-        ("Data", str(environment.source or "unknown")),
+        ("Data", parse_source(environment.source or "unknown").label),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if options.class_name is None else options.class_name),

@@ -11,6 +11,7 @@ from torch import nn
 from mriscope.data.readers import report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SliceSet
+from mriscope.data.source import parse_source
 from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
@@ -127,10 +128,9 @@ def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
 
 def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> Environment:
     """What environment.json holds: on what the run was made, of which slices, and how their subjects are known."""
-    named = recipe.data.partition(":")[0] in ("phantom", "hf")
     return describe_environment(
         _device_name(device),
-        source=recipe.data if named else str(Path(recipe.data).expanduser().resolve()),
+        source=parse_source(recipe.data).address,
         data=reading.slices.fingerprint,
         subjects_from=reading.subjects_from or "unknown",
         skip_bad=skip_bad,
