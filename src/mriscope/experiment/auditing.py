@@ -195,13 +195,8 @@ def _write(
     strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
     if search is not None and search.proven:
         strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
-    page = audit_page(
-        f"Audit of {parse_source(facts['source']).label}",
-        facts,
-        _pictures(facts, slices, neighbours),
-        strips,
-        _caption(facts),
-    )
+    title = f"Audit of {parse_source(facts['source']).label}"
+    page = audit_page(title, facts, _pictures(facts, slices, neighbours), strips, _caption(facts))
     write_text(out / "slices.csv", slices_csv(slices, parts))
     write_text(out / "audit.html", page)
     write_text(out / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
