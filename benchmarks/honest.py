@@ -20,9 +20,9 @@ from mriscope.data.slices import SliceSet
 from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
-from mriscope.experiment.parts import read_for
 from mriscope.models.tissue_families import FAMILIES, TAKEN, family_columns, fit_family, sort_families, tissue_families
 from mriscope.recipe import make_recipe
+from mriscope.workflows._load import read_for
 
 FOLDS, REPEATS, RESAMPLES = 5, 5, 1000
 CHOSEN = "tissue_histograms"

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.predictions import Predictions
-from mriscope.experiment.parts import read_for
 from mriscope.models.tissue import BINS, normalize_volume
 from mriscope.models.tissue_families import TAKEN, sort_families
 from mriscope.recipe import make_recipe
+from mriscope.workflows._load import read_for
 
 DRAW = 100
 TRAININGS, EPOCHS, BATCH, RATE, DECAY = 1, 20, 16, 3e-3, 0.1

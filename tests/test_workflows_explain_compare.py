@@ -14,13 +14,13 @@ from mriscope.data.phantom import make_phantom
 from mriscope.data.readers import read
 from mriscope.errors import MriscopeError, RunError, UnknownName
 from mriscope.evaluation.predictions import write_predictions
-from mriscope.experiment.explain_comparing import compare_methods, phantom_masks
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics.comparison import cheap_methods
 from mriscope.recipe import make_recipe
 from mriscope.reports.explanation_comparison import METRICS, comparison_text
 from mriscope.results import Estimate, ExplainComparison
 from mriscope.run_directory import RunDirectory
+from mriscope.workflows.explain_compare import compare_methods, phantom_masks
 
 PHANTOM = "phantom:subjects=24,slices=4,seed=1"
 SETTINGS = {

@@ -15,13 +15,13 @@ from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
-from mriscope.experiment.rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 from mriscope.files import write_text
 from mriscope.recipe import Recipe, read_recipe
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
 from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standing
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
+from mriscope.workflows._comparison_rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 
 LOG = logging.getLogger("mriscope")
 
@@ -62,7 +62,7 @@ def compare_recipes(
         manifest: a CSV file that gives the source's slices their subjects, to put in the place of the recipes'.
         seeds: how many runs of each recipe; the first has the recipe's own seed, each other one more.
         folder: of the run directories, <recipe> and <recipe>_seed1 and so on.
-        settings: further arguments of mriscope.experiment.running.run, such as device.
+        settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
@@ -161,7 +161,7 @@ def _finish(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDir
     directory = RunDirectory(folder)
     if directory.holds(recipe):
         return directory
-    from mriscope.experiment.running import run
+    from mriscope.workflows.train import run
 
     LOG.warning("training %s", folder)
     return run(recipe, folder, **settings)

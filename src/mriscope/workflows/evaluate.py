@@ -15,11 +15,11 @@ from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict, predict_probabilities
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
-from mriscope.experiment.figures import draw_evaluation
-from mriscope.experiment.parts import load_model, read_for
 from mriscope.results import IMPORTED, Metrics
 from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import load_model, read_for
+from mriscope.workflows._pictures import draw_evaluation
 
 _UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the metrics"
 

@@ -13,9 +13,9 @@ from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split, make_split, shared_subjects
 from mriscope.errors import DataError, RunError
-from mriscope.experiment.subjects import with_known_subjects
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
 from mriscope.results import SplitRecord
+from mriscope.workflows._subjects import with_known_subjects
 
 LOG = logging.getLogger("mriscope")
 

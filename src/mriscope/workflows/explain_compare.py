@@ -19,7 +19,6 @@ from mriscope.data.source import parse_source
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
 from mriscope.evaluation.resampling import mean_interval
-from mriscope.experiment.explaining import check_methods, describe_protocol, open_network, sample_test_slices
 from mriscope.explain.metrics.cohort_report import CAPTION, COHORT, describe_cohort
 from mriscope.explain.metrics.comparison import (
     BASELINES,
@@ -37,6 +36,7 @@ from mriscope.reports.explanation_comparison import comparison_csv, comparison_p
 from mriscope.reports.page import Picture
 from mriscope.results import Cohort, Estimate, ExplainComparison, MethodResult, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
+from mriscope.workflows.explain import check_methods, describe_protocol, open_network, sample_test_slices
 
 
 def compare_methods(

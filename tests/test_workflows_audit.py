@@ -16,13 +16,13 @@ from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import read_split_file
 from mriscope.data.splits import by_slice, by_subject, split_record
 from mriscope.errors import DataError
-from mriscope.experiment import auditing, subjects
-from mriscope.experiment.auditing import audit_source, exit_code
-from mriscope.experiment.parts import read_for
-from mriscope.experiment.splitting import write_splits
-from mriscope.experiment.subjects import describe_source, with_known_subjects
 from mriscope.recipe import make_recipe
 from mriscope.reports.audit import slices_csv
+from mriscope.workflows import _subjects, audit
+from mriscope.workflows._load import read_for
+from mriscope.workflows._subjects import describe_source, with_known_subjects
+from mriscope.workflows.audit import audit_source, exit_code
+from mriscope.workflows.split import write_splits
 
 PHANTOM = "phantom:subjects=16,slices=6,size=64"
 
@@ -135,7 +135,7 @@ def partly(noise: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = replace(nothing_found(12), subjects=numbers, positions=np.where(numbers < 0, -1, np.arange(12) % 2))
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 7])
     found = replace(found, groups=groups, proven=groups)
-    for module in (subjects, auditing):
+    for module in (_subjects, audit):
         monkeypatch.setattr(module, "recovered", lambda slices: found)
     return noise
 

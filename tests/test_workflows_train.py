@@ -20,10 +20,10 @@ from mriscope.data.rows import Reading
 from mriscope.data.slices import CLASS_NAMES, SliceSet
 from mriscope.data.splits import by_subject
 from mriscope.errors import DataError, MriscopeError, RecipeError, RunError, TrainingError
-from mriscope.experiment import running
-from mriscope.experiment.judging import evaluate_run
 from mriscope.recipe import Recipe, make_recipe
 from mriscope.run_directory import RunDirectory, open_run
+from mriscope.workflows import train
+from mriscope.workflows.evaluate import evaluate_run
 
 
 def small(**changes) -> Recipe:
@@ -59,7 +59,7 @@ def test_a_run_that_goes_on_keeps_the_split_it_began_with(tmp_path, monkeypatch)
     directory = mriscope.run(small(), tmp_path / "run", silent=True)
     began = json.loads((directory.path / "split.json").read_text())["parts"]
     (directory.path / "metrics.json").unlink()
-    monkeypatch.setattr(running, "_split_for", lambda recipe, slices: by_subject(slices, seed=99))
+    monkeypatch.setattr(train, "_split_for", lambda recipe, slices: by_subject(slices, seed=99))
     mriscope.run(small(), tmp_path / "run", silent=True)
     tested = directory.predictions().of_part("test")
     assert sorted(tested.paths.tolist()) == sorted(began["test"])
@@ -191,9 +191,9 @@ def test_names_that_look_like_something_else_stay_names(tmp_path, monkeypatch):
 def test_the_environment_says_what_computed_and_how_subjects_are_known(monkeypatch, threads, words):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     named = Reading(SliceSet.of(np.zeros((2, 2, 2), np.uint8), [0, 1]))
-    told = running._environment(make_recipe({"model": "keras_like"}), named, torch.device("cpu"), False)
+    told = train._environment(make_recipe({"model": "keras_like"}), named, torch.device("cpu"), False)
     assert (told.device, told.subjects_from) == (words, "unknown")
-    told = running._environment(
+    told = train._environment(
         make_recipe({"model": "keras_like"}), replace(named, subjects_from="pixels"), torch.device("cpu"), False
     )
     assert told.subjects_from == "pixels"

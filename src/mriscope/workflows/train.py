@@ -18,9 +18,6 @@ from mriscope.errors import RunError
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
-from mriscope.experiment.figures import draw_run
-from mriscope.experiment.parts import model_for, read_for
-from mriscope.experiment.splitting import split_for, warn_of_sharing
 from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
 from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
@@ -43,6 +40,9 @@ from mriscope.training.devices import barrier, destroy_process_group, init_proce
 from mriscope.training.fitting import check_fit, fit
 from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
+from mriscope.workflows._load import model_for, read_for
+from mriscope.workflows._pictures import draw_run
+from mriscope.workflows.split import split_for, warn_of_sharing
 
 
 def run(

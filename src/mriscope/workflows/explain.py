@@ -18,7 +18,6 @@ from mriscope.data.source import parse_source
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
-from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
@@ -29,6 +28,7 @@ from mriscope.reports.explanation import EmptyMap, explanation_page
 from mriscope.reports.page import Picture
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import load_model, read_for
 
 LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
 """The first names the pictures that an explanation wrote, so that the next one can take them away."""

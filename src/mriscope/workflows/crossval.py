@@ -11,12 +11,12 @@ from typing import Any
 from mriscope.data.cache import content_key
 from mriscope.errors import RecipeError, RunError
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
-from mriscope.experiment.splitting import fold_name, fold_recipe, split_for
 from mriscope.files import write_bytes, write_text
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
+from mriscope.workflows.split import fold_name, fold_recipe, split_for
 
 LOG = logging.getLogger("mriscope")
 
@@ -51,7 +51,7 @@ def crossvalidate(
         repeats: how many divisions into folds.
         protocol: by_subject or by_slice.
         fresh: begin every fold anew, whatever the folder holds of a cross-validation.
-        settings: further arguments of mriscope.experiment.running.run, such as device.
+        settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Returns:
         what summary.json holds; see mriscope.evaluation.crossvalidation.summarize_folds.
@@ -117,7 +117,7 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
 
 def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Read and split the data and make the model, so that a mistake is named while what was there is whole."""
-    from mriscope.experiment.parts import model_for, read_for
+    from mriscope.workflows._load import model_for, read_for
 
     slices = read_for(recipe, recipe.data, skip_bad=settings.get("skip_bad", False)).slices
     split_for(recipe.split, slices, recipe.seed)
@@ -137,7 +137,7 @@ def _train(recipe: Recipe, folder: Path, settings: Mapping[str, Any], *, warn: b
     """Return whether there was anything to train."""
     if RunDirectory(folder).holds(recipe):
         return False
-    from mriscope.experiment.running import run
+    from mriscope.workflows.train import run
 
     LOG.warning("training %s", folder)
     run(recipe, folder, warn=warn, **settings)

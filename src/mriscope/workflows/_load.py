@@ -10,11 +10,11 @@ from mriscope.data.readers import read_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, known_severity
 from mriscope.errors import DataError
-from mriscope.experiment.subjects import origin_of_subjects, with_known_subjects
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
 from mriscope.run_directory import WEIGHTS, RunDirectory
 from mriscope.training.checkpoint import put_weights, read_weights
+from mriscope.workflows._subjects import origin_of_subjects, with_known_subjects
 
 
 def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:

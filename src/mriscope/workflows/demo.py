@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from mriscope.data.source import strip_folders
-from mriscope.experiment.explaining import explain_run
-from mriscope.experiment.running import run
 from mriscope.files import write_text
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
 from mriscope.run_directory import FIGURES, RunDirectory
+from mriscope.workflows.explain import explain_run
+from mriscope.workflows.train import run
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 
