@@ -18,7 +18,7 @@ from mriscope.errors import DataError, RecipeError, UnknownName
 from mriscope.explain.cam import GradCAM
 from mriscope.models.registry import create_model
 from mriscope.recipe import make_recipe
-from mriscope.workflows._load import load_model
+from mriscope.workflows._model import load_model
 from mriscope.workflows.train import run
 
 # The smallest networks of four families; they stand in for the large ones.

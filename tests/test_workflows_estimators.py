@@ -14,8 +14,9 @@ from mriscope.errors import MriscopeError
 from mriscope.recipe import make_recipe
 from mriscope.run_directory import RunDirectory
 from mriscope.workflows.compare import compare_runs
-from mriscope.workflows.evaluate import evaluate_run, predict_images
+from mriscope.workflows.evaluate import evaluate_run
 from mriscope.workflows.explain import ExplainOptions, explain_run
+from mriscope.workflows.predict import predict_images
 from mriscope.workflows.train import run
 
 SOURCE = "phantom:subjects=24,slices=6,seed=3,size=32"

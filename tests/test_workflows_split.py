@@ -14,8 +14,8 @@ from mriscope.data.slices import SliceSet
 from mriscope.data.splits import by_slice, by_subject, shared_subjects
 from mriscope.errors import DataError, RecipeError, RunError
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
+from mriscope.reports import figures
 from mriscope.reports.text import metrics_text
-from mriscope.workflows import _pictures
 from mriscope.workflows.evaluate import evaluate_run
 from mriscope.workflows.split import split_for, warn_of_sharing, write_splits
 
@@ -57,7 +57,7 @@ def test_one_warning_names_the_count_of_shared_subjects(caplog):
 
 def test_a_leaky_run_is_marked_wherever_it_shows(tmp_path, caplog, monkeypatch):
     titles = []
-    monkeypatch.setattr(_pictures, "save", lambda figure, path: titles.append(figure.get_suptitle().replace("\n", " ")))
+    monkeypatch.setattr(figures, "save", lambda figure, path: titles.append(figure.get_suptitle().replace("\n", " ")))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     directory = mriscope.run(small(protocol="by_slice", test=0.4), tmp_path / "run", silent=True, track=uri)
     metrics = directory.metrics()

@@ -23,6 +23,7 @@ from mriscope.run_directory import (
     SPLIT,
     RunDirectory,
 )
+from mriscope.workflows import train
 from on_gpu import resident
 from on_gpu.resident import ResidentTrainer
 from on_gpu.setting import ROOT, Setting

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from mriscope.recipe import make_recipe, read_recipe
     from mriscope.reports.comparison import comparison_text
     from mriscope.reports.text import describe_slices, metrics_text, slices_text
-    from mriscope.workflows._load import load_model
+    from mriscope.workflows._model import load_model
     from mriscope.workflows.compare import compare_recipes, compare_runs
-    from mriscope.workflows.evaluate import evaluate_run, predict_images
+    from mriscope.workflows.evaluate import evaluate_run
     from mriscope.workflows.explain import explain_run
+    from mriscope.workflows.predict import predict_images
     from mriscope.workflows.train import run
 
 __version__ = "0.1.0"
@@ -59,8 +60,9 @@ _HOMES = {
     "evaluation.plots": ("sample_slices",),
     "workflows.compare": ("compare_recipes", "compare_runs"),
     "workflows.explain": ("explain_run",),
-    "workflows.evaluate": ("evaluate_run", "predict_images"),
-    "workflows._load": ("load_model",),
+    "workflows._model": ("load_model",),
+    "workflows.evaluate": ("evaluate_run",),
+    "workflows.predict": ("predict_images",),
     "workflows.train": ("run",),
     "explain.cam": ("GradCAM",),
     "explain.overlays": ("grid", "overlay"),

@@ -25,7 +25,7 @@ def data_info(
     pixels where those leave no doubt.
     """
     from mriscope.reports.text import slices_text
-    from mriscope.workflows._subjects import describe_source
+    from mriscope.workflows.data_info import describe_source
 
     summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
     print(summary.to_json() if as_json else slices_text(source, summary))

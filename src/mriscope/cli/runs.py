@@ -99,7 +99,7 @@ def predict(
     It answers with a class and the probability of each class.
     """
     from mriscope.reports.text import predictions_text
-    from mriscope.workflows.evaluate import predict_images
+    from mriscope.workflows.predict import predict_images
 
     answers = predict_images(run, images, device=device)
     print(json.dumps(answers, indent=2) if as_json else predictions_text(answers))

@@ -1,62 +1,74 @@
-"""What every command needs of a run: its slices and its network."""
+"""Load the slices of a source: the one way in for every workflow. Imports no torch where subjects are known."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 
-import torch
-from torch import nn
-
-from mriscope.data.readers import read_rows
+from mriscope.data.readers import report_bad_rows
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE, known_severity
+from mriscope.data.slices import SIZE, SliceSet, known_severity
+from mriscope.data.source import parse_source
 from mriscope.errors import DataError
-from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
-from mriscope.run_directory import WEIGHTS, RunDirectory
-from mriscope.training.checkpoint import put_weights, read_weights
+from mriscope.run_directory import BAD_ROWS
 from mriscope.workflows._subjects import origin_of_subjects, with_known_subjects
 
 
-def read_for(recipe: Recipe, source: str, *, skip_bad: bool) -> Reading:
-    """The slices of a source, at the size that a recipe's network takes, with what its user should be told.
+@dataclass(frozen=True)
+class Loaded:
+    """The slices of a source, and what a workflow has to know of them.
 
-    Their subjects are those of the recipe's manifest, else of the source, else those that pixels tell beyond doubt.
+    Attributes:
+        source: as mriscope.read takes it.
+        slices: their subjects are those of a manifest, else of the source, else those that pixels tell beyond doubt.
+        reading: the slices with no more subjects than were named, and the rows that hold none.
+        subjects_from: manifest, source, pixels or "pixels, partly"; None where no subject is known, or one that a
+            manifest or the source leaves out.
+    """
+
+    source: str
+    slices: SliceSet
+    reading: Reading
+    subjects_from: str | None
+
+    def report_bad_rows(self, to: str | Path = BAD_ROWS) -> None:
+        """List the rows that were left out in a CSV file, and say how many; without any, do nothing."""
+        report_bad_rows(self.source, self.reading, to)
+
+
+def load(
+    source: str,
+    *,
+    size: int | None = None,
+    manifest: str | None = None,
+    skip_bad: bool = False,
+    recipe: Recipe | None = None,
+) -> Loaded:
+    """Load the slices of a source: read and resize them, check that they fit a recipe, and find their subjects.
+
+    What a manifest leaves unknown stays so, as what a person wrote down is not guessed at. The bad rows are reported by
+    the caller, who knows where the list belongs.
+
+    Args:
+        source: as mriscope.read takes it.
+        size: height and width to bring slices to, as mriscope.read takes it.
+        manifest: a CSV file that gives the slices their subjects.
+        skip_bad: leave unusable rows out, where they would be an error.
+        recipe: its input size and manifest replace those above, and its severity has to fit.
 
     Raises:
-        DataError: the source or the manifest cannot be read or do not fit, or make slices of another size; or the
-            recipe's severity names other classes.
+        DataError: the source or the manifest cannot be read or do not fit, or the recipe's size or severity.
     """
-    size = recipe.input.size
-    wanted = None if size == SIZE else size
-    reading = read_rows(source, skip_bad=skip_bad, size=wanted, manifest=recipe.manifest)
-    if reading.slices.images.shape[1:] != (size, size):
-        height, width = reading.slices.images.shape[1:]
-        raise DataError(f"{source} has slices of {height}×{width} and input.size is {size}; set input.size={height}")
-    known_severity(reading.slices.class_names, recipe.severity)
-    slices = reading.slices  # what a person wrote down is not guessed at, also where it leaves subjects unknown
-    known = slices if recipe.manifest is not None else with_known_subjects(slices, source)
-    return replace(reading, slices=known, subjects_from=origin_of_subjects(slices, known, recipe.manifest))
-
-
-def model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = True) -> nn.Module:
-    """The network of a recipe; pretrained=False leaves its weights random, where they are put in afterwards anyway."""
-    return create_model(
-        recipe.model,
-        classes=len(class_names),
-        size=recipe.input.size,
-        options=recipe.model_options,
-        seed=recipe.seed,
-        pretrained=pretrained,
-    )
-
-
-def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module, tuple[str, ...]]:
-    """The network of a finished run in evaluation mode, and the names of its classes.
-
-    Raises:
-        RunError: the weights are missing, damaged or another network's.
-    """
-    saved = read_weights(directory.path / WEIGHTS)
-    model = model_for(directory.recipe, saved.class_names, pretrained=False)
-    put_weights(model, saved.weights, directory.path / WEIGHTS)
-    return model.to(device).eval(), saved.class_names
+    if recipe is not None:
+        size, manifest = None if recipe.input.size == SIZE else recipe.input.size, recipe.manifest
+    reading = parse_source(source).read(skip_bad=skip_bad, size=size, manifest=manifest)
+    slices = reading.slices
+    if recipe is not None:
+        height, width = slices.images.shape[1:]
+        if (height, width) != (recipe.input.size, recipe.input.size):
+            raise DataError(
+                f"{source} has slices of {height}×{width} and input.size is {recipe.input.size}; "
+                f"set input.size={height}"
+            )
+        known_severity(slices.class_names, recipe.severity)
+    known = slices if manifest is not None else with_known_subjects(slices, source)
+    return Loaded(source, known, reading, origin_of_subjects(slices, known, manifest))

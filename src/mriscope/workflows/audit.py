@@ -17,8 +17,7 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
-from mriscope.data.readers import read_rows, read_silently, report_bad_rows
-from mriscope.data.rows import Reading
+from mriscope.data.readers import read_silently
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.source import parse_source
 from mriscope.data.split_files import read_split_file, split_file
@@ -28,10 +27,11 @@ from mriscope.files import write_text
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
 from mriscope.reports.page import Picture
-from mriscope.run_directory import BAD_ROWS, RECIPE
+from mriscope.run_directory import RECIPE
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import Loaded, load
 from mriscope.workflows._progress import saying
-from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
+from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
 
 PUBLISHED = "published"
 EXIT_CODES = {True: 3, False: 0, None: 4}
@@ -71,10 +71,9 @@ def audit_source(
             too few subjects are sure for a repaired one.
         WriteError: a file cannot be written.
     """
-    reading = _read(source, skip_bad, manifest)
-    report_bad_rows(source, reading, BAD_ROWS)
-    slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
-    known_from = origin_of_subjects(reading.slices, slices, manifest)
+    loaded = _load(source, skip_bad, manifest)
+    loaded.report_bad_rows()
+    reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
     found = recovered(reading.slices)
@@ -101,13 +100,13 @@ def audit_source(
     return facts
 
 
-def _read(source: str, skip_bad: bool, manifest: str | None) -> Reading:
-    """The source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
+def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
+    """Load a source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
     try:
-        return read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+        return load(source, manifest=manifest, skip_bad=skip_bad)
     except DataError as error:
         try:
-            return read_rows(source, skip_bad=skip_bad, size=SIZE, manifest=manifest)
+            return load(source, size=SIZE, manifest=manifest, skip_bad=skip_bad)
         except DataError:
             raise error from None
 

@@ -16,6 +16,7 @@ from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
+from mriscope.workflows._load import load
 from mriscope.workflows.split import fold_name, fold_recipe, split_for
 
 LOG = logging.getLogger("mriscope")
@@ -116,12 +117,12 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
 
 
 def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
-    """Read and split the data and make the model, so that a mistake is named while what was there is whole."""
-    from mriscope.workflows._load import model_for, read_for
+    """Load and split the data and make the model, so that a mistake is named while what was there is whole."""
+    from mriscope.workflows._model import create_model_for
 
-    slices = read_for(recipe, recipe.data, skip_bad=settings.get("skip_bad", False)).slices
+    slices = load(recipe.data, recipe=recipe, skip_bad=settings.get("skip_bad", False)).slices
     split_for(recipe.split, slices, recipe.seed)
-    model_for(recipe, slices.class_names, pretrained=False)
+    create_model_for(recipe, slices.class_names, pretrained=False)
 
 
 def _remove_files(place: Path) -> None:

@@ -28,7 +28,8 @@ from mriscope.reports.explanation import EmptyMap, explanation_page
 from mriscope.reports.page import Picture
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
-from mriscope.workflows._load import load_model, read_for
+from mriscope.workflows._load import load
+from mriscope.workflows._model import load_model
 
 LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
 """The first names the pictures that an explanation wrote, so that the next one can take them away."""
@@ -275,7 +276,7 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
     recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
-    slices = read_for(recipe, there, skip_bad=directory.environment.skip_bad).slices
+    slices = load(there, recipe=recipe, skip_bad=directory.environment.skip_bad).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]

@@ -1,4 +1,4 @@
-"""Splits as the settings want them, as files, and what a user should know of one."""
+"""Write the splits of a source as files; make the split that settings ask for."""
 
 import logging
 from collections.abc import Iterator
@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 
 from mriscope.data.folds import fold_split
-from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split, make_split, shared_subjects
 from mriscope.errors import DataError, RunError
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
 from mriscope.results import SplitRecord
-from mriscope.workflows._subjects import with_known_subjects
+from mriscope.workflows._load import load
 
 LOG = logging.getLogger("mriscope")
 
 
 def split_for(settings: SplitSettings, slices: SliceSet, seed: int) -> Split:
-    """The split that settings ask for.
+    """Make the split that settings ask for.
 
     Raises:
         DataError: the slices do not allow it, or the file of a split does not fit them.
@@ -42,7 +41,7 @@ def split_for(settings: SplitSettings, slices: SliceSet, seed: int) -> Split:
 
 
 def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: int) -> Recipe:
-    """A recipe for one fold of a cross-validation.
+    """Return a recipe for one fold of a cross-validation.
 
     Raises:
         RecipeError: protocol and folds do not go together.
@@ -53,7 +52,7 @@ def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: in
 
 
 def fold_name(repeat: int, fold: int) -> str:
-    """What a fold's run directory and split file are called."""
+    """Return the name of a fold's run directory and split file."""
     return f"repeat{repeat}-fold{fold}"
 
 
@@ -90,9 +89,9 @@ def write_splits(
     """
     shares = {"protocol": protocol, "test": test, "validation": validation}
     asked = list(_settings(shares, folds, repeats, seed))
-    slices = read(source, skip_bad=skip_bad, manifest=manifest)
-    if manifest is None:
-        slices = with_known_subjects(slices, source)
+    loaded = load(source, manifest=manifest, skip_bad=skip_bad)
+    loaded.report_bad_rows()
+    slices = loaded.slices
     splits = [split_for(settings, slices, seed) for _, settings in asked]
     warn_of_sharing(slices, splits[0])
     files = {

@@ -1,15 +1,12 @@
-"""run(recipe): train, judge and record."""
+"""Train a recipe, evaluate it and record what came of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
-from mriscope.data.readers import report_bad_rows
-from mriscope.data.rows import Reading
 from mriscope.data.slices import SliceSet
 from mriscope.data.source import parse_source
 from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
@@ -20,6 +17,7 @@ from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
 from mriscope.models.registry import count_parameters
 from mriscope.recipe import Recipe
+from mriscope.reports.figures import draw_run
 from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
 from mriscope.run_directory import (
     BAD_ROWS,
@@ -36,12 +34,19 @@ from mriscope.run_directory import (
 from mriscope.tracking.store import NONE, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
 from mriscope.training.checkpoint import put_weights, save_weights
-from mriscope.training.devices import barrier, destroy_process_group, init_process_group, pick_device, rank
+from mriscope.training.devices import (
+    barrier,
+    describe_device,
+    destroy_process_group,
+    init_process_group,
+    pick_device,
+    rank,
+)
 from mriscope.training.fitting import check_fit, fit
 from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
-from mriscope.workflows._load import model_for, read_for
-from mriscope.workflows._pictures import draw_run
+from mriscope.workflows._load import load
+from mriscope.workflows._model import create_model_for
 from mriscope.workflows.split import split_for, warn_of_sharing
 
 
@@ -56,7 +61,7 @@ def run(
     track: str = NONE,
     warn: bool = True,
 ) -> RunDirectory:
-    """Train, judge and record a recipe; a run that was broken off goes on, a finished one is left as it is.
+    """Train, evaluate and record a recipe; a run that was broken off goes on, a finished one is left as it is.
 
     Args:
         recipe: everything that decides the result.
@@ -73,127 +78,101 @@ def run(
     """
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
-    place = pick_device(device)
+    path, place = Path(folder), pick_device(device)
     init_process_group(place)
-    reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
-    slices, model = (
-        reading.slices,
-        model_for(recipe, reading.slices.class_names, pretrained=fresh or not _begun(Path(folder))),
-    )
-    split = _split_for(recipe, slices)
+    loaded = load(recipe.data, recipe=recipe, skip_bad=skip_bad)
+    slices, begun = loaded.slices, any((path / name).is_file() for name in (CHECKPOINT, METRICS))
+    model = create_model_for(recipe, slices.class_names, pretrained=fresh or not begun)
+    split = split_for(recipe.split, slices, recipe.seed)
     check_fit(model, recipe.training, len(split.train))
-    environment = _environment(recipe, reading, place, skip_bad)
-    record = split_record(slices, split, recipe.seed)
-    with _at_work_in(Path(folder), recipe, fresh, environment, record) as directory:
-        _check_data(directory, slices)
-        if recipe.split.file is not None:
-            _check_split(directory, recipe.split.file, split, slices)
+    environment = describe_environment(
+        describe_device(place),
+        source=parse_source(recipe.data).address,
+        data=slices.fingerprint,
+        subjects_from=loaded.subjects_from or "unknown",
+        skip_bad=skip_bad,
+    )
+    with _prepare(path, recipe, fresh, environment, split_record(slices, split, recipe.seed)) as directory:
+        split = _find_split(directory, recipe, slices, split)
         if not directory.finished:
-            split = read_split(directory.path / SPLIT, slices)  # a run that goes on keeps the split it began with
-            if rank() == 0:
-                report_bad_rows(recipe.data, reading, directory.path / BAD_ROWS)
+            first = rank() == 0
+            if first:
+                loaded.report_bad_rows(path / BAD_ROWS)
                 if warn:
                     warn_of_sharing(slices, split)
-            with _tracker(directory, track) as tracker:
-                monitor = Monitor(silent or rank() != 0, tracker.epoch)
-                trained = _train(directory, model, slices, split, place, monitor)
-                if rank() == 0:
+            with _open_tracker(directory, track) if first else Tracker() as tracker:
+                trained = fit(
+                    model,
+                    slices,
+                    split.train,
+                    split.validation,
+                    recipe.training,
+                    scale=recipe.input.scale,
+                    seed=recipe.seed,
+                    device=place,
+                    folder=path,
+                    monitor=Monitor(silent or not first, tracker.epoch),
+                )
+                if first:
                     _record(directory, model, trained, slices, split, tracker)
     destroy_process_group()
     return directory
 
 
+train = run
+
+
 @contextmanager
-def _at_work_in(
-    folder: Path, recipe: Recipe, fresh: bool, environment: Environment, split: SplitRecord
+def _prepare(
+    path: Path, recipe: Recipe, fresh: bool, environment: Environment, split: SplitRecord
 ) -> Iterator[RunDirectory]:
-    """The run directory: the first process makes and holds it, the others come when it is ready."""
+    """Prepare the run directory in the first process, which holds its lock; the others come when it is ready."""
     if rank() != 0:
         barrier()
-        yield RunDirectory(folder)
+        yield RunDirectory(path)
         return
-    with prepared_run(folder, recipe, fresh=fresh, environment=environment, split=split) as directory:
+    with prepared_run(path, recipe, fresh=fresh, environment=environment, split=split) as directory:
         barrier()
         yield directory
 
 
-def _begun(folder: Path) -> bool:
-    """Whether weights are there already, so that none need to be fetched."""
-    return any((folder / name).is_file() for name in (CHECKPOINT, METRICS))
-
-
-def _split_for(recipe: Recipe, slices: SliceSet) -> Split:
-    return split_for(recipe.split, slices, recipe.seed)
-
-
-def _environment(recipe: Recipe, reading: Reading, device: torch.device, skip_bad: bool) -> Environment:
-    """What environment.json holds: on what the run was made, of which slices, and how their subjects are known."""
-    return describe_environment(
-        _device_name(device),
-        source=parse_source(recipe.data).address,
-        data=reading.slices.fingerprint,
-        subjects_from=reading.subjects_from or "unknown",
-        skip_bad=skip_bad,
-    )
-
-
-def _tracker(directory: RunDirectory, track: str) -> Tracker:
-    """MLflow's record of the run; the first process alone keeps it."""
-    if rank() != 0:
-        return Tracker()
-    history = directory.history() if (directory.path / HISTORY).is_file() else []
-    return open_tracker(track, directory.path, directory.recipe, directory.environment, history)
-
-
-def _check_data(directory: RunDirectory, slices: SliceSet) -> None:
+def _find_split(directory: RunDirectory, recipe: Recipe, slices: SliceSet, split: Split) -> Split:
+    """Return the split that the run began with; refuse other data, and a file of a split that was changed since."""
     made_for = directory.environment.data or "unknown"
     if made_for != slices.fingerprint:
         raise RunError(
             f"{directory.path} holds a run on other data (fingerprint {made_for[:12]}, this source has "
             f"{slices.fingerprint[:12]}); name another folder with --out, or train anew there with --fresh"
         )
-
-
-def _check_split(directory: RunDirectory, file: str, split: Split, slices: SliceSet) -> None:
-    """Refuse to go on, or to be finished already, where the file of a split was changed since the run began."""
+    if directory.finished and recipe.split.file is None:
+        return split
     began = read_split(directory.path / SPLIT, slices)
-    if not all(np.array_equal(getattr(split, part), getattr(began, part)) for part in PARTS):
+    same = all(np.array_equal(getattr(split, part), getattr(began, part)) for part in PARTS)
+    if recipe.split.file is not None and not same:
         raise RunError(
-            f"{directory.path} holds a run on another split than {file} holds now; "
+            f"{directory.path} holds a run on another split than {recipe.split.file} holds now; "
             "name another folder with --out, or train anew there with --fresh"
         )
+    return began
 
 
-def _train(
-    directory: RunDirectory, model: nn.Module, slices: SliceSet, split: Split, device: torch.device, monitor: Monitor
-) -> Trained:
-    recipe = directory.recipe
-    return fit(
-        model,
-        slices,
-        split.train,
-        split.validation,
-        recipe.training,
-        scale=recipe.input.scale,
-        seed=recipe.seed,
-        device=device,
-        folder=directory.path,
-        monitor=monitor,
-    )
+def _open_tracker(directory: RunDirectory, track: str) -> Tracker:
+    history = directory.history() if (directory.path / HISTORY).is_file() else []
+    return open_tracker(track, directory.path, directory.recipe, directory.environment, history)
 
 
 def _record(
     directory: RunDirectory, model: nn.Module, trained: Trained, slices: SliceSet, split: Split, tracker: Tracker
 ) -> None:
     """Write everything a finished run holds; metrics.json last, as its presence means finished."""
-    recipe = directory.recipe
-    save_weights(trained.weights, directory.path / WEIGHTS, recipe.model, slices.class_names)
-    put_weights(model, trained.weights, directory.path / WEIGHTS)
+    path, recipe, history = directory.path, directory.recipe, trained.history
+    save_weights(trained.weights, path / WEIGHTS, recipe.model, slices.class_names)
+    put_weights(model, trained.weights, path / WEIGHTS)
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
     predictions = predict(model, slices[rows], recipe.input.scale, parts, severity=recipe.severity)
     tested = predictions.of_part("test")
-    write_predictions(predictions, directory.path / PREDICTIONS)
+    write_predictions(predictions, path / PREDICTIONS)
     shared = shared_subjects(slices, split)
     metrics = Metrics(
         protocol=split.protocol,
@@ -201,27 +180,16 @@ def _record(
         leaky=None if shared is None else shared > 0,
         shared_subjects=shared,
         **dict(score(tested, seed=recipe.seed)),
-        training=_summarize_training(trained, model),
+        training=TrainingSummary(
+            epochs=len(history),
+            epoch_kept=trained.epoch,
+            seconds=float(sum(row["seconds"] for row in history)),
+            slices_per_second=float(np.median([row["slices_per_second"] for row in history])),
+            parameters=count_parameters(model),
+        ),
         model=recipe.model,
         data=slices.fingerprint,
     )
-    draw_run(directory.path / FIGURES, trained, slices, tested, metrics)
-    tracker.finish(directory.path, metrics, trained.history)
-    metrics.write(directory.path / METRICS)
-
-
-def _summarize_training(trained: Trained, model: nn.Module) -> TrainingSummary:
-    return TrainingSummary(
-        epochs=len(trained.history),
-        epoch_kept=trained.epoch,
-        seconds=float(sum(row["seconds"] for row in trained.history)),
-        slices_per_second=float(np.median([row["slices_per_second"] for row in trained.history])),
-        parameters=count_parameters(model),
-    )
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' * (threads != 1)}"
+    draw_run(path / FIGURES, history, slices, tested, metrics, epoch_kept=trained.epoch)
+    tracker.finish(path, metrics, history)
+    metrics.write(path / METRICS)
