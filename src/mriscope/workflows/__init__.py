@@ -1,1 +1,1 @@
-"""Where the parts meet, and the only place where they do: run, judge, explain, demonstrate."""
+"""The workflows, a module for each command: where the packages below meet, and the only place where they do."""

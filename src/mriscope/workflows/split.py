@@ -94,10 +94,11 @@ def write_splits(
     slices = loaded.slices
     splits = [split_for(settings, slices, seed) for _, settings in asked]
     warn_of_sharing(slices, splits[0])
-    files = {
-        Path(out) / f"{name}.json": _add_settings(split_file(slices, split, seed), settings)
-        for (name, settings), split in zip(asked, splits, strict=True)
-    }
+    files = {}
+    for (name, settings), split in zip(asked, splits, strict=True):
+        unused = {"test"} if settings.folds or settings.protocol == "published" else set()
+        told = settings.model_dump(exclude_none=True, exclude={"protocol", *unused})
+        files[Path(out) / f"{name}.json"] = split_file(slices, split, seed).model_copy(update=told)
     for file, record in files.items():
         if file.exists() and not _holds(file, record):
             raise DataError(f"{file} holds another split; name another folder with --out")
@@ -124,11 +125,6 @@ def _settings(
     for repeat in range(repeats):
         for fold in range(folds):
             yield fold_name(repeat, fold), fold_recipe(base, shares["protocol"], folds, fold, repeat).split
-
-
-def _add_settings(record: SplitRecord, settings: SplitSettings) -> SplitRecord:
-    unused = {"test"} if settings.folds or settings.protocol == "published" else set()
-    return record.model_copy(update=settings.model_dump(exclude_none=True, exclude={"protocol", *unused}))
 
 
 def warn_of_sharing(slices: SliceSet, split: Split) -> None:
