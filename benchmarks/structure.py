@@ -63,11 +63,12 @@ def record_trip() -> list[str]:
 
     def follow(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event != "call" or code in seen or not code.co_filename.startswith(f"{SOURCE}/"):
+        inside = code.co_filename.startswith(f"{SOURCE}/") and not code.co_name.startswith("<")  # no comprehension
+        if event != "call" or code in seen or not inside:
             return
         seen.add(code)
         module = ".".join(Path(code.co_filename).relative_to(SOURCE).with_suffix("").parts)
-        if code.co_flags & inspect.CO_OPTIMIZED and trip[-1:] != [module]:  # the body of a module or class is not
+        if code.co_flags & inspect.CO_OPTIMIZED and trip[-1:] != [module]:  # as the body of a class is not
             trip.append(module)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +95,8 @@ def main() -> None:
     }
     print("\n".join(f"{name:28} {count:6,}" for name, count in counts.items()))
     if "--trip" in sys.argv:
-        print("\n".join(trip))
+        climbs = [False, *(after < before for before, after in steps)]
+        print("\n".join(f"{'^' if climb else ' '} {module}" for climb, module in zip(climbs, trip, strict=True)))
 
 
 if __name__ == "__main__":

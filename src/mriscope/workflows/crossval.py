@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mriscope.data.cache import content_key
+from mriscope.data.split_files import split_for
 from mriscope.errors import RecipeError, RunError
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.files import write_bytes, write_text
@@ -17,7 +18,7 @@ from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
 from mriscope.workflows._load import load
-from mriscope.workflows.split import fold_name, fold_recipe, split_for
+from mriscope.workflows.split import fold_name, fold_recipe
 
 LOG = logging.getLogger("mriscope")
 

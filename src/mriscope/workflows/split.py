@@ -1,43 +1,17 @@
-"""Write the splits of a source as files; make the split that settings ask for."""
+"""Write the splits of a source as files."""
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mriscope.data.folds import fold_split
-from mriscope.data.slices import SliceSet
-from mriscope.data.split_files import read_split_file, split_file
-from mriscope.data.splits import Split, make_split, shared_subjects
+from mriscope.data.split_files import split_file, split_for, warn_of_sharing
 from mriscope.errors import DataError, RunError
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
 from mriscope.results import SplitRecord
 from mriscope.workflows._load import load
 
 LOG = logging.getLogger("mriscope")
-
-
-def split_for(settings: SplitSettings, slices: SliceSet, seed: int) -> Split:
-    """Make the split that settings ask for.
-
-    Raises:
-        DataError: the slices do not allow it, or the file of a split does not fit them.
-    """
-    if settings.file is not None:
-        return read_split_file(settings.file, slices)
-    if settings.folds is not None and settings.fold is not None:
-        return fold_split(
-            slices,
-            settings.protocol,
-            folds=settings.folds,
-            fold=settings.fold,
-            repeat=settings.repeat or 0,
-            validation=settings.validation,
-            seed=seed,
-        )
-    return make_split(slices, settings.protocol, test=settings.test, validation=settings.validation, seed=seed)
 
 
 def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: int) -> Recipe:
@@ -125,20 +99,3 @@ def _settings(
     for repeat in range(repeats):
         for fold in range(folds):
             yield fold_name(repeat, fold), fold_recipe(base, shares["protocol"], folds, fold, repeat).split
-
-
-def warn_of_sharing(slices: SliceSet, split: Split) -> None:
-    """Say through the logger "mriscope" how many test subjects a model is trained on, or that nobody knows."""
-    shared = shared_subjects(slices, split)
-    if shared is None:
-        LOG.warning(
-            "subjects unknown: slices of one brain may lie in the training and in the test part, which flatters every "
-            "figure; name a source that says which slices show one brain"
-        )
-    elif shared:
-        LOG.warning(
-            "LEAKY: %d of %d test subjects also have slices in the training part, so the figures say little about new "
-            "subjects; use split.protocol=by_subject",
-            shared,
-            len(np.unique(slices.subjects[split.test])),
-        )

@@ -9,6 +9,7 @@ from torch import nn
 
 from mriscope.data.slices import SliceSet
 from mriscope.data.source import parse_source
+from mriscope.data.split_files import split_for, warn_of_sharing
 from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError
@@ -47,7 +48,6 @@ from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
 from mriscope.workflows._load import load
 from mriscope.workflows._model import create_model_for
-from mriscope.workflows.split import split_for, warn_of_sharing
 
 
 def run(
@@ -100,7 +100,8 @@ def run(
                 loaded.report_bad_rows(path / BAD_ROWS)
                 if warn:
                     warn_of_sharing(slices, split)
-            with _open_tracker(directory, track) if first else Tracker() as tracker:
+            history = directory.history() if first and (path / HISTORY).is_file() else []
+            with open_tracker(track if first else NONE, path, recipe, directory.environment, history) as tracker:
                 trained = fit(
                     model,
                     slices,
@@ -154,11 +155,6 @@ def _find_split(directory: RunDirectory, recipe: Recipe, slices: SliceSet, split
             "name another folder with --out, or train anew there with --fresh"
         )
     return began
-
-
-def _open_tracker(directory: RunDirectory, track: str) -> Tracker:
-    history = directory.history() if (directory.path / HISTORY).is_file() else []
-    return open_tracker(track, directory.path, directory.recipe, directory.environment, history)
 
 
 def _record(
