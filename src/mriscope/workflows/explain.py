@@ -14,7 +14,6 @@ from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
-from mriscope.data.source import parse_source
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
@@ -25,7 +24,7 @@ from mriscope.explain.postprocess import study_exponents
 from mriscope.files import write_bytes, write_text
 from mriscope.models.registry import list_estimators
 from mriscope.reports.explanation import EmptyMap, explanation_page
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.workflows._load import load
@@ -249,7 +248,7 @@ def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOpti
         ("Run", directory.name),
         ("Model", directory.recipe.model),
         ("Protocol", describe_protocol(directory)),
-        ("Data", parse_source(environment.source or "unknown").label),
+        ("Data", label_source(environment.source)),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if options.class_name is None else options.class_name),

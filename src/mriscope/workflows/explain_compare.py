@@ -10,7 +10,6 @@ import torch
 from mriscope.data.batches import scaled
 from mriscope.data.phantom import phantom_masks
 from mriscope.data.slices import SliceSet
-from mriscope.data.source import parse_source
 from mriscope.environment import describe_environment
 from mriscope.explain.metrics.cohort_report import CAPTION, COHORT, describe_cohort
 from mriscope.explain.metrics.comparison import (
@@ -28,7 +27,7 @@ from mriscope.explain.metrics.recommendation import RULE, MethodScores, recommen
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.results import Cohort, ExplainComparison, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 from mriscope.workflows._progress import saying
@@ -144,7 +143,7 @@ def _result(
         agreement=rank_agreement(scores),
         made={
             "Run": directory.name,
-            "Data": parse_source(directory.environment.source or "unknown").label,
+            "Data": label_source(directory.environment.source),
             "Layer": case.layer
             or "found automatically: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,
