@@ -22,21 +22,20 @@ from .errors import (
 from .evaluation.intervals import bootstrap
 from .evaluation.plots import sample_slices
 from .evaluation.predictions import Predictions
-from .experiment.auditing import audit_source as audit
-from .experiment.comparing import compare_recipes, compare_runs
-from .experiment.crossvalidating import crossvalidate
-from .experiment.explaining import explain_run
-from .experiment.judging import evaluate_run as evaluate
-from .experiment.judging import predict_images as predict
-from .experiment.parts import load_model
-from .experiment.running import run
-from .experiment.running import run as train
 from .explain.cam import GradCAM
 from .explain.maps import explain
 from .explain.overlays import grid, overlay
 from .models.registry import create_model, list_models
 from .recipe import Recipe, make_recipe, read_recipe
 from .version import __version__
+from .workflows._model import load_model
+from .workflows.audit import audit_source as audit
+from .workflows.compare import compare_recipes, compare_runs
+from .workflows.crossval import crossvalidate
+from .workflows.evaluate import evaluate_run as evaluate
+from .workflows.explain import explain_run
+from .workflows.predict import predict_images as predict
+from .workflows.train import run, train
 
 __all__ = [
     "ArgumentError",

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mriscope import __version__
 from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.copies import undo
 from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, search_of, worst_pairs
@@ -17,20 +16,22 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
-from mriscope.data.readers import read_rows, read_silently, report_bad_rows
+from mriscope.data.readers import read_silently
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import ArgumentError, DataError, RunError, check_type
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
-from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
-from mriscope.experiment.waiting import saying
 from mriscope.files import write_text
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
-from mriscope.reports.page import Picture
-from mriscope.run_directory import BAD_ROWS, RECIPE
+from mriscope.reports.page import Picture, label_source
+from mriscope.run_directory import RECIPE
 from mriscope.training.devices import pick_device
+from mriscope.version import __version__
+from mriscope.workflows._load import Loaded, load
+from mriscope.workflows._progress import saying
+from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
 
 PUBLISHED = "published"
 EXIT_CODES = {True: 3, False: 0, None: 4}
@@ -82,10 +83,12 @@ def audit_source(
     given, source = (source, "slices") if isinstance(source, SliceSet) else (None, source)
     if given is not None and (manifest or repair):
         raise ArgumentError("manifest and repair read a source again, and slices have none; name the source instead")
-    reading = _read(source, skip_bad, manifest) if given is None else Reading(given)
-    report_bad_rows(source, reading, BAD_ROWS)
-    slices = reading.slices if manifest or given is not None else with_known_subjects(reading.slices, source)
-    known_from = origin_of_subjects(reading.slices, slices, manifest)
+    if given is None:
+        loaded = _load(source, skip_bad, manifest)
+        loaded.report_bad_rows()
+    else:
+        loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
+    reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
     found = recovered(reading.slices)
@@ -117,13 +120,13 @@ def audit_source(
     return facts
 
 
-def _read(source: str, skip_bad: bool, manifest: str | None) -> Reading:
-    """The source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
+def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
+    """Load a source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
     try:
-        return read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+        return load(source, manifest=manifest, skip_bad=skip_bad)
     except DataError as error:
         try:
-            return read_rows(source, skip_bad=skip_bad, size=SIZE, manifest=manifest)
+            return load(source, size=SIZE, manifest=manifest, skip_bad=skip_bad)
         except DataError:
             raise error from None
 
@@ -211,9 +214,8 @@ def _write(
     strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
     if search is not None and search.proven:
         strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
-    page = audit_page(
-        f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
-    )
+    title = f"Audit of {label_source(facts['source'])}"
+    page = audit_page(title, facts, _pictures(facts, slices, neighbours), strips, _caption(facts))
     write_text(out / "slices.csv", slices_csv(slices, parts))
     write_text(out / "audit.html", page)
     write_text(out / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
