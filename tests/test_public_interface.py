@@ -61,7 +61,7 @@ def test_audit_and_explain_are_packages_that_are_called_whatever_was_imported_fi
         "assert mriscope.audit.leakage.audit_slices and mriscope.explain.cam.GradCAM is mriscope.GradCAM\n"
         "assert mriscope.explain.explain is explain and callable(mriscope.audit)\n"
     )
-    for first in ("", "import mriscope.audit.leakage, mriscope.explain.cam", "mriscope.audit, mriscope.explain"):
+    for first in ("", "import mriscope.audit.leakage, mriscope.explain.cam"):
         subprocess.run([sys.executable, "-c", program.format(first=first)], check=True)
 
 
