@@ -97,7 +97,16 @@ def compare_methods(
         heading=f"{directory.recipe.model}, {describe_protocol(directory)}",
     )
     result = _result(directory, case, slices, scores, recommendation, cohort)
-    _write(Path(out), result, None if picture is None else Picture("Mean maps", CAPTION, picture))
+    out = Path(out)
+    shown = None if picture is None else Picture("Mean maps", CAPTION, picture)
+    write_text(out / "explain_compare.csv", comparison_csv(result))
+    page = comparison_page(f"Explanations of {result.model} compared", result, shown)
+    write_text(out / "explain_compare.html", page)
+    result.write(out / "explain_compare.json")
+    if picture is None:
+        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
+    else:
+        write_bytes(out / COHORT, picture)
     return result
 
 
@@ -152,14 +161,3 @@ def _result(
         },
         cohort=cohort,
     )
-
-
-def _write(out: Path, result: ExplainComparison, cohort: Picture | None) -> None:
-    write_text(out / "explain_compare.csv", comparison_csv(result))
-    page = comparison_page(f"Explanations of {result.model} compared", result, cohort)
-    write_text(out / "explain_compare.html", page)
-    result.write(out / "explain_compare.json")
-    if cohort is None:
-        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
-    else:
-        write_bytes(out / COHORT, cohort.png)
