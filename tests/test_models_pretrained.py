@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn import functional
 
 from mriscope.data.batches import scaled
-from mriscope.errors import DataError, RecipeError, UnknownName
-from mriscope.experiment.parts import load_model
-from mriscope.experiment.running import run
+from mriscope.errors import DataError, RecipeError, UnknownNameError
 from mriscope.explain.cam import GradCAM
 from mriscope.models.registry import create_model
 from mriscope.recipe import make_recipe
+from mriscope.workflows._model import load_model
+from mriscope.workflows.train import run
 
 # The smallest networks of four families; they stand in for the large ones.
 SMALL = ("test_resnet", "test_efficientnet", "test_convnext", "test_vit")
@@ -313,7 +313,7 @@ def test_any_name_of_timm_gives_a_model(name, size, features):
     ],
 )
 def test_an_unknown_name_of_timm_names_the_near_ones(name, message):
-    with pytest.raises(UnknownName) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         create_model(f"timm:{name}")
     assert message in str(caught.value)
     assert len(str(caught.value)) < 200

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mriscope.choices import FoldProtocol, Protocol
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 
 app = typer.Typer()
 
@@ -33,11 +34,11 @@ def compare(
     ranking.csv, ranking.md, ranking.png and compare.html are written. With --recipes, what is missing is trained,
     what is finished is skipped, and a recipe that fails is reported while the others go on.
     """
-    from mriscope.experiment.comparing import compare_recipes, compare_runs
     from mriscope.reports.comparison import comparison_text
+    from mriscope.workflows.compare import compare_recipes, compare_runs
 
     if bool(runs) == bool(recipes):
-        raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
+        raise ArgumentError("name finished runs, or recipes with --recipes; one of the two")
     if recipes:
         settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
         comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
@@ -54,7 +55,7 @@ def crossval(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     folds: Annotated[int, typer.Option(min=2, help="Each is the test part once.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Divisions into folds.")] = 1,
-    protocol: Annotated[str, typer.Option(help="by_subject or by_slice.")] = "by_subject",
+    protocol: Annotated[FoldProtocol, typer.Option(help="Whether folds divide subjects or slices.")] = "by_subject",
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
     out: Annotated[
@@ -70,12 +71,12 @@ def crossval(
 ) -> None:
     """Cross-validate a recipe, fold by fold.
 
-    Each fold is a run directory; finished ones are skipped, so that the same command goes on after a kill.
-    summary.json, summary.md and predictions.parquet hold what all folds say, by slice and by subject.
+    Each fold is a run directory; finished ones are skipped, so that the same command resumes after a kill.
+    summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject.
     """
-    from mriscope.experiment.crossvalidating import crossvalidate
     from mriscope.recipe import read_recipe
     from mriscope.reports.crossvalidation import crossvalidation_text
+    from mriscope.workflows.crossval import crossvalidate
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
@@ -90,7 +91,9 @@ def crossval(
 def split(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
-    protocol: Annotated[str, typer.Option(help="published, by_slice or by_subject.")] = "by_subject",
+    protocol: Annotated[
+        Protocol, typer.Option(help="Whether to divide subjects or slices, or as published.")
+    ] = "by_subject",
     folds: Annotated[int | None, typer.Option(min=2, help="A file for each fold.", show_default=False)] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="With --folds: divisions into folds.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
@@ -101,10 +104,10 @@ def split(
 ) -> None:
     """Write splits as files.
 
-    A file names slices by their paths and checks them by their pixels, so that it is good on another machine.
+    A file names slices by their paths and checks them by their pixels, so that it can be used on another machine.
     Train on one with: mriscope train RECIPE --set split.file=FILE
     """
-    from mriscope.experiment.splitting import write_splits
+    from mriscope.workflows.split import write_splits
 
     given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
     files = write_splits(source, out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)

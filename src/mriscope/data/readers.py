@@ -18,7 +18,8 @@ from mriscope.data.manifest import with_manifest
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
-from mriscope.errors import BadRowsError, DataError
+from mriscope.data.source import parse_source
+from mriscope.errors import BadRowsError, DataError, check_type
 from mriscope.files import spreadsheet_safe, write_text
 
 LOG = logging.getLogger("mriscope")
@@ -57,7 +58,9 @@ def read(
             not fit it.
         BadRowsError: rows hold no usable slice; every one is listed.
         WriteError: the CSV file cannot be written.
+        ArgumentTypeError: the source is neither a text nor a path.
     """
+    check_type("source", source, (str, Path), "a path, hf:owner/name, or phantom")
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
     return reading.slices
@@ -82,7 +85,9 @@ def read_rows(source: str | Path, *, skip_bad: bool, size: int | None, manifest:
 
 def read_silently(source: str | Path, size: int | None) -> Reading:
     """What a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    return _read_phantom(str(source), size) if is_phantom(source) else _read_files(open_source(source), size)
+    if parse_source(source).kind == "phantom":
+        return _read_phantom(str(source), size)
+    return _read_files(open_source(source), size)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
@@ -96,11 +101,6 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
     write_text(to, table.getvalue())
     total = len(reading.bad) + len(reading.slices)
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
-
-
-def is_phantom(source: str | Path) -> bool:
-    """Tell whether a source is the phantom, which has no files."""
-    return isinstance(source, str) and source.partition(":")[0] == "phantom"
 
 
 def _read_phantom(spec: str, size: int | None) -> Reading:
@@ -123,7 +123,7 @@ def _read_files(source: Source, size: int | None) -> Reading:
 def open_source(source: str | Path) -> Source:
     """The source of a name, its kind and its columns or folders checked, its rows unread."""
     name = str(source)
-    path = fetch(name) if isinstance(source, str) and name.startswith("hf:") else _existing(source)
+    path = fetch(name) if parse_source(source).kind == "hub" else _existing(source)
     if path.is_dir():
         files = parquet_files(path)
         return open_parquet(name, path, files) if files else open_folders(name, path)

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mriscope.errors import Interrupted
+from mriscope.data.source import strip_folders
+from mriscope.errors import InterruptedTrainingError
 from mriscope.files import write_text
 from mriscope.recipe import Recipe
 from mriscope.results import Environment, Metrics
@@ -22,7 +23,6 @@ from mriscope.tracking.records import (
     record_end,
     record_epochs,
     record_start,
-    strip_folders,
 )
 from mriscope.tracking.store import (
     EXPERIMENT,
@@ -81,7 +81,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+        stopped = isinstance(error, InterruptedTrainingError | KeyboardInterrupt | SystemExit)
         status = "FINISHED" if error is None else "KILLED" if stopped else "FAILED"
         self._attempt(lambda run: run.client.set_terminated(run.id, status))
 

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
-from mriscope.errors import RunError, UnknownName
+from mriscope.errors import RunError, UnknownNameError
 from mriscope.evaluation.plots import class_title, split_title
-from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
@@ -25,9 +23,12 @@ from mriscope.explain.postprocess import study_exponents
 from mriscope.files import write_bytes, write_text
 from mriscope.models.registry import list_estimators
 from mriscope.reports.explanation import EmptyMap, explanation_page
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.version import __version__
+from mriscope.workflows._load import load
+from mriscope.workflows._model import load_model
 
 LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
 """The first names the pictures that an explanation wrote, so that the next one can take them away."""
@@ -75,11 +76,15 @@ class ExplainedSlices:
     def titles(self) -> list[str]:
         """Return the true and the predicted class, and the explained one where it is another."""
         one = next(iter(self.found.values()))
-        rows = one.logits.double().softmax(1).cpu().numpy()
-        return [
-            _title(row, int(explained), truth, self.class_names)
-            for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True)
-        ]
+        rows, titles = one.logits.double().softmax(1).cpu().numpy(), []
+        for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True):
+            predicted = int(row.argmax())
+            lines = [] if truth is None else [f"true {class_title(truth)}"]
+            lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
+            if explained != predicted:
+                lines.append(f"explained {class_title(self.class_names[explained])} {row[explained]:.2f}")
+            titles.append("\n".join(lines))
+        return titles
 
     @property
     def empty_maps(self) -> list[EmptyMap]:
@@ -96,7 +101,7 @@ def parse_methods(text: str) -> tuple[str, ...]:
     """Return the methods that a text such as gradcam,layercam names; all of them where it is "all".
 
     Raises:
-        UnknownName: there is no such method.
+        UnknownNameError: there is no such method.
     """
     return tuple(METHODS) if text.strip() == ALL else check_methods([name.strip() for name in text.split(",")])
 
@@ -105,7 +110,7 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names, each once, if all are those of methods.
 
     Raises:
-        UnknownName: one is no method's.
+        UnknownNameError: one is no method's.
     """
     return tuple(dict.fromkeys(check_method(name) for name in names))
 
@@ -146,7 +151,7 @@ def explain_run(
     check_colours(options.colormap, options.alpha)
     model, class_names = open_network(directory, device)
     if options.class_name is not None and options.class_name not in class_names:
-        raise UnknownName("class", options.class_name, class_names)
+        raise UnknownNameError("class", options.class_name, class_names)
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
@@ -198,10 +203,18 @@ def _write(
         for name in maps:
             pixels = overlay(shown.images.images[row], maps[name][row], **colours)
             pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
+    count = len(shown.images)
+    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
+    which += " of the test part" if own and not directory.imported else ""
+    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
+    strength = ", and their share follows the map" if options.by_strength else ""
+    caption = (
+        f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
+    )
     page = explanation_page(
-        f"Where {directory.path.resolve().name} finds evidence",
-        _origin(directory, shown, own),
-        Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
+        f"Where {directory.name} finds evidence",
+        f"{which}; {heading}.",
+        Picture("Grid of slices and methods", caption, pictures[GRID]),
         _facts(directory, shown, options),
         shown.empty_maps,
         leaky=directory.leaky,
@@ -226,28 +239,15 @@ def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mappi
     return png_bytes(matrix(pixels, columns, titles, scale=scale, **colours))
 
 
-def _caption(options: ExplainOptions) -> str:
-    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
-    strength = ", and their share follows the map" if options.by_strength else ""
-    return f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
-
-
-def _origin(directory: RunDirectory, shown: ExplainedSlices, own: bool) -> str:
-    count = len(shown.images)
-    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
-    part = " of the test part" if own and not directory.imported else ""
-    return f"{which}{part}; {directory.recipe.model}, {describe_protocol(directory)}."
-
-
 def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOptions) -> list[tuple[str, str]]:
     layers = dict.fromkeys(name for one in shown.found.values() for name in one.layers)
     smoothing = ["flips and brightness"] * options.flip_smooth + ["first principal component"] * options.eigen_smooth
     environment = directory.environment
     return [
-        ("Run", str(directory.path)),
+        ("Run", directory.name),
         ("Model", directory.recipe.model),
         ("Protocol", describe_protocol(directory)),
-        ("Data", str(environment.source or "unknown")),
+        ("Data", label_source(environment.source)),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if options.class_name is None else options.class_name),
@@ -274,7 +274,7 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
     recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
-    slices = read_for(recipe, there, skip_bad=directory.environment.skip_bad).slices
+    slices = load(there, recipe=recipe, skip_bad=directory.environment.skip_bad).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]
@@ -282,12 +282,3 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     return slices[test[np.lexsort((labels, turn))[:count]]]
-
-
-def _title(probabilities: np.ndarray, explained: int, truth: str | None, class_names: Sequence[str]) -> str:
-    predicted = int(probabilities.argmax())
-    lines = [] if truth is None else [f"true {class_title(truth)}"]
-    lines.append(f"predicted {class_title(class_names[predicted])} {probabilities[predicted]:.2f}")
-    if explained != predicted:
-        lines.append(f"explained {class_title(class_names[explained])} {probabilities[explained]:.2f}")
-    return "\n".join(lines)
