@@ -1,6 +1,5 @@
 """Commands about data: whose slices a source holds, and what a split of them shares."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -76,13 +75,13 @@ def audit(
     cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
     from mriscope.experiment.auditing import audit_source, exit_code
-    from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.reports.audit import audit_text, repair_text
 
-    facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
+    found = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(found.to_json())
     else:
-        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
-        if "repaired" in facts:
-            print(repaired_text(facts["repaired"]))
-    raise typer.Exit(exit_code(facts))
+        print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+        if found.repaired is not None:
+            print(repair_text(found.repaired))
+    raise typer.Exit(exit_code(found))

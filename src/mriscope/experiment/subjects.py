@@ -4,26 +4,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mriscope.audit import heights, joining, linking, separation, similarity, subjects
-from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.audit.subjects import RECOVERY_VERSION, RecoveredSubjects, recover_subjects
 from mriscope.data.cache import cached_arrays, content_key
 from mriscope.data.readers import read, read_silently
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.reports.text import describe_slices
-from mriscope.results import DataSummary
+from mriscope.results import DataSummary, KnownFrom
 
-PARTLY = "pixels, partly"
+PARTLY: KnownFrom = "pixels, partly"
 """How subjects are known where pixels leave some slices in doubt."""
-METHOD = {
-    module.__name__: Path(str(module.__file__))
-    for module in (similarity, linking, heights, separation, joining, subjects)
-}
-"""What is found by other code is another finding."""
 
 
 def recovered(slices: SliceSet) -> RecoveredSubjects:
     """What recover_subjects finds in a set; kept in the user's cache folder, so that a set costs it once."""
-    arrays = cached_arrays("subjects", content_key(METHOD, data=slices.fingerprint), lambda: _recover(slices))
+    key = content_key({}, method=RECOVERY_VERSION, data=slices.fingerprint)
+    arrays = cached_arrays("subjects", key, lambda: _recover(slices))
     kept = [arrays[field.name] for field in fields(RecoveredSubjects)]
     values: list[Any] = [value if value.ndim else value.item() for value in kept]
     return RecoveredSubjects(*values)
@@ -32,7 +27,7 @@ def recovered(slices: SliceSet) -> RecoveredSubjects:
 def _recover(slices: SliceSet) -> dict[str, Any]:
     from mriscope.training.devices import pick_device  # torch, which a set that is known already does not need
 
-    return vars(subjects.recover_subjects(slices.images, device=str(pick_device("auto"))))
+    return vars(recover_subjects(slices.images, device=str(pick_device("auto"))))
 
 
 def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
@@ -70,7 +65,7 @@ def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool 
     return describe_slices(known).model_copy(update={"subjects_from": origin})
 
 
-def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:
+def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> KnownFrom | None:
     """Return manifest, source, pixels or "pixels, partly"; None where no subject is known, or a name is missing.
 
     Args:
