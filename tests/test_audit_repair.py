@@ -55,6 +55,10 @@ def test_pairs_of_one_brain_go_to_one_part_whatever_subjects_they_were_given():
         for part in (repaired.train, repaired.validation, repaired.test):
             held = subjects_of(slices, part)
             assert all((2 * pair in held) == (2 * pair + 1 in held) for pair in range(5))
+    doubtful = slices.with_subjects(np.where(np.arange(100) < 5, -1, slices.subjects), slices.positions)
+    over_one_in_doubt = repair_split(doubtful, None, same_brain=np.array([[5, 0], [0, 10]]))
+    parts = (over_one_in_doubt.train, over_one_in_doubt.validation, over_one_in_doubt.test)
+    assert all((1 in held) == (2 in held) for held in (subjects_of(doubtful, part) for part in parts))
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (2, 1, 2)])

@@ -211,8 +211,7 @@ def test_copies_of_two_named_subjects_stay_on_one_side_of_a_repaired_split(tmp_p
     lines = [f"{path},{slices.subjects[named[f'd/{path}']]}" for path in read(source).paths]
     (tmp_path / "m.csv").write_text("path,subject\n" + "\n".join(lines), encoding="utf-8")
     manifest = str(tmp_path / "m.csv")
-    leaky = split_of(tmp_path, read(source, manifest=manifest), by_slice)
-    found = audit_source(source, tmp_path / "a", split=leaky, manifest=manifest, repair=tmp_path / "r")
+    found = audit_source(source, tmp_path / "a", manifest=manifest, repair=tmp_path / "r")
     assert found.repaired is not None
     assert found.repaired.leaky is False
     again = Audit.read(tmp_path / "r" / "audit.json")

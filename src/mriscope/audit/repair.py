@@ -60,11 +60,12 @@ def uneven(slices: SliceSet, split: Split) -> float:
 
 
 def _whole_brains(subjects: np.ndarray, same_brain: np.ndarray | None) -> np.ndarray:
-    """Number the subjects so that those of a pair have one number; -1 stays."""
-    numbers, place = np.unique(subjects, return_inverse=True)
-    pairs = np.empty((0, 2), np.int64) if same_brain is None else place[same_brain]
-    known = pairs[(numbers[pairs] != UNKNOWN).all(axis=1)]
-    return np.where(subjects == UNKNOWN, UNKNOWN, connected(known, len(numbers))[place])
+    """Return int64 (N,), one number for the slices of a subject and of all that pairs connect it with."""
+    order = np.argsort(subjects, kind="stable")
+    chain = np.stack([order[:-1], order[1:]], axis=1)
+    one, other = subjects[chain].T
+    named = chain[(one == other) & (one != UNKNOWN)]
+    return connected(named if same_brain is None else np.concatenate([named, same_brain]), len(subjects))
 
 
 def _check_enough(slices: SliceSet, kept: SliceSet) -> None:
