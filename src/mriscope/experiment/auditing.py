@@ -273,8 +273,10 @@ def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:
         row, origin = int(search.queries[place]), int(search.references[search.copies.origin[place]])
         pose = search.copies.poses[place]
         turn = round(pose.angle)
-        change = f"{'mirrored, ' if pose.mirrored else ''}turned {abs(turn)}° {'right' if turn < 0 else 'left'}"
-        change += f", zoom {pose.zoom:.2f}"
+        changes = ["mirrored"] if pose.mirrored else []
+        changes += [f"turned {abs(turn)}° {'right' if turn < 0 else 'left'}"] if turn else []
+        changes += [f"zoom {pose.zoom:.2f}"] if f"{pose.zoom:.2f}" != "1.00" else []
+        change = ", ".join(changes) or "in the same pose"
         undone = undo(slices.images[row], pose)
         strips.append(copy_strip(slices, row, origin, undone, change, float(search.copies.correlation[place])))
     return strips
