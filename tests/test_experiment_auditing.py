@@ -76,7 +76,7 @@ def test_the_three_files_hold_what_was_found(tmp_path: Path):
     assert found.split is not None
     page = (tmp_path / "out" / "audit.html").read_text()
     assert found.verdict.split(":")[1].strip()[:60] in page
-    assert page.count("data:image/png;base64,") == 2 + min(12, found.split.shared.test_subjects)
+    assert page.count("data:image/png;base64,") == 2 + min(12, found.split.shared.test_subjects or 0)
     assert 'src="http' not in page
     with (tmp_path / "out" / "slices.csv").open(newline="", encoding="utf-8") as file:
         listed = list(csv.DictReader(file))

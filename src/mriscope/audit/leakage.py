@@ -23,6 +23,7 @@ from mriscope.results import (
     Duplicates,
     KnownFrom,
     LeakageReport,
+    Part,
     Power,
     Sharing,
     SplitSummary,
@@ -97,7 +98,9 @@ def audit_slices(
         named = slices.subjects if known_from in ("source", "manifest") else None
         evidence = weigh(named, found, search, split.test, split.learned, same | near)
         facts = _summarise_split(slices, split, evidence, same, near)
-    parts = {} if split is None else {"train": split.train, "validation": split.validation, "test": split.test}
+    parts: dict[Part, np.ndarray] = {}
+    if split is not None:
+        parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return LeakageReport(
         leaky=None if facts is None else facts.power.leaky,
         fingerprint=slices.fingerprint,
@@ -195,7 +198,7 @@ def _summarise_subjects(
     )
 
 
-def _summarise_class(slices: SliceSet, label: int, parts: Mapping[str, np.ndarray]) -> ClassSummary:
+def _summarise_class(slices: SliceSet, label: int, parts: Mapping[Part, np.ndarray]) -> ClassSummary:
     mine = slices.labels == label
     return ClassSummary(
         slices=int(mine.sum()),

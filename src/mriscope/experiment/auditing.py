@@ -179,9 +179,9 @@ def _repair(options: _Options, folder: Path, slices: SliceSet, split: Split) -> 
 def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, str]]:
     """What to do next: why, and the command."""
     source, known = shlex.quote(options.source), audit.subjects
-    reading = f" --manifest {shlex.quote(options.manifest)}" * (options.manifest is not None)
-    reading += " --skip-bad" * options.skip_bad
-    split = f" --split {shlex.quote(options.split)}" * (options.split is not None)
+    reading = f" --manifest {shlex.quote(options.manifest)}" if options.manifest else ""
+    reading += " --skip-bad" if options.skip_bad else ""
+    split = f" --split {shlex.quote(options.split)}" if options.split else ""
     steps = []
     if audit.leaky is False:
         chosen = "split.protocol=published" if options.split in (None, PUBLISHED) else f"split.file={options.split}"
@@ -199,7 +199,9 @@ def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, s
     else:
         table = shlex.quote(str(out / SLICES))
         why = f"Write the subjects that you know into the column subject of {out / SLICES}, and audit again"
-        again = f"mriscope audit {source}{split} --manifest {table}{' --skip-bad' * options.skip_bad} --out again"
+        again = (
+            f"mriscope audit {source}{split} --manifest {table}{' --skip-bad' if options.skip_bad else ''} --out again"
+        )
         steps.append((why, again))
     return steps
 
