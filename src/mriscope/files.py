@@ -1,7 +1,11 @@
-"""Files that are there whole or not at all, and cells of CSV files that no spreadsheet takes for formulas."""
+"""Files: written whole or not at all, read only where they are regular files, named and shown without surprises."""
 
+import errno
+import hashlib
 import os
 import re
+import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +14,10 @@ from typing import Any
 from mriscope.errors import WriteError
 
 _UNFINISHED = ".unfinished"
+_LONGEST_DRAFT = 200  # bytes of a name that gets more around it; file systems take 255
+_LONGEST_STEM = 80  # characters of a name within the name of a picture
+_MOST_BYTES = 1 << 30  # of a file that is read as a whole
+_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _FORMULA = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 
 
@@ -27,7 +35,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         WriteError: the system refuses to write there.
     """
     target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}{_UNFINISHED}")
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_DRAFT:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    draft = target.with_name(f".{name}.{os.getpid()}{_UNFINISHED}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield draft
@@ -48,8 +59,66 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Put a text into a file, whole or not at all, as `replacing` does."""
-    write_bytes(path, text.encode())
+    """Put a text into a file as UTF-8, whole or not at all, as `replacing` does.
+
+    Bytes of a file's name that are no UTF-8, which Python keeps as lone surrogates, become U+FFFD.
+    """
+    write_bytes(path, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())
+
+
+def read_file(path: str | Path, most: int = _MOST_BYTES) -> bytes:
+    """Read a regular file as a whole; a pipe or a device, which may never end, is refused at once.
+
+    Args:
+        path: the file; ~ stands for the user's home.
+        most: bytes it may have.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger; `strerror` says which.
+    """
+    try:
+        place = Path(path).expanduser()
+        found = place.stat()
+    except (ValueError, RuntimeError) as error:  # a NUL within, or a user who is not known
+        raise OSError(errno.EINVAL, f"its name cannot be used: {error}", str(path)) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device; give a file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, at most {most:,} are read", str(path))
+    return place.read_bytes()
+
+
+def file_stem(path: str | Path) -> str:
+    """Return a file's name without its ending as part of a new name: short, and of characters that file systems take.
+
+    Example:
+        >>> file_stem("scans/brain 1.png"), file_stem("a:b.png")
+        ('brain 1', 'a_b')
+    """
+    stem = re.sub(r'[<>:"/\\|?*]', "_", Path(str(path).replace("\0", "_")).stem)
+    return "".join(one if one.isprintable() else "_" for one in stem)[:_LONGEST_STEM].strip(". ") or "_"
+
+
+def visible(text: str) -> str:
+    """Return a text such that a terminal or a page shows all of it: control characters become escapes.
+
+    Escape sequences, marks that turn the direction of writing, and bytes that are no UTF-8 are shown as the escapes
+    that Python writes; line ends and tabs stay.
+
+    Example:
+        >>> visible("scan\\x1b[31m.png")
+        'scan\\\\x1b[31m.png'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+
+    def show(one: str) -> str:
+        hidden = unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") and one not in "\n\t"
+        return ascii(one)[1:-1] if hidden or one in _BIDI else one
+
+    return "".join(map(show, text))
 
 
 def spreadsheet_safe(cell: Any) -> Any:
@@ -79,7 +148,8 @@ def read_safe_cell(text: str) -> str:
 def remove_unfinished(folder: Path) -> None:
     """Remove what writers that were killed left in a folder."""
     for draft in folder.glob(f".*{_UNFINISHED}"):
-        draft.unlink(missing_ok=True)
+        if re.fullmatch(rf"\..+\.[0-9]+{re.escape(_UNFINISHED)}", draft.name, re.DOTALL):
+            draft.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

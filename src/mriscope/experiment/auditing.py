@@ -17,7 +17,7 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
-from mriscope.data.readers import read_rows, read_silently, report_bad_rows
+from mriscope.data.readers import check_bad_rows_place, read_rows, read_silently, report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
@@ -26,9 +26,11 @@ from mriscope.evaluation.plots import control_scores, png_bytes, similarity_hist
 from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
 from mriscope.experiment.waiting import saying
 from mriscope.files import write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
 from mriscope.reports.page import Picture
+from mriscope.results import Count, ResultFile, SplitRecord
 from mriscope.run_directory import BAD_ROWS, RECIPE
 from mriscope.training.devices import pick_device
 
@@ -36,8 +38,17 @@ PUBLISHED = "published"
 EXIT_CODES = {True: 3, False: 0, None: 4}
 """Of the command, by whether the split is leaky."""
 NOTHING_AUDITED = 5
+FILES = ("slices.csv", "audit.html", "audit.json")
 REPAIRED = "repaired.json"
 PAIRS = 12
+
+
+class _EarlierAudit(ResultFile):
+    """What shows that an audit.json is one."""
+
+    mriscope: str
+    verdict: str
+    n_slices: Count
 
 
 def audit_source(
@@ -51,6 +62,8 @@ def audit_source(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Audit a source and a split of it; writes audit.json, slices.csv and audit.html.
+
+    Files in `out` that mriscope did not write are never replaced, see mriscope.output_folder.
 
     Args:
         source: as mriscope.data.read takes it.
@@ -68,8 +81,14 @@ def audit_source(
     Raises:
         DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data, or
             too few subjects are sure for a repaired one.
-        WriteError: a file cannot be written.
+        WriteError: a file cannot be written, or one of its name is there that mriscope did not write.
     """
+    _output(out).check(FILES)
+    if repair is not None:
+        _output(repair).check(FILES)
+        OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
+    if skip_bad:
+        check_bad_rows_place(BAD_ROWS)
     reading = _read(source, skip_bad, manifest)
     report_bad_rows(source, reading, BAD_ROWS)
     slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
@@ -94,10 +113,18 @@ def audit_source(
         told = [fact_text(one) for one in shortcuts.facts if one.flagged]
         facts["shortcuts"] = {**_plain(asdict(shortcuts)), "told": told}
     facts = {"verdict": verdict_text(facts), **facts}
-    _write(Path(out), facts, slices, neighbours, parts, search)
+    _write(_output(out), facts, slices, neighbours, parts, search)
     if repair is not None:
         facts["repaired"] = _repair(source, Path(repair), slices, parts, manifest, skip_bad, seed)
     return facts
+
+
+def _output(out: str | Path) -> OutputFolder:
+    """Return the folder of an audit; audit.json shows which files there an older version wrote."""
+    return OutputFolder(Path(out), "audit", written_with("audit.json", _EarlierAudit.read, FILES))
+
+
+_repaired_earlier = written_with(REPAIRED, SplitRecord.read, [REPAIRED])
 
 
 def _read(source: str, skip_bad: bool, manifest: str | None) -> Reading:
@@ -133,8 +160,9 @@ def _repair(
 ) -> dict[str, Any]:
     """Write a split that shares no subject and audit it; what it is and what its audit says."""
     repaired = repair_split(slices, parts, seed=seed)
-    file = folder / REPAIRED
-    split_file(slices, repaired, seed).write(file)
+    with OutputFolder(folder, "audit --repair", _repaired_earlier).writing([REPAIRED]):
+        file = folder / REPAIRED
+        split_file(slices, repaired, seed).write(file)
     again = audit_source(source, folder, split=str(file), manifest=manifest, skip_bad=skip_bad, seed=seed)
     kept = sum(len(rows) for rows in (repaired.train, repaired.validation, repaired.test))
     return {
@@ -181,7 +209,7 @@ def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
 
 
 def _write(
-    out: Path,
+    out: OutputFolder,
     facts: dict[str, Any],
     slices: SliceSet,
     neighbours: Neighbours,
@@ -197,9 +225,10 @@ def _write(
     page = audit_page(
         f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
     )
-    write_text(out / "slices.csv", slices_csv(slices, parts))
-    write_text(out / "audit.html", page)
-    write_text(out / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    with out.writing(FILES) as folder:
+        write_text(folder / "slices.csv", slices_csv(slices, parts))
+        write_text(folder / "audit.html", page)
+        write_text(folder / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")
 
 
 def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:

@@ -16,7 +16,8 @@ from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
 from mriscope.experiment.rows import Row, check_comparable, group_by_recipe, make_row, same_slices
-from mriscope.files import write_text
+from mriscope.files import read_file, write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
@@ -24,6 +25,8 @@ from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standi
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
 
 LOG = logging.getLogger("mriscope")
+
+FILES = ("ranking.csv", "ranking.md", "ranking.png", "compare.html")
 
 
 def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
@@ -35,9 +38,10 @@ def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
 
     Raises:
         RunError: a run is missing, unfinished or named twice, or two runs were not evaluated on the same slices.
+        WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
     """
-    _check_place(Path(out))
-    return _compare(group_by_recipe([open_run(folder) for folder in folders]), Path(out), {})
+    output = _checked_output(Path(out))
+    return _compare(group_by_recipe([open_run(folder) for folder in folders]), output, {})
 
 
 def compare_recipes(
@@ -67,9 +71,10 @@ def compare_recipes(
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
         RunError: fewer than two recipes gave a row, or two were not evaluated on the same slices.
+        WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    _check_place(Path(out))
+    output = _checked_output(Path(out))
     recipes, failures = _read_recipes(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
     runs = _train_missing(recipes, seeds, Path(folder), settings, failures)
@@ -77,7 +82,7 @@ def compare_recipes(
         reasons = "".join(f"\n  {name}: {why}" for name, why in failures.items())
         raise RunError(f"{len(runs)} of the recipes could be trained; a comparison needs two{reasons}")
     rows = [make_row(name, done, recipes[name].study) for name, done in runs.items()]
-    return _compare(rows, Path(out), failures)
+    return _compare(rows, output, failures)
 
 
 def _recipe_files(patterns: Sequence[str]) -> list[Path]:
@@ -167,12 +172,25 @@ def _finish(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDir
     return run(recipe, folder, **settings)
 
 
-def _check_place(out: Path) -> None:
+def _checked_output(out: Path) -> OutputFolder:
+    """Return the folder of a comparison; ranking.csv shows which files there an older version wrote."""
     if (out / RECIPE).is_file():
         raise RunError(f"{out} is a run directory; name another folder for the comparison with --out")
+    output = OutputFolder(out, "compare", written_with("ranking.csv", _check_ranking, FILES))
+    output.check(FILES)
+    return output
 
 
-def _compare(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Comparison:
+def _check_ranking(path: Path) -> None:
+    try:
+        if read_file(path).startswith(b"rank,recipe,"):
+            return
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})") from error
+    raise RunError(f"{path} is no ranking of mriscope")
+
+
+def _compare(rows: Sequence[Row], out: OutputFolder, failures: Mapping[str, str]) -> Comparison:
     check_comparable(rows)
     first = rows[0].runs[0]
     tested = [row.tested for row in rows]
@@ -184,7 +202,12 @@ def _compare(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Com
         notes=list(_list_notes(rows)),
         failures=dict(failures),
     )
-    _write(comparison, out)
+    with out.writing(FILES) as folder:
+        write_text(folder / "ranking.csv", comparison_csv(comparison))
+        write_text(folder / "ranking.md", comparison_markdown(comparison))
+        picture = folder / "ranking.png"
+        _draw(comparison, picture)
+        write_text(folder / "compare.html", comparison_page(comparison, picture.read_bytes()))
     return comparison
 
 
@@ -258,14 +281,6 @@ def _list_notes(rows: Sequence[Row]) -> Iterator[str]:
         yield "Rows were trained on different devices, so that their times do not compare."
     if len({run.directory.recipe.input.size for run in runs}) > 1:
         yield "Recipes take slices of different sizes; MACs count one slice at the size that the recipe takes."
-
-
-def _write(comparison: Comparison, out: Path) -> None:
-    write_text(out / "ranking.csv", comparison_csv(comparison))
-    write_text(out / "ranking.md", comparison_markdown(comparison))
-    picture = out / "ranking.png"
-    _draw(comparison, picture)
-    write_text(out / "compare.html", comparison_page(comparison, picture.read_bytes()))
 
 
 def _draw(comparison: Comparison, picture: Path) -> None:

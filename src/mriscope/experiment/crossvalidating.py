@@ -13,14 +13,25 @@ from mriscope.errors import RecipeError, RunError
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.experiment.splitting import fold_name, fold_recipe, split_for
 from mriscope.files import write_bytes, write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
-from mriscope.results import CrossValidation
-from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
+from mriscope.results import CrossValidation, Environment
+from mriscope.run_directory import (
+    ENVIRONMENT,
+    METRICS,
+    PREDICTIONS,
+    RECIPE,
+    RunDirectory,
+    check_place,
+    empty_run,
+    recipe_changes,
+)
 
 LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
+FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
 VERSION = 1
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
@@ -68,9 +79,15 @@ def crossvalidate(
         for fold in range(folds)
     }
     _check_place(place, None if fresh else recipes[0, 0])
+    proof = f"{fold_name(0, 0)}/{ENVIRONMENT}"  # of a version that kept no list
+    output = OutputFolder(place, "crossval", written_with(proof, Environment.read, FILES))
+    output.check(FILES)
+    for repeat, fold in recipes:
+        check_place(place / fold_name(repeat, fold))
     if fresh:
         _check_fits(recipes[0, 0], settings)
         _remove_files(place)
+    output.claim(FILES)
     trained = False
     for (repeat, fold), one in recipes.items():
         trained |= _train(one, place / fold_name(repeat, fold), settings, warn=not trained)
@@ -98,7 +115,7 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} is a file; name a folder for the cross-validation with --out")
     for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name.startswith(".") or one.name in (SUMMARY, MARKDOWN, PREDICTIONS):
+        if one.name.startswith(".") or one.name in FILES:
             continue
         if not _FOLD.fullmatch(one.name):
             raise RunError(
@@ -126,7 +143,7 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
 
 def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
-    for name in (SUMMARY, MARKDOWN, PREDICTIONS):
+    for name in FILES:
         (place / name).unlink(missing_ok=True)
     for one in sorted(place.iterdir()) if place.is_dir() else ():
         if _FOLD.fullmatch(one.name):

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from mriscope.experiment.explaining import explain_run
+from mriscope.experiment.explaining import checked_output, explain_run
 from mriscope.experiment.running import run
 from mriscope.files import write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
-from mriscope.run_directory import FIGURES, RunDirectory
+from mriscope.results import Environment
+from mriscope.run_directory import ENVIRONMENT, FIGURES, RunDirectory
 
 RECIPE = Path(__file__).with_name("demo.yaml")
+REPORT = "report.html"
 
 PICTURES = {
     "slices.png": ("Slices", "Drawn at random from the data, a column for each class."),
@@ -29,8 +32,10 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
     Returns:
         the report.
     """
+    _output(Path(out)).check([REPORT])
+    checked_output(Path(out) / "explain")
     directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=fresh)
-    return write_report("mriscope demo: synthetic brains", directory, Path(out) / "report.html")
+    return write_report("mriscope demo: synthetic brains", directory, Path(out) / REPORT)
 
 
 def write_report(title: str, directory: RunDirectory, path: Path) -> Path:
@@ -44,5 +49,11 @@ def write_report(title: str, directory: RunDirectory, path: Path) -> Path:
     caption = "Grad-CAM on slices of the test part: warm colours mark what spoke for the predicted class."
     pictures.append(Picture("Explanations", caption, (folder / "grid.png").read_bytes()))
     page = run_page(title, directory.metrics(), write_recipe(directory.recipe), directory.environment, pictures)
-    write_text(path, page)
+    with _output(path.parent).writing([path.name]):
+        write_text(path, page)
     return path
+
+
+def _output(out: Path) -> OutputFolder:
+    """Return the folder of a demo; the run within it shows that an older version wrote the report."""
+    return OutputFolder(out, "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))

@@ -32,11 +32,13 @@ from mriscope.explain.metrics.comparison import (
 from mriscope.explain.metrics.recommendation import RANDOM, RULE, MethodScores, recommend
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture
 from mriscope.results import Cohort, Estimate, ExplainComparison, MethodResult, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 
+FILES = ("explain_compare.csv", "explain_compare.html", "explain_compare.json")
 PHANTOM = "phantom"
 
 
@@ -72,8 +74,11 @@ def compare_methods(
 
     Raises:
         MriscopeError: no finished run of a network, no data, or an unknown method or layer.
-        WriteError: a file cannot be written.
+        WriteError: a file cannot be written, or one of its name is there that mriscope did not write.
     """
+    earlier = written_with("explain_compare.json", ExplainComparison.read, (*FILES, COHORT))
+    output = OutputFolder(Path(out), "explain-compare", earlier)
+    output.check((*FILES, COHORT))
     directory, names = open_run(folder), check_methods(methods or cheap_methods())
     model, class_names = open_network(directory, device)
     sampled = sample_test_slices(directory, source, count, seed)
@@ -103,7 +108,7 @@ def compare_methods(
         heading=f"{directory.recipe.model}, {describe_protocol(directory)}",
     )
     result = _result(directory, case, slices, scores, recommendation, cohort)
-    _write(Path(out), result, None if picture is None else Picture("Mean maps", CAPTION, picture))
+    _write(output, result, None if picture is None else Picture("Mean maps", CAPTION, picture))
     return result
 
 
@@ -214,15 +219,14 @@ def _method_result(one: MethodScores, random: MethodScores, case: Case, *, recom
     )
 
 
-def _write(out: Path, result: ExplainComparison, cohort: Picture | None) -> None:
-    write_text(out / "explain_compare.csv", comparison_csv(result))
+def _write(out: OutputFolder, result: ExplainComparison, cohort: Picture | None) -> None:
     page = comparison_page(f"Explanations of {result.model} compared", result, cohort)
-    write_text(out / "explain_compare.html", page)
-    result.write(out / "explain_compare.json")
-    if cohort is None:
-        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
-    else:
-        write_bytes(out / COHORT, cohort.png)
+    with out.writing(FILES if cohort is None else (*FILES, COHORT)) as folder:
+        write_text(folder / "explain_compare.csv", comparison_csv(result))
+        write_text(folder / "explain_compare.html", page)
+        result.write(folder / "explain_compare.json")
+        if cohort is not None:
+            write_bytes(folder / COHORT, cohort.png)
 
 
 @contextmanager

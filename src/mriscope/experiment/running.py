@@ -33,6 +33,7 @@ from mriscope.run_directory import (
     SPLIT,
     WEIGHTS,
     RunDirectory,
+    check_place,
     prepared_run,
 )
 from mriscope.tracking.store import NONE, store_of
@@ -72,6 +73,7 @@ def run(
     """
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
+    check_place(folder)  # so are files of somebody else's in the way
     place = pick_device(device)
     init_process_group(place)
     reading = read_for(recipe, recipe.data, skip_bad=skip_bad)
