@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,10 @@ _UNFINISHED = ".unfinished"
 _LONGEST_DRAFT = 200  # bytes of a name that gets more around it; file systems take 255
 _LONGEST_STEM = 80  # characters of a name within the name of a picture
 _MOST_BYTES = 1 << 30  # of a file that is read as a whole
-_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_HIDDEN = re.compile(
+    "[\0-\b\v-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"  # control characters, and what is no character
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # marks that turn the direction of writing
+)
 _FORMULA = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 
 
@@ -104,21 +106,14 @@ def file_stem(path: str | Path) -> str:
 def visible(text: str) -> str:
     """Return a text such that a terminal or a page shows all of it: control characters become escapes.
 
-    Escape sequences, marks that turn the direction of writing, and bytes that are no UTF-8 are shown as the escapes
-    that Python writes; line ends and tabs stay.
+    Escape sequences, marks that turn the direction of writing, and bytes that are no UTF-8 are shown as the escapes of
+    JSON, so that JSON stays what it was; line ends and tabs stay.
 
     Example:
-        >>> visible("scan\\x1b[31m.png")
-        'scan\\\\x1b[31m.png'
+        >>> print(visible("scan\\x1b[31m.png"))
+        scan\\u001b[31m.png
     """
-    if text.isascii() and text.isprintable():
-        return text
-
-    def show(one: str) -> str:
-        hidden = unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") and one not in "\n\t"
-        return ascii(one)[1:-1] if hidden or one in _BIDI else one
-
-    return "".join(map(show, text))
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def spreadsheet_safe(cell: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mriscope.cli.console import print_json
 from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
 
 app = typer.Typer()
@@ -84,7 +85,7 @@ def evaluate(
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
     asked = {"level": level, "task": task, "pooling": pooling}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
-    print(metrics.to_json() if as_json else metrics_text(metrics))
+    print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
