@@ -41,7 +41,7 @@ def test_work_goes_on_where_nobody_reads_the_errors(monkeypatch: pytest.MonkeyPa
         print("epoch 2", file=errors, flush=True)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp437", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "utf-8"])
 def test_what_an_encoding_lacks_is_replaced(encoding: str, tmp_path: Path) -> None:
     for name in ("Well", "M\u00e4\u017fig\u202e", "a\x1b[31m"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -58,8 +58,8 @@ def test_what_an_encoding_lacks_is_replaced(encoding: str, tmp_path: Path) -> No
     listed = subprocess.run([*words, "--json"], env=environment, capture_output=True, check=False)
     assert set(json.loads(listed.stdout.decode(encoding))["classes"]) == {
         "Well",
-        "M\u00e4\u017fig\u202e",
-        "a\x1b[31m",
+        "M\u00e4\u017fig\ufffd",
+        "a\ufffd[31m",
     }
 
 

@@ -350,7 +350,8 @@ class TestHostileFiles:
         with zipfile.ZipFile(checkpoint) as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
             for entry in plain.infolist():
                 bomb.writestr(entry.filename, plain.read(entry))
-        assert "bomb.pth is a compressed archive, which torch.save never writes" in refusal(tmp_path / "bomb.pth")
+        said = refusal(tmp_path / "bomb.pth")
+        assert "bomb.pth holds no plain weights (it is a compressed archive, which torch.save never writes)" in said
 
     def test_a_bare_pickle_runs_neither(self, tmp_path):
         (tmp_path / "hostile.pth").write_bytes(pickle.dumps(self.Hostile(tmp_path / "canary")))

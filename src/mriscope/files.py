@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,14 +70,27 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def read_file(path: str | Path, most: int = _MOST_BYTES) -> bytes:
-    """Read a regular file as a whole; a pipe or a device, which may never end, is refused at once.
+    """Read a regular file as a whole.
 
     Args:
         path: the file; ~ stands for the user's home.
         most: bytes it may have.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger; `strerror` says which.
+        OSError: as `check_file`.
+    """
+    return check_file(path, most).read_bytes()
+
+
+def check_file(path: str | Path, most: int | None = None) -> Path:
+    """Return the path of a regular file; a pipe or a device, which may never end, is refused at once.
+
+    Args:
+        path: the file; ~ stands for the user's home.
+        most: bytes it may have; None for any number.
+
+    Raises:
+        OSError: it is not there, is no regular file, or is larger; `strerror` says which.
     """
     try:
         place = Path(path).expanduser()
@@ -84,12 +98,33 @@ def read_file(path: str | Path, most: int = _MOST_BYTES) -> bytes:
     except (ValueError, RuntimeError) as error:  # a NUL within, or a user who is not known
         raise OSError(errno.EINVAL, f"its name cannot be used: {error}", str(path)) from error
     if stat.S_ISDIR(found.st_mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device; give a file", str(path))
-    if found.st_size > most:
+    if most is not None and found.st_size > most:
         raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, at most {most:,} are read", str(path))
-    return place.read_bytes()
+    return place
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a zip archive that unpacks to more than it has: torch.save stores its tensors as they are.
+
+    Raises:
+        OSError: it is no regular file.
+        ValueError: its entries are compressed, or together larger than the file.
+    """
+    size = check_file(path).stat().st_size
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is a damaged archive: {error}") from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("it is a compressed archive, which torch.save never writes")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError("its entries are together larger than the file")
 
 
 def file_stem(path: str | Path) -> str:

@@ -13,6 +13,7 @@ metrics.json        written last: present means finished
 """
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from mriscope.errors import RunError
 from mriscope.evaluation.predictions import Predictions, read_predictions
-from mriscope.files import remove_unfinished, write_text
+from mriscope.files import read_file, remove_unfinished, write_text
 from mriscope.output_folder import LIST, OutputFolder, written_with
 from mriscope.output_folder import LOCK as LIST_LOCK
 from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
@@ -129,8 +130,8 @@ class RunDirectory:
             RunError: history.csv is missing or damaged.
         """
         try:
-            with (self.path / HISTORY).open(newline="", encoding="utf-8") as file:
-                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            text = io.StringIO(read_file(self.path / HISTORY).decode(), newline="")
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(text)]
             if not all("epoch" in row for row in rows):
                 raise ValueError("no epoch")
         except (OSError, ValueError, TypeError, csv.Error) as error:

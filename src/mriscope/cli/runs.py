@@ -8,6 +8,7 @@ import typer
 
 from mriscope.cli.console import print_json
 from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
+from mriscope.files import file_stem
 
 app = typer.Typer()
 
@@ -40,7 +41,7 @@ def train(
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
-    folder = out or Path("runs", recipe.stem)
+    folder = out or Path("runs", file_stem(recipe))
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
     if rank() == 0:

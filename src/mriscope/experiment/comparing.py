@@ -16,7 +16,7 @@ from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
 from mriscope.experiment.rows import Row, check_comparable, group_by_recipe, make_row, same_slices
-from mriscope.files import read_file, write_text
+from mriscope.files import file_stem, read_file, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
@@ -89,8 +89,8 @@ def _recipe_files(patterns: Sequence[str]) -> list[Path]:
     files = list(dict.fromkeys(chain.from_iterable(map(_matches, patterns))))
     if len(files) < 2:
         raise RecipeError("--recipes", [f"names {files[0]} alone; a comparison needs two recipes"])
-    for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
-        if one.stem == other.stem:
+    for one, other in pairwise(sorted(files, key=lambda file: file_stem(file))):
+        if file_stem(one) == file_stem(other):
             raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
     return files
 
@@ -110,9 +110,9 @@ def _read_recipes(
     changes = [f"{name}={json.dumps(value)}" for name, value in settings.items() if value]
     for file in files:
         try:
-            recipes[file.stem] = read_recipe(file, changes)
+            recipes[file_stem(file)] = read_recipe(file, changes)
         except RecipeError as error:
-            _note_failure(failures, file.stem, error)
+            _note_failure(failures, file_stem(file), error)
     return recipes, failures
 
 
