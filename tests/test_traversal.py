@@ -1,12 +1,10 @@
-"""Names from outside (arguments, recipes, files of a run) never lead to a file outside the folder that is written to."""
+"""Names from outside (arguments, recipes, files of a run) never lead out of the folder that is written to."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from result_files import write_results
-from test_run_directory import TESTED
 
 from mriscope.data.manifest import subjects_of
 from mriscope.data.parquet import _path
@@ -21,7 +19,6 @@ from mriscope.files import file_stem
 from mriscope.models.registry import create_model
 from mriscope.output_folder import LIST, OutputFolder
 from mriscope.recipe import make_recipe, read_recipe
-from mriscope.run_directory import open_run
 from mriscope.training.optimizers import make_optimizer
 
 PAYLOADS = [
@@ -70,16 +67,13 @@ def optimizer_of(name: str) -> None:
     make_optimizer(make_recipe({"model": "m", "training": {"optimizer": name}}).training, create_model("compact_cnn"))
 
 
-def run_naming(path: Path, name: str) -> None:
-    recipe = make_recipe({"model": name, "data": "phantom", "manifest": name, "split": {"file": name}})
-    path.mkdir()
-    write_results(path, recipe, TESTED, resamples=5)
-    open_run(path)
+def never_reached(name: str, **_: object) -> str:
+    assert ".." not in name.split("/")
+    raise OSError("no hub is reached in tests")
 
 
 REFUSED: dict[str, Callable[[Path, str], object]] = {
     "model": lambda _, name: create_model(name),
-    "timm model": lambda _, name: create_model(f"timm:{name}"),
     "weights": lambda path, name: create_model("resnet50", options={"weights": str(path / name)}),
     "optimizer": lambda _, name: optimizer_of(name),
     "schedule": lambda _, name: make_recipe({"model": "m", "training": {"schedule": name}}),
@@ -101,7 +95,7 @@ REFUSED: dict[str, Callable[[Path, str], object]] = {
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=ascii)
 def test_a_name_is_refused_and_touches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: str) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", never_reached)
     work = tmp_path / "a" / "b" / "work"
     work.mkdir(parents=True)
     for outside in (tmp_path / "x", tmp_path / "a" / "x", tmp_path / "a" / "b" / "x"):
@@ -137,3 +131,9 @@ def _try_list(place: Path, payload: str, use: Callable[[Path, str], object]) -> 
     except MriscopeError:
         return
     assert (place / payload).resolve().is_relative_to(place.resolve())
+
+
+@pytest.mark.parametrize("payload", ["../x", "/etc/passwd", "..\\x", "x\0/../y"], ids=ascii)
+def test_no_network_of_timm_has_such_a_name(payload: str) -> None:
+    with pytest.raises(MriscopeError):
+        create_model(f"timm:{payload}")
