@@ -10,10 +10,10 @@ from test_run_directory import finished_run
 
 from mriscope import cli
 from mriscope.errors import RunError, WriteError
-from mriscope.experiment import auditing, comparing, crossvalidating, demo, explain_comparing, explaining, judging
 from mriscope.output_folder import LIST, OutputFolder, written_with
 from mriscope.results import Metrics
 from mriscope.run_directory import ENVIRONMENT, check_place
+from mriscope.workflows import audit, compare, crossval, demo, evaluate, explain, explain_compare
 
 GOLDEN = Path(__file__).parent / "golden"
 MINE = "my own table"
@@ -122,14 +122,14 @@ def test_a_run_directory_is_known_by_its_list_or_its_environment(tmp_path: Path)
 
 
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "audit": (("audit", PHANTOM), auditing.FILES),
-    "audit --repair": (("audit", PHANTOM, "--out", "fresh", "--repair"), (*auditing.FILES, auditing.REPAIRED)),
-    "evaluate": (("evaluate", "run"), (*judging.FILES, judging.RELIABILITY)),
-    "explain": (("explain", "run"), (explaining.PAGE, explaining.GRID)),
-    "explain-compare": (("explain-compare", "run"), explain_comparing.FILES),
-    "compare": (("compare", "run", "other"), comparing.FILES),
-    "crossval": (("crossval", "recipe.yaml"), crossvalidating.FILES),
-    "crossval --fresh": (("crossval", "recipe.yaml", "--fresh"), crossvalidating.FILES),
+    "audit": (("audit", PHANTOM), audit.FILES),
+    "audit --repair": (("audit", PHANTOM, "--out", "fresh", "--repair"), (*audit.FILES, audit.REPAIRED)),
+    "evaluate": (("evaluate", "run"), (*evaluate.FILES, evaluate.RELIABILITY)),
+    "explain": (("explain", "run"), (explain.PAGE, explain.GRID)),
+    "explain-compare": (("explain-compare", "run"), explain_compare.FILES),
+    "compare": (("compare", "run", "other"), compare.FILES),
+    "crossval": (("crossval", "recipe.yaml"), crossval.FILES),
+    "crossval --fresh": (("crossval", "recipe.yaml", "--fresh"), crossval.FILES),
     "train": (("train", "recipe.yaml"), (ENVIRONMENT, "history.csv", "metrics.json", "tracking.json")),
     "train --fresh": (("train", "recipe.yaml", "--fresh"), (ENVIRONMENT, "metrics.json", "model.safetensors")),
     "demo": (("demo",), (demo.REPORT, "explain/grid.png")),
@@ -186,7 +186,7 @@ def test_files_of_a_user_in_a_run_are_not_removed(tmp_path: Path, capsys: pytest
     "listed", [["holiday.png"], ["grid.png", "holiday.png"], ["000_a_gradcam.png"], [], "grid.png"]
 )
 def test_a_list_of_pictures_of_an_older_version_is_known_by_its_names(tmp_path: Path, listed: object) -> None:
-    (tmp_path / explaining.LISTED).write_text(json.dumps(listed))
-    assert explaining._earlier(tmp_path) == []
-    (tmp_path / explaining.LISTED).write_text(json.dumps(["grid.png", "000_a_gradcam.png"]))
-    assert explaining._earlier(tmp_path) == ["grid.png", "000_a_gradcam.png", explaining.LISTED, explaining.PAGE]
+    (tmp_path / explain.LISTED).write_text(json.dumps(listed))
+    assert explain._earlier(tmp_path) == []
+    (tmp_path / explain.LISTED).write_text(json.dumps(["grid.png", "000_a_gradcam.png"]))
+    assert explain._earlier(tmp_path) == ["grid.png", "000_a_gradcam.png", explain.LISTED, explain.PAGE]

@@ -13,13 +13,13 @@ from mriscope.data.readers import read
 from mriscope.data.split_files import read_split_file
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.scoring import EvaluationConfig
-from mriscope.experiment.explaining import _earlier, parse_methods
 from mriscope.explain.overlays import check_colours
 from mriscope.files import file_stem
 from mriscope.models.registry import create_model
 from mriscope.output_folder import LIST, OutputFolder
 from mriscope.recipe import make_recipe, read_recipe
 from mriscope.training.optimizers import make_optimizer
+from mriscope.workflows.explain import _earlier, parse_methods
 
 PAYLOADS = [
     *(

@@ -18,6 +18,7 @@ from mriscope.data.manifest import with_manifest
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
+from mriscope.data.source import parse_source
 from mriscope.errors import BadRowsError, DataError, WriteError
 from mriscope.files import read_file, spreadsheet_safe, write_text
 
@@ -85,7 +86,9 @@ def read_rows(source: str | Path, *, skip_bad: bool, size: int | None, manifest:
 
 def read_silently(source: str | Path, size: int | None) -> Reading:
     """What a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    return _read_phantom(str(source), size) if is_phantom(source) else _read_files(open_source(source), size)
+    if parse_source(source).kind == "phantom":
+        return _read_phantom(str(source), size)
+    return _read_files(open_source(source), size)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
@@ -117,11 +120,6 @@ def check_bad_rows_place(to: str | Path) -> None:
         raise WriteError(f"{to} is no list of bad rows and would be replaced; move it, or work in another folder")
 
 
-def is_phantom(source: str | Path) -> bool:
-    """Tell whether a source is the phantom, which has no files."""
-    return isinstance(source, str) and source.partition(":")[0] == "phantom"
-
-
 def _read_phantom(spec: str, size: int | None) -> Reading:
     from mriscope.data import phantom
 
@@ -142,7 +140,7 @@ def _read_files(source: Source, size: int | None) -> Reading:
 def open_source(source: str | Path) -> Source:
     """The source of a name, its kind and its columns or folders checked, its rows unread."""
     name = str(source)
-    path = fetch(name) if isinstance(source, str) and name.startswith("hf:") else _existing(source)
+    path = fetch(name) if parse_source(source).kind == "hub" else _existing(source)
     if path.is_dir():
         files = parquet_files(path)
         return open_parquet(name, path, files) if files else open_folders(name, path)

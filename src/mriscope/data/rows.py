@@ -55,15 +55,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading a source: the slices, the rows that hold none, and what its user should be told.
-
-    `subjects_from` is manifest, source or pixels; None where nobody asked or a subject is unknown.
-    """
+    """What came of reading a source: the slices, the rows that hold none, and what its user should be told."""
 
     slices: SliceSet
     bad: tuple[BadRow, ...] = ()
     notes: tuple[str, ...] = ()
-    subjects_from: str | None = None
 
 
 def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) -> Reading:

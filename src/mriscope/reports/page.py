@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from mriscope.data.source import parse_source
 from mriscope.files import visible
 from mriscope.reports.text import join_estimate, metric_title, protocol_text
 from mriscope.results import Environment, Metrics
@@ -44,8 +45,8 @@ def run_page(
     Args:
         title: of the page.
         metrics: of the run.
-        recipe: the recipe as YAML.
-        environment: of the run.
+        recipe: the recipe as YAML, without the folders of the user; see strip_folders.
+        environment: of the run; its source is shown without the folders above it.
         pictures: in the order in which they are shown.
     """
     return render(
@@ -64,11 +65,16 @@ def _show(value: Any) -> Any:
     return visible(value) if type(value) is str else value
 
 
+def label_source(source: str | None) -> str:
+    """Return a source without the folders above it, which may name people."""
+    return "unknown" if source is None else parse_source(source).label
+
+
 def render(template: str, **values: Any) -> str:
     """Fill a template of this folder; values are escaped, control characters too, and none may be missing."""
     loader = jinja2.PackageLoader("mriscope.reports")
     pages = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_show
     )
-    pages.filters |= {"estimate": join_estimate, "metric_title": metric_title}
+    pages.filters |= {"estimate": join_estimate, "metric_title": metric_title, "source_label": label_source}
     return pages.get_template(template).render(**values)

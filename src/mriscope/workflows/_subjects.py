@@ -1,4 +1,4 @@
-"""Subjects that a source does not name, found from its pixels; and what a source holds."""
+"""Find the subjects that a source does not name from its pixels."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -7,10 +7,8 @@ from typing import Any
 from mriscope.audit import heights, joining, linking, separation, similarity, subjects
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.data.cache import cached_arrays, content_key
-from mriscope.data.readers import read, read_silently
+from mriscope.data.readers import read_silently
 from mriscope.data.slices import SIZE, SliceSet
-from mriscope.reports.text import describe_slices
-from mriscope.results import DataSummary
 
 PARTLY = "pixels, partly"
 """How subjects are known where pixels leave some slices in doubt."""
@@ -22,7 +20,7 @@ METHOD = {
 
 
 def recovered(slices: SliceSet) -> RecoveredSubjects:
-    """What recover_subjects finds in a set; kept in the user's cache folder, so that a set costs it once."""
+    """Recover the subjects of a set; the result is kept in the user's cache folder, so that a set costs it once."""
     arrays = cached_arrays("subjects", content_key(METHOD, data=slices.fingerprint), lambda: _recover(slices))
     kept = [arrays[field.name] for field in fields(RecoveredSubjects)]
     values: list[Any] = [value if value.ndim else value.item() for value in kept]
@@ -54,20 +52,6 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
     row_of = {path: row for row, path in enumerate(native.paths.tolist())}
     rows = [row_of[path] for path in slices.paths.tolist()]
     return slices.with_subjects(found.subjects[rows], found.positions[rows])
-
-
-def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool = False) -> DataSummary:
-    """Count what a source holds; `subjects_from` says how its subjects are known.
-
-    Args:
-        source: as mriscope.data.read takes it.
-        manifest: a CSV file that gives its slices their subjects.
-        skip_bad: leave unusable rows out and list them in bad_rows.csv.
-    """
-    slices = read(source, skip_bad=skip_bad, manifest=manifest)
-    known = slices if manifest else with_known_subjects(slices, source)
-    origin = origin_of_subjects(slices, known, manifest)
-    return describe_slices(known).model_copy(update={"subjects_from": origin})
 
 
 def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:

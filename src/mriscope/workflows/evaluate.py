@@ -1,26 +1,24 @@
-"""Evaluate a run, and predict images with it."""
+"""Evaluate a run, on its own test part or on another source."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mriscope.data.images import read_images
 from mriscope.data.manifest import subjects_of
-from mriscope.data.readers import check_bad_rows_place, report_bad_rows
+from mriscope.data.readers import check_bad_rows_place
 from mriscope.data.slices import UNKNOWN, slice_digests
 from mriscope.errors import DataError, RunError
-from mriscope.evaluation.inference import predict, predict_probabilities
+from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
-from mriscope.experiment.figures import draw_evaluation
-from mriscope.experiment.parts import load_model, read_for
 from mriscope.output_folder import OutputFolder, written_with
+from mriscope.reports.figures import draw_evaluation
 from mriscope.results import IMPORTED, Metrics
 from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import load
+from mriscope.workflows._model import load_model
 
 FILES = (PREDICTIONS, f"{FIGURES}/confusion.png", f"{FIGURES}/roc.png", METRICS)
 RELIABILITY = f"{FIGURES}/reliability.png"
@@ -154,9 +152,9 @@ def _predict_all(
         check_bad_rows_place(BAD_ROWS)
     model, class_names = load_model(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
-    reading = read_for(recipe, source, skip_bad=skip_bad)
-    slices = reading.slices
-    report_bad_rows(source, reading, BAD_ROWS)
+    loaded = load(source, recipe=recipe, skip_bad=skip_bad)
+    slices = loaded.slices
+    loaded.report_bad_rows()
     seen = int(np.isin(slice_digests(slices.images), directory.seen_slices()).sum())
     if seen:
         raise RunError(
@@ -168,32 +166,3 @@ def _predict_all(
             f"{source} has the classes {', '.join(slices.class_names)}; the run knows {', '.join(class_names)}"
         )
     return predict(model, slices, directory.recipe.input.scale, "test", severity=recipe.severity)
-
-
-def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: str = "auto") -> list[dict[str, Any]]:
-    """Ask a run about images.
-
-    Args:
-        folder: the run.
-        images: JPEG or PNG files, or folders of them.
-        device: auto, cpu or cuda.
-
-    Returns:
-        for each image its path, its class and the probability of each class.
-
-    Raises:
-        RunError: no finished run.
-        DataError: files that hold no image; every one is listed.
-    """
-    directory = open_run(folder)
-    asked = read_images(images, directory.recipe.input.size)
-    model, class_names = load_model(directory, pick_device(device))
-    probabilities = predict_probabilities(model, asked.images, directory.recipe.input.scale)
-    return [
-        {
-            "path": path,
-            "class": class_names[int(row.argmax())],
-            "probabilities": dict(zip(class_names, map(float, row), strict=True)),
-        }
-        for path, row in zip(asked.paths, probabilities, strict=True)
-    ]

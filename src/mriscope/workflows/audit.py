@@ -17,22 +17,22 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
-from mriscope.data.readers import check_bad_rows_place, read_rows, read_silently, report_bad_rows
-from mriscope.data.rows import Reading
+from mriscope.data.readers import check_bad_rows_place, read_silently
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
-from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
-from mriscope.experiment.waiting import saying
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.results import Count, ResultFile, SplitRecord
 from mriscope.run_directory import BAD_ROWS, RECIPE
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import Loaded, load
+from mriscope.workflows._progress import saying
+from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
 
 PUBLISHED = "published"
 EXIT_CODES = {True: 3, False: 0, None: 4}
@@ -89,10 +89,9 @@ def audit_source(
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
     if skip_bad:
         check_bad_rows_place(BAD_ROWS)
-    reading = _read(source, skip_bad, manifest)
-    report_bad_rows(source, reading, BAD_ROWS)
-    slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
-    known_from = origin_of_subjects(reading.slices, slices, manifest)
+    loaded = _load(source, skip_bad, manifest)
+    loaded.report_bad_rows()
+    reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
     found = recovered(reading.slices)
@@ -127,13 +126,13 @@ def _output(out: str | Path) -> OutputFolder:
 _repaired_earlier = written_with(REPAIRED, SplitRecord.read, [REPAIRED])
 
 
-def _read(source: str, skip_bad: bool, manifest: str | None) -> Reading:
-    """The source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
+def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
+    """Load a source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
     try:
-        return read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+        return load(source, manifest=manifest, skip_bad=skip_bad)
     except DataError as error:
         try:
-            return read_rows(source, skip_bad=skip_bad, size=SIZE, manifest=manifest)
+            return load(source, size=SIZE, manifest=manifest, skip_bad=skip_bad)
         except DataError:
             raise error from None
 
@@ -222,9 +221,8 @@ def _write(
     strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
     if search is not None and search.proven:
         strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
-    page = audit_page(
-        f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
-    )
+    title = f"Audit of {label_source(facts['source'])}"
+    page = audit_page(title, facts, _pictures(facts, slices, neighbours), strips, _caption(facts))
     with out.writing(FILES) as folder:
         write_text(folder / "slices.csv", slices_csv(slices, parts))
         write_text(folder / "audit.html", page)

@@ -18,7 +18,6 @@ from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
-from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
@@ -27,9 +26,11 @@ from mriscope.files import file_stem, read_file, write_bytes, write_text
 from mriscope.models.registry import list_estimators
 from mriscope.output_folder import OutputFolder
 from mriscope.reports.explanation import EmptyMap, explanation_page
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import load
+from mriscope.workflows._model import load_model
 
 PAGE, GRID = "explain.html", "grid.png"
 LISTED = "pictures.json"  # where older versions named the pictures that an explanation wrote
@@ -77,11 +78,15 @@ class ExplainedSlices:
     def titles(self) -> list[str]:
         """Return the true and the predicted class, and the explained one where it is another."""
         one = next(iter(self.found.values()))
-        rows = one.logits.double().softmax(1).cpu().numpy()
-        return [
-            _title(row, int(explained), truth, self.class_names)
-            for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True)
-        ]
+        rows, titles = one.logits.double().softmax(1).cpu().numpy(), []
+        for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True):
+            predicted = int(row.argmax())
+            lines = [] if truth is None else [f"true {class_title(truth)}"]
+            lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
+            if explained != predicted:
+                lines.append(f"explained {class_title(self.class_names[explained])} {row[explained]:.2f}")
+            titles.append("\n".join(lines))
+        return titles
 
     @property
     def empty_maps(self) -> list[EmptyMap]:
@@ -209,10 +214,18 @@ def _write(
     pictures = {GRID: _grid(shown, maps, {**colours, "heading": heading})}
     for (row, name), file in files.items():
         pictures[file] = png_bytes(overlay(shown.images.images[row], maps[name][row], **colours))
+    count = len(shown.images)
+    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
+    which += " of the test part" if own and not directory.imported else ""
+    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
+    strength = ", and their share follows the map" if options.by_strength else ""
+    caption = (
+        f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
+    )
     page = explanation_page(
-        f"Where {directory.path.resolve().name} finds evidence",
-        _origin(directory, shown, own),
-        Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
+        f"Where {directory.name} finds evidence",
+        f"{which}; {heading}.",
+        Picture("Grid of slices and methods", caption, pictures[GRID]),
         _facts(directory, shown, options),
         shown.empty_maps,
         leaky=directory.leaky,
@@ -235,28 +248,15 @@ def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mappi
     return png_bytes(matrix(pixels, columns, titles, scale=scale, **colours))
 
 
-def _caption(options: ExplainOptions) -> str:
-    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
-    strength = ", and their share follows the map" if options.by_strength else ""
-    return f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
-
-
-def _origin(directory: RunDirectory, shown: ExplainedSlices, own: bool) -> str:
-    count = len(shown.images)
-    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
-    part = " of the test part" if own and not directory.imported else ""
-    return f"{which}{part}; {directory.recipe.model}, {describe_protocol(directory)}."
-
-
 def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOptions) -> list[tuple[str, str]]:
     layers = dict.fromkeys(name for one in shown.found.values() for name in one.layers)
     smoothing = ["flips and brightness"] * options.flip_smooth + ["first principal component"] * options.eigen_smooth
     environment = directory.environment
     return [
-        ("Run", str(directory.path)),
+        ("Run", directory.name),
         ("Model", directory.recipe.model),
         ("Protocol", describe_protocol(directory)),
-        ("Data", str(environment.source or "unknown")),
+        ("Data", label_source(environment.source)),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if options.class_name is None else options.class_name),
@@ -296,7 +296,7 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
     recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
-    slices = read_for(recipe, there, skip_bad=directory.environment.skip_bad).slices
+    slices = load(there, recipe=recipe, skip_bad=directory.environment.skip_bad).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]
@@ -304,12 +304,3 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     return slices[test[np.lexsort((labels, turn))[:count]]]
-
-
-def _title(probabilities: np.ndarray, explained: int, truth: str | None, class_names: Sequence[str]) -> str:
-    predicted = int(probabilities.argmax())
-    lines = [] if truth is None else [f"true {class_title(truth)}"]
-    lines.append(f"predicted {class_title(class_names[predicted])} {probabilities[predicted]:.2f}")
-    if explained != predicted:
-        lines.append(f"explained {class_title(class_names[explained])} {probabilities[explained]:.2f}")
-    return "\n".join(lines)

@@ -1,15 +1,16 @@
-"""The whole job on synthetic brains, and the report of a run."""
+"""Do the whole job on synthetic brains, and write a report."""
 
 from pathlib import Path
 
-from mriscope.experiment.explaining import checked_output, explain_run
-from mriscope.experiment.running import run
+from mriscope.data.source import strip_folders
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
 from mriscope.results import Environment
-from mriscope.run_directory import ENVIRONMENT, FIGURES, RunDirectory
+from mriscope.run_directory import ENVIRONMENT, FIGURES
+from mriscope.workflows.explain import GRID, checked_output, explain_run
+from mriscope.workflows.train import run
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 REPORT = "report.html"
@@ -23,7 +24,7 @@ PICTURES = {
 
 
 def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
-    """Make brains, train a small recipe on them, judge it, explain it and write a report.
+    """Make brains, train a small recipe on them, evaluate it, explain it and write a report with pictures inside.
 
     Args:
         out: folder for the run, the explanations and report.html.
@@ -32,28 +33,20 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
     Returns:
         the report.
     """
-    _output(Path(out)).check([REPORT])
-    checked_output(Path(out) / "explain")
+    report, explained = Path(out) / REPORT, Path(out) / "explain"
+    # The run within the folder shows that an older version wrote the report.
+    output = OutputFolder(Path(out), "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
+    output.check([REPORT])
+    checked_output(explained)
     directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=fresh)
-    return write_report("mriscope demo: synthetic brains", directory, Path(out) / REPORT)
-
-
-def write_report(title: str, directory: RunDirectory, path: Path) -> Path:
-    """The report of a finished run: one HTML file with its pictures inside, explanations among them."""
-    folder = path.parent / "explain"
-    explain_run(directory.path, folder)
+    explain_run(directory.path, explained)
     pictures = [
         Picture(heading, caption, (directory.path / FIGURES / name).read_bytes())
         for name, (heading, caption) in PICTURES.items()
     ]
     caption = "Grad-CAM on slices of the test part: warm colours mark what spoke for the predicted class."
-    pictures.append(Picture("Explanations", caption, (folder / "grid.png").read_bytes()))
-    page = run_page(title, directory.metrics(), write_recipe(directory.recipe), directory.environment, pictures)
-    with _output(path.parent).writing([path.name]):
-        write_text(path, page)
-    return path
-
-
-def _output(out: Path) -> OutputFolder:
-    """Return the folder of a demo; the run within it shows that an older version wrote the report."""
-    return OutputFolder(out, "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
+    pictures.append(Picture("Explanations", caption, (explained / GRID).read_bytes()))
+    title, recipe = "mriscope demo: synthetic brains", write_recipe(strip_folders(directory.recipe))
+    with output.writing([REPORT]):
+        write_text(report, run_page(title, directory.metrics(), recipe, directory.environment, pictures))
+    return report

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
-from mriscope.experiment.rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 from mriscope.files import file_stem, read_file, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe
@@ -23,6 +22,7 @@ from mriscope.reports.comparison import comparison_csv, comparison_markdown, com
 from mriscope.reports.text import protocol_text
 from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standing
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
+from mriscope.workflows._comparison_rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 
 LOG = logging.getLogger("mriscope")
 
@@ -66,7 +66,7 @@ def compare_recipes(
         manifest: a CSV file that gives the source's slices their subjects, to put in the place of the recipes'.
         seeds: how many runs of each recipe; the first has the recipe's own seed, each other one more.
         folder: of the run directories, <recipe> and <recipe>_seed1 and so on.
-        settings: further arguments of mriscope.experiment.running.run, such as device.
+        settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
@@ -86,20 +86,19 @@ def compare_recipes(
 
 
 def _recipe_files(patterns: Sequence[str]) -> list[Path]:
-    files = list(dict.fromkeys(chain.from_iterable(map(_matches, patterns))))
+    files: dict[Path, None] = {}  # in order, each once
+    for pattern in patterns:
+        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - it may be absolute
+        if not found:
+            problem = f"no file fits {pattern}; name YAML recipes, such as 'recipes/study/*.yaml'"
+            raise RecipeError("--recipes", [problem])
+        files |= dict.fromkeys(found)
     if len(files) < 2:
-        raise RecipeError("--recipes", [f"names {files[0]} alone; a comparison needs two recipes"])
-    for one, other in pairwise(sorted(files, key=lambda file: file_stem(file))):
+        raise RecipeError("--recipes", [f"names {next(iter(files))} alone; a comparison needs two recipes"])
+    for one, other in pairwise(sorted(files, key=file_stem)):
         if file_stem(one) == file_stem(other):
             raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
-    return files
-
-
-def _matches(pattern: str) -> list[Path]:
-    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - it may be absolute
-    if not found:
-        raise RecipeError("--recipes", [f"no file fits {pattern}; name YAML recipes, such as 'recipes/study/*.yaml'"])
-    return found
+    return list(files)
 
 
 def _read_recipes(
@@ -148,7 +147,13 @@ def _train_missing(
             recipe = recipes[name].model_copy(update={"seed": recipes[name].seed + step})
             where = folder / (f"{name}_seed{recipe.seed}" if step else name)
             try:
-                runs[name].append(_finish(recipe, where, settings))
+                directory = RunDirectory(where)
+                if not directory.holds(recipe):
+                    from mriscope.workflows.train import run
+
+                    LOG.warning("training %s", where)
+                    directory = run(recipe, where, **settings)
+                runs[name].append(directory)
             except Interrupted:
                 raise
             except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
@@ -160,16 +165,6 @@ def _note_failure(failures: dict[str, str], name: str, error: Exception, before:
     text = str(error) if isinstance(error, MriscopeError) else f"{type(error).__name__}: {error}"
     failures[name] = before + " ".join(text.split())
     LOG.warning("%s failed and is left out: %s", name, failures[name])
-
-
-def _finish(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    directory = RunDirectory(folder)
-    if directory.holds(recipe):
-        return directory
-    from mriscope.experiment.running import run
-
-    LOG.warning("training %s", folder)
-    return run(recipe, folder, **settings)
 
 
 def _checked_output(out: Path) -> OutputFolder:
@@ -226,7 +221,7 @@ def _make_standing(row: Row, place: Place) -> Standing:
         macs=_count_macs(recipe, len(row.tested[0].class_names)),
         seconds=float(np.mean([one.seconds for one in training])),
         slices_per_second=float(np.mean([one.slices_per_second for one in training])),
-        device=", ".join(_list_devices(row)),
+        device=", ".join(row.devices),
         leaky=True if True in leaky else None if None in leaky else False,
         study=row.study,
         above=place.above,
@@ -263,10 +258,6 @@ def _count_macs(recipe: Recipe, classes: int) -> int | None:
         return None
 
 
-def _list_devices(row: Row) -> list[str]:
-    return sorted({run.directory.environment.device for run in row.runs})
-
-
 def _list_notes(rows: Sequence[Row]) -> Iterator[str]:
     """List what a reader should know besides."""
     runs = [run for row in rows for run in row.runs]
@@ -277,7 +268,7 @@ def _list_notes(rows: Sequence[Row]) -> Iterator[str]:
         yield "What the study reports was measured on its own test part."
     if not all(same_slices(runs[0], run) for run in runs):
         yield "Each seed draws a test part of its own; the first is the one that is counted above."
-    if len({device for row in rows for device in _list_devices(row)}) > 1:
+    if len({device for row in rows for device in row.devices}) > 1:
         yield "Rows were trained on different devices, so that their times do not compare."
     if len({run.directory.recipe.input.size for run in runs}) > 1:
         yield "Recipes take slices of different sizes; MACs count one slice at the size that the recipe takes."
