@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from mriscope.data.manifest import subjects_of
-from mriscope.data.readers import check_bad_rows_place
 from mriscope.data.slices import UNKNOWN, slice_digests
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict
@@ -17,7 +16,7 @@ from mriscope.reports.figures import draw_evaluation
 from mriscope.results import IMPORTED, Metrics
 from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
-from mriscope.workflows._load import load
+from mriscope.workflows._load import check_bad_rows_place, load
 from mriscope.workflows._model import load_model
 
 FILES = (PREDICTIONS, f"{FIGURES}/confusion.png", f"{FIGURES}/roc.png", METRICS)
