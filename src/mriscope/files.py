@@ -139,14 +139,14 @@ def file_stem(path: str | Path) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text such that a terminal or a page shows all of it: control characters become escapes.
+    r"""Return a text such that a terminal or a page shows all of it: control characters become escapes.
 
     Escape sequences, marks that turn the direction of writing, and bytes that are no UTF-8 are shown as the escapes of
     JSON, so that JSON stays what it was; line ends and tabs stay.
 
     Example:
-        >>> print(visible("scan\\x1b[31m.png"))
-        scan\\u001b[31m.png
+        >>> print(visible("scan\x1b[31m.png"))
+        scan\u001b[31m.png
     """
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 

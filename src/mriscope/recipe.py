@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from mriscope.errors import RecipeError, suggest
+from mriscope.choices import Protocol, Scale
+from mriscope.errors import RecipeError, check_type, suggest
 from mriscope.files import read_file
 from mriscope.recipe_yaml import DEEPEST, dump_yaml, load_yaml
 
@@ -67,14 +68,14 @@ class InputSettings(Settings):
 
     size: Annotated[int, Field(ge=16, le=1024, strict=True)] = 128
     """Height and width of a slice in pixels."""
-    scale: Literal["raw", "unit", "imagenet"] = "unit"
+    scale: Scale = "unit"
     """raw: 0 to 255; unit: 0 to 1; imagenet: unit, then less 0.449 and divided by 0.226 (the mean over RGB)."""
 
 
 class SplitSettings(Settings):
     """Division of the slices into training, validation and test part."""
 
-    protocol: Literal["published", "by_slice", "by_subject"] = "by_subject"
+    protocol: Protocol = "by_subject"
     test: Share = 0.2
     """Share of slices or subjects in the test part; the published protocol brings its own."""
     validation: Share = 0.1
@@ -258,7 +259,9 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: the file cannot be read, or settings are unknown or unfit; all of them are listed.
+        ArgumentTypeError: the path is no path.
     """
+    check_type("the recipe", path, (str, Path), "the path of a YAML file")
     try:
         content = load_yaml(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
@@ -276,12 +279,14 @@ def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
     Raises:
         RecipeError: settings are unknown or unfit; all of them are listed.
+        ArgumentTypeError: the settings are no mapping.
 
     Example:
         >>> recipe = make_recipe({"model": "compact_cnn", "training": {"epochs": 3}})
         >>> recipe.training.epochs, recipe.split.protocol
         (3, 'by_subject')
     """
+    check_type("settings", settings, Mapping, "a mapping such as {'model': 'compact_cnn'}")
     problem = _find_excess(settings)
     if problem:
         raise RecipeError(where, [problem])

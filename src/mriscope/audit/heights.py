@@ -57,7 +57,6 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
         groups: int64 (N,), slices known to be of one brain.
         areas: float64 (N,), share of each slice that is brain, which falls towards the crown.
     """
-
     members = [one for one in _members(groups) if len(one) >= _ORDERED]
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
         return Heights(np.full(len(rows), np.nan), np.inf, np.zeros((len(rows), 0), bool))

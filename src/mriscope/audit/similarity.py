@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mriscope.errors import DataError
+from mriscope.errors import DataError, check_type
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,7 @@ def standardised(images: np.ndarray, *, device: str = "cpu") -> "Tensor":
     Raises:
         DataError: the images are of another type or shape.
     """
+    check_type("images", images, np.ndarray, "an array of slices, uint8 (N, H, W)")
     import torch
 
     if images.ndim != 3 or images.dtype != np.uint8:

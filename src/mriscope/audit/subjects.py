@@ -85,7 +85,7 @@ def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSub
         >>> import mriscope
         >>> slices = mriscope.read("phantom:subjects=24,slices=32")
         >>> found = recover_subjects(slices.images)
-        >>> found.clear, found.subjects.max() + 1
+        >>> found.clear, int(found.subjects.max()) + 1
         (True, 24)
     """
     rows = standardised(images, device=device)

@@ -39,7 +39,7 @@ _STALE = 24 * 3600  # seconds after which a folder that was being built belongs 
 
 
 def cache_folder() -> Path:
-    """The folder of the entries: below the one named by MRISCOPE_CACHE, else below the user's cache folder."""
+    """Return the folder of the entries: below the one named by MRISCOPE_CACHE, else below the user's cache folder."""
     return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("mriscope", appauthor=False)) / "slices"
 
 
@@ -55,7 +55,7 @@ def content_key(files: Mapping[str, Path | str], **options: object) -> str:
 
 
 def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
-    """The reading that is kept under a key, or else the one that is built, and kept from now on.
+    """Return the reading that is kept under a key, or else the one that is built, and kept from now on.
 
     A cache that cannot be written costs one logged warning, not the reading.
 
@@ -83,7 +83,7 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
 
 
 def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays that are kept under a kind and a key, or else those that are built, and kept from now on.
+    """Return the arrays that are kept under a kind and a key, or else those that are built, and kept from now on.
 
     Args:
         kind: name of the folder beside the entries.
@@ -104,7 +104,7 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -
 
 
 def _load(key: str) -> Reading | None:
-    """The entry of a key; None where there is none that can be trusted."""
+    """Read the entry of a key; None where there is none that can be trusted."""
     try:
         return _open(cache_folder() / key, key)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
@@ -112,7 +112,7 @@ def _load(key: str) -> Reading | None:
 
 
 def _open(place: Path, key: str) -> Reading:
-    """The reading of an entry, after everything that was recorded of it is found unchanged."""
+    """Return the reading of an entry, after everything that was recorded of it is found unchanged."""
     record: Any = json.loads((place / "entry.json").read_text(encoding="utf-8"))
     entry = record["entry"]
     if record["sha256"] != _digest(entry) or entry["key"] != key:

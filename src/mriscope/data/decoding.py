@@ -13,7 +13,7 @@ FORMATS = ("JPEG", "PNG")
 
 
 def decode(content: bytes) -> np.ndarray:
-    """The grey pixels of a JPEG or PNG file.
+    """Decode a JPEG or PNG file to grey pixels.
 
     Colour becomes luma (ITU-R BT.601), 16-bit grey is divided by 257 and rounded, transparency and orientation marks
     play no part. The checksums of a PNG are verified; JPEG has none, so that damage which leaves a well-formed stream
@@ -42,7 +42,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The image at another size: averaged over areas where it shrinks, bilinear where it grows.
+    """Resize an image: averaged over areas where it shrinks, bilinear where it grows.
 
     A pixel on a border counts by the share of it that lies within (the BOX filter of Pillow takes it whole or not at
     all). Areas have no meaning between pixels, hence the second rule; it acts on each axis by itself.
@@ -63,7 +63,7 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _areas(values: np.ndarray, size: int) -> np.ndarray:
-    """Means over equal stretches of the first axis: differences of the running total at their borders."""
+    """Compute means over equal stretches of the first axis: differences of the running total at their borders."""
     borders = np.arange(size + 1) * (len(values) / size)
     whole = np.minimum(borders.astype(int), len(values) - 1)
     total = np.zeros((len(values) + 1, values.shape[1]))
@@ -72,7 +72,7 @@ def _areas(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _between(values: np.ndarray, size: int) -> np.ndarray:
-    """Values between the pixels of the first axis; beyond the outer ones theirs."""
+    """Interpolate between the pixels of the first axis; beyond the outer ones their values hold."""
     places = ((np.arange(size) + 0.5) * (len(values) / size) - 0.5).clip(0, len(values) - 1)
     lower = places.astype(int)
     upper = np.minimum(lower + 1, len(values) - 1)

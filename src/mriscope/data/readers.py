@@ -19,7 +19,7 @@ from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
 from mriscope.data.source import parse_source
-from mriscope.errors import BadRowsError, DataError, WriteError
+from mriscope.errors import BadRowsError, DataError, WriteError, check_type
 from mriscope.files import read_file, spreadsheet_safe, write_text
 
 LOG = logging.getLogger("mriscope")
@@ -59,7 +59,9 @@ def read(
             not fit it.
         BadRowsError: rows hold no usable slice; every one is listed.
         WriteError: the CSV file cannot be written.
+        ArgumentTypeError: the source is neither a text nor a path.
     """
+    check_type("source", source, (str, Path), "a path, hf:owner/name, or phantom")
     if skip_bad:
         check_bad_rows_place(bad_rows_to or "bad_rows.csv")
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest)

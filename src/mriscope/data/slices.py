@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mriscope.errors import DataError
+from mriscope.errors import DataError, check_type
 
 CLASS_NAMES = ("Mild_Demented", "Moderate_Demented", "Non_Demented", "Very_Mild_Demented")
 SEVERITY = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")
@@ -53,6 +53,7 @@ class SliceSet:
 
     Raises:
         DataError: an array has another shape or type, or a value outside its range.
+        ArgumentTypeError: a column is no array.
     """
 
     images: np.ndarray
@@ -64,6 +65,8 @@ class SliceSet:
     class_names: tuple[str, ...] = CLASS_NAMES
 
     def __post_init__(self) -> None:
+        for name in _COLUMNS:
+            check_type(name, getattr(self, name), np.ndarray, "an array, or use SliceSet.of, which takes lists")
         _check(self.images.ndim == 3 and self.images.dtype == np.uint8, "images", self.images, "uint8 (N, H, W)")
         for name in ("labels", "subjects", "positions"):
             column = getattr(self, name)

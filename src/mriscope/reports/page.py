@@ -29,7 +29,7 @@ class Picture:
 
     @property
     def address(self) -> str:
-        """The picture itself as a data address, so that the page needs no other file."""
+        """Return the picture itself as a data address, so that the page needs no other file."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 

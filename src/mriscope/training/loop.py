@@ -120,7 +120,7 @@ def train(
     Raises:
         TrainingError: the loss is not finite; names the epoch and the step.
         RunError: the folder's checkpoint is damaged or does not fit this run.
-        Interrupted: Ctrl-C or SIGTERM; the folder holds all that is needed to resume.
+        InterruptedTrainingError: Ctrl-C or SIGTERM; the folder holds all that is needed to resume.
     """
     model.to(device)
     optimizer = make_optimizer(settings, model)
@@ -167,7 +167,7 @@ def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int
     """Check that settings fit a network and the size of its training part, before anything is written.
 
     Raises:
-        UnknownName: there is no such optimizer.
+        UnknownNameError: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
     batches = n_batches(n_training, settings.batch_size)

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from mriscope import __version__
 from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.copies import undo
 from mriscope.audit.leakage import AuditedSplit, audit_slices, nearest_by_subject, search_of, worst_pairs
 from mriscope.audit.repair import repair_split, uneven
-from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
+from mriscope.audit.shortcuts import fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
 from mriscope.data.readers import check_bad_rows_place, read_silently
+from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
-from mriscope.errors import DataError, RunError
+from mriscope.errors import ArgumentError, DataError, RunError, check_type
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
@@ -30,6 +30,7 @@ from mriscope.reports.page import Picture, label_source
 from mriscope.results import Count, ResultFile, SplitRecord
 from mriscope.run_directory import BAD_ROWS, RECIPE
 from mriscope.training.devices import pick_device
+from mriscope.version import __version__
 from mriscope.workflows._load import Loaded, load
 from mriscope.workflows._progress import saying
 from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
@@ -52,8 +53,8 @@ class _EarlierAudit(ResultFile):
 
 
 def audit_source(
-    source: str,
-    out: str | Path,
+    source: str | SliceSet,
+    out: str | Path | None = None,
     *,
     split: str | None = None,
     manifest: str | None = None,
@@ -61,13 +62,13 @@ def audit_source(
     skip_bad: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Audit a source and a split of it; writes audit.json, slices.csv and audit.html.
+    """Audit a source, or slices, and a split of them; write audit.json, slices.csv and audit.html.
 
     Files in `out` that mriscope did not write are never replaced, see mriscope.output_folder.
 
     Args:
-        source: as mriscope.data.read takes it.
-        out: folder for the three files.
+        source: as mriscope.read takes it; or slices, whose files are then not looked at.
+        out: folder for the three files; None writes none.
         split: published, or a file of `mriscope split` or of a run (split.json); None: published where the source
             publishes one, else the data alone is audited.
         manifest: a CSV file that gives slices their subjects.
@@ -82,15 +83,31 @@ def audit_source(
         DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data, or
             too few subjects are sure for a repaired one.
         WriteError: a file cannot be written, or one of its name is there that mriscope did not write.
+        ArgumentTypeError: source is neither a text nor slices.
+
+    Example:
+        >>> import mriscope
+        >>> slices = mriscope.read("phantom:subjects=8,slices=4")
+        >>> found = mriscope.audit(slices)
+        >>> found["split"] is None, found["subjects"]["known_from"]
+        (True, 'source')
     """
-    _output(out).check(FILES)
+    check_type("source", source, (str, SliceSet), "a source such as phantom, or slices that mriscope.read gave")
+    given, source = (source, "slices") if isinstance(source, SliceSet) else (None, source)
+    if given is not None and (manifest or repair):
+        raise ArgumentError("manifest and repair read a source again, and slices have none; name the source instead")
+    for place in (out, repair):
+        if place is not None:
+            _output(place).check(FILES)
     if repair is not None:
-        _output(repair).check(FILES)
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
-    if skip_bad:
-        check_bad_rows_place(BAD_ROWS)
-    loaded = _load(source, skip_bad, manifest)
-    loaded.report_bad_rows()
+    if given is None:
+        if skip_bad:
+            check_bad_rows_place(BAD_ROWS)
+        loaded = _load(source, skip_bad, manifest)
+        loaded.report_bad_rows()
+    else:
+        loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
     reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
@@ -106,13 +123,18 @@ def audit_source(
             search = search_of(slices, found, parts, device=device, progress=progress)
     report = audit_slices(slices, neighbours, found, known_from=known_from, split=parts, search=search, seed=seed)
     groups = np.where(slices.subjects == UNKNOWN, -1, slices.subjects)
-    shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
+    if given is None:
+        shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
+    else:
+        facts_of_pixels = pixel_facts(slices.images)
+        shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
     facts = {"source": source, "mriscope": __version__, "seed": seed, **_plain(asdict(report))}
     if shortcuts is not None:
         told = [fact_text(one) for one in shortcuts.facts if one.flagged]
         facts["shortcuts"] = {**_plain(asdict(shortcuts)), "told": told}
     facts = {"verdict": verdict_text(facts), **facts}
-    _write(_output(out), facts, slices, neighbours, parts, search)
+    if out is not None:
+        _write(_output(out), facts, slices, neighbours, parts, search)
     if repair is not None:
         facts["repaired"] = _repair(source, Path(repair), slices, parts, manifest, skip_bad, seed)
     return facts

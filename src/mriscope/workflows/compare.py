@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
+from mriscope.errors import ArgumentTypeError, InterruptedTrainingError, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
@@ -40,6 +40,8 @@ def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
         RunError: a run is missing, unfinished or named twice, or two runs were not evaluated on the same slices.
         WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
     """
+    if isinstance(folders, str | Path):
+        raise ArgumentTypeError(f"folders is {str(folders)!r}; give a list of two or more runs")
     output = _checked_output(Path(out))
     return _compare(group_by_recipe([open_run(folder) for folder in folders]), output, {})
 
@@ -72,8 +74,10 @@ def compare_recipes(
         RecipeError: there are fewer than two recipes, or two of one name.
         RunError: fewer than two recipes gave a row, or two were not evaluated on the same slices.
         WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
-        Interrupted: Ctrl-C; the same call goes on.
+        InterruptedTrainingError: Ctrl-C; the same call goes on.
     """
+    if isinstance(patterns, str):
+        raise ArgumentTypeError(f"patterns is {patterns!r}; give a list of recipes or patterns of them")
     output = _checked_output(Path(out))
     recipes, failures = _read_recipes(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
@@ -154,7 +158,7 @@ def _train_missing(
                     LOG.warning("training %s", where)
                     directory = run(recipe, where, **settings)
                 runs[name].append(directory)
-            except Interrupted:
+            except InterruptedTrainingError:
                 raise
             except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
                 _note_failure(failures, name, error, f"seed {recipe.seed}: " if seeds > 1 else "")
