@@ -112,6 +112,17 @@ def test_older_folders_are_known_by_content(tmp_path: Path) -> None:
     folder.check(["a.txt", "metrics.json"])
 
 
+@pytest.mark.parametrize("written", ["audit.json", "audit_alone.json"])
+def test_an_older_audit_is_known_by_its_content(tmp_path: Path, written: str) -> None:
+    (tmp_path / "slices.csv").write_text("path,subject\n")
+    for content in ("{}", '{"verdict": "guilty", "n_slices": 3}', "my own"):
+        (tmp_path / "audit.json").write_text(content)
+        with pytest.raises(WriteError, match=r"audit\.json that mriscope did not write"):
+            audit._output(tmp_path).check(audit.FILES)
+    shutil.copyfile(GOLDEN / written, tmp_path / "audit.json")
+    audit._output(tmp_path).check(audit.FILES)
+
+
 def test_a_run_directory_is_known_by_its_list_or_its_environment(tmp_path: Path) -> None:
     (tmp_path / ENVIRONMENT).write_text('{"name": "conda"}')
     (tmp_path / "history.csv").write_text(MINE)

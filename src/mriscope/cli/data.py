@@ -1,6 +1,5 @@
 """Commands about data: whose slices a source holds, and what a split of them shares."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -77,14 +76,14 @@ def audit(
     altered); 4: for some test slice that cannot be told; 0: each is proven to be of another subject; 5: no split was
     audited.
     """
-    from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.reports.audit import audit_text, repair_text
     from mriscope.workflows.audit import audit_source, exit_code
 
-    facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
+    found = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(found.to_json())
     else:
-        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
-        if "repaired" in facts:
-            print(repaired_text(facts["repaired"]))
-    raise typer.Exit(exit_code(facts))
+        print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+        if found.repaired is not None:
+            print(repair_text(found.repaired))
+    raise typer.Exit(exit_code(found))

@@ -3,14 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.errors import DataError, suggest
-from mriscope.files import read_file, read_safe_cell
+from mriscope.files import read_file, read_safe_cell, spreadsheet_safe
 
 COLUMNS = ("path", "part", "label", "subject", "position")
 """What `mriscope audit` writes to slices.csv; path and subject are needed, part is not read."""
@@ -62,6 +62,26 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
     lines = [line_of[path] for path in paths]
     _check_labels(labels, table, lines, manifest)
     return _numbers(table, lines, "subject", manifest)
+
+
+def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
+    """Format slices as a manifest: path, part, label, subject, position; empty where unknown.
+
+    Args:
+        slices: the set.
+        parts: the rows of each part.
+    """
+    part_of = np.full(len(slices), "", "U10")
+    for name, rows in parts.items():
+        part_of[rows] = name
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row, path in enumerate(slices.paths):
+        numbers = ("" if value == UNKNOWN else value for value in (slices.subjects[row], slices.positions[row]))
+        names = (path, part_of[row], slices.class_names[slices.labels[row]])
+        writer.writerow((*map(spreadsheet_safe, names), *numbers))
+    return text.getvalue()
 
 
 def _read(path: Path) -> Table:

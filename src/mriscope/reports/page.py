@@ -21,11 +21,13 @@ class Picture:
         title: stands above it.
         caption: says what can be seen.
         png: the file's bytes.
+        alt: says what is seen to those who do not see it; the title where it is empty.
     """
 
     title: str
     caption: str
     png: bytes
+    alt: str = ""
 
     @property
     def address(self) -> str:

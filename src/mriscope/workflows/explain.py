@@ -70,7 +70,7 @@ class ExplainedSlices:
     """Slices with their true classes, where known, and their maps."""
 
     images: Images
-    truths: Sequence[str | None]
+    truths: list[str | None]
     class_names: Sequence[str]
     found: Mapping[str, Explanation]
 
@@ -84,7 +84,7 @@ class ExplainedSlices:
             lines = [] if truth is None else [f"true {class_title(truth)}"]
             lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
             if explained != predicted:
-                lines.append(f"explained {class_title(self.class_names[explained])} {row[explained]:.2f}")
+                lines.append(f"explained {class_title(self.class_names[int(explained)])} {row[explained]:.2f}")
             titles.append("\n".join(lines))
         return titles
 
@@ -158,7 +158,7 @@ def explain_run(
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
-        truths = [class_names[label] for label in slices.labels]
+        truths: list[str | None] = [class_names[label] for label in slices.labels]
     else:
         given = read_images(images, directory.recipe.input.size)
         truths = [None] * len(given)
