@@ -5,6 +5,8 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 DEEPEST = 20
 """How many levels of lists and mappings a recipe may have."""
@@ -43,9 +45,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if getattr(event, "tag", None):
-            raise yaml.composer.ComposerError(None, None, "a tag (!) stands before a value", event.start_mark)
+            raise ComposerError(None, None, "a tag (!) stands before a value", event.start_mark)
         if self._depth > DEEPEST:
-            raise yaml.composer.ComposerError(None, None, f"nested more than {DEEPEST} deep", event.start_mark)
+            raise ComposerError(None, None, f"nested more than {DEEPEST} deep", event.start_mark)
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -56,9 +58,9 @@ class _Loader(yaml.SafeLoader):
         for name, _ in node.value:
             key = self.construct_object(name, deep=True)
             if not isinstance(key, str | int | float | None):
-                raise yaml.constructor.ConstructorError(None, None, "a key is no text", name.start_mark)
+                raise ConstructorError(None, None, "a key is no text", name.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", name.start_mark)
+                raise ConstructorError(None, None, f"the key {key!r} stands twice", name.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
