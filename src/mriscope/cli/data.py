@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mriscope.cli.console import print_json
 from mriscope.cli.options import SOURCE, AsJson, Manifest, SkipBad
 
 app = typer.Typer()
@@ -27,7 +28,7 @@ def data_info(
     from mriscope.workflows.data_info import describe_source
 
     summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
-    print(summary.to_json() if as_json else slices_text(source, summary))
+    print_json(summary.to_json()) if as_json else print(slices_text(source, summary))
 
 
 @data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")

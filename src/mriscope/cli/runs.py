@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
+from mriscope.cli.console import print_json
 from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
+from mriscope.files import file_stem
 
 app = typer.Typer()
 
@@ -40,7 +42,7 @@ def train(
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
-    folder = out or Path("runs", recipe.stem)
+    folder = out or Path("runs", file_stem(recipe))
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
     if rank() == 0:
@@ -85,7 +87,7 @@ def evaluate(
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
     chosen = {"level": level, "task": task, "pooling": pooling}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
-    print(metrics.to_json() if as_json else metrics_text(metrics))
+    print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")

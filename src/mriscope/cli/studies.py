@@ -8,6 +8,7 @@ import typer
 from mriscope.choices import FoldProtocol, Protocol
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
 from mriscope.errors import ArgumentError
+from mriscope.files import file_stem
 
 app = typer.Typer()
 
@@ -80,7 +81,7 @@ def crossval(
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
-    folder = out or Path("runs", f"{recipe.stem}-crossval")
+    folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     print(crossvalidation_text(summary))

@@ -10,7 +10,7 @@ import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.errors import DataError, suggest
-from mriscope.files import read_safe_cell, spreadsheet_safe
+from mriscope.files import read_file, read_safe_cell, spreadsheet_safe
 
 COLUMNS = ("path", "part", "label", "subject", "position")
 """What `mriscope audit` writes to slices.csv; path and subject are needed, part is not read."""
@@ -32,7 +32,7 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
     Raises:
         DataError: the file cannot be read, lacks a column, or does not name each slice once, with its own label.
     """
-    table = _read(Path(manifest).expanduser())
+    table = _read(Path(manifest))
     line_of, paths = _lines_by_path(table, manifest), slices.paths.tolist()
     _check_known(paths, line_of, passed_over, manifest)
     _check_named(paths, line_of, manifest, "the source's")
@@ -56,7 +56,7 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
     Raises:
         DataError: the file cannot be read, lacks a column or a slice, or gives one another label.
     """
-    table = _read(Path(manifest).expanduser())
+    table = _read(Path(manifest))
     line_of = _lines_by_path(table, manifest)
     _check_named(paths, line_of, manifest, "the run's")
     lines = [line_of[path] for path in paths]
@@ -86,10 +86,10 @@ def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
 
 def _read(path: Path) -> Table:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            names = list(reader.fieldnames or ())
-            table = [_without_apostrophes(row) for row in reader]
+        text = io.StringIO(read_file(path).decode("utf-8-sig"), newline="")
+        reader = csv.DictReader(text, restval="")
+        names = list(reader.fieldnames or ())
+        table = [_without_apostrophes(row) for row in reader]
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV file of paths and subjects") from error
     except (UnicodeDecodeError, csv.Error) as error:

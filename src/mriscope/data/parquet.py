@@ -1,6 +1,7 @@
 """Slices in parquet files with the image column of the Hugging Face hub."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mriscope.errors import DataError
 EXPECTED = "expected image, a struct of bytes and path, and label, an integer"
 BATCH = 64
 LONGEST_PATH = 1024
+LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400
+MOST_CLASSES = 1_000
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -49,6 +52,7 @@ def _checked_schema(path: Path) -> Any:
     try:
         if not path.stat().st_size:
             raise ValueError("it is empty, 0 bytes")
+        _check_footer(path)
         with pq.ParquetFile(path) as parquet:
             schema: Any = parquet.schema_arrow
             count = parquet.metadata.num_rows
@@ -64,6 +68,16 @@ def _checked_schema(path: Path) -> Any:
     if not count:
         raise DataError(f"{path} has no rows; expected one row a slice, so write it again or move it away")
     return schema
+
+
+def _check_footer(path: Path) -> None:
+    """Refuse metadata that would cost hundreds of megabytes to read: thousands of columns or of class names."""
+    with path.open("rb") as file:
+        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    length = int.from_bytes(end[:4], "little")
+    if end[4:] == b"PAR1" and length > LARGEST_FOOTER:
+        raise ValueError(f"its metadata has {length:,} bytes, at most {LARGEST_FOOTER:,} are read")
 
 
 def _holds_bytes(image: Any) -> bool:
@@ -109,6 +123,10 @@ def _class_names(schema: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
         return None
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"the metadata of a parquet file names {len(names):,} classes, at most {MOST_CLASSES:,} are read"
+        )
     canonical = [canonical_class(name) for name in names]
     known = None not in canonical and len(set(canonical)) == len(names)
     return tuple(printable(str(name)) for name in (canonical if known else names))

@@ -19,12 +19,13 @@ from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.slices import SliceSet
 from mriscope.data.source import parse_source
-from mriscope.errors import BadRowsError, DataError, check_type
-from mriscope.files import spreadsheet_safe, write_text
+from mriscope.errors import BadRowsError, DataError, WriteError, check_type
+from mriscope.files import read_file, spreadsheet_safe, write_text
 
 LOG = logging.getLogger("mriscope")
 
 SIZES = range(16, 1025)
+_BAD_ROWS_HEADER = ("row", "path", "reason")
 KINDS = "a parquet file, a folder of parquet files or of class folders, hf:owner/name, or phantom"
 
 
@@ -61,6 +62,8 @@ def read(
         ArgumentTypeError: the source is neither a text nor a path.
     """
     check_type("source", source, (str, Path), "a path, hf:owner/name, or phantom")
+    if skip_bad:
+        check_bad_rows_place(bad_rows_to or "bad_rows.csv")
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
     return reading.slices
@@ -96,11 +99,27 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
         return
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("row", "path", "reason"))
+    writer.writerow(_BAD_ROWS_HEADER)
     writer.writerows(map(spreadsheet_safe, astuple(row)) for row in reading.bad)
+    check_bad_rows_place(to)
     write_text(to, table.getvalue())
     total = len(reading.bad) + len(reading.slices)
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
+
+
+def check_bad_rows_place(to: str | Path) -> None:
+    """Refuse to replace a file that is no list of bad rows, as it is somebody else's; call it before reading.
+
+    Raises:
+        WriteError: there is such a file.
+    """
+    path = Path(to)
+    try:
+        ours = not path.exists() or read_file(path).startswith(",".join(_BAD_ROWS_HEADER).encode())
+    except OSError:
+        ours = False
+    if not ours:
+        raise WriteError(f"{to} is no list of bad rows and would be replaced; move it, or work in another folder")
 
 
 def _read_phantom(spec: str, size: int | None) -> Reading:

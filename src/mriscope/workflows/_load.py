@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mriscope.data.readers import report_bad_rows
+from mriscope.data.readers import check_bad_rows_place, report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, SliceSet, known_severity
 from mriscope.data.source import parse_source
@@ -12,6 +12,8 @@ from mriscope.recipe import Recipe
 from mriscope.results import KnownFrom
 from mriscope.run_directory import BAD_ROWS
 from mriscope.workflows._subjects import origin_of_subjects, with_known_subjects
+
+__all__ = ["Loaded", "check_bad_rows_place", "load"]
 
 
 @dataclass(frozen=True)

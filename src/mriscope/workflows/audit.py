@@ -21,7 +21,7 @@ from mriscope.audit.shortcuts import find_shortcuts, find_source_shortcuts, pixe
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
 from mriscope.data.manifest import manifest_csv
-from mriscope.data.readers import read_silently
+from mriscope.data.readers import check_bad_rows_place, read_silently
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
@@ -29,11 +29,12 @@ from mriscope.data.splits import Split
 from mriscope.errors import ArgumentError, DataError, RunError, check_type
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, verdict_text
 from mriscope.reports.page import Picture
-from mriscope.results import Audit, ControlScore, Repair
-from mriscope.run_directory import RECIPE
+from mriscope.results import Audit, ControlScore, Count, Repair, ResultFile, SplitRecord
+from mriscope.run_directory import BAD_ROWS, RECIPE
 from mriscope.training.devices import pick_device
 from mriscope.version import __version__
 from mriscope.workflows._load import Loaded, load
@@ -45,6 +46,7 @@ EXIT_CODES = {True: 3, False: 0, None: 4}
 """Of the command, by whether the split is leaky."""
 NOTHING_AUDITED = 5
 AUDIT, SLICES, REPAIRED = "audit.json", "slices.csv", "repaired.json"
+FILES = (SLICES, "audit.html", AUDIT)
 PAIRS = 12
 RECIPE_OF_STEPS = "recipes/honest/tissue_families.yaml"
 """What the page's next steps name; it comes with the project's folder."""
@@ -61,6 +63,14 @@ class _Options:
     seed: int
 
 
+class _EarlierAudit(ResultFile):
+    """What shows that an audit.json is one."""
+
+    mriscope: str
+    verdict: str
+    n_slices: Count
+
+
 def audit_source(
     source: str | SliceSet,
     out: str | Path | None = None,
@@ -72,6 +82,8 @@ def audit_source(
     seed: int = 0,
 ) -> Audit:
     """Audit a source, or slices, and a split of them; write audit.json, slices.csv and audit.html.
+
+    Files in `out` that mriscope did not write are never replaced, see mriscope.output_folder.
 
     Args:
         source: as mriscope.read takes it; or slices, whose files are then not looked at.
@@ -89,7 +101,7 @@ def audit_source(
     Raises:
         DataError: the source or manifest cannot be read, or there is no such split, or it was made for other data, or
             too few subjects are sure for a repaired one; then the audit is written, and nothing to `repair`.
-        WriteError: a file cannot be written.
+        WriteError: a file cannot be written, or one of its name is there that mriscope did not write.
         ArgumentTypeError: source is neither a text nor slices.
 
     Example:
@@ -103,7 +115,14 @@ def audit_source(
     given, source = (source, "slices") if isinstance(source, SliceSet) else (None, source)
     if given is not None and (manifest or repair):
         raise ArgumentError("manifest and repair read a source again, and slices have none; name the source instead")
+    for place in (out, repair):
+        if place is not None:
+            _output(place).check(FILES)
+    if repair is not None:
+        OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
     if given is None:
+        if skip_bad:
+            check_bad_rows_place(BAD_ROWS)
         loaded = _load(source, skip_bad, manifest)
         loaded.report_bad_rows()
     else:
@@ -132,14 +151,23 @@ def audit_source(
     audit = audit.model_copy(update={"verdict": verdict_text(audit)})
     options = _Options(source, split, manifest, skip_bad, seed)
     if out is not None:
-        _write(Path(out), audit, slices, neighbours, parts, search, _next_steps(audit, options, Path(out)))
+        _write(_output(out), audit, slices, neighbours, parts, search, _next_steps(audit, options, Path(out)))
     if repair is not None:
         pairs = _pairs_of_one_brain(found, neighbours, search, report.subjects.threshold)
         repaired = _repair(options, Path(repair), slices, repair_split(slices, parts, same_brain=pairs, seed=seed))
         audit = audit.model_copy(update={"repaired": repaired})
         if out is not None:
-            audit.write(Path(out) / AUDIT)
+            with _output(out).writing(FILES) as folder:
+                audit.write(folder / AUDIT)
     return audit
+
+
+def _output(out: str | Path) -> OutputFolder:
+    """Return the folder of an audit; audit.json shows which files there an older version wrote."""
+    return OutputFolder(Path(out), "audit", written_with("audit.json", _EarlierAudit.read, FILES))
+
+
+_repaired_earlier = written_with(REPAIRED, SplitRecord.read, [REPAIRED])
 
 
 def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
@@ -178,7 +206,8 @@ def _pairs_of_one_brain(
 def _repair(options: _Options, folder: Path, slices: SliceSet, split: Split) -> Repair:
     """Write a split that shares no subject, and audit it."""
     file = folder / REPAIRED
-    split_file(slices, split, options.seed).write(file)
+    with OutputFolder(folder, "audit --repair", _repaired_earlier).writing([REPAIRED]):
+        split_file(slices, split, options.seed).write(file)
     again = audit_source(
         options.source,
         folder,
@@ -262,7 +291,7 @@ def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
 
 
 def _write(
-    out: Path,
+    out: OutputFolder,
     audit: Audit,
     slices: SliceSet,
     neighbours: Neighbours,
@@ -283,9 +312,10 @@ def _write(
         strips=strips,
         strips_caption=_caption(split),
     )
-    write_text(out / SLICES, manifest_csv(slices, parts))
-    write_text(out / "audit.html", page)
-    audit.write(out / AUDIT)
+    with out.writing(FILES) as folder:
+        write_text(folder / SLICES, manifest_csv(slices, parts))
+        write_text(folder / "audit.html", page)
+        audit.write(folder / AUDIT)
 
 
 def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:
