@@ -23,16 +23,15 @@ import numpy as np
 import platformdirs
 
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SliceSet
+from mriscope.data.slices import COLUMNS, SliceSet
 from mriscope.errors import BadRow, DataError, WriteError
 from mriscope.files import replacing
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 2
+FORMAT = 3
 """Goes up with every change of the entries or of how pixels are made; entries of other formats are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
-COLUMNS = ("images", "labels", "subjects", "positions", "paths", "parts")
 
 _WORK = ".building-"
 _STALE = 24 * 3600  # seconds after which a folder that was being built belongs to a process that is gone
@@ -125,7 +124,13 @@ def _open(place: Path, key: str) -> Reading:
         name: np.load(place / f"{name}.npy", mmap_mode="r" if name == "images" else None, allow_pickle=False)
         for name in COLUMNS
     }
-    slices = SliceSet(**arrays, class_names=tuple(entry["class_names"]))
+    covariates = {name: np.asarray(*column) for name, column in entry["covariates"].items()}
+    slices = SliceSet(
+        **arrays,
+        class_names=tuple(entry["class_names"]),
+        subject_ids=tuple(entry["subject_ids"]),
+        covariates=covariates,
+    )
     return Reading(slices, tuple(BadRow(*row) for row in entry["bad"]), tuple(entry["notes"]))
 
 
@@ -168,6 +173,8 @@ def _write(place: Path, key: str, reading: Reading) -> None:
         "key": key,
         "files": files,
         "class_names": reading.slices.class_names,
+        "subject_ids": reading.slices.subject_ids,
+        "covariates": {name: (one.tolist(), one.dtype.str) for name, one in reading.slices.covariates.items()},
         "bad": [astuple(row) for row in reading.bad],
         "notes": reading.notes,
     }

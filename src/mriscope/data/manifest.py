@@ -1,19 +1,19 @@
 """Subjects from a CSV file, for sources that name none."""
 
 import csv
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError, suggest
 from mriscope.files import read_safe_cell
 
 COLUMNS = ("path", "part", "label", "subject", "position")
 """What `mriscope audit` writes to slices.csv; path and subject are needed, part is not read."""
-LARGEST = 2**63 - 1
+UNKNOWN_WORDS = ("", "-1", "na", "n/a", "nan", "<na>", "none", "null")
+"""What stands in a cell where its value is unknown, in small letters."""
 
 Table = Sequence[dict[str, str]]
 
@@ -37,8 +37,7 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
     _check_named(paths, line_of, manifest, "the source's")
     lines = [line_of[path] for path in paths]
     _check_labels([slices.class_names[label] for label in slices.labels], table, lines, manifest)
-    subjects, positions = (_numbers(table, lines, name, manifest) for name in ("subject", "position"))
-    return slices.with_subjects(subjects, positions)
+    return slices.with_subjects(_subjects(table, lines), _positions(table, lines, manifest))
 
 
 def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Path) -> np.ndarray:
@@ -50,7 +49,7 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
         manifest: as with_manifest takes it.
 
     Returns:
-        int64 (N,), -1 where the file leaves it unknown.
+        str (N,), what each subject is called; "" where the file leaves it unknown.
 
     Raises:
         DataError: the file cannot be read, lacks a column or a slice, or gives one another label.
@@ -60,7 +59,7 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
     _check_named(paths, line_of, manifest, "the run's")
     lines = [line_of[path] for path in paths]
     _check_labels(labels, table, lines, manifest)
-    return _numbers(table, lines, "subject", manifest)
+    return _subjects(table, lines)
 
 
 def _read(path: Path) -> Table:
@@ -122,15 +121,25 @@ def _check_labels(labels: Sequence[str], table: Table, lines: Sequence[int], man
             )
 
 
-def _numbers(table: Table, lines: Sequence[int], column: str, manifest: str | Path) -> np.ndarray:
-    values = np.full(len(lines), UNKNOWN, np.int64)
+def _subjects(table: Table, lines: Sequence[int]) -> np.ndarray:
+    """Return what the subjects are called; "" where unknown."""
+    texts = [(table[line].get("subject") or "").strip() for line in lines]
+    return np.array(["" if text.lower() in UNKNOWN_WORDS else text for text in texts], str)
+
+
+def _positions(table: Table, lines: Sequence[int], manifest: str | Path) -> np.ndarray:
+    values = np.full(len(lines), np.nan)
     for row, line in enumerate(lines):
-        text = (table[line].get(column) or "").strip()
-        if re.fullmatch(r"-1|[0-9]{1,19}", text) and int(text) <= LARGEST:
-            values[row] = int(text)
-        elif text:
+        text = (table[line].get("position") or "").strip()
+        if text.lower() in UNKNOWN_WORDS:
+            continue
+        try:
+            values[row] = float(text)
+        except ValueError:
+            values[row] = np.inf
+        if not np.isfinite(values[row]):
             raise DataError(
-                f"row {line + 1} of {manifest} has the {column} {text!r}; "
-                "expected a whole number from 0, or nothing where it is unknown"
+                f"row {line + 1} of {manifest} has the position {text!r}; expected a number, an index or millimetres "
+                "from inferior to superior, or nothing where it is unknown"
             )
     return values

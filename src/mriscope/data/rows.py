@@ -1,15 +1,16 @@
 """From the raw rows of a source to a slice set, with every row that holds no slice listed by its reason."""
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from mriscope.data.decoding import decode, resize
-from mriscope.data.naming import natural
-from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.slices import SIZE, SliceSet
 from mriscope.errors import BadRow, DataError
 
 
@@ -23,9 +24,13 @@ class Row:
         file: name of the file that holds the row, within the source; "" for a listing.
         part: the published part ("train", "test"), or "".
         label: index into the classes; None where the source has none.
-        content: bytes of a JPEG or PNG file; None where the source has none.
+        content: bytes of an image file; None where the source has none.
         problem: why the row is unusable, where its reader already knows; or "".
         subject: what its source calls the subject; or "".
+        session: what its source calls the scanning session of the subject; or "".
+        position: place along the scan from inferior to superior, an index or millimetres; nan where unknown.
+        covariates: further columns of its source by their names, as texts, "" where unknown.
+        pixels: uint8 (H, W), 0 is background, where the reader has decoded them already, in the place of content.
     """
 
     number: int
@@ -36,6 +41,10 @@ class Row:
     content: bytes | None = None
     problem: str = ""
     subject: str = ""
+    session: str = ""
+    position: float = math.nan
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +89,10 @@ def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) ->
     pixels = bytearray()  # grows in place, where a list of arrays would be held twice while it is joined
     target = size or SIZE
     for row in rows:
-        seen.append(replace(row, content=None))
+        seen.append(replace(row, content=None, pixels=None))
         try:
-            image = decode(_content(row, class_names))
+            _check_row(row, class_names)
+            image = decode(row.content or b"") if row.pixels is None else row.pixels
         except DataError as error:
             reasons.append(str(error))
             continue
@@ -99,7 +109,10 @@ def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) ->
         np.array([seen[index].label for index in good], np.int64),
         paths=[names[index] for index in good],
         parts=[seen[index].part for index in good],
-        subjects=_numbered([seen[index].subject for index in good]),
+        subjects=np.array([seen[index].subject for index in good], str),
+        sessions=np.array([seen[index].session for index in good], str),
+        positions=np.array([seen[index].position for index in good], np.float64),
+        covariates=as_covariates([seen[index].covariates for index in good]),
         class_names=class_names,
     )
     told = zip(seen, names, reasons, strict=True)
@@ -107,22 +120,36 @@ def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) ->
     return Reading(slices, bad, _notes(shapes, target))
 
 
-def _numbered(subjects: Sequence[str]) -> list[int]:
-    """Numbers from 0 for subjects in natural order, -1 for those without a name."""
-    number = {name: place for place, name in enumerate(sorted({*subjects} - {""}, key=natural))}
-    return [number.get(name, UNKNOWN) for name in subjects]
+def as_covariates(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
+    """Return the columns of a table of texts: float64 where every known one is a number, str otherwise.
+
+    Args:
+        rows: each by the names of the columns; "" or no entry where unknown.
+
+    Example:
+        >>> as_covariates([{"age": "71", "sex": "F"}, {"age": ""}])
+        {'age': array([71., nan]), 'sex': array(['F', ''], dtype='<U1')}
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _as_column([row.get(name, "") for row in rows]) for name in names}
 
 
-def _content(row: Row, class_names: Sequence[str]) -> bytes:
+def _as_column(texts: Sequence[str]) -> np.ndarray:
+    # 007 is the name of a site, and no number
+    if all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?", text) for text in texts if text):
+        return np.array([float(text or "nan") for text in texts], np.float64)
+    return np.array(texts, str)
+
+
+def _check_row(row: Row, class_names: Sequence[str]) -> None:
     if row.problem:
         raise DataError(row.problem)
-    if row.content is None:
+    if row.content is None and row.pixels is None:
         raise DataError("has no image bytes")
     if row.label is None:
         raise DataError("has no label")
     if not 0 <= row.label < len(class_names):
         raise DataError(f"has the label {row.label}, outside the {len(class_names)} classes {', '.join(class_names)}")
-    return row.content
 
 
 def _without_misfits(

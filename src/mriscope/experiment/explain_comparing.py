@@ -112,7 +112,7 @@ def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
     if not (directory.path / PREDICTIONS).is_file():
         return slices
     kept = directory.predictions()
-    subject_of = dict(zip(kept.paths.tolist(), kept.subjects.tolist(), strict=True))
+    subject_of = dict(zip(kept.paths.tolist(), kept.subject_names.tolist(), strict=True))
     if not all(path in subject_of for path in slices.paths.tolist()):
         return slices
     return slices.with_subjects(np.array([subject_of[path] for path in slices.paths.tolist()]), slices.positions)
@@ -137,7 +137,7 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
         rows = np.flatnonzero(slices.subjects == subject)
         rank = SEVERITY.index(slices.class_names[slices.labels[rows[0]]])
         brain = make_brain(int(subject), draw_severity(rank, int(subject), seed), per_subject, seed, size)
-        images, changed = (one[slices.positions[rows]] for one in brain)
+        images, changed = (one[slices.positions[rows].astype(int)] for one in brain)
         if not np.array_equal(images, slices.images[rows]):
             raise RunError(f"{source} makes other brains than these slices show; name the phantom they are of")
         masks[rows] = changed

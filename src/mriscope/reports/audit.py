@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mriscope.data.manifest import COLUMNS
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.slices import SliceSet
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import ORIGINS, table
@@ -321,13 +321,14 @@ def slices_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     part_of = np.full(len(slices), "", "U10")
     for name, rows in parts.items():
         part_of[rows] = name
+    subjects = slices.subject_names.tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row, path in enumerate(slices.paths):
-        numbers = ("" if value == UNKNOWN else value for value in (slices.subjects[row], slices.positions[row]))
-        names = (path, part_of[row], slices.class_names[slices.labels[row]])
-        writer.writerow((*map(spreadsheet_safe, names), *numbers))
+        position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
+        names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
+        writer.writerow((*map(spreadsheet_safe, names), position))
     return text.getvalue()
 
 
@@ -400,10 +401,10 @@ def next_steps(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _slice_text(slices: SliceSet, row: int) -> str:
-    subject, position = slices.subjects[row], slices.positions[row]
+    subject, position = slices.subject_names[row], slices.positions[row]
     name = slices.class_names[slices.labels[row]].replace("_", " ")
-    known = "subject unknown" if subject == UNKNOWN else f"subject {subject}"
-    return f"{name}, {known}" + ("" if position == UNKNOWN else f", position {position}")
+    known = f"subject {subject}" if subject else "subject unknown"
+    return f"{name}, {known}" + ("" if np.isnan(position) else f", position {position:.10g}")
 
 
 def audit_page(
