@@ -32,14 +32,14 @@ def open_folders(name: str, root: Path) -> Source:
         DataError: there are no images, fewer than two classes, folders that can be read in two ways, or one whose name
             does not go with the others.
     """
-    listed = {path.relative_to(root).as_posix(): path for path in _walk(name, root)}
+    listed = {path.relative_to(root).as_posix(): path for path in walk_files(name, root)}
     if not any(path.suffix.lower() in SUFFIXES for path in listed.values()):
         raise DataError(
             f"{name} holds no JPEG or PNG files; expected one folder of them for each class, or parquet files"
         )
     chains = {path: tuple(path.split("/")[:-1]) for path in listed}
     places = find_places(name, [chains[path] for path, file in listed.items() if file.suffix.lower() in SUFFIXES])
-    class_names, labels = _classes(name, sorted({place.class_folder for place in places.values()} - {""}))
+    class_names, labels = class_labels(name, sorted({place.class_folder for place in places.values()} - {""}))
 
     def place_of(path: str) -> Place:
         return places.get(chains[path], Place())
@@ -57,7 +57,7 @@ def open_folders(name: str, root: Path) -> Source:
     return Source(files, class_names, rows)
 
 
-def _walk(name: str, root: Path) -> Iterator[Path]:
+def walk_files(name: str, root: Path) -> Iterator[Path]:
     """Every file below a folder, and whatever else is no folder."""
     waiting = [root]
     while waiting:
@@ -74,7 +74,7 @@ def _walk(name: str, root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+def class_labels(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """The names of the classes, and the label of each class folder."""
     meant = {folder: canonical_class(folder) for folder in folders}
     odd = [folder for folder, known in meant.items() if not known]

@@ -15,9 +15,11 @@ from mriscope.data.cache import cached, content_key
 from mriscope.data.folders import open_folders
 from mriscope.data.hub import fetch
 from mriscope.data.manifest import with_manifest
+from mriscope.data.open_volumes import open_volumes
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.rows import Reading, Source, gather
-from mriscope.data.slices import SliceSet
+from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.volume_options import VolumeOptions, split_options
 from mriscope.errors import BadRowsError, DataError
 from mriscope.files import spreadsheet_safe, write_text
 
@@ -115,15 +117,25 @@ def _read_phantom(spec: str, size: int | None) -> Reading:
 
 def _read_files(source: Source, size: int | None) -> Reading:
     return cached(
-        lambda: content_key(source.files, size=size, decoder=PIL.__version__),
-        lambda: gather(source.rows(), source.class_names, size),
+        lambda: content_key(source.files, size=size, decoder=PIL.__version__, **source.options),
+        lambda: _gather(source, SIZE if source.of_volumes and size is None else size),
     )
+
+
+def _gather(source: Source, size: int | None) -> Reading:
+    reading = gather(source.rows(), source.class_names, size)
+    return replace(reading, notes=(*source.notes, *reading.notes))
 
 
 def open_source(source: str | Path) -> Source:
     """The source of a name, its kind and its columns or folders checked, its rows unread."""
-    name = str(source)
-    path = fetch(name) if isinstance(source, str) and name.startswith("hf:") else _existing(source)
+    named, options = split_options(source)
+    name = str(named)
+    path = fetch(name) if isinstance(named, str) and name.startswith("hf:") else _existing(named)
+    if path.is_dir() and (volumes := open_volumes(name, path, options)):
+        return volumes
+    if options != VolumeOptions():
+        raise DataError(f"{name} holds no volumes, and {str(source).rpartition('?')[2]} is for volumes; leave it out")
     if path.is_dir():
         files = parquet_files(path)
         return open_parquet(name, path, files) if files else open_folders(name, path)

@@ -31,6 +31,7 @@ class Row:
         position: place along the scan from inferior to superior, an index or millimetres; nan where unknown.
         covariates: further columns of its source by their names, as texts, "" where unknown.
         pixels: uint8 (H, W), 0 is background, where the reader has decoded them already, in the place of content.
+        told: what was done to the file of this row that its user should know, in words, with how many it was done to.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Row:
     position: float = math.nan
     covariates: Mapping[str, str] = field(default_factory=dict)
     pixels: np.ndarray | None = None
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,17 @@ class Source:
         files: the files that decide its content, by their names within the source; a text tells why one is unusable.
         class_names: the classes that the labels count.
         rows: reads the rows; can be called again.
+        options: whatever else decides the pixels, as JSON can hold it.
+        notes: what its user should be told of how it was understood.
+        of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
     """
 
     files: Mapping[str, Path | str]
     class_names: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
+    options: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    of_volumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) ->
     )
     told = zip(seen, names, reasons, strict=True)
     bad = tuple(BadRow(row.number, name, reason) for row, name, reason in told if reason)
-    return Reading(slices, bad, _notes(shapes, target))
+    return Reading(slices, bad, (*_told(seen), *_notes(shapes, target)))
 
 
 def as_covariates(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
@@ -183,6 +191,14 @@ def unique_names(rows: list[Row]) -> list[str]:
         if len(set(names)) == len(rows):
             return names
     return [f"{name}#{row.number}" for name, row in zip(names, rows, strict=True)]
+
+
+def _told(rows: Sequence[Row]) -> list[str]:
+    """Return what rows tell of their files, each with its total."""
+    totals: Counter[str] = Counter()
+    for row in rows:
+        totals.update(row.told)
+    return [f"{count:,} {words}" for words, count in totals.items()]
 
 
 def _notes(shapes: list[tuple[int, int]], target: int) -> tuple[str, ...]:
