@@ -118,7 +118,7 @@ def _volumes(name: str, files: Iterable[str], pattern: str | None) -> list[str]:
         )
     copies: dict[str, list[str]] = {}
     for path in wanted:
-        copies.setdefault(re.sub("_(space|desc|res|den|rec|ce)-[a-zA-Z0-9+]+", "", path), []).append(path)
+        copies.setdefault(re.sub("_(space|desc|res|den|rec|ce)-[a-zA-Z0-9+]+", "", path.removesuffix(".gz")), []).append(path)
     if double := next((paths for paths in copies.values() if len(paths) > 1), None):
         names = [path.rpartition("/")[2] for path in double]
         raise DataError(

@@ -92,9 +92,7 @@ def _checked_claims(header: Any, most: int) -> tuple[tuple[int, ...], np.dtype, 
         sides.pop()
     told = " × ".join(map(str, sides))
     if len(sides) != 3:
-        raise DataError(
-            f"has {len(sides)} dimensions ({told or 'none'}); expected one 3-D volume, so take one out of it"
-        )
+        raise DataError(f"has {len(sides)} dimensions ({told or 'none'}); expected one volume of three; take one out")
     if min(sides) < 1 or np.prod(sides, dtype=object) > MAX_VOXELS:
         raise DataError(f"claims {told} voxels; expected 1 to {MAX_VOXELS:,} in all")
     dtype = header.get_data_dtype()
@@ -112,9 +110,9 @@ def _checked_claims(header: Any, most: int) -> tuple[tuple[int, ...], np.dtype, 
 
 def _fill(voxels: np.ndarray, early: bytes, stream: Any) -> int:
     """Fill voxels with bytes that were read already and those of a stream; return how many there were."""
-    chunk, held = early[: len(voxels)], 0
-    while chunk:
+    held = min(len(early), len(voxels))
+    voxels[:held] = np.frombuffer(early[:held], np.uint8)
+    while chunk := stream.read(min(_CHUNK, len(voxels) - held)):
         voxels[held : held + len(chunk)] = np.frombuffer(chunk, np.uint8)
         held += len(chunk)
-        chunk = stream.read(min(_CHUNK, len(voxels) - held))
     return held

@@ -104,7 +104,7 @@ def open_tumour_slices(files: Listing) -> Source:
                 else:
                     label, subject = answer.facts["label"], printable(answer.facts["subject"])
                     yield Row(number, printable(path), label=label, subject=subject, pixels=answer.images[0])
-        odd = enumerate(strangers(files, slices), len(order))
+        odd = enumerate((path for path in strangers(files, slices) if not path.lower().endswith(".mat")), len(order))
         yield from (Row(number, printable(path), problem="is no MATLAB file") for number, path in odd)
 
     return Source(files, matlab.CLASSES, rows)

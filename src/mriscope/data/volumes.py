@@ -12,6 +12,7 @@ PLANES = ("sagittal", "coronal", "axial")
 SPACINGS = (0.02, 50.0)  # mm; what voxels of a brain can measure
 MOST_ELONGATED = 20  # times; voxels longer than this against the other side of the slice are refused
 MAX_VOXELS = 2**27  # 512 x 512 x 512; 3 GiB hold one of them while it is cut
+_LONGEST_SIDE = 4096  # pixels
 _SAMPLE = 2_000_000  # voxels, from which grey limits are taken
 
 
@@ -243,8 +244,6 @@ def highest_entropy(images: np.ndarray, count: int) -> np.ndarray:
 
 def _with_square_pixels(images: np.ndarray, height: float, width: float) -> tuple[np.ndarray, float]:
     """Interpolate the coarser side of pixels to the finer one; 1 % of difference is let pass."""
-    from scipy.ndimage import zoom
-
     finer, coarser = sorted((float(height), float(width)))
     if coarser > MOST_ELONGATED * finer:
         raise DataError(
@@ -253,8 +252,24 @@ def _with_square_pixels(images: np.ndarray, height: float, width: float) -> tupl
         )
     if coarser <= 1.01 * finer:
         return images, finer
-    scale = (height / finer, width / finer)
-    if max(images.shape[1] * scale[0], images.shape[2] * scale[1]) > 4096:
-        raise DataError("has slices of over 4096 pixels a side once these are square; choose another --plane")
-    stretched = [zoom(one, scale, order=1, mode="nearest", grid_mode=True) for one in images]
-    return np.stack(stretched), finer
+    sides = [round(side * spacing / finer) for side, spacing in zip(images.shape[1:], (height, width), strict=True)]
+    if max(sides) > _LONGEST_SIDE:
+        raise DataError(
+            f"has slices of {sides[0]}×{sides[1]} pixels once these are square; choose another with --plane"
+        )
+    return _interpolate(_interpolate(images, 1, sides[0]), 2, sides[1]), finer
+
+
+def _interpolate(images: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Interpolate linearly along one axis of a stack, between the centres of pixels; beyond the outer ones theirs."""
+    length = images.shape[axis]
+    if length == size:
+        return images
+    places = ((np.arange(size) + 0.5) * (length / size) - 0.5).clip(0, length - 1)
+    lower = places.astype(int)
+    share = (places - lower).astype(np.float32).reshape([-1 if at == axis else 1 for at in range(3)])
+    found = np.empty([size if at == axis else side for at, side in enumerate(images.shape)], np.uint8)
+    for row, image in enumerate(images):  # one at a time, as floats take four times the memory
+        near, far = (image.take(at, axis - 1) for at in (lower, np.minimum(lower + 1, length - 1)))
+        found[row] = near + share[0] * (far.astype(np.float32) - near) + np.float32(0.5)
+    return found
