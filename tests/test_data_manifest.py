@@ -49,7 +49,7 @@ def test_the_apostrophe_before_a_formula_is_no_part_of_a_name(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty, without path; expected path and subject"),
+        ("", "is empty, without path; expected path or subject"),
         ("path,label\na.png,sick\n", "has the columns path, label, without subject"),
         ("path,subject\na.png,1\n", "lacks 2 of the source's 3 slices, first 'b.png'"),
         ("path,subject\na.pgn,1\n", "names 1 of 1 slices that the source lacks, first 'a.pgn'; its paths are those"),
@@ -74,7 +74,7 @@ def test_files_that_are_no_table(tmp_path: Path):
     with pytest.raises(DataError, match=r"absent.csv cannot be read \(No such file or directory\)"):
         with_manifest(three(), tmp_path / "absent.csv")
     (tmp_path / "x.csv").write_bytes(b"path,subject\n\xff,1\n")
-    with pytest.raises(DataError, match="is no CSV file in UTF-8"):
+    with pytest.raises(DataError, match="is no CSV file in UTF-8 or UTF-16"):
         with_manifest(three(), tmp_path / "x.csv")
 
 
