@@ -123,7 +123,7 @@ def test_class_folders_of_volumes_give_subjects_parts_and_positions(tmp_path: Pa
         path = f"{part}/{name}/IXI{seed:03d}-Guys-0{seed}28-T1.nii.gz"
         write_nifti(root / path, brain(seed), AFFINE)
         (root / path).with_name("scan.json").write_text("{}")
-        truth[path] = (part, name, f"ixi{seed:03d}")
+        truth[path] = (part, name, f"IXI{seed:03d}")
     found = read(root, size=16)
     for row, path in enumerate(found.paths.tolist()):
         volume, _, index = path.partition("#z")

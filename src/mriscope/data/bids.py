@@ -3,7 +3,6 @@
 BIDS 1.10, https://bids-specification.readthedocs.io. A data set of derivatives is one of its own.
 """
 
-import csv
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from mriscope.data.nifti import is_nifti
 from mriscope.data.rows import Source
 from mriscope.data.scans import Scan
 from mriscope.data.slices import CLASS_NAMES
+from mriscope.data.tables import known, read_table
 from mriscope.data.volume_folders import Listing, volume_source
 from mriscope.data.volumes import Cut
 from mriscope.errors import DataError, suggest
@@ -23,9 +23,7 @@ LABEL_COLUMNS = ("diagnosis", "dx", "dx_group", "group", "label", "class", "cdr"
 """What the column of the labels is called where nobody says, in small letters, the surest first."""
 MOST_CLASSES = 20
 SUFFIX = "T1w"
-_UNKNOWN = ("", "n/a", "na", "nan")
 _SUBJECT, _SESSION = re.compile(r"sub-[a-zA-Z0-9+]+"), re.compile(r"ses-[a-zA-Z0-9+]+")
-_LARGEST_TABLE = 2**26  # bytes
 
 Key = tuple[str, str]
 """Subject and session; the session is "" where a table speaks of the subject alone."""
@@ -79,8 +77,8 @@ def open_bids(
     scans = []
     for path in volumes:
         subject, session = _entities(path)
-        known = (subject, session) in tables.cells or (subject, "") in tables.cells
-        lacking = f"has no {column} in {tables.columns[column]}" if known else f"is of {subject}, which no table names"
+        named = (subject, session) in tables.cells or (subject, "") in tables.cells
+        lacking = f"has no {column} in {tables.columns[column]}" if named else f"is of {subject}, which no table names"
         scans.append(
             Scan(
                 path,
@@ -118,7 +116,8 @@ def _volumes(name: str, files: Iterable[str], pattern: str | None) -> list[str]:
         )
     copies: dict[str, list[str]] = {}
     for path in wanted:
-        copies.setdefault(re.sub("_(space|desc|res|den|rec|ce)-[a-zA-Z0-9+]+", "", path.removesuffix(".gz")), []).append(path)
+        scan = re.sub("_(space|desc|res|den|rec|ce)-[a-zA-Z0-9+]+", "", path.removesuffix(".gz"))
+        copies.setdefault(scan, []).append(path)
     if double := next((paths for paths in copies.values() if len(paths) > 1), None):
         names = [path.rpartition("/")[2] for path in double]
         raise DataError(
@@ -143,35 +142,20 @@ def _read_tables(root: Path, files: Listing) -> _Tables:
                 named["../participants.tsv"] = above / "participants.tsv"
     for path, file in sorted(named.items()):
         tables.files[path] = file
-        for row in _read_table(file):
-            subject = row.pop("participant_id", path.split("/")[0] if "/" in path else "")
-            session = row.pop("session_id", "")
-            key = _with_prefix("sub-", subject), _with_prefix("ses-", session) if session else ""
-            known = {column: text for column, text in row.items() if text.lower() not in _UNKNOWN}
-            tables.cells.setdefault(key, {}).update(known)
-            for column in row:
+        table = read_table(file)
+        for column in table.columns:
+            if column not in ("participant_id", "session_id"):
                 tables.columns.setdefault(column, path)
+        for row in table.rows:
+            subject = _with_prefix("sub-", row.pop("participant_id", path.split("/")[0] if "/" in path else ""))
+            session = _with_prefix("ses-", row.pop("session_id", ""))
+            told = {column: text for column, text in row.items() if known(text)}
+            tables.cells.setdefault((subject, session), {}).update(told)
     return tables
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Read a table of tabs, its cells stripped."""
-    try:
-        if path.stat().st_size > _LARGEST_TABLE:
-            raise DataError(f"{path} has over {_LARGEST_TABLE >> 20} MiB; expected a table of participants")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter="\t", restval="", quoting=csv.QUOTE_NONE)
-            return [
-                {key.strip(): (text or "").strip() for key, text in row.items() if key is not None} for row in reader
-            ]
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no table in UTF-8 with tabs ({error})") from error
-
-
 def _with_prefix(prefix: str, name: str) -> str:
-    return name if name.startswith(prefix) else f"{prefix}{name}"
+    return name if not name or name.startswith(prefix) else f"{prefix}{name}"
 
 
 def _label_column(name: str, tables: _Tables, wanted: str | None) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from mriscope.data import matlab
 from mriscope.data.dicom import Frame, Header
 from mriscope.data.folders import class_labels
+from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
-from mriscope.data.naming import natural, printable, subject_of
+from mriscope.data.naming import natural, part_order, printable
 from mriscope.data.nifti import is_nifti
 from mriscope.data.rows import Row, Source
 from mriscope.data.sandbox import Request, Sandbox
@@ -44,12 +45,13 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     """
     volumes = [path for path in files if is_nifti(path)]
     places, class_names, labels = _places(name, volumes)
+    order = _in_order(volumes, places)
+    identities, notes = identify(order)
     scans = []
-    for path in _in_order(volumes, places):
-        place = places[path]
-        who = place.subject or subject_of(path.rpartition("/")[2])
-        scans.append(_in_place(Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who), place, labels))
-    return volume_source(files, class_names, lambda _: scans, cut, strangers(files, volumes))
+    for path, who in zip(order, identities, strict=True):
+        scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
+        scans.append(_in_place(scan, places[path], labels))
+    return volume_source(files, class_names, lambda _: scans, cut, strangers(files, volumes), notes=notes)
 
 
 def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:
@@ -75,8 +77,9 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
     def scans(sandbox: Sandbox) -> Iterable[Scan]:
         headers, problems = _read_headers({path: files[path] for path in order}, sandbox)
         series = find_series(headers, pattern)
-        series.sort(key=lambda one: _part_rank(places[one.path]))
-        subjects, told = _subjects(series, [places[one.path].subject for one in series])
+        series.sort(key=lambda one: part_order(places[one.path].part))
+        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series])
+        subjects, told = _subjects(series, [who.subject for who in folders])
         sessions = _sessions(series, subjects)
         for one, subject, session in zip(series, subjects, sessions, strict=True):
             named = sorted({path for layer in one.layers for path, _ in layer})
@@ -166,11 +169,7 @@ def _in_place(scan: Scan, place: Place, labels: Mapping[str, int]) -> Scan:
 
 
 def _in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
-    return sorted(paths, key=lambda path: (_part_rank(places[path]), *map(natural, path.split("/"))))
-
-
-def _part_rank(place: Place) -> int:
-    return ("train", "validation", "test").index(place.part) if place.part else 0
+    return sorted(paths, key=lambda path: (part_order(places[path].part), *map(natural, path.split("/"))))
 
 
 def _read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], dict[str, str]]:
