@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import SOURCE, AsJson, Manifest, SkipBad
+from mriscope.cli.options import SOURCE, AsJson, LabelColumn, Manifest, Plane, Series, SkipBad, Slices
 
 app = typer.Typer()
 data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
@@ -16,6 +16,10 @@ data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -24,9 +28,11 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
     pixels where those leave no doubt.
     """
+    from mriscope.data.volume_options import with_options
     from mriscope.experiment.subjects import describe_source
     from mriscope.reports.text import slices_text
 
+    source = with_options(source, plane=plane, slices=slices, series=series, label_column=label_column)
     summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
     print(summary.to_json() if as_json else slices_text(source, summary))
 
@@ -65,6 +71,10 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,9 +85,11 @@ def audit(
     test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or altered); 4: that
     cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
+    from mriscope.data.volume_options import with_options
     from mriscope.experiment.auditing import audit_source, exit_code
     from mriscope.reports.audit import audit_text, repaired_text
 
+    source = with_options(source, plane=plane, slices=slices, series=series, label_column=label_column)
     facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
         print(json.dumps(facts, indent=2))

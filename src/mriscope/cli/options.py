@@ -24,4 +24,30 @@ Manifest = Annotated[
     str | None,
     typer.Option(metavar="CSV", help="Gives the slices their subjects: path, subject, position.", show_default=False),
 ]
-SOURCE = "A parquet file, a folder of parquet files or of class folders, hf:owner/name, or phantom."
+Plane = Annotated[
+    str | None,
+    typer.Option(help="Of volumes: axial (the default), coronal or sagittal.", show_default=False),
+]
+Slices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|N|LOW:HIGH",
+        help="Of volumes: all slices (the default), the N of highest entropy, or those of a slab in mm.",
+        show_default=False,
+    ),
+]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Which of several volumes: their file names in BIDS, the number or description of a DICOM series.",
+        show_default=False,
+    ),
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The column of the labels in BIDS tables.", show_default=False)
+]
+SOURCE = (
+    "A parquet file; a folder of parquet files, of class folders with images, NIfTI or DICOM files, or in BIDS; "
+    "hf:owner/name, or phantom."
+)

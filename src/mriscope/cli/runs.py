@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
+from mriscope.cli.options import (
+    LOCAL_STORE,
+    SOURCE,
+    AsJson,
+    Device,
+    LabelColumn,
+    Manifest,
+    Out,
+    Plane,
+    Resume,
+    RunFolder,
+    Series,
+    SkipBad,
+    Slices,
+    Track,
+)
 
 app = typer.Typer()
 
@@ -16,6 +31,10 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
     ] = None,
@@ -31,6 +50,7 @@ def train(
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
+    from mriscope.data.volume_options import with_options
     from mriscope.experiment.running import run
     from mriscope.recipe import read_recipe
     from mriscope.reports.text import metrics_text
@@ -39,6 +59,8 @@ def train(
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    cut = {"plane": plane, "slices": slices, "series": series, "label_column": label_column}
+    settings = settings.model_copy(update={"data": with_options(settings.data, **cut)})
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)

@@ -61,7 +61,7 @@ def read_file_facts(source: str | Path, paths: Sequence[str]) -> tuple[FileFact,
 
     Returns:
         size (or height and width, where there are many), format, colour mode, encoding (quality and chroma subsampling
-        of a JPEG), metadata, colour saturation, and bytes per pixel; none for the phantom, which has no files.
+        of a JPEG), metadata, colour saturation, and bytes per pixel; none for volumes, and for the phantom.
 
     Raises:
         DataError: the source cannot be read any more.
@@ -71,11 +71,11 @@ def read_file_facts(source: str | Path, paths: Sequence[str]) -> tuple[FileFact,
         >>> [fact.name for fact in read_file_facts("folder of slices", slices.paths)]
         ['size', 'format', 'colour mode', 'encoding', 'metadata', 'colour saturation', 'bytes per pixel']
     """
-    if is_phantom(source):
+    if is_phantom(source) or (opened := open_source(source)).of_volumes:
         return ()
     seen: list[Row] = []
     files: list[_File | None] = []
-    for row in open_source(source).rows():
+    for row in opened.rows():
         seen.append(replace(row, content=None))
         files.append(_describe(row.content) if row.content and not row.problem else None)
     file_of = dict(zip(unique_names(seen), files, strict=True))
