@@ -13,7 +13,8 @@ from volume_files import brain, write_nifti
 
 from mriscope.data.nifti import read_nifti
 from mriscope.data.readers import read
-from mriscope.data.volume_options import VolumeOptions, split_options, with_options
+from mriscope.data.rows import AS_IT_IS
+from mriscope.data.volume_options import split_options, with_options
 from mriscope.errors import BadRowsError, DataError
 
 AFFINE = np.array([[-1.0, 0, 0, 9], [0, 2, 0, -4], [0, 0, 1.5, 3], [0, 0, 0, 1]])
@@ -150,17 +151,17 @@ def test_options_are_written_and_read_as_one_text(tmp_path: Path):
     text = with_options(
         "a b/set", plane="sagittal", slices="-12:34.5", series="*_desc-x_T1w.nii.gz", label_column="a&b=c d"
     )
-    assert split_options(text) == (
-        "a b/set",
-        VolumeOptions("sagittal", "-12:34.5", "*_desc-x_T1w.nii.gz", "a&b=c d"),
-    )
+    name, found = split_options(text)
+    assert name == "a b/set"
+    assert (found.plane, found.slices) == ("sagittal", "-12:34.5")
+    assert (found.series, found.label_column) == ("*_desc-x_T1w.nii.gz", "a&b=c d")
     assert with_options(text, plane="axial", slices="all") == with_options(
         "a b/set", series="*_desc-x_T1w.nii.gz", label_column="a&b=c d"
     )
     assert with_options("set") == "set"
     odd = tmp_path / "what?plane=axial"
     odd.mkdir()
-    assert split_options(str(odd)) == (str(odd), VolumeOptions())
+    assert split_options(str(odd)) == (str(odd), AS_IT_IS)
 
 
 def test_bad_volumes_are_listed_and_cost_themselves_alone(tmp_path: Path):

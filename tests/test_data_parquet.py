@@ -130,13 +130,13 @@ def test_other_columns_are_refused(tmp_path: Path):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"picture": [1], "label": [0]}), path)
     assert refusal(path) == (
-        f"{path} has the columns picture, label, no image; expected image, a struct of bytes and path, and label, an "
-        "integer"
+        f"{path} has the columns picture (int64), label (int64), and none for the image; expected an image, as bytes "
+        "or a struct of bytes and path, and a label, as a number or a text, so name it with --image-column"
     )
-    pq.write_table(pa.table({"image": [b"abc"], "label": ["mild"]}), path)
-    assert "holds image as binary and label as string; expected" in refusal(path)
+    pq.write_table(pa.table({"image": [b"abc"], "label": [[1]]}), path)
+    assert "image (binary), label (list<element: int64>), and none for the label; expected" in refusal(path)
     pq.write_table(pa.table({"image": [{"bytes": [1, 2]}], "label": [0]}), path)
-    assert "holds image as struct<bytes: list" in refusal(path)
+    assert "image (struct<bytes: list<element: int64>>), label (int64), and none for the image" in refusal(path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path):
@@ -178,9 +178,9 @@ def test_a_file_without_rows_is_refused(tmp_path: Path):
 
 def test_files_that_do_not_go_together_are_refused(tmp_path: Path):
     write_parquet(tmp_path / "train.parquet", FOUR)
-    write_parquet(tmp_path / "validation.parquet", FOUR)
-    assert "validation.parquet is neither train* nor test*, as the other files are" in refusal(tmp_path)
-    (tmp_path / "validation.parquet").unlink()
+    write_parquet(tmp_path / "more.parquet", FOUR)
+    assert "more.parquet is neither train*, val* nor test*, as the other files are" in refusal(tmp_path)
+    (tmp_path / "more.parquet").unlink()
     write_parquet(tmp_path / "train.parquet", FOUR, ["a", "b", "c", "d"])
     write_parquet(tmp_path / "test.parquet", FOUR, ["b", "a", "c", "d"])
     assert "train.parquet has a, b, c, d and test.parquet has b, a, c, d; read them one by one" in refusal(tmp_path)

@@ -29,12 +29,12 @@ REASONS = [
     "has no image bytes",
     "has no image bytes",
     "is empty (0 bytes)",
-    "is neither JPEG nor PNG",
+    "is no JPEG, PNG, TIFF or BMP",
     "is a PNG cut short",
     "is a JPEG cut short",
     "has no label",
     "has the label 4, outside the 4 classes Mild_Demented, Moderate_Demented, Non_Demented, Very_Mild_Demented",
-    "is 96×80 where most slices are 128×128; read with size=128 to resize every slice",
+    "is 96×80 where most slices are 128×128; bring every slice to one size with --size 128 (size=128)",
     "has 4001×4000 pixels; a slice has at most 16 million",
 ]
 
@@ -119,20 +119,29 @@ def test_a_uniform_size_is_resized_and_that_is_said(tmp_path: Path, caplog: pyte
     rows = [(png(seed, 208, 176), f"{seed}.png", seed) for seed in range(4)]
     source = write_parquet(tmp_path / "x.parquet", rows)
     found = read(source)
-    assert np.array_equal(found.images, [resize(pixels(seed, 208, 176), 128) for seed in range(4)])
-    assert caplog.record_tuples == [
-        ("mriscope", logging.WARNING, f"{source}: 4 slices of 208×176 were resized to 128×128 by area")
-    ]
+    padded = [np.pad(pixels(seed, 208, 176), ((0, 0), (16, 16))) for seed in range(4)]
+    assert np.array_equal(found.images, [resize(one, 128) for one in padded])
+    said = "4 slices of 208×176 were resized to 128×128 by area"
+    more = "; 4 that are not square were padded to a square with black (--stretch fills it instead)"
+    assert caplog.record_tuples == [("mriscope", logging.WARNING, f"{source}: {said}{more}")]
+    caplog.clear()
+    stretched = read(source, stretch=True)
+    assert np.array_equal(stretched.images, [resize(pixels(seed, 208, 176), 128) for seed in range(4)])
+    assert caplog.messages == [f"{source}: {said}; 4 that are not square were stretched"]
 
 
 def test_a_size_resizes_every_slice(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     sizes = [(128, 128), (64, 64), (208, 176), (64, 64), (64, 200)]
-    rows = [(png(seed, *size), f"{seed}.png", 0) for seed, size in enumerate(sizes)]
+    rows = [(png(seed, *size), f"{seed}.png", seed % 4) for seed, size in enumerate(sizes)]
     source = write_parquet(tmp_path / "x.parquet", rows)
-    found = read(source, size=128)
+    found = read(source, size=128, stretch=True)
     assert np.array_equal(found.images, [resize(pixels(seed, *size), 128) for seed, size in enumerate(sizes)])
     said = "4 slices of 3 sizes, most often 64×64, were resized to 128×128 by area and bilinearly"
-    assert caplog.messages == [f"{source}: {said}"]
+    assert caplog.messages == [f"{source}: {said}; 2 that are not square were stretched"]
+    kept = read(source, size=128).images[4]
+    assert not kept[:43].any()
+    assert not kept[85:].any()  # 64×200 becomes 41×128 in the middle
+    assert kept[45:83].any(axis=1).all()
     assert read(source, size=20).images.shape == (5, 20, 20)
 
 
@@ -173,10 +182,13 @@ def test_a_path_is_never_the_phantom_or_the_hub():
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("nowhere/at/all", "nowhere/at/all does not exist; expected a parquet file, a folder of parquet files or of"),
+        (
+            "nowhere/at/all",
+            "nowhere/at/all does not exist; expected a folder of class folders of images, of parquet files",
+        ),
         ("a\0b", "cannot be opened (embedded null byte)"),
         ("x" * 5000, "cannot be opened ("),
-        ("", "no source is named; expected a parquet file"),
+        ("", "no source is named; expected a folder of class folders"),
         ("hf:Falah", "hf:Falah names no data set of the hub; write hf:owner/name"),
         ("hf:../x/y", "names no data set of the hub"),
         ("phantom:heads=2", "heads"),
@@ -189,9 +201,9 @@ def test_sources_that_are_none(source: str, expected: str):
 
 
 def test_a_file_of_no_known_kind(tmp_path: Path):
-    write_files(tmp_path, {"table.csv": b"a,b"})
-    with pytest.raises(DataError, match=r"table.csv is a file of no known kind; expected a parquet file"):
-        read(tmp_path / "table.csv")
+    write_files(tmp_path, {"table.xlsx": b"a,b"})
+    with pytest.raises(DataError, match=r"table.xlsx is a file of no known kind; expected a folder"):
+        read(tmp_path / "table.xlsx")
 
 
 def test_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,11 @@
 """What the names of files and folders say: the part, the class, the subject, the order."""
 
 import re
+from collections.abc import Iterable
+
+from mriscope.errors import DataError
+
+CLASS_NAMES = ("Mild_Demented", "Moderate_Demented", "Non_Demented", "Very_Mild_Demented")
 
 PARTS = ("train", "validation", "test")
 _WORDS = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
@@ -52,6 +57,35 @@ def canonical_class(name: str) -> str | None:
     """The class of this field that a name means, whatever its case and punctuation; None for any other name."""
     found = _CLASS.fullmatch(re.sub(r"[\W_]+", "", name).lower())
     return _CANONICAL[found[1]] if found else None
+
+
+def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Number classes that are named by texts.
+
+    Labels that all mean one of the four classes of this field, whatever their case and punctuation, are those; others
+    are classes of their own, in natural order.
+
+    Args:
+        name: the source, for messages.
+        labels: of each slice; "" where unknown.
+
+    Returns:
+        the names of the classes, and the number of each label.
+
+    Raises:
+        DataError: there are fewer than two classes.
+
+    Example:
+        >>> number_classes("x.csv", ["MCI", "AD", "", "MCI"])
+        (('AD', 'MCI'), {'AD': 0, 'MCI': 1})
+    """
+    found = sorted({*labels} - {""}, key=natural)
+    if len(found) < 2:
+        raise DataError(f"{name} has the labels {', '.join(found) or '(none)'}; expected two classes or more")
+    meant = {label: canonical_class(label) for label in found}
+    if all(meant.values()):
+        return CLASS_NAMES, {label: CLASS_NAMES.index(str(known)) for label, known in meant.items()}
+    return tuple(map(printable, found)), {label: number for number, label in enumerate(found)}
 
 
 def subject_of(name: str) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.data.naming import natural
+from mriscope.data.naming import CLASS_NAMES, natural
 from mriscope.errors import DataError
 
-CLASS_NAMES = ("Mild_Demented", "Moderate_Demented", "Non_Demented", "Very_Mild_Demented")
 SEVERITY = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")
 SIZE = 128
 UNKNOWN = -1

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,17 @@ def find_column(role: str, columns: Sequence[str], given: str | None, where: obj
             + (f"name one with --{role}-column" if role in ("image", "label", "subject") else "rename one")
         )
     return found[0] if found else None
+
+
+def column_notes(where: str, roles: Mapping[str, str | None], told: Sequence[str]) -> tuple[str, ...]:
+    """Say which columns were taken for what, where a column has another name than its role.
+
+    Example:
+        >>> column_notes("x.csv", {"subject": "PatientID", "label": "label"}, ("subject", "label"))
+        ('x.csv: the column PatientID is taken as the subject',)
+    """
+    taken = [f"the column {roles[role]} is taken as the {role}" for role in told if roles.get(role) not in (None, role)]
+    return (f"{where}: {', '.join(taken)}",) if taken else ()
 
 
 def is_index(column: str) -> bool:

@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mriscope.data import matlab
 from mriscope.data.dicom import Frame, Header
-from mriscope.data.folders import class_labels
+from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
 from mriscope.data.naming import natural, part_order, printable
@@ -90,7 +90,7 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
             yield _in_place(scan, places[one.path], labels)
         yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
 
-    return volume_source(files, class_names, scans, cut, strangers(files, dicoms), {"series": pattern})
+    return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
 
 
 def open_tumour_slices(files: Listing) -> Source:
@@ -119,7 +119,6 @@ def volume_source(
     scans: Callable[[Sandbox], Iterable[Scan]],
     cut: Cut,
     odd: Sequence[str] = (),
-    options: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
 ) -> Source:
     """Return the source of some scans.
@@ -130,7 +129,6 @@ def volume_source(
         scans: finds them, with the sandbox that they will be read in.
         cut: how they become slices.
         odd: files that are no volumes; they come last, each as a bad row.
-        options: whatever else decides the pixels.
         notes: what the user should be told.
     """
 
@@ -143,7 +141,7 @@ def volume_source(
         for at, path in enumerate(odd, number + 1):
             yield Row(at, printable(path), problem="is no volume; expected .nii, .nii.gz or DICOM files")
 
-    return Source(files, class_names, rows, {**asdict(cut), **(options or {})}, tuple(notes), of_volumes=True)
+    return Source(files, class_names, rows, notes=tuple(notes), of_volumes=True)
 
 
 def strangers(files: Listing, volumes: Collection[str]) -> list[str]:
@@ -159,7 +157,7 @@ def _places(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[
     """Return the place of each file, the names of the classes, and the label of each class folder."""
     chains = {path: tuple(path.split("/")[:-1]) for path in paths}
     places = find_places(name, chains.values())
-    class_names, labels = class_labels(name, sorted({place.class_folder for place in places.values()} - {""}))
+    class_names, labels = name_classes(name, sorted({place.class_folder for place in places.values()} - {""}))
     return {path: places[chain] for path, chain in chains.items()}, class_names, labels
 
 

@@ -24,8 +24,8 @@ from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
-from mriscope.experiment.waiting import saying
 from mriscope.files import write_text
+from mriscope.progress import saying
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
 from mriscope.reports.page import Picture
