@@ -43,10 +43,11 @@ def kinds(folder: Path) -> dict[str, Kind]:
         return [{"task": "nifti", "files": [str(path)], **CUT}]
 
     def dicom(path: Path) -> list[Request]:
-        layers = [[[str(path), 0]]]
+        place = {"position": [0, 0, 0], "orientation": [1, 0, 0, 0, 1, 0], "spacing": [1, 1], "thickness": 1}
+        layers = {"layers": [[[str(path), 0]]], "frames": [place]}
         return [
             {"task": "dicom headers", "files": [str(path)], "salt": "00"},
-            {"task": "dicom", "files": [str(path)], "layers": layers, **CUT},
+            {"task": "dicom", "files": [str(path)], **layers, **CUT},
         ]
 
     def matlab(path: Path) -> list[Request]:

@@ -25,7 +25,7 @@ def slices_of(folder: Path, pattern: str | None = None, cut: Cut | None = None) 
     if series.problem:
         raise DataError(series.problem)
     layers = [[(folder / name, frame) for name, frame in layer] for layer in series.layers]
-    return cut_volume(dicom.read_series(layers)[0], cut or Cut())
+    return cut_volume(dicom.read_series(layers, series.frames)[0], cut or Cut())
 
 
 def test_a_series_gives_the_slices_of_the_same_volume_in_nifti(tmp_path: Path):
@@ -181,7 +181,8 @@ def test_equal_doubles_are_dropped_and_different_ones_refused(tmp_path: Path):
     headers = {path.name: dicom.read_header(path, SALT) for path in tmp_path.iterdir()}
     (series,) = find_series(headers)
     assert sorted(map(len, series.layers)) == [1] * 10 + [2] * 2
-    volume, doubles = dicom.read_series([[(tmp_path / name, at) for name, at in layer] for layer in series.layers])
+    layers = [[(tmp_path / name, at) for name, at in layer] for layer in series.layers]
+    volume, doubles = dicom.read_series(layers, series.frames)
     assert doubles == 2
     assert np.array_equal(cut_volume(volume, Cut()).images, cut_volume(Volume(voxels, np.eye(4)), Cut()).images)
     echo = axial_series(brain(11))[6]

@@ -34,7 +34,7 @@ def answer(request: Request) -> Answer:
         return _slices(cut_volume(nifti.read_nifti(Path(request["files"][0])), _cut(request)))
     if task == "dicom":
         layers = [[(Path(name), int(frame)) for name, frame in layer] for layer in request["layers"]]
-        volume, doubles = dicom.read_series(layers)
+        volume, doubles = dicom.read_series(layers, [dicom.Frame(**frame) for frame in request["frames"]])
         return _slices(cut_volume(volume, _cut(request)), doubles=doubles)
     if task == "dicom headers":
         return Answer({"headers": [_header(Path(name), bytes.fromhex(request["salt"])) for name in request["files"]]})

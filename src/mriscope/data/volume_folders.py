@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,13 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
         for one, subject, session in zip(series, subjects, sessions, strict=True):
             named = sorted({path for layer in one.layers for path, _ in layer})
             layers = [[(str(files[path]), frame) for path, frame in layer] for layer in one.layers]
-            request = {"task": "dicom", "files": [str(files[path]) for path in named], "layers": layers}
+            frames = [asdict(frame) for frame in one.frames]
+            request = {
+                "task": "dicom",
+                "files": [str(files[path]) for path in named],
+                "layers": layers,
+                "frames": frames,
+            }
             scan = Scan(one.name, request, subject=subject, session=session, problem=one.problem, told=told)
             told = {}
             yield _in_place(scan, places[one.path], labels)
