@@ -19,7 +19,7 @@ from mriscope.data.identifiers import NOBODY, identify
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.errors import BadRow, DataError
 
-IN_FLIGHT = 2**25  # bytes of files that wait for a thread to decode them
+IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
 
 
 @dataclass(frozen=True)
