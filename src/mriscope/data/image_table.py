@@ -7,7 +7,8 @@ from pathlib import Path
 from mriscope.data.folders import MAX_BYTES, content_of
 from mriscope.data.listing import problem_of
 from mriscope.data.naming import number_classes, part_of_folder, part_order, printable
-from mriscope.data.rows import ReadOptions, Row, Source
+from mriscope.data.read_options import ReadOptions
+from mriscope.data.rows import Row, Source
 from mriscope.data.tables import (
     ROLES,
     SUFFIXES,

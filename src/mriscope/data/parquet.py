@@ -21,7 +21,8 @@ from mriscope.data.naming import (
     part_order,
     printable,
 )
-from mriscope.data.rows import AS_IT_IS, ReadOptions, Row, Source
+from mriscope.data.read_options import AS_IT_IS, ReadOptions
+from mriscope.data.rows import Row, Source
 from mriscope.data.tables import column_notes, find_column, is_index, known, position_of
 from mriscope.errors import DataError
 

@@ -17,8 +17,10 @@ from mriscope.data.hub import fetch
 from mriscope.data.image_table import find_image_table, open_image_table
 from mriscope.data.listing import stamp
 from mriscope.data.manifest import with_manifest
+from mriscope.data.open_volumes import open_volumes
 from mriscope.data.parquet import open_parquet, parquet_files
-from mriscope.data.rows import AS_IT_IS, Reading, ReadOptions, Source, gather
+from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOptions, split_options
+from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.sizes import settle_sizes
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.tables import SUFFIXES as TABLES
@@ -81,7 +83,13 @@ def read(
         >>> read("phantom:subjects=4,slices=2").images.shape
         (8, 128, 128)
     """
-    options = ReadOptions(stretch, image_column, label_column, subject_column, subject_pattern)
+    options = ReadOptions(
+        stretch=stretch,
+        image_column=image_column,
+        label_column=label_column,
+        subject_column=subject_column,
+        subject_pattern=subject_pattern,
+    )
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest, options=options)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
     return reading.slices
@@ -115,7 +123,9 @@ def read_silently(source: str | Path, size: int | None, options: ReadOptions = A
     """Return what a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
     if is_phantom(source):
         return _read_phantom(str(source), size)
-    return settle_sizes(_read_files(source, size or SIZE, options), size, options.stretch)
+    name, own = split_options(source)
+    options = own if options == AS_IT_IS else own.joined(options)
+    return settle_sizes(_read_files(name, size or SIZE, options), size, options.stretch)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
@@ -168,10 +178,12 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
                 scratch=cache_folder(),
                 progress=lambda done: progress(done, one.count),
             )
-        return replace(found, notes=(*one.notes, *found.notes))
+        told = replace(found, notes=(*one.notes, *found.notes))
+        # Slices of volumes have the size of their voxels, which is nothing that their user chose.
+        return replace(settle_sizes(told, size, options.stretch), sizes=None) if one.of_volumes else told
 
     return cached(
-        lambda: content_key(open_once().files, **decoder),
+        lambda: content_key(open_once().files, **decoder, own=dict(open_once().options)),
         build,
         None if marked is None else content_key({"": f"{path.absolute()} {marked}"}, **decoder),
     )
@@ -179,16 +191,22 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
 
 def open_source(source: str | Path, options: ReadOptions = AS_IT_IS) -> Source:
     """Return the source of a name, its kind and its columns or folders checked, its rows unread."""
-    return open_path(str(source), find_source(source), options)
+    name, own = split_options(source)
+    return open_path(str(name), find_source(name), own.joined(options))
 
 
 def open_path(name: str, path: Path, options: ReadOptions) -> Source:
     """Return the source at a path; `name` is what its user calls it."""
+    if path.is_dir() and (volumes := open_volumes(name, path, options)):
+        return volumes
+    options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     if path.is_dir():
         if files := parquet_files(path):
             return open_parquet(name, path, files, options)
-        table = find_image_table(path, options)
-        return open_image_table(f"{name}/{table.name}", table, options) if table else open_folders(name, path)
+        if table := find_image_table(path, options):
+            return open_image_table(f"{name}/{table.name}", table, options)
+        options.refuse(OF_TABLES, f"{name} has folders of images and no table of them")
+        return open_folders(name, path)
     if path.is_file() and path.suffix.lower() == ".parquet":
         return open_parquet(name, path.parent, [path], options)
     if path.is_file() and path.suffix.lower() in TABLES:

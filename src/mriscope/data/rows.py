@@ -5,7 +5,7 @@ import math
 import os
 import re
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,32 +16,11 @@ import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
 from mriscope.data.identifiers import NOBODY, identify
+from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.errors import BadRow, DataError
 
 IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How a source is read, beside the size of its slices; None leaves it to the source's own names.
-
-    Args:
-        stretch: resize height and width each by itself, instead of keeping the aspect on a black square.
-        image_column: of a table that holds images.
-        label_column: of a table, the class.
-        subject_column: of a table, the subject.
-        subject_pattern: a regular expression for paths, see `mriscope.data.identifiers.identify`.
-    """
-
-    stretch: bool = False
-    image_column: str | None = None
-    label_column: str | None = None
-    subject_column: str | None = None
-    subject_pattern: str | None = None
-
-
-AS_IT_IS = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -61,6 +40,7 @@ class Row:
         position: place along the scan from inferior to superior, an index or millimetres; nan where unknown.
         covariates: further columns of its source by their names, as texts, "" where unknown.
         pixels: uint8 (H, W), 0 is background, where the reader has decoded them already, in the place of content.
+        told: what was done to the file of this row that its user should know, in words, with how many it was done to.
     """
 
     number: int
@@ -75,6 +55,7 @@ class Row:
     position: float = math.nan
     covariates: Mapping[str, str] = field(default_factory=dict)
     pixels: np.ndarray | None = None
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +67,9 @@ class Source:
         class_names: the classes that the labels count.
         rows: reads the rows; can be called again.
         count: of the rows; 0 where it is unknown.
-        notes: what its user should be told of how it is read.
+        notes: what its user should be told of how it was understood.
+        of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
+        options: whatever else decides the pixels, as JSON can hold it.
     """
 
     files: Mapping[str, Path | str]
@@ -94,6 +77,8 @@ class Source:
     rows: Callable[[], Iterator[Row]]
     count: int = 0
     notes: tuple[str, ...] = ()
+    of_volumes: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,7 +149,7 @@ def gather(
     return Reading(
         slices,
         tuple(BadRow(row.number, name, reason) for row, name, reason in told if reason),
-        (*notes, *_depth_notes(len(deep), brightest)),
+        (*_told(seen), *notes, *_depth_notes(len(deep), brightest)),
         sizes=np.array([one.shape for one in found], np.int64).reshape(-1, 2),
         rows=np.array([(at, seen[at].number) for at in good], np.int64).reshape(-1, 2),
     )
@@ -223,7 +208,8 @@ class _Scratch(contextlib.ExitStack):
         if folder is not None:
             with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._file = self.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))  # noqa: SIM115 - gather closes it
+                file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - gather closes it
+                self._file = self.enter_context(file)
 
     def write(self, pixels: bytes) -> None:
         try:
@@ -312,6 +298,14 @@ def unique_names(rows: list[Row]) -> list[str]:
         if len(set(names)) == len(rows):
             return names
     return [f"{name}#{row.number}" for name, row in zip(names, rows, strict=True)]
+
+
+def _told(rows: Sequence[Row]) -> list[str]:
+    """Return what rows tell of their files, each with its total."""
+    totals: Counter[str] = Counter()
+    for row in rows:
+        totals.update(row.told)
+    return [f"{count:,} {words}" for words, count in totals.items()]
 
 
 def _depth_notes(count: int, brightest: int) -> tuple[str, ...]:
