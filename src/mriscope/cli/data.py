@@ -24,8 +24,8 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
     pixels where those leave no doubt.
     """
-    from mriscope.experiment.subjects import describe_source
     from mriscope.reports.text import slices_text
+    from mriscope.workflows.data_info import describe_source
 
     summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
     print(summary.to_json() if as_json else slices_text(source, summary))
@@ -75,8 +75,8 @@ def audit(
     test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or altered); 4: that
     cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
-    from mriscope.experiment.auditing import audit_source, exit_code
     from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.workflows.audit import audit_source, exit_code
 
     facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:

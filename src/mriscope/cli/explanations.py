@@ -58,7 +58,7 @@ def explain(
 
     Each method gives an overlay for each slice; a grid and a page show all.
     """
-    from mriscope.experiment.explaining import PAGE, ExplainOptions, explain_run, parse_methods
+    from mriscope.workflows.explain import PAGE, ExplainOptions, explain_run, parse_methods
 
     names = parse_methods(methods)
     options = ExplainOptions(
@@ -92,9 +92,9 @@ def explain_compare(
     Methods are compared by faithfulness to the model, by what is left of their maps when its weights become random, by
     where the maps lie and by speed; random and centre maps stand beside them. The predicted class is explained.
     """
-    from mriscope.experiment.explain_comparing import compare_methods
-    from mriscope.experiment.explaining import parse_methods
     from mriscope.reports.explanation_comparison import comparison_text
+    from mriscope.workflows.explain import parse_methods
+    from mriscope.workflows.explain_compare import compare_methods
 
     names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"

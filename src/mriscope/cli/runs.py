@@ -31,11 +31,11 @@ def train(
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
-    from mriscope.experiment.running import run
     from mriscope.recipe import read_recipe
     from mriscope.reports.text import metrics_text
     from mriscope.run_directory import RunDirectory
     from mriscope.training.devices import rank
+    from mriscope.workflows.train import run
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
@@ -78,8 +78,8 @@ def evaluate(
     The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
     after a temperature that is fitted on the run's validation part.
     """
-    from mriscope.experiment.judging import evaluate_run
     from mriscope.reports.text import metrics_text
+    from mriscope.workflows.evaluate import evaluate_run
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
     asked = {"level": level, "task": task, "pooling": pooling}
@@ -98,8 +98,8 @@ def predict(
 
     It answers with a class and the probability of each class.
     """
-    from mriscope.experiment.judging import predict_images
     from mriscope.reports.text import predictions_text
+    from mriscope.workflows.predict import predict_images
 
     answers = predict_images(run, images, device=device)
     print(json.dumps(answers, indent=2) if as_json else predictions_text(answers))

@@ -23,6 +23,7 @@ from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOpti
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.sizes import settle_sizes
 from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.source import parse_source
 from mriscope.data.tables import SUFFIXES as TABLES
 from mriscope.errors import BadRowsError, DataError
 from mriscope.files import spreadsheet_safe, write_text
@@ -121,7 +122,7 @@ def read_rows(
 
 def read_silently(source: str | Path, size: int | None, options: ReadOptions = AS_IT_IS) -> Reading:
     """Return what a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    if is_phantom(source):
+    if parse_source(source).kind == "phantom":
         return _read_phantom(str(source), size)
     name, own = split_options(source)
     options = own if options == AS_IT_IS else own.joined(options)
@@ -139,11 +140,6 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
     write_text(to, table.getvalue())
     total = len(reading.bad) + len(reading.slices)
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
-
-
-def is_phantom(source: str | Path) -> bool:
-    """Tell whether a source is the phantom, which has no files."""
-    return isinstance(source, str) and source.partition(":")[0] == "phantom"
 
 
 def _read_phantom(spec: str, size: int | None) -> Reading:
@@ -221,8 +217,8 @@ def find_source(source: str | Path) -> Path:
     Raises:
         DataError: it is not there, or cannot be fetched.
     """
-    if isinstance(source, str) and source.startswith("hf:"):
-        return fetch(source)
+    if parse_source(source).kind == "hub":
+        return fetch(str(source))
     if not str(source):
         raise DataError(f"no source is named; expected {KINDS}")
     try:

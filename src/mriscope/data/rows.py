@@ -91,7 +91,6 @@ class Reading:
         notes: of how the source was read.
         sizes: int64 (N, 2), height and width of each slice in its file; None where they are not known.
         rows: int64 (N, 2), the place of each slice's row among all, and its number there; beside sizes.
-        subjects_from: manifest, source or pixels; None where nobody asked or a subject is unknown.
     """
 
     slices: SliceSet
@@ -99,7 +98,6 @@ class Reading:
     notes: tuple[str, ...] = ()
     sizes: np.ndarray | None = None
     rows: np.ndarray | None = None
-    subjects_from: str | None = None
 
 
 def gather(
