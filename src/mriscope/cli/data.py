@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import SOURCE, AsJson, Manifest, SkipBad
+from mriscope.cli.options import (
+    SOURCE,
+    AsJson,
+    ImageColumn,
+    LabelColumn,
+    Manifest,
+    Plane,
+    Series,
+    Size,
+    SkipBad,
+    Slices,
+    Stretch,
+    SubjectColumn,
+    SubjectPattern,
+)
 
 app = typer.Typer()
 data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
@@ -16,6 +30,15 @@ data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
+    size: Size = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -24,10 +47,14 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
     pixels where those leave no doubt.
     """
+    from mriscope.data.read_options import with_options
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
-    summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
+    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad)
     print(summary.to_json() if as_json else slices_text(source, summary))
 
 
@@ -65,6 +92,14 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,9 +110,13 @@ def audit(
     test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or altered); 4: that
     cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
+    from mriscope.data.read_options import with_options
     from mriscope.reports.audit import audit_text, repaired_text
     from mriscope.workflows.audit import audit_source, exit_code
 
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
     facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
         print(json.dumps(facts, indent=2))

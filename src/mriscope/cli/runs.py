@@ -6,7 +6,25 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
+from mriscope.cli.options import (
+    LOCAL_STORE,
+    SOURCE,
+    AsJson,
+    Device,
+    ImageColumn,
+    LabelColumn,
+    Manifest,
+    Out,
+    Plane,
+    Resume,
+    RunFolder,
+    Series,
+    SkipBad,
+    Slices,
+    SubjectColumn,
+    SubjectPattern,
+    Track,
+)
 
 app = typer.Typer()
 
@@ -16,6 +34,13 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
     ] = None,
@@ -31,6 +56,7 @@ def train(
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
+    from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
     from mriscope.reports.text import metrics_text
     from mriscope.run_directory import RunDirectory
@@ -39,6 +65,9 @@ def train(
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series, "subject_pattern": subject_pattern}
+    settings = settings.model_copy(update={"data": with_options(settings.data, **told, **cut)})
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
