@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mriscope.cli.early import check_data
 from mriscope.cli.options import (
     SOURCE,
     AsJson,
@@ -48,6 +49,8 @@ def data_info(
     pixels where those leave no doubt.
     """
     from mriscope.data.read_options import with_options
+
+    check_data(source, manifest)
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
@@ -111,6 +114,8 @@ def audit(
     cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
     from mriscope.data.read_options import with_options
+
+    check_data(source, manifest, None if split == "published" else split)
     from mriscope.reports.audit import audit_text, repaired_text
     from mriscope.workflows.audit import audit_source, exit_code
 

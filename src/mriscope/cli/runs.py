@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mriscope.cli.early import check_data, check_images, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
@@ -58,16 +59,18 @@ def train(
     """
     from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
-    from mriscope.reports.text import metrics_text
     from mriscope.run_directory import RunDirectory
-    from mriscope.training.devices import rank
-    from mriscope.workflows.train import run
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
     told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
     cut = {"plane": plane, "slices": slices, "series": series, "subject_pattern": subject_pattern}
     settings = settings.model_copy(update={"data": with_options(settings.data, **told, **cut)})
+    check_recipe(settings)
+    from mriscope.reports.text import metrics_text
+    from mriscope.training.devices import rank
+    from mriscope.workflows.train import run
+
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
@@ -107,6 +110,8 @@ def evaluate(
     The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
     after a temperature that is fitted on the run's validation part.
     """
+    check_run(run)
+    check_data(data, manifest)
     from mriscope.reports.text import metrics_text
     from mriscope.workflows.evaluate import evaluate_run
 
@@ -119,7 +124,7 @@ def evaluate(
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
 def predict(
     run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
@@ -127,6 +132,8 @@ def predict(
 
     It answers with a class and the probability of each class.
     """
+    check_run(run)
+    check_images(images)
     from mriscope.reports.text import predictions_text
     from mriscope.workflows.predict import predict_images
 

@@ -23,7 +23,7 @@ from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOpti
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.sizes import settle_sizes
 from mriscope.data.slices import SIZE, SliceSet
-from mriscope.data.source import parse_source
+from mriscope.data.source import KINDS, find_path, parse_source
 from mriscope.data.tables import SUFFIXES as TABLES
 from mriscope.errors import BadRowsError, DataError
 from mriscope.files import spreadsheet_safe, write_text
@@ -32,10 +32,6 @@ from mriscope.progress import saying
 LOG = logging.getLogger("mriscope")
 
 SIZES = range(16, 1025)
-KINDS = (
-    "a folder of class folders of images, of parquet files, or of images with a CSV file that names their labels; a "
-    "parquet or CSV file; hf:owner/name; or phantom"
-)
 
 
 def read(
@@ -207,8 +203,7 @@ def open_path(name: str, path: Path, options: ReadOptions) -> Source:
         return open_parquet(name, path.parent, [path], options)
     if path.is_file() and path.suffix.lower() in TABLES:
         return open_image_table(name, path, options)
-    kind = "a file of no known kind" if path.is_file() else "no ordinary file, such as a named pipe or a device"
-    raise DataError(f"{name} is {kind}; expected {KINDS}")
+    raise DataError(f"{name} is a file of no known kind; expected {KINDS}")
 
 
 def find_source(source: str | Path) -> Path:
@@ -217,17 +212,7 @@ def find_source(source: str | Path) -> Path:
     Raises:
         DataError: it is not there, or cannot be fetched.
     """
-    if parse_source(source).kind == "hub":
-        return fetch(str(source))
-    if not str(source):
-        raise DataError(f"no source is named; expected {KINDS}")
-    try:
-        path = Path(source).expanduser()
-        path.stat()
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
-        raise DataError(f"{source} {reason}; expected {KINDS}") from error
-    return path
+    return fetch(str(source)) if parse_source(source).kind == "hub" else find_path(source)
 
 
 _open = open_source  # its name in scripts of earlier versions

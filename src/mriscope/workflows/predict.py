@@ -27,7 +27,7 @@ def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: 
         DataError: files that hold no image; every one is listed.
     """
     directory = open_run(folder)
-    asked = read_images(images, directory.recipe.input.size)
+    asked = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
     model, class_names = load_model(directory, pick_device(device))
     probabilities = predict_probabilities(model, asked.images, directory.recipe.input.scale)
     return [
