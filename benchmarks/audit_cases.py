@@ -31,8 +31,8 @@ from mriscope.audit.subjects import recover_subjects
 from mriscope.audit.verdict import weigh
 from mriscope.data.readers import read
 from mriscope.data.slices import UNKNOWN, SliceSet
-from mriscope.experiment.auditing import EXIT_CODES, _with_own_copies
-from mriscope.experiment.subjects import PARTLY
+from mriscope.workflows._subjects import PARTLY
+from mriscope.workflows.audit import EXIT_CODES, _with_own_copies
 
 SPLITS, WARPED = 50, 160  # splits of each truth, and phantom brains to draw from
 HEADER = (

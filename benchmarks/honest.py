@@ -20,9 +20,9 @@ from mriscope.data.slices import SliceSet
 from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
-from mriscope.experiment.parts import read_for
 from mriscope.models.tissue_families import FAMILIES, TAKEN, family_columns, fit_family, sort_families, tissue_families
 from mriscope.recipe import make_recipe
+from mriscope.workflows._load import load
 
 FOLDS, REPEATS, RESAMPLES = 5, 5, 1000
 CHOSEN = "tissue_histograms"
@@ -110,7 +110,7 @@ def show(method: str, task: str, repeats: list[Predictions]) -> None:
 def main() -> None:
     started = time.perf_counter()
     source = os.environ.get("MRISCOPE_DATA", "../shared/data/alzheimer_mri")
-    slices = read_for(make_recipe({"model": CHOSEN}), source, skip_bad=False).slices
+    slices = load(source, recipe=make_recipe({"model": CHOSEN})).slices
     severity, described = describe_subjects(slices)
     print(f"{len(severity)} subjects described after {time.perf_counter() - started:.0f} s", flush=True)
     chosen: Counter[str] = Counter()

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.predictions import Predictions
-from mriscope.experiment.parts import read_for
 from mriscope.models.tissue import BINS, normalize_volume
 from mriscope.models.tissue_families import TAKEN, sort_families
 from mriscope.recipe import make_recipe
+from mriscope.workflows._load import load
 
 DRAW = 100
 TRAININGS, EPOCHS, BATCH, RATE, DECAY = 1, 20, 16, 3e-3, 0.1
@@ -175,7 +175,7 @@ def with_averages(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def main() -> None:
     started = time.perf_counter()
     source = os.environ.get("MRISCOPE_DATA", "../shared/data/alzheimer_mri")
-    slices = read_for(make_recipe({"model": "tissue_families"}), source, skip_bad=False).slices
+    slices = load(source, recipe=make_recipe({"model": "tissue_families"})).slices
     severity, described = honest.describe_subjects(slices)
     seen = versions(slices)
     print(f"subjects described after {time.perf_counter() - started:.0f} s", flush=True)

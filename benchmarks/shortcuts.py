@@ -29,7 +29,7 @@ from mriscope.data.phantom import make_phantom
 from mriscope.data.readers import open_source, read
 from mriscope.data.rows import gather
 from mriscope.data.slices import CLASS_NAMES, SIZE, SliceSet
-from mriscope.experiment.subjects import with_known_subjects
+from mriscope.workflows._subjects import with_known_subjects
 
 SETS, SUBJECTS = 20, 60
 

@@ -14,7 +14,7 @@ import pytest
 from mriscope.data.phantom import make_phantom
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
-from mriscope.experiment.subjects import with_known_subjects
+from mriscope.workflows._subjects import with_known_subjects
 
 hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes depends on the machine
 hypothesis.settings.load_profile("suite")

@@ -640,7 +640,7 @@ def test_torchrun_trains_one_run_with_two_processes(recipe, tmp_path):
 
 
 def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
-    from mriscope.experiment import demo
+    from mriscope.workflows import demo
 
     small = tmp_path / "demo.yaml"
     small.write_text(RECIPE)

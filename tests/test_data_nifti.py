@@ -1,6 +1,7 @@
 """NIfTI: claims are checked before voxels are touched, and class folders of volumes give what was planted."""
 
 import gzip
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -12,9 +13,8 @@ import pytest
 from volume_files import brain, write_nifti
 
 from mriscope.data.nifti import read_nifti
+from mriscope.data.read_options import ReadOptions, split_options, with_options
 from mriscope.data.readers import read
-from mriscope.data.rows import AS_IT_IS
-from mriscope.data.volume_options import split_options, with_options
 from mriscope.errors import BadRowsError, DataError
 
 AFFINE = np.array([[-1.0, 0, 0, 9], [0, 2, 0, -4], [0, 0, 1.5, 3], [0, 0, 0, 1]])
@@ -151,17 +151,17 @@ def test_options_are_written_and_read_as_one_text(tmp_path: Path):
     text = with_options(
         "a b/set", plane="sagittal", slices="-12:34.5", series="*_desc-x_T1w.nii.gz", label_column="a&b=c d"
     )
-    name, found = split_options(text)
-    assert name == "a b/set"
-    assert (found.plane, found.slices) == ("sagittal", "-12:34.5")
-    assert (found.series, found.label_column) == ("*_desc-x_T1w.nii.gz", "a&b=c d")
+    assert split_options(text) == (
+        "a b/set",
+        ReadOptions(plane="sagittal", slices="-12:34.5", series="*_desc-x_T1w.nii.gz", label_column="a&b=c d"),
+    )
     assert with_options(text, plane="axial", slices="all") == with_options(
         "a b/set", series="*_desc-x_T1w.nii.gz", label_column="a&b=c d"
     )
     assert with_options("set") == "set"
     odd = tmp_path / "what?plane=axial"
     odd.mkdir()
-    assert split_options(str(odd)) == (str(odd), AS_IT_IS)
+    assert split_options(str(odd)) == (str(odd), ReadOptions())
 
 
 def test_bad_volumes_are_listed_and_cost_themselves_alone(tmp_path: Path):
@@ -188,3 +188,36 @@ def test_without_its_packages_the_extra_is_named(tmp_path: Path):
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "nibabel is not installed; run: pip install 'mriscope[volumes]'\n"
+
+
+def test_a_table_lists_volumes_with_what_is_known_of_them(tmp_path: Path):
+    root = tmp_path / "set"
+    for seed in range(3):
+        write_nifti(root / f"scans/{seed}.nii.gz", brain(seed, (6, 7, 4)))
+    lines = ["file;diagnosis;subject;session;age", "scans/0.nii.gz;AD;007;m00;71", "scans/1.nii.gz;CN;12.0;;"]
+    (root / "table.csv").write_text("\n".join([*lines, "scans/2.nii.gz;AD;007;m12;72", "scans/3.nii.gz;CN;12.0;;70"]))
+    with pytest.raises(BadRowsError) as error:
+        read(root, size=16)
+    (bad,) = error.value.rows
+    assert bad.path == "scans/3.nii.gz"
+    for source in (root, root / "table.csv", f"{root / 'table.csv'}?slices=all"):
+        found = read(source, size=16, skip_bad=True, bad_rows_to=tmp_path / "bad.csv")
+        assert found.subject_names[::4].tolist() == ["007", "12.0", "007"]
+        assert found.sessions[::4].tolist() == ["m00", "", "m12"]
+        assert [found.class_names[label] for label in found.labels[::4]] == ["AD", "CN", "AD"]
+        assert found.covariates["age"][::8].tolist() == [71, 72]
+    assert len(read(root / "table.csv", slices="2", size=16, skip_bad=True, bad_rows_to=tmp_path / "bad.csv")) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_named_pipes_and_links_to_nowhere_are_bad_rows(tmp_path: Path):
+    root = tmp_path / "set"
+    for seed, name in enumerate(("AD", "CN")):
+        write_nifti(root / name / "good.nii", brain(seed))
+    os.mkfifo(root / "AD/pipe.nii")
+    (root / "CN/annexed.nii.gz").symlink_to("nowhere")
+    with pytest.raises(BadRowsError) as error:
+        read(root, size=16)
+    reasons = {bad.path: bad.reason for bad in error.value.rows}
+    assert reasons["AD/pipe.nii"] == "is no ordinary file"
+    assert reasons["CN/annexed.nii.gz"] == "cannot be read (No such file or directory)"

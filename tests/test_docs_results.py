@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mriscope.experiment.running import run
 from mriscope.recipe import make_recipe, read_recipe
 from mriscope.run_directory import RunDirectory
+from mriscope.workflows.train import run
 
 ROOT = Path(__file__).resolve().parents[1]
 ROW = """# Row {rank} of the study's table, {name}.

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from mriscope.data.batches import scaled
 from mriscope.errors import DataError, RecipeError, UnknownName
-from mriscope.experiment.parts import load_model
-from mriscope.experiment.running import run
 from mriscope.explain.cam import GradCAM
 from mriscope.models.registry import create_model
 from mriscope.recipe import make_recipe
+from mriscope.workflows._model import load_model
+from mriscope.workflows.train import run
 
 # The smallest networks of four families; they stand in for the large ones.
 SMALL = ("test_resnet", "test_efficientnet", "test_convnext", "test_vit")

@@ -67,3 +67,9 @@ def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():
     assert "data:image/png;base64,iVBORw==" in page
     assert "these metrics say little about new subjects" in page
     assert "0.750 (" in page
+
+
+def test_the_page_shows_no_folder_of_the_user():
+    page = run_page("run", METRICS, "", environment(source="/home/Jane Doe/phantom_scans"), [])
+    assert "Jane" not in page
+    assert "<td>phantom_scans</td>" in page

@@ -27,7 +27,6 @@ from result_files import environment, metrics, training
 import mriscope
 from mriscope.errors import Interrupted, MissingExtra, MriscopeError
 from mriscope.evaluation.predictions import Predictions
-from mriscope.experiment.splitting import fold_recipe
 from mriscope.recipe import make_recipe
 from mriscope.results import ClassMetrics, Estimate
 from mriscope.run_directory import RunDirectory
@@ -35,6 +34,7 @@ from mriscope.tracking import page, store
 from mriscope.tracking.records import final_metrics
 from mriscope.tracking.store import connect, redact, root_cause, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
+from mriscope.workflows.split import fold_recipe
 
 SOURCE = "phantom:subjects=24,slices=4"
 SETTINGS = {

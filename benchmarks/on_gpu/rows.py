@@ -11,7 +11,6 @@ from unittest import mock
 
 from mriscope.data.readers import read
 from mriscope.data.splits import published
-from mriscope.experiment import running
 from mriscope.files import write_text
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe, read_recipe, write_recipe
@@ -24,6 +23,7 @@ from mriscope.run_directory import (
     SPLIT,
     RunDirectory,
 )
+from mriscope.workflows import train
 from on_gpu import resident
 from on_gpu.resident import ResidentTrainer
 from on_gpu.setting import ROOT, Setting
@@ -191,8 +191,8 @@ def _run(name: str, recipe: Recipe, setting: Setting, *, search: bool) -> RowRes
     deadline = float("inf") if whole else setting.deadline - RECORDING_S
     fit = partial(resident.train, search=search, deadline=deadline)
     device = setting.device.type
-    with mock.patch.multiple(running, fit=fit, draw_run=lambda *_: None):
-        directory = running.run(recipe, setting.work / name, device=device, fresh=True, silent=True, warn=False)
+    with mock.patch.multiple(train, fit=fit, draw_run=lambda *_: None):
+        directory = train.run(recipe, setting.work / name, device=device, fresh=True, silent=True, warn=False)
     training = directory.metrics().training
     assert training is not None  # a run that this has just trained
     epochs = training.epochs

@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from mriscope.data.readers import read
     from mriscope.data.slices import SliceSet
     from mriscope.evaluation.plots import sample_slices
-    from mriscope.experiment.comparing import compare_recipes, compare_runs
-    from mriscope.experiment.explaining import explain_run
-    from mriscope.experiment.judging import evaluate_run, predict_images
-    from mriscope.experiment.parts import load_model
-    from mriscope.experiment.running import run
     from mriscope.explain.cam import GradCAM
     from mriscope.explain.overlays import grid, overlay
     from mriscope.models.registry import create_model, list_models
     from mriscope.recipe import make_recipe, read_recipe
     from mriscope.reports.comparison import comparison_text
     from mriscope.reports.text import describe_slices, metrics_text, slices_text
+    from mriscope.workflows._model import load_model
+    from mriscope.workflows.compare import compare_recipes, compare_runs
+    from mriscope.workflows.evaluate import evaluate_run
+    from mriscope.workflows.explain import explain_run
+    from mriscope.workflows.predict import predict_images
+    from mriscope.workflows.train import run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -57,11 +58,12 @@ _HOMES = {
     "data.readers": ("read",),
     "data.slices": ("SliceSet",),
     "evaluation.plots": ("sample_slices",),
-    "experiment.comparing": ("compare_recipes", "compare_runs"),
-    "experiment.explaining": ("explain_run",),
-    "experiment.judging": ("evaluate_run", "predict_images"),
-    "experiment.parts": ("load_model",),
-    "experiment.running": ("run",),
+    "workflows.compare": ("compare_recipes", "compare_runs"),
+    "workflows.explain": ("explain_run",),
+    "workflows._model": ("load_model",),
+    "workflows.evaluate": ("evaluate_run",),
+    "workflows.predict": ("predict_images",),
+    "workflows.train": ("run",),
     "explain.cam": ("GradCAM",),
     "explain.overlays": ("grid", "overlay"),
     "models.registry": ("create_model", "list_models"),

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mriscope.data.source import parse_source
 from mriscope.errors import RunError
 from mriscope.evaluation.predictions import Predictions, read_predictions
 from mriscope.files import remove_unfinished, write_text
@@ -43,6 +44,11 @@ class RunDirectory:
     path: Path
 
     @property
+    def name(self) -> str:
+        """Return its folder's name, without the folders above."""
+        return self.path.resolve().name
+
+    @property
     def judged(self) -> bool:
         """Whether its figures are there, also where its weights were left behind as too large to carry."""
         return all((self.path / name).is_file() for name in (RECIPE, METRICS))
@@ -56,7 +62,7 @@ class RunDirectory:
         """Return whether it is the finished run of a recipe, as far as can be told without reading its data again."""
         if not self.finished:
             return False
-        sources = (recipe.data, str(Path(recipe.data).expanduser().resolve()))
+        sources = (recipe.data, parse_source(recipe.data).address)
         return not recipe_changes(self.recipe, recipe) and self.environment.source in sources
 
     @cached_property

@@ -25,7 +25,7 @@ def import_weights(
 
     The run directory that is made can be asked, explained, and judged on a source.
     """
-    from mriscope.experiment.importing import import_weights
+    from mriscope.workflows.import_weights import import_weights
 
     import_weights(file, model, out, scale=scale, size=size)
     print(f"written to {out}; judge it with: mriscope evaluate {out} --data SOURCE")
@@ -67,6 +67,6 @@ def demo(
 
     Data, training, evaluation, explanation and a report, in under two minutes.
     """
-    from mriscope.experiment.demo import run_demo
+    from mriscope.workflows.demo import run_demo
 
     print(f"the report: {run_demo(out, fresh=fresh)}")

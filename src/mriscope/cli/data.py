@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import SOURCE, AsJson, LabelColumn, Manifest, Plane, Series, SkipBad, Slices
+from mriscope.cli.early import check_data
+from mriscope.cli.options import (
+    SOURCE,
+    AsJson,
+    ImageColumn,
+    LabelColumn,
+    Manifest,
+    Plane,
+    Series,
+    Size,
+    SkipBad,
+    Slices,
+    Stretch,
+    SubjectColumn,
+    SubjectPattern,
+)
 
 app = typer.Typer()
 data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
@@ -20,6 +35,11 @@ def data_info(
     slices: Slices = None,
     series: Series = None,
     label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
+    size: Size = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -28,12 +48,16 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
     pixels where those leave no doubt.
     """
-    from mriscope.data.volume_options import with_options
-    from mriscope.experiment.subjects import describe_source
-    from mriscope.reports.text import slices_text
+    from mriscope.data.read_options import with_options
 
-    source = with_options(source, plane=plane, slices=slices, series=series, label_column=label_column)
-    summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
+    check_data(source, manifest)
+    from mriscope.reports.text import slices_text
+    from mriscope.workflows.data_info import describe_source
+
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
+    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad)
     print(summary.to_json() if as_json else slices_text(source, summary))
 
 
@@ -75,6 +99,10 @@ def audit(
     slices: Slices = None,
     series: Series = None,
     label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -85,11 +113,15 @@ def audit(
     test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or altered); 4: that
     cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
     """
-    from mriscope.data.volume_options import with_options
-    from mriscope.experiment.auditing import audit_source, exit_code
-    from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.data.read_options import with_options
 
-    source = with_options(source, plane=plane, slices=slices, series=series, label_column=label_column)
+    check_data(source, manifest, None if split == "published" else split)
+    from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.workflows.audit import audit_source, exit_code
+
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
     facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
         print(json.dumps(facts, indent=2))

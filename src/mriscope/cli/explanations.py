@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mriscope.cli.early import check_data, check_images, check_run
 from mriscope.cli.options import Device, Out, RunFolder
 
 app = typer.Typer()
@@ -23,7 +24,7 @@ def explain(
         str, typer.Option(metavar="NAMES", help="With commas between, such as gradcam,layercam; or all.")
     ] = "gradcam",
     images: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="A JPEG, PNG or folder of them; may be repeated.")
+        list[Path] | None, typer.Option(metavar="PATH", help="An image or a folder of them; may be repeated.")
     ] = None,
     layer: Layer = None,
     class_name: Annotated[
@@ -58,7 +59,10 @@ def explain(
 
     Each method gives an overlay for each slice; a grid and a page show all.
     """
-    from mriscope.experiment.explaining import PAGE, ExplainOptions, explain_run, parse_methods
+    check_run(run, class_name)
+    check_data(data)
+    check_images(images or [])
+    from mriscope.workflows.explain import PAGE, ExplainOptions, explain_run, parse_methods
 
     names = parse_methods(methods)
     options = ExplainOptions(
@@ -92,9 +96,11 @@ def explain_compare(
     Methods are compared by faithfulness to the model, by what is left of their maps when its weights become random, by
     where the maps lie and by speed; random and centre maps stand beside them. The predicted class is explained.
     """
-    from mriscope.experiment.explain_comparing import compare_methods
-    from mriscope.experiment.explaining import parse_methods
+    check_run(run)
+    check_data(data)
     from mriscope.reports.explanation_comparison import comparison_text
+    from mriscope.workflows.explain import parse_methods
+    from mriscope.workflows.explain_compare import compare_methods
 
     names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"

@@ -22,7 +22,11 @@ LOCAL_STORE = "sqlite:///mlruns/mlflow.db"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Manifest = Annotated[
     str | None,
-    typer.Option(metavar="CSV", help="Gives the slices their subjects: path, subject, position.", show_default=False),
+    typer.Option(
+        metavar="CSV",
+        help="What is known of slices, by path or subject: subject, session, position, covariates.",
+        show_default=False,
+    ),
 ]
 Plane = Annotated[
     str | None,
@@ -45,9 +49,31 @@ Series = Annotated[
     ),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The column of the labels in BIDS tables.", show_default=False)
+    str | None, typer.Option(metavar="NAME", help="Of tables (parquet, CSV, BIDS): the labels.", show_default=False)
+]
+ImageColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of parquet files: the column of the images.", show_default=False)
+]
+SubjectColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of tables: the column of the subjects.", show_default=False)
+]
+SubjectPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Finds (?P<subject>...), and (?P<session>...) and (?P<position>...) if they are there, in paths.",
+        show_default=False,
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(min=16, max=1024, help="Bring every slice to this height and width in pixels.", show_default=False),
+]
+Stretch = Annotated[
+    bool | None,
+    typer.Option("--stretch", help="Fill the square, instead of keeping the aspect on black.", show_default=False),
 ]
 SOURCE = (
-    "A parquet file; a folder of parquet files, of class folders with images, NIfTI or DICOM files, or in BIDS; "
-    "hf:owner/name, or phantom."
+    "A parquet file; a CSV file of paths and labels; a folder of parquet files, of class folders with images, NIfTI or "
+    "DICOM files, or in BIDS; hf:owner/name, or phantom."
 )

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from mriscope.cli.early import check_data, check_images, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
     AsJson,
     Device,
+    ImageColumn,
     LabelColumn,
     Manifest,
     Out,
@@ -20,6 +22,8 @@ from mriscope.cli.options import (
     Series,
     SkipBad,
     Slices,
+    SubjectColumn,
+    SubjectPattern,
     Track,
 )
 
@@ -35,6 +39,9 @@ def train(
     slices: Slices = None,
     series: Series = None,
     label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
     ] = None,
@@ -50,17 +57,20 @@ def train(
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
-    from mriscope.data.volume_options import with_options
-    from mriscope.experiment.running import run
+    from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
-    from mriscope.reports.text import metrics_text
     from mriscope.run_directory import RunDirectory
-    from mriscope.training.devices import rank
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
-    cut = {"plane": plane, "slices": slices, "series": series, "label_column": label_column}
-    settings = settings.model_copy(update={"data": with_options(settings.data, **cut)})
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series, "subject_pattern": subject_pattern}
+    settings = settings.model_copy(update={"data": with_options(settings.data, **told, **cut)})
+    check_recipe(settings)
+    from mriscope.reports.text import metrics_text
+    from mriscope.training.devices import rank
+    from mriscope.workflows.train import run
+
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
@@ -100,8 +110,10 @@ def evaluate(
     The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
     after a temperature that is fitted on the run's validation part.
     """
-    from mriscope.experiment.judging import evaluate_run
+    check_run(run)
+    check_data(data, manifest)
     from mriscope.reports.text import metrics_text
+    from mriscope.workflows.evaluate import evaluate_run
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
     asked = {"level": level, "task": task, "pooling": pooling}
@@ -112,7 +124,7 @@ def evaluate(
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
 def predict(
     run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
@@ -120,8 +132,10 @@ def predict(
 
     It answers with a class and the probability of each class.
     """
-    from mriscope.experiment.judging import predict_images
+    check_run(run)
+    check_images(images)
     from mriscope.reports.text import predictions_text
+    from mriscope.workflows.predict import predict_images
 
     answers = predict_images(run, images, device=device)
     print(json.dumps(answers, indent=2) if as_json else predictions_text(answers))

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mriscope.cli.early import check_data, check_recipe
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
 from mriscope.errors import MriscopeError
 
@@ -33,8 +34,8 @@ def compare(
     ranking.csv, ranking.md, ranking.png and compare.html are written. With --recipes, what is missing is trained,
     what is finished is skipped, and a recipe that fails is reported while the others go on.
     """
-    from mriscope.experiment.comparing import compare_recipes, compare_runs
     from mriscope.reports.comparison import comparison_text
+    from mriscope.workflows.compare import compare_recipes, compare_runs
 
     if bool(runs) == bool(recipes):
         raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
@@ -73,12 +74,14 @@ def crossval(
     Each fold is a run directory; finished ones are skipped, so that the same command goes on after a kill.
     summary.json, summary.md and predictions.parquet hold what all folds say, by slice and by subject.
     """
-    from mriscope.experiment.crossvalidating import crossvalidate
     from mriscope.recipe import read_recipe
-    from mriscope.reports.crossvalidation import crossvalidation_text
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    check_recipe(settings)
+    from mriscope.reports.crossvalidation import crossvalidation_text
+    from mriscope.workflows.crossval import crossvalidate
+
     folder = out or Path("runs", f"{recipe.stem}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
@@ -104,7 +107,8 @@ def split(
     A file names slices by their paths and checks them by their pixels, so that it is good on another machine.
     Train on one with: mriscope train RECIPE --set split.file=FILE
     """
-    from mriscope.experiment.splitting import write_splits
+    check_data(source, manifest)
+    from mriscope.workflows.split import write_splits
 
     given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
     files = write_splits(source, out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)

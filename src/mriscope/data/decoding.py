@@ -150,7 +150,7 @@ def _between(values: np.ndarray, size: int) -> np.ndarray:
 
 def _decode(content: bytes) -> np.ndarray:
     image = open_image(content)
-    _check_size(image, content)
+    check_size(image, content)
     if image.format == "PNG":
         image.verify()
         image = open_image(content)  # one that was verified cannot be loaded any more
@@ -167,7 +167,7 @@ def _decode(content: bytes) -> np.ndarray:
     return np.array(image.convert("L"))
 
 
-def _check_size(image: Image.Image, content: bytes) -> None:
+def check_size(image: Image.Image, content: bytes) -> None:
     """Refuse what takes long to decode, before it is decoded."""
     height, width = image.height, image.width
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from mriscope.data.decoding import open_image
-from mriscope.data.readers import is_phantom, open_source
+from mriscope.data.decoding import check_size, open_image
+from mriscope.data.readers import open_source
 from mriscope.data.rows import Row, unique_names
+from mriscope.data.source import parse_source
 
 MODES = {"1": "black and white", "L": "grey, 8 bit", "LA": "grey with alpha", "P": "palette", "RGB": "colour"}
 """What Pillow's modes mean; the others are shown as Pillow names them."""
@@ -71,7 +72,7 @@ def read_file_facts(source: str | Path, paths: Sequence[str]) -> tuple[FileFact,
         >>> [fact.name for fact in read_file_facts("folder of slices", slices.paths)]
         ['size', 'format', 'colour mode', 'encoding', 'metadata', 'colour saturation', 'bytes per pixel']
     """
-    if is_phantom(source) or (opened := open_source(source)).of_volumes:
+    if parse_source(source).kind == "phantom" or (opened := open_source(source)).of_volumes:
         return ()
     seen: list[Row] = []
     files: list[_File | None] = []
@@ -108,6 +109,7 @@ def _describe(content: bytes) -> _File | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `decode`, which says what is wrong with a file
             image = open_image(content)
+            check_size(image, content)
             return _File(
                 width=image.width,
                 height=image.height,

@@ -21,13 +21,14 @@ from mriscope.data.naming import (
     part_order,
     printable,
 )
-from mriscope.data.rows import AS_IT_IS, ReadOptions, Row, Source
+from mriscope.data.read_options import AS_IT_IS, ReadOptions
+from mriscope.data.rows import Row, Source
 from mriscope.data.tables import column_notes, find_column, is_index, known, position_of
 from mriscope.errors import DataError
 
 EXPECTED = "expected an image, as bytes or a struct of bytes and path, and a label, as a number or a text"
 BATCH = 64  # rows at most
-BUDGET = 2**26  # bytes of a batch
+BUDGET = 2**24  # bytes of a batch
 MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what unpacks to more than both is no image
 LONGEST_PATH = 1024
 _ROLES = ("image", "label", "subject", "session", "position", "part")

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from mriscope.data.anatomy import load_atlas, sample
 from mriscope.data.slices import CLASS_NAMES, SEVERITY, SIZE, SliceSet
+from mriscope.data.source import parse_source
 from mriscope.errors import DataError, suggest
 
 VERSION = 1
@@ -208,6 +209,32 @@ def phantom_options(spec: str) -> dict[str, int]:
         options[key] = int(value)
     _check_options(options)
     return options
+
+
+def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
+    """Return where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
+
+    Args:
+        slices: of the source.
+        source: as mriscope.read takes it.
+
+    Raises:
+        DataError: the phantom that is made now is not the one the slices are of.
+    """
+    if parse_source(source).kind != "phantom":
+        return None
+    options = {**phantom_options(source), "size": slices.images.shape[1]}
+    per_subject, seed, size = options.get("slices", 32), options.get("seed", 0), options["size"]
+    masks = np.zeros(slices.images.shape, np.bool_)
+    for subject in np.unique(slices.subjects):
+        rows = np.flatnonzero(slices.subjects == subject)
+        rank = SEVERITY.index(slices.class_names[slices.labels[rows[0]]])
+        brain = make_brain(int(subject), draw_severity(rank, int(subject), seed), per_subject, seed, size)
+        images, changed = (one[slices.positions[rows].astype(int)] for one in brain)
+        if not np.array_equal(images, slices.images[rows]):
+            raise DataError(f"{source} makes other brains than these slices show; name the phantom they are of")
+        masks[rows] = changed
+    return masks
 
 
 def _check_options(options: Mapping[str, object]) -> None:

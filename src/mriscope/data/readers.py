@@ -19,11 +19,12 @@ from mriscope.data.listing import stamp
 from mriscope.data.manifest import with_manifest
 from mriscope.data.open_volumes import open_volumes, takes_tables_from_above
 from mriscope.data.parquet import open_parquet, parquet_files
-from mriscope.data.rows import AS_IT_IS, Reading, ReadOptions, Source, gather
+from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOptions, split_options
+from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.sizes import settle_sizes
 from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.source import KINDS, find_path, parse_source
 from mriscope.data.tables import SUFFIXES as TABLES
-from mriscope.data.volume_options import split_options
 from mriscope.errors import BadRowsError, DataError
 from mriscope.files import spreadsheet_safe, write_text
 from mriscope.progress import saying
@@ -31,10 +32,6 @@ from mriscope.progress import saying
 LOG = logging.getLogger("mriscope")
 
 SIZES = range(16, 1025)
-KINDS = (
-    "a folder of class folders of images, of parquet files, of NIfTI or DICOM files in class folders or in BIDS, or of "
-    "images with a CSV file that names their labels; a parquet or CSV file; hf:owner/name; or phantom"
-)
 
 
 def read(
@@ -62,11 +59,9 @@ def read(
     Args:
         source: a folder of class folders with image files (JPEG, PNG, TIFF, BMP), also below folders of train,
             validation and test, sets, folds, planes or subjects; a CSV file of paths and labels, or a folder of images
-            that holds one; NIfTI or DICOM files in class folders, a BIDS data set, the figshare brain tumours (see
-            docs/data.md); a parquet file with an image and a label column, or a folder of such files, where the names
+            that holds one; a parquet file with an image and a label column, or a folder of such files, where the names
             of files and folders tell the published split; hf:owner/name, a data set of the Hugging Face hub; or
-            phantom, also with options as in phantom:subjects=40,seed=3. A Path is always a file or folder. The options
-            of volumes may end a text, as in bids?plane=coronal&slices=32.
+            phantom, also with options as in phantom:subjects=40,seed=3. A Path is always a file or folder.
         skip_bad: leave bad rows out, say how many, and list them in a CSV file.
         size: height and width in pixels, 16 to 1024, to bring every slice to, whatever its own. None: 128, and slices
             of another size than most are bad rows. The phantom is made at that size, else at its own.
@@ -92,7 +87,16 @@ def read(
         >>> read("phantom:subjects=4,slices=2").images.shape
         (8, 128, 128)
     """
-    options = ReadOptions(stretch, image_column, label_column, subject_column, subject_pattern, plane, slices, series)
+    options = ReadOptions(
+        stretch=stretch,
+        image_column=image_column,
+        label_column=label_column,
+        subject_column=subject_column,
+        subject_pattern=subject_pattern,
+        plane=plane,
+        slices=slices,
+        series=series,
+    )
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest, options=options)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
     return reading.slices
@@ -124,9 +128,11 @@ def read_rows(
 
 def read_silently(source: str | Path, size: int | None, options: ReadOptions = AS_IT_IS) -> Reading:
     """Return what a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    if is_phantom(source):
+    if parse_source(source).kind == "phantom":
         return _read_phantom(str(source), size)
-    return settle_sizes(_read_files(source, size or SIZE, options), size, options.stretch)
+    name, own = split_options(source)
+    options = own if options == AS_IT_IS else own.joined(options)
+    return settle_sizes(_read_files(name, size or SIZE, options), size, options.stretch)
 
 
 def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> None:
@@ -142,11 +148,6 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
 
 
-def is_phantom(source: str | Path) -> bool:
-    """Tell whether a source is the phantom, which has no files."""
-    return isinstance(source, str) and source.partition(":")[0] == "phantom"
-
-
 def _read_phantom(spec: str, size: int | None) -> Reading:
     from mriscope.data import phantom
 
@@ -159,8 +160,7 @@ def _read_phantom(spec: str, size: int | None) -> Reading:
 
 def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
     """Read slices at one size, from the cache without a look at their content where nothing was written since."""
-    named, options = split_options(source, options)
-    name, path = str(named), find_source(named)
+    name, path = str(source), find_source(source)
     decoder = {"size": size, "decoder": PIL.__version__, "options": astuple(options)}
     marked = None if takes_tables_from_above(path) else stamp(name, path)
     opened: list[Source] = []
@@ -180,12 +180,12 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
                 scratch=cache_folder(),
                 progress=lambda done: progress(done, one.count),
             )
-        found = replace(found, notes=(*one.notes, *found.notes))
-        # the size of the slices of a volume says nothing of it, so that several sizes are no reason to stop
-        return replace(settle_sizes(found, size, options.stretch), sizes=None) if one.of_volumes else found
+        told = replace(found, notes=(*one.notes, *found.notes))
+        # Slices of volumes have the size of their voxels, which is nothing that their user chose.
+        return replace(settle_sizes(told, size, options.stretch), sizes=None) if one.of_volumes else told
 
     return cached(
-        lambda: content_key(open_once().files, **decoder),
+        lambda: content_key(open_once().files, **decoder, own=dict(open_once().options)),
         build,
         None if marked is None else content_key({"": f"{path.absolute()} {marked}"}, **decoder),
     )
@@ -193,25 +193,28 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
 
 def open_source(source: str | Path, options: ReadOptions = AS_IT_IS) -> Source:
     """Return the source of a name, its kind and its columns or folders checked, its rows unread."""
-    named, options = split_options(source, options)
-    return open_path(str(named), find_source(named), options)
+    name, own = split_options(source)
+    return open_path(str(name), find_source(name), own.joined(options))
 
 
 def open_path(name: str, path: Path, options: ReadOptions) -> Source:
     """Return the source at a path; `name` is what its user calls it."""
+    if path.is_dir() and (volumes := open_volumes(name, path, options)):
+        return volumes
+    if path.suffix.lower() not in TABLES:  # a table may list volumes
+        options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     if path.is_dir():
-        if volumes := open_volumes(name, path, options):
-            return volumes
         if files := parquet_files(path):
             return open_parquet(name, path, files, options)
-        table = find_image_table(path, options)
-        return open_image_table(f"{name}/{table.name}", table, options) if table else open_folders(name, path)
+        if table := find_image_table(path, options):
+            return open_image_table(f"{name}/{table.name}", table, options)
+        options.refuse(OF_TABLES, f"{name} has folders of images and no table of them")
+        return open_folders(name, path)
     if path.is_file() and path.suffix.lower() == ".parquet":
         return open_parquet(name, path.parent, [path], options)
     if path.is_file() and path.suffix.lower() in TABLES:
         return open_image_table(name, path, options)
-    kind = "a file of no known kind" if path.is_file() else "no ordinary file, such as a named pipe or a device"
-    raise DataError(f"{name} is {kind}; expected {KINDS}")
+    raise DataError(f"{name} is a file of no known kind; expected {KINDS}")
 
 
 def find_source(source: str | Path) -> Path:
@@ -220,17 +223,7 @@ def find_source(source: str | Path) -> Path:
     Raises:
         DataError: it is not there, or cannot be fetched.
     """
-    if isinstance(source, str) and source.startswith("hf:"):
-        return fetch(source)
-    if not str(source):
-        raise DataError(f"no source is named; expected {KINDS}")
-    try:
-        path = Path(source).expanduser()
-        path.stat()
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
-        raise DataError(f"{source} {reason}; expected {KINDS}") from error
-    return path
+    return fetch(str(source)) if parse_source(source).kind == "hub" else find_path(source)
 
 
 _open = open_source  # its name in scripts of earlier versions

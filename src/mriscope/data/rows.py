@@ -16,39 +16,11 @@ import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
 from mriscope.data.identifiers import NOBODY, identify
+from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.errors import BadRow, DataError
 
-IN_FLIGHT = 2**25  # bytes of files that wait for a thread to decode them
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How a source is read, beside the size of its slices; None leaves it to the source's own names.
-
-    Args:
-        stretch: resize height and width each by itself, instead of keeping the aspect on a black square.
-        image_column: of a table that holds images.
-        label_column: of a table, the class.
-        subject_column: of a table, the subject.
-        subject_pattern: a regular expression for paths, see `mriscope.data.identifiers.identify`.
-        plane: of volumes: axial, coronal or sagittal.
-        slices: of volumes: all; a number, those of highest entropy; or LOW:HIGH in mm.
-        series: which of several volumes: a pattern of file names (BIDS), the number or a pattern of the description
-            (DICOM).
-    """
-
-    stretch: bool = False
-    image_column: str | None = None
-    label_column: str | None = None
-    subject_column: str | None = None
-    subject_pattern: str | None = None
-    plane: str = "axial"
-    slices: str = "all"
-    series: str | None = None
-
-
-AS_IT_IS = ReadOptions()
+IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
 
 
 @dataclass(frozen=True)
@@ -95,8 +67,9 @@ class Source:
         class_names: the classes that the labels count.
         rows: reads the rows; can be called again.
         count: of the rows; 0 where it is unknown.
-        notes: what its user should be told of how it is read.
+        notes: what its user should be told of how it was understood.
         of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
+        options: whatever else decides the pixels, as JSON can hold it.
     """
 
     files: Mapping[str, Path | str]
@@ -105,6 +78,7 @@ class Source:
     count: int = 0
     notes: tuple[str, ...] = ()
     of_volumes: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +91,6 @@ class Reading:
         notes: of how the source was read.
         sizes: int64 (N, 2), height and width of each slice in its file; None where they are not known.
         rows: int64 (N, 2), the place of each slice's row among all, and its number there; beside sizes.
-        subjects_from: manifest, source or pixels; None where nobody asked or a subject is unknown.
     """
 
     slices: SliceSet
@@ -125,7 +98,6 @@ class Reading:
     notes: tuple[str, ...] = ()
     sizes: np.ndarray | None = None
     rows: np.ndarray | None = None
-    subjects_from: str | None = None
 
 
 def gather(
@@ -175,7 +147,7 @@ def gather(
     return Reading(
         slices,
         tuple(BadRow(row.number, name, reason) for row, name, reason in told if reason),
-        (*notes, *_told(seen), *_depth_notes(len(deep), brightest)),
+        (*_told(seen), *notes, *_depth_notes(len(deep), brightest)),
         sizes=np.array([one.shape for one in found], np.int64).reshape(-1, 2),
         rows=np.array([(at, seen[at].number) for at in good], np.int64).reshape(-1, 2),
     )
@@ -234,7 +206,8 @@ class _Scratch(contextlib.ExitStack):
         if folder is not None:
             with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._file = self.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))  # noqa: SIM115 - gather closes it
+                file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - gather closes it
+                self._file = self.enter_context(file)
 
     def write(self, pixels: bytes) -> None:
         try:

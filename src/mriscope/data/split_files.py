@@ -1,4 +1,4 @@
-"""A split as a file of its own: rows by their paths, checked by their pixels, wherever the slices are kept."""
+"""The split that settings ask for; and a split as a file: rows by their paths, checked by their pixels."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,37 @@ from pathlib import Path
 
 import numpy as np
 
+from mriscope.data.folds import fold_split
 from mriscope.data.slices import SliceSet, slice_digests
-from mriscope.data.splits import PARTS, Split, split_record
+from mriscope.data.splits import PARTS, Split, make_split, shared_subjects, split_record
 from mriscope.errors import DataError
+from mriscope.recipe import SplitSettings
 from mriscope.results import Parts, SplitRecord
 
 LOG = logging.getLogger("mriscope")
 
 Lists = Mapping[str, Sequence[str]]
+
+
+def split_for(settings: SplitSettings, slices: SliceSet, seed: int) -> Split:
+    """Make the split that settings ask for.
+
+    Raises:
+        DataError: the slices do not allow it, or the file of a split does not fit them.
+    """
+    if settings.file is not None:
+        return read_split_file(settings.file, slices)
+    if settings.folds is not None and settings.fold is not None:
+        return fold_split(
+            slices,
+            settings.protocol,
+            folds=settings.folds,
+            fold=settings.fold,
+            repeat=settings.repeat or 0,
+            validation=settings.validation,
+            seed=seed,
+        )
+    return make_split(slices, settings.protocol, test=settings.test, validation=settings.validation, seed=seed)
 
 
 def split_file(slices: SliceSet, split: Split, seed: int) -> SplitRecord:
@@ -61,6 +84,23 @@ def read_split_file(path: str | Path, slices: SliceSet) -> Split:
     if len(named) < len(slices):
         LOG.warning("%s names %d of the %d slices; the others are left out", path, len(named), len(slices))
     return Split(record.protocol, **{part: np.array([row_of[one] for one in parts[part]], np.int64) for part in PARTS})
+
+
+def warn_of_sharing(slices: SliceSet, split: Split) -> None:
+    """Say through the logger "mriscope" how many test subjects a model is trained on, or that nobody knows."""
+    shared = shared_subjects(slices, split)
+    if shared is None:
+        LOG.warning(
+            "subjects unknown: slices of one brain may lie in the training and in the test part, which flatters every "
+            "figure; name a source that says which slices show one brain"
+        )
+    elif shared:
+        LOG.warning(
+            "LEAKY: %d of %d test subjects also have slices in the training part, so the figures say little about new "
+            "subjects; use split.protocol=by_subject",
+            shared,
+            len(np.unique(slices.subjects[split.test])),
+        )
 
 
 def _check_once(path: str | Path, parts: Lists) -> None:

@@ -78,8 +78,8 @@ def _doubt(facts: Facts) -> str:
     share = (
         f"of {power['open']:,} of the {total:,} test slices ({_hundred(power['open'] / total)} %) nothing can be said"
     )
-    if one["known_from"] == "manifest":
-        return f"{share}, as the manifest leaves subjects unknown"
+    if (named := str(one["known_from"]).partition(",")[0]) in ("manifest", "source"):
+        return f"{share}, as the {named} leaves subjects unknown"
     if one["level"] is None or not one["groups"]:
         return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
     return (
@@ -167,9 +167,11 @@ def subjects_text(facts: Facts) -> str:
     text = f"{one['n']:,} subjects{origin}, {each} slices each."
     if one["known_slices"] < facts["n_slices"]:
         rest = facts["n_slices"] - one["known_slices"]
+        share = f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no"
+        if one["known_from"] in ("source, partly", "manifest, partly"):
+            return f"{text}{share} named subject.{evidence}"
         text += (
-            f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no subject "
-            "beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
+            f"{share} subject beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
             f"({one['groups']:,} groups were found in all)."
         )
     return text + evidence

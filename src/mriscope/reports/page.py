@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from mriscope.data.source import parse_source
 from mriscope.reports.text import join_estimate, metric_title, protocol_text
 from mriscope.results import Environment, Metrics
 
@@ -43,8 +44,8 @@ def run_page(
     Args:
         title: of the page.
         metrics: of the run.
-        recipe: the recipe as YAML.
-        environment: of the run.
+        recipe: the recipe as YAML, without the folders of the user; see strip_folders.
+        environment: of the run; its source is shown without the folders above it.
         pictures: in the order in which they are shown.
     """
     return render(
@@ -54,6 +55,7 @@ def run_page(
         protocol=protocol_text(metrics),
         recipe=recipe,
         environment=environment,
+        source=parse_source(environment.source or "unknown").label,
         pictures=pictures,
     )
 

@@ -60,19 +60,6 @@ class TrackedRun:
         return self.data[:_LONGEST_DIGEST]
 
 
-def strip_folders(recipe: Recipe) -> Recipe:
-    """Return a recipe whose paths keep their last part alone, as the folders above may name people."""
-    source, split, options = recipe.data, recipe.split, recipe.model_options
-    if source.partition(":")[0] not in ("phantom", "hf"):
-        source = Path(source).name
-    if split.file is not None:
-        split = split.model_copy(update={"file": Path(split.file).name})
-    if isinstance(options.get("weights"), str):
-        options = {**options, "weights": Path(options["weights"]).name}
-    manifest = None if recipe.manifest is None else Path(recipe.manifest).name
-    return recipe.model_copy(update={"data": source, "manifest": manifest, "split": split, "model_options": options})
-
-
 def initial_tags(recipe: Recipe, environment: Environment) -> dict[str, str]:
     """Return the tags that a run is found by in MLflow: its model, protocol, data, commit and machine."""
     commit = environment.commit or ""

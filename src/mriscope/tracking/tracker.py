@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mriscope.data.source import strip_folders
 from mriscope.errors import Interrupted
 from mriscope.files import write_text
 from mriscope.recipe import Recipe
@@ -22,7 +23,6 @@ from mriscope.tracking.records import (
     record_end,
     record_epochs,
     record_start,
-    strip_folders,
 )
 from mriscope.tracking.store import (
     EXPERIMENT,

@@ -35,6 +35,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
+def describe_device(device: torch.device) -> str:
+    """Return what computes in words: the GPU's name, or how many threads of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads != 1)}"
+
+
 def init_process_group(device: torch.device) -> None:
     """Join the other processes that torchrun started; do nothing in a process of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():

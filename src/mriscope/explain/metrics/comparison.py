@@ -16,7 +16,7 @@ from mriscope.explain.metrics.baseline_maps import centre_maps, random_maps
 from mriscope.explain.metrics.randomisation import RULE as VERDICT
 from mriscope.explain.metrics.randomisation import randomise
 from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores
-from mriscope.results import Agreement, Estimate, Randomisation
+from mriscope.results import Agreement, Estimate, MethodResult, Randomisation
 
 COSTLY = frozenset({"scorecam", "ablationcam", "integrated_gradients", "smoothgrad", "occlusion"})
 """Methods that take many passes for each slice; compared where they are named."""
@@ -140,3 +140,43 @@ def rank_agreement(scores: Sequence[MethodScores]) -> Agreement:
     """Return the titles of methods, and the mean rank correlation of the maps of each pair; nan where none exists."""
     titles, correlations = localisation.agreement({one.title: one.maps for one in scores})
     return Agreement(titles=list(titles), matrix=correlations.tolist())
+
+
+def summarize_scores(scores: Sequence[MethodScores], case: Case, recommended: str | None) -> list[MethodResult]:
+    """Summarize the scores of methods and baselines: means over slices with intervals, and paired with random maps.
+
+    Args:
+        scores: of methods and baselines, the random one among them.
+        case: what they were measured on.
+        recommended: the name of the method that is recommended.
+    """
+
+    def mean(values: np.ndarray) -> Estimate:
+        return mean_interval(values, case.units, seed=case.seed)
+
+    random = next(one for one in scores if one.name == RANDOM)
+    return [
+        MethodResult(
+            name=one.name,
+            title=one.title,
+            kind="baseline" if one.baseline else "method",
+            recommended=one.name == recommended,
+            seconds=one.seconds,
+            empty=one.n_empty,
+            randomisation=one.randomisation,
+            metrics={name: mean(values) for name, values in {**one.values, "gain": one.gain}.items()},
+            against_random={name: mean(one.values[name] - random.values[name]) for name in ("deletion", "insertion")},
+        )
+        for one in scores
+    ]
+
+
+def describe_truth(case: Case) -> str | None:
+    """Return what the truth of a case is, in words; None where there is none."""
+    if case.masks is None:
+        return None
+    some = int(case.masks.flatten(1).any(1).sum())
+    return (
+        "The truth is the region where disease changed a slice of the phantom visibly, against the same brain without "
+        f"disease; {some} of the {len(case.masks)} slices have one and count for pointing game, energy and IoU."
+    )

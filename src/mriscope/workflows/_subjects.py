@@ -1,4 +1,4 @@
-"""Subjects that a source does not name, found from its pixels; and what a source holds."""
+"""Find the subjects that a source does not name from its pixels."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -7,10 +7,8 @@ from typing import Any
 from mriscope.audit import heights, joining, linking, separation, similarity, subjects
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.data.cache import cached_arrays, content_key
-from mriscope.data.readers import read, read_silently
+from mriscope.data.readers import read_silently
 from mriscope.data.slices import SIZE, SliceSet
-from mriscope.reports.text import describe_slices
-from mriscope.results import DataSummary
 
 PARTLY = "pixels, partly"
 """How subjects are known where pixels leave some slices in doubt."""
@@ -22,7 +20,7 @@ METHOD = {
 
 
 def recovered(slices: SliceSet) -> RecoveredSubjects:
-    """What recover_subjects finds in a set; kept in the user's cache folder, so that a set costs it once."""
+    """Recover the subjects of a set; the result is kept in the user's cache folder, so that a set costs it once."""
     arrays = cached_arrays("subjects", content_key(METHOD, data=slices.fingerprint), lambda: _recover(slices))
     kept = [arrays[field.name] for field in fields(RecoveredSubjects)]
     values: list[Any] = [value if value.ndim else value.item() for value in kept]
@@ -36,7 +34,9 @@ def _recover(slices: SliceSet) -> dict[str, Any]:
 
 
 def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
-    """Return the slices with their subjects: as they are where known, else as pixels tell beyond doubt, else unknown.
+    """Return the slices with their subjects: as they are where some are known, else as pixels tell, else unknown.
+
+    What a person named is not guessed at, so that slices which a source leaves unnamed stay so beside named ones.
 
     Pixels are compared at 128×128, whatever size the slices were read at, so that every network of a comparison is
     judged on the same subjects.
@@ -45,7 +45,7 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
         slices: of the source.
         source: read again where the slices have another size.
     """
-    if slices.knows_subjects or not len(slices):
+    if slices.n_subjects or not len(slices):
         return slices
     native = slices if slices.images.shape[1:] == (SIZE, SIZE) else read_silently(source, SIZE).slices
     found = recovered(native)
@@ -56,29 +56,15 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
     return slices.with_subjects(found.subjects[rows], found.positions[rows])
 
 
-def describe_source(source: str, *, manifest: str | None = None, skip_bad: bool = False) -> DataSummary:
-    """Count what a source holds; `subjects_from` says how its subjects are known.
-
-    Args:
-        source: as mriscope.data.read takes it.
-        manifest: a CSV file that gives its slices their subjects.
-        skip_bad: leave unusable rows out and list them in bad_rows.csv.
-    """
-    slices = read(source, skip_bad=skip_bad, manifest=manifest)
-    known = slices if manifest else with_known_subjects(slices, source)
-    origin = origin_of_subjects(slices, known, manifest)
-    return describe_slices(known).model_copy(update={"subjects_from": origin})
-
-
 def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:
-    """Return manifest, source, pixels or "pixels, partly"; None where no subject is known, or a name is missing.
+    """Return manifest, source or pixels, with ", partly" where some slices have no subject; None where all have none.
 
     Args:
         slices: as they were read.
         known: with_known_subjects of them.
         manifest: what gave them subjects.
     """
-    if known.knows_subjects:
-        return "manifest" if manifest else "source" if slices.knows_subjects else "pixels"
-    recovered_some = known.n_subjects > 0 and not manifest and not slices.n_subjects
-    return PARTLY if recovered_some else None
+    if not known.n_subjects:
+        return None
+    origin = "manifest" if manifest else "source" if slices.n_subjects else "pixels"
+    return origin if known.knows_subjects else f"{origin}, partly"

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 import mriscope
-from mriscope.data.phantom import make_phantom
+from mriscope.data.phantom import make_phantom, phantom_masks
 from mriscope.data.readers import read
-from mriscope.errors import MriscopeError, RunError, UnknownName
+from mriscope.errors import DataError, MriscopeError, UnknownName
 from mriscope.evaluation.predictions import write_predictions
-from mriscope.experiment.explain_comparing import compare_methods, phantom_masks
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics.comparison import cheap_methods
 from mriscope.recipe import make_recipe
 from mriscope.reports.explanation_comparison import METRICS, comparison_text
 from mriscope.results import Estimate, ExplainComparison
 from mriscope.run_directory import RunDirectory
+from mriscope.workflows.explain_compare import compare_methods
 
 PHANTOM = "phantom:subjects=24,slices=4,seed=1"
 SETTINGS = {
@@ -56,7 +56,7 @@ def test_the_masks_are_those_of_the_phantom():
 def test_other_slices_have_no_truth_and_another_phantom_is_refused():
     slices = read(PHANTOM, size=32)
     assert phantom_masks(slices, "data/train.parquet") is None
-    with pytest.raises(RunError, match="makes other brains than these slices show"):
+    with pytest.raises(DataError, match="makes other brains than these slices show"):
         phantom_masks(slices, "phantom:subjects=24,slices=4,seed=2")
 
 

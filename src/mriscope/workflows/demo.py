@@ -1,13 +1,14 @@
-"""The whole job on synthetic brains, and the report of a run."""
+"""Do the whole job on synthetic brains, and write a report."""
 
 from pathlib import Path
 
-from mriscope.experiment.explaining import explain_run
-from mriscope.experiment.running import run
+from mriscope.data.source import strip_folders
 from mriscope.files import write_text
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
-from mriscope.run_directory import FIGURES, RunDirectory
+from mriscope.run_directory import FIGURES
+from mriscope.workflows.explain import GRID, explain_run
+from mriscope.workflows.train import run
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 
@@ -20,7 +21,7 @@ PICTURES = {
 
 
 def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
-    """Make brains, train a small recipe on them, judge it, explain it and write a report.
+    """Make brains, train a small recipe on them, evaluate it, explain it and write a report with pictures inside.
 
     Args:
         out: folder for the run, the explanations and report.html.
@@ -29,20 +30,15 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
     Returns:
         the report.
     """
+    report, explained = Path(out) / "report.html", Path(out) / "explain"
     directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=fresh)
-    return write_report("mriscope demo: synthetic brains", directory, Path(out) / "report.html")
-
-
-def write_report(title: str, directory: RunDirectory, path: Path) -> Path:
-    """The report of a finished run: one HTML file with its pictures inside, explanations among them."""
-    folder = path.parent / "explain"
-    explain_run(directory.path, folder)
+    explain_run(directory.path, explained)
     pictures = [
         Picture(heading, caption, (directory.path / FIGURES / name).read_bytes())
         for name, (heading, caption) in PICTURES.items()
     ]
     caption = "Grad-CAM on slices of the test part: warm colours mark what spoke for the predicted class."
-    pictures.append(Picture("Explanations", caption, (folder / "grid.png").read_bytes()))
-    page = run_page(title, directory.metrics(), write_recipe(directory.recipe), directory.environment, pictures)
-    write_text(path, page)
-    return path
+    pictures.append(Picture("Explanations", caption, (explained / GRID).read_bytes()))
+    title, recipe = "mriscope demo: synthetic brains", write_recipe(strip_folders(directory.recipe))
+    write_text(report, run_page(title, directory.metrics(), recipe, directory.environment, pictures))
+    return report

@@ -1,6 +1,8 @@
 """Draw the pictures of a run, from what it recorded."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.calibration import reliability_curve, with_temperature
@@ -16,14 +18,21 @@ from mriscope.evaluation.plots import (
 )
 from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Calibration, Estimate, Metrics
-from mriscope.training.loop import Trained
 
 
-def draw_run(folder: Path, trained: Trained, slices: SliceSet, predictions: Predictions, metrics: Metrics) -> None:
+def draw_run(
+    folder: Path,
+    history: Sequence[Mapping[str, Any]],
+    slices: SliceSet,
+    predictions: Predictions,
+    metrics: Metrics,
+    *,
+    epoch_kept: int,
+) -> None:
     """Draw every picture of a run: its training, its data and its evaluation."""
     title = _make_title("accuracy", metrics.metrics["accuracy"], metrics)
-    if "train_loss" in trained.history[0]:  # an estimator has no epochs to draw
-        save(training_curves(trained.history, trained.epoch, title=title), folder / "training.png")
+    if "train_loss" in history[0]:  # an estimator has no epochs to draw
+        save(training_curves(history, epoch_kept, title=title), folder / "training.png")
     data = f"Slices of the data, {split_title(metrics.protocol, _known_leaky(metrics))}"
     save(sample_slices(slices, title=data), folder / "slices.png")
     draw_evaluation(folder, predictions, metrics)

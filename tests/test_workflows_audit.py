@@ -16,13 +16,14 @@ from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import read_split_file
 from mriscope.data.splits import by_slice, by_subject, split_record
 from mriscope.errors import DataError
-from mriscope.experiment import auditing, subjects
-from mriscope.experiment.auditing import audit_source, exit_code
-from mriscope.experiment.parts import read_for
-from mriscope.experiment.splitting import write_splits
-from mriscope.experiment.subjects import describe_source, with_known_subjects
 from mriscope.recipe import make_recipe
 from mriscope.reports.audit import slices_csv
+from mriscope.workflows import _subjects, audit
+from mriscope.workflows._load import load
+from mriscope.workflows._subjects import with_known_subjects
+from mriscope.workflows.audit import audit_source, exit_code
+from mriscope.workflows.data_info import describe_source
+from mriscope.workflows.split import write_splits
 
 PHANTOM = "phantom:subjects=16,slices=6,size=64"
 
@@ -120,7 +121,7 @@ def test_a_manifest_reaches_a_recipe_and_pixels_are_not_asked_then(noise: Path, 
     rows = [f"{path},{row // 3}" for row, path in enumerate(read(noise).paths)]
     (tmp_path / "m.csv").write_text("path,subject\n" + "\n".join(rows))
     settings = {"model": "baseline_cnn", "input": {"size": 32}, "manifest": str(tmp_path / "m.csv")}
-    reading = read_for(make_recipe(settings), str(noise), skip_bad=False)
+    reading = load(str(noise), recipe=make_recipe(settings))
     found = reading.slices
     assert reading.subjects_from == "manifest"
     assert found.images.shape == (12, 32, 32)
@@ -135,7 +136,7 @@ def partly(noise: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = replace(nothing_found(12), subjects=numbers, positions=np.where(numbers < 0, -1, np.arange(12) % 2))
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 7])
     found = replace(found, groups=groups, proven=groups)
-    for module in (subjects, auditing):
+    for module in (_subjects, audit):
         monkeypatch.setattr(module, "recovered", lambda slices: found)
     return noise
 
@@ -145,7 +146,7 @@ def test_subjects_that_pixels_tell_in_part_are_named_so_and_trained_on_by_nobody
     with pytest.raises(DataError, match=r"the subject of 4 of 12 slices is unknown.*--repair DIR"):
         write_splits(str(partly), tmp_path / "s", protocol="by_subject")
     recipe = make_recipe({"model": "baseline_cnn", "input": {"size": 32}})
-    assert read_for(recipe, str(partly), skip_bad=False).subjects_from == "pixels, partly"
+    assert load(str(partly), recipe=recipe).subjects_from == "pixels, partly"
 
 
 def test_a_leaky_split_is_repaired_and_audited_again(tmp_path: Path):

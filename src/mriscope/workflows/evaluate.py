@@ -1,25 +1,22 @@
-"""Evaluate a run, and predict images with it."""
+"""Evaluate a run, on its own test part or on another source."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mriscope.data.images import read_images
 from mriscope.data.manifest import subjects_of
-from mriscope.data.readers import report_bad_rows
 from mriscope.data.slices import number_subjects, slice_digests
 from mriscope.errors import DataError, RunError
-from mriscope.evaluation.inference import predict, predict_probabilities
+from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
-from mriscope.experiment.figures import draw_evaluation
-from mriscope.experiment.parts import load_model, read_for
+from mriscope.reports.figures import draw_evaluation
 from mriscope.results import IMPORTED, Metrics
-from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
+from mriscope.run_directory import FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import load
+from mriscope.workflows._model import load_model
 
 _UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the metrics"
 
@@ -91,7 +88,12 @@ def evaluate_run(
         model=directory.recipe.model,
     )
     if out is not None:
-        _write(Path(out), aggregated.rows, metrics)
+        out = Path(out)
+        if (out / RECIPE).exists():
+            raise RunError(f"{out} is a run directory, which keeps its own metrics; name another folder with --out")
+        write_predictions(aggregated.rows, out / PREDICTIONS)
+        draw_evaluation(out / FIGURES, aggregated.rows, metrics)
+        metrics.write(out / METRICS)
     return metrics
 
 
@@ -125,23 +127,15 @@ def _count_shared(directory: RunDirectory, part: str, manifest: str | None) -> t
     return shared > 0, shared
 
 
-def _write(out: Path, predictions: Predictions, metrics: Metrics) -> None:
-    if (out / RECIPE).exists():
-        raise RunError(f"{out} is a run directory, which keeps its own metrics; name another folder with --out")
-    write_predictions(predictions, out / PREDICTIONS)
-    draw_evaluation(out / FIGURES, predictions, metrics)
-    metrics.write(out / METRICS)
-
-
 def _predict_all(
     directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool
 ) -> Predictions:
     """Predict all slices of a source that the run has not seen."""
     model, class_names = load_model(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
-    reading = read_for(recipe, source, skip_bad=skip_bad)
-    slices = reading.slices
-    report_bad_rows(source, reading, BAD_ROWS)
+    loaded = load(source, recipe=recipe, skip_bad=skip_bad)
+    slices = loaded.slices
+    loaded.report_bad_rows()
     seen = int(np.isin(slice_digests(slices.images), directory.seen_slices()).sum())
     if seen:
         raise RunError(
@@ -153,32 +147,3 @@ def _predict_all(
             f"{source} has the classes {', '.join(slices.class_names)}; the run knows {', '.join(class_names)}"
         )
     return predict(model, slices, directory.recipe.input.scale, "test", severity=recipe.severity)
-
-
-def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: str = "auto") -> list[dict[str, Any]]:
-    """Ask a run about images.
-
-    Args:
-        folder: the run.
-        images: JPEG or PNG files, or folders of them.
-        device: auto, cpu or cuda.
-
-    Returns:
-        for each image its path, its class and the probability of each class.
-
-    Raises:
-        RunError: no finished run.
-        DataError: files that hold no image; every one is listed.
-    """
-    directory = open_run(folder)
-    asked = read_images(images, directory.recipe.input.size)
-    model, class_names = load_model(directory, pick_device(device))
-    probabilities = predict_probabilities(model, asked.images, directory.recipe.input.scale)
-    return [
-        {
-            "path": path,
-            "class": class_names[int(row.argmax())],
-            "probabilities": dict(zip(class_names, map(float, row), strict=True)),
-        }
-        for path, row in zip(asked.paths, probabilities, strict=True)
-    ]

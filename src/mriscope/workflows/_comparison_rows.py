@@ -42,6 +42,11 @@ class Row:
         """The predictions of each run for its test part."""
         return [run.tested for run in self.runs]
 
+    @property
+    def devices(self) -> list[str]:
+        """What its runs were trained on, each once."""
+        return sorted({run.directory.environment.device for run in self.runs})
+
 
 def group_by_recipe(runs: Sequence[RunDirectory]) -> list[Row]:
     """Group runs by recipe; where two of a recipe have also the seed in common, each stays a row of its own.
@@ -52,7 +57,11 @@ def group_by_recipe(runs: Sequence[RunDirectory]) -> list[Row]:
     Raises:
         RunError: a run stands twice, or there are not two recipes.
     """
-    _check_once(runs)
+    seen: set[Path] = set()
+    for run in runs:
+        if run.path.resolve() in seen:
+            raise RunError(f"{run.path} is named twice; name each run once")
+        seen.add(run.path.resolve())
     groups: dict[str, list[RunDirectory]] = {}
     for run in runs:
         groups.setdefault(run.recipe.model_dump_json(exclude=_OWN), []).append(run)
@@ -65,14 +74,6 @@ def group_by_recipe(runs: Sequence[RunDirectory]) -> list[Row]:
         make_row(name if names.count(name) == 1 else str(row[0].path), row, row[0].recipe.study)
         for name, row in zip(names, found, strict=True)
     ]
-
-
-def _check_once(runs: Sequence[RunDirectory]) -> None:
-    seen: set[Path] = set()
-    for run in runs:
-        if run.path.resolve() in seen:
-            raise RunError(f"{run.path} is named twice; name each run once")
-        seen.add(run.path.resolve())
 
 
 def _by_seed(runs: Sequence[RunDirectory]) -> list[list[RunDirectory]]:

@@ -14,10 +14,10 @@ from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
+from mriscope.data.source import parse_source
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
-from mriscope.experiment.parts import load_model, read_for
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
@@ -28,6 +28,8 @@ from mriscope.reports.explanation import EmptyMap, explanation_page
 from mriscope.reports.page import Picture
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import load
+from mriscope.workflows._model import load_model
 
 LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
 """The first names the pictures that an explanation wrote, so that the next one can take them away."""
@@ -152,7 +154,7 @@ def explain_run(
         given = Images(slices.images, tuple(slices.paths.tolist()))
         truths = [class_names[label] for label in slices.labels]
     else:
-        given = read_images(images, directory.recipe.input.size)
+        given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
         truths = [None] * len(given)
     found = explain(
         model,
@@ -199,7 +201,7 @@ def _write(
             pixels = overlay(shown.images.images[row], maps[name][row], **colours)
             pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
     page = explanation_page(
-        f"Where {directory.path.resolve().name} finds evidence",
+        f"Where {directory.name} finds evidence",
         _origin(directory, shown, own),
         Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
         _facts(directory, shown, options),
@@ -244,10 +246,10 @@ def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOpti
     smoothing = ["flips and brightness"] * options.flip_smooth + ["first principal component"] * options.eigen_smooth
     environment = directory.environment
     return [
-        ("Run", str(directory.path)),
+        ("Run", directory.name),
         ("Model", directory.recipe.model),
         ("Protocol", describe_protocol(directory)),
-        ("Data", str(environment.source or "unknown")),
+        ("Data", parse_source(environment.source or "unknown").label),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if options.class_name is None else options.class_name),
@@ -274,7 +276,7 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     if there is None:
         raise RunError(f"the weights in {directory.path} were imported without data; name --images or --data SOURCE")
     recipe = directory.recipe.model_copy(update={"manifest": None})  # it may be gone, and a picture needs no subject
-    slices = read_for(recipe, there, skip_bad=directory.environment.skip_bad).slices
+    slices = load(there, recipe=recipe, skip_bad=directory.environment.skip_bad).slices
     part = np.arange(len(slices)) if directory.imported else read_split(directory.path / SPLIT, slices).test
     test = np.random.default_rng(seed).permutation(part)
     labels = slices.labels[test]

@@ -11,12 +11,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from mriscope.data.readers import read
 from mriscope.data.splits import read_split
 from mriscope.errors import MriscopeError
-from mriscope.experiment.comparing import compare_runs
-from mriscope.experiment.explaining import ExplainOptions, explain_run
-from mriscope.experiment.judging import evaluate_run, predict_images
-from mriscope.experiment.running import run
 from mriscope.recipe import make_recipe
 from mriscope.run_directory import RunDirectory
+from mriscope.workflows.compare import compare_runs
+from mriscope.workflows.evaluate import evaluate_run
+from mriscope.workflows.explain import ExplainOptions, explain_run
+from mriscope.workflows.predict import predict_images
+from mriscope.workflows.train import run
 
 SOURCE = "phantom:subjects=24,slices=6,seed=3,size=32"
 

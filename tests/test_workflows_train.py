@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,14 @@ from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 import mriscope
-from mriscope.data.rows import Reading
-from mriscope.data.slices import CLASS_NAMES, SliceSet
+from mriscope.data.slices import CLASS_NAMES
 from mriscope.data.splits import by_subject
 from mriscope.errors import DataError, MriscopeError, RecipeError, RunError, TrainingError
-from mriscope.experiment import running
-from mriscope.experiment.judging import evaluate_run
 from mriscope.recipe import Recipe, make_recipe
 from mriscope.run_directory import RunDirectory, open_run
+from mriscope.training.devices import describe_device
+from mriscope.workflows import train
+from mriscope.workflows.evaluate import evaluate_run
 
 
 def small(**changes) -> Recipe:
@@ -59,7 +58,7 @@ def test_a_run_that_goes_on_keeps_the_split_it_began_with(tmp_path, monkeypatch)
     directory = mriscope.run(small(), tmp_path / "run", silent=True)
     began = json.loads((directory.path / "split.json").read_text())["parts"]
     (directory.path / "metrics.json").unlink()
-    monkeypatch.setattr(running, "_split_for", lambda recipe, slices: by_subject(slices, seed=99))
+    monkeypatch.setattr(train, "split_for", lambda settings, slices, seed: by_subject(slices, seed=99))
     mriscope.run(small(), tmp_path / "run", silent=True)
     tested = directory.predictions().of_part("test")
     assert sorted(tested.paths.tolist()) == sorted(began["test"])
@@ -188,15 +187,9 @@ def test_names_that_look_like_something_else_stay_names(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("threads", "words"), [(1, "CPU, 1 thread"), (2, "CPU, 2 threads")])
-def test_the_environment_says_what_computed_and_how_subjects_are_known(monkeypatch, threads, words):
+def test_what_computes_is_said_in_words(monkeypatch, threads, words):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    named = Reading(SliceSet.of(np.zeros((2, 2, 2), np.uint8), [0, 1]))
-    told = running._environment(make_recipe({"model": "keras_like"}), named, torch.device("cpu"), False)
-    assert (told.device, told.subjects_from) == (words, "unknown")
-    told = running._environment(
-        make_recipe({"model": "keras_like"}), replace(named, subjects_from="pixels"), torch.device("cpu"), False
-    )
-    assert told.subjects_from == "pixels"
+    assert describe_device(torch.device("cpu")) == words
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

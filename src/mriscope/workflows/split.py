@@ -1,48 +1,21 @@
-"""Splits as the settings want them, as files, and what a user should know of one."""
+"""Write the splits of a source as files."""
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mriscope.data.folds import fold_split
-from mriscope.data.readers import read
-from mriscope.data.slices import SliceSet
-from mriscope.data.split_files import read_split_file, split_file
-from mriscope.data.splits import Split, make_split, shared_subjects
+from mriscope.data.split_files import split_file, split_for, warn_of_sharing
 from mriscope.errors import DataError, RunError
-from mriscope.experiment.subjects import with_known_subjects
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
 from mriscope.results import SplitRecord
+from mriscope.workflows._load import load
 
 LOG = logging.getLogger("mriscope")
 
 
-def split_for(settings: SplitSettings, slices: SliceSet, seed: int) -> Split:
-    """The split that settings ask for.
-
-    Raises:
-        DataError: the slices do not allow it, or the file of a split does not fit them.
-    """
-    if settings.file is not None:
-        return read_split_file(settings.file, slices)
-    if settings.folds is not None and settings.fold is not None:
-        return fold_split(
-            slices,
-            settings.protocol,
-            folds=settings.folds,
-            fold=settings.fold,
-            repeat=settings.repeat or 0,
-            validation=settings.validation,
-            seed=seed,
-        )
-    return make_split(slices, settings.protocol, test=settings.test, validation=settings.validation, seed=seed)
-
-
 def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: int) -> Recipe:
-    """A recipe for one fold of a cross-validation.
+    """Return a recipe for one fold of a cross-validation.
 
     Raises:
         RecipeError: protocol and folds do not go together.
@@ -53,7 +26,7 @@ def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: in
 
 
 def fold_name(repeat: int, fold: int) -> str:
-    """What a fold's run directory and split file are called."""
+    """Return the name of a fold's run directory and split file."""
     return f"repeat{repeat}-fold{fold}"
 
 
@@ -90,15 +63,16 @@ def write_splits(
     """
     shares = {"protocol": protocol, "test": test, "validation": validation}
     asked = list(_settings(shares, folds, repeats, seed))
-    slices = read(source, skip_bad=skip_bad, manifest=manifest)
-    if manifest is None:
-        slices = with_known_subjects(slices, source)
+    loaded = load(source, manifest=manifest, skip_bad=skip_bad)
+    loaded.report_bad_rows()
+    slices = loaded.slices
     splits = [split_for(settings, slices, seed) for _, settings in asked]
     warn_of_sharing(slices, splits[0])
-    files = {
-        Path(out) / f"{name}.json": _add_settings(split_file(slices, split, seed), settings)
-        for (name, settings), split in zip(asked, splits, strict=True)
-    }
+    files = {}
+    for (name, settings), split in zip(asked, splits, strict=True):
+        unused = {"test"} if settings.folds or settings.protocol == "published" else set()
+        told = settings.model_dump(exclude_none=True, exclude={"protocol", *unused})
+        files[Path(out) / f"{name}.json"] = split_file(slices, split, seed).model_copy(update=told)
     for file, record in files.items():
         if file.exists() and not _holds(file, record):
             raise DataError(f"{file} holds another split; name another folder with --out")
@@ -125,25 +99,3 @@ def _settings(
     for repeat in range(repeats):
         for fold in range(folds):
             yield fold_name(repeat, fold), fold_recipe(base, shares["protocol"], folds, fold, repeat).split
-
-
-def _add_settings(record: SplitRecord, settings: SplitSettings) -> SplitRecord:
-    unused = {"test"} if settings.folds or settings.protocol == "published" else set()
-    return record.model_copy(update=settings.model_dump(exclude_none=True, exclude={"protocol", *unused}))
-
-
-def warn_of_sharing(slices: SliceSet, split: Split) -> None:
-    """Say through the logger "mriscope" how many test subjects a model is trained on, or that nobody knows."""
-    shared = shared_subjects(slices, split)
-    if shared is None:
-        LOG.warning(
-            "subjects unknown: slices of one brain may lie in the training and in the test part, which flatters every "
-            "figure; name a source that says which slices show one brain"
-        )
-    elif shared:
-        LOG.warning(
-            "LEAKY: %d of %d test subjects also have slices in the training part, so the figures say little about new "
-            "subjects; use split.protocol=by_subject",
-            shared,
-            len(np.unique(slices.subjects[split.test])),
-        )

@@ -14,13 +14,13 @@ from mriscope.errors import Interrupted, RecipeError, RunError
 from mriscope.evaluation.plots import save
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.ranking import holm
-from mriscope.experiment import comparing, running
-from mriscope.experiment.comparing import compare_recipes, compare_runs
 from mriscope.models.registry import count_macs, create_model
 from mriscope.recipe import Recipe, make_recipe, write_recipe
 from mriscope.reports.comparison import comparison_text
 from mriscope.results import Comparison, Metrics
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, WEIGHTS, RunDirectory
+from mriscope.workflows import compare, train
+from mriscope.workflows.compare import compare_recipes, compare_runs
 
 OUTPUTS = ["compare.html", "ranking.csv", "ranking.md", "ranking.png"]
 TWO = ("sick", "well")
@@ -165,7 +165,7 @@ def test_the_page_is_one_file_that_lets_no_name_in_as_code(tmp_path):
 def test_leaky_rows_are_marked_everywhere(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(
-        comparing, "save", lambda figure, path: (titles.append(figure.get_suptitle()), save(figure, path))
+        compare, "save", lambda figure, path: (titles.append(figure.get_suptitle()), save(figure, path))
     )
     known = np.repeat(np.arange(10), 2)
     runs = [
@@ -361,7 +361,7 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     stand_in = Trainer()
-    monkeypatch.setattr(running, "run", stand_in)
+    monkeypatch.setattr(train, "run", stand_in)
     return stand_in
 
 

@@ -17,20 +17,22 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import fact_text, find_source_shortcuts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
-from mriscope.data.readers import read_rows, read_silently, report_bad_rows
-from mriscope.data.rows import Reading
+from mriscope.data.manifest import names_subjects
+from mriscope.data.readers import read_silently
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.source import parse_source
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
-from mriscope.experiment.subjects import PARTLY, origin_of_subjects, recovered, with_known_subjects
 from mriscope.files import write_text
 from mriscope.progress import saying
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
 from mriscope.reports.page import Picture
-from mriscope.run_directory import BAD_ROWS, RECIPE
+from mriscope.run_directory import RECIPE
 from mriscope.training.devices import pick_device
+from mriscope.workflows._load import Loaded, load
+from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
 
 PUBLISHED = "published"
 EXIT_CODES = {True: 3, False: 0, None: 4}
@@ -70,17 +72,17 @@ def audit_source(
             too few subjects are sure for a repaired one.
         WriteError: a file cannot be written.
     """
-    reading = _read(source, skip_bad, manifest)
-    report_bad_rows(source, reading, BAD_ROWS)
-    slices = reading.slices if manifest else with_known_subjects(reading.slices, source)
-    known_from = origin_of_subjects(reading.slices, slices, manifest)
+    loaded = _load(source, skip_bad, manifest)
+    loaded.report_bad_rows()
+    reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
     found = recovered(reading.slices)
-    if known_from in (None, PARTLY) and not manifest:
+    named = manifest if manifest is not None and names_subjects(manifest) else None
+    if known_from in (None, PARTLY) and named is None:
         found = _with_own_copies(slices, found, device)
         slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
-        known_from = origin_of_subjects(reading.slices, slices, manifest)
+        known_from = origin_of_subjects(reading.slices, slices, named)
     neighbours = find_neighbours(slices.images, device=device)
     search = None
     if parts is not None:
@@ -100,13 +102,13 @@ def audit_source(
     return facts
 
 
-def _read(source: str, skip_bad: bool, manifest: str | None) -> Reading:
-    """The source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
+def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
+    """Load a source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
     try:
-        return read_rows(source, skip_bad=skip_bad, size=None, manifest=manifest)
+        return load(source, manifest=manifest, skip_bad=skip_bad)
     except DataError as error:
         try:
-            return read_rows(source, skip_bad=skip_bad, size=SIZE, manifest=manifest)
+            return load(source, size=SIZE, manifest=manifest, skip_bad=skip_bad)
         except DataError:
             raise error from None
 
@@ -152,10 +154,12 @@ def exit_code(facts: Mapping[str, Any]) -> int:
 
 
 def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit | None:
-    train, test = (np.flatnonzero(slices.parts == part) for part in ("train", "test"))
+    train, validation, test = (np.flatnonzero(slices.parts == part) for part in ("train", "validation", "test"))
+    if not len(test):  # of two parts the second is what a model is judged on, whatever it is called
+        validation, test = test, validation
     if split in (None, PUBLISHED):
         if len(train) and len(test):
-            return AuditedSplit(PUBLISHED, train, np.empty(0, np.int64), test)
+            return AuditedSplit(PUBLISHED, train, validation, test)
         if split is None:
             return None
         raise DataError(f"{source} publishes no train and test part; name a split file, or leave --split out")
@@ -194,9 +198,8 @@ def _write(
     strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
     if search is not None and search.proven:
         strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
-    page = audit_page(
-        f"Audit of {facts['source']}", facts, _pictures(facts, slices, neighbours), strips, _caption(facts)
-    )
+    title = f"Audit of {parse_source(facts['source']).label}"
+    page = audit_page(title, facts, _pictures(facts, slices, neighbours), strips, _caption(facts))
     write_text(out / "slices.csv", slices_csv(slices, parts))
     write_text(out / "audit.html", page)
     write_text(out / "audit.json", json.dumps(facts, indent=2, allow_nan=False) + "\n")

@@ -15,13 +15,13 @@ from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
-from mriscope.experiment.rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 from mriscope.files import write_text
 from mriscope.recipe import Recipe, read_recipe
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
 from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standing
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
+from mriscope.workflows._comparison_rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 
 LOG = logging.getLogger("mriscope")
 
@@ -62,7 +62,7 @@ def compare_recipes(
         manifest: a CSV file that gives the source's slices their subjects, to put in the place of the recipes'.
         seeds: how many runs of each recipe; the first has the recipe's own seed, each other one more.
         folder: of the run directories, <recipe> and <recipe>_seed1 and so on.
-        settings: further arguments of mriscope.experiment.running.run, such as device.
+        settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
@@ -143,7 +143,13 @@ def _train_missing(
             recipe = recipes[name].model_copy(update={"seed": recipes[name].seed + step})
             where = folder / (f"{name}_seed{recipe.seed}" if step else name)
             try:
-                runs[name].append(_finish(recipe, where, settings))
+                directory = RunDirectory(where)
+                if not directory.holds(recipe):
+                    from mriscope.workflows.train import run
+
+                    LOG.warning("training %s", where)
+                    directory = run(recipe, where, **settings)
+                runs[name].append(directory)
             except Interrupted:
                 raise
             except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
@@ -155,16 +161,6 @@ def _note_failure(failures: dict[str, str], name: str, error: Exception, before:
     text = str(error) if isinstance(error, MriscopeError) else f"{type(error).__name__}: {error}"
     failures[name] = before + " ".join(text.split())
     LOG.warning("%s failed and is left out: %s", name, failures[name])
-
-
-def _finish(recipe: Recipe, folder: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    directory = RunDirectory(folder)
-    if directory.holds(recipe):
-        return directory
-    from mriscope.experiment.running import run
-
-    LOG.warning("training %s", folder)
-    return run(recipe, folder, **settings)
 
 
 def _check_place(out: Path) -> None:
@@ -184,7 +180,11 @@ def _compare(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Com
         notes=list(_list_notes(rows)),
         failures=dict(failures),
     )
-    _write(comparison, out)
+    picture = out / "ranking.png"
+    write_text(out / "ranking.csv", comparison_csv(comparison))
+    write_text(out / "ranking.md", comparison_markdown(comparison))
+    _draw(comparison, picture)
+    write_text(out / "compare.html", comparison_page(comparison, picture.read_bytes()))
     return comparison
 
 
@@ -203,7 +203,7 @@ def _make_standing(row: Row, place: Place) -> Standing:
         macs=_count_macs(recipe, len(row.tested[0].class_names)),
         seconds=float(np.mean([one.seconds for one in training])),
         slices_per_second=float(np.mean([one.slices_per_second for one in training])),
-        device=", ".join(_list_devices(row)),
+        device=", ".join(row.devices),
         leaky=True if True in leaky else None if None in leaky else False,
         study=row.study,
         above=place.above,
@@ -240,10 +240,6 @@ def _count_macs(recipe: Recipe, classes: int) -> int | None:
         return None
 
 
-def _list_devices(row: Row) -> list[str]:
-    return sorted({run.directory.environment.device for run in row.runs})
-
-
 def _list_notes(rows: Sequence[Row]) -> Iterator[str]:
     """List what a reader should know besides."""
     runs = [run for row in rows for run in row.runs]
@@ -254,18 +250,10 @@ def _list_notes(rows: Sequence[Row]) -> Iterator[str]:
         yield "What the study reports was measured on its own test part."
     if not all(same_slices(runs[0], run) for run in runs):
         yield "Each seed draws a test part of its own; the first is the one that is counted above."
-    if len({device for row in rows for device in _list_devices(row)}) > 1:
+    if len({device for row in rows for device in row.devices}) > 1:
         yield "Rows were trained on different devices, so that their times do not compare."
     if len({run.directory.recipe.input.size for run in runs}) > 1:
         yield "Recipes take slices of different sizes; MACs count one slice at the size that the recipe takes."
-
-
-def _write(comparison: Comparison, out: Path) -> None:
-    write_text(out / "ranking.csv", comparison_csv(comparison))
-    write_text(out / "ranking.md", comparison_markdown(comparison))
-    picture = out / "ranking.png"
-    _draw(comparison, picture)
-    write_text(out / "compare.html", comparison_page(comparison, picture.read_bytes()))
 
 
 def _draw(comparison: Comparison, picture: Path) -> None:

@@ -19,14 +19,15 @@ from torch.nn import functional
 
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError, RecipeError, RunError, UnknownName
-from mriscope.experiment.explaining import explain_run
-from mriscope.experiment.importing import import_weights
-from mriscope.experiment.judging import evaluate_run, predict_images
-from mriscope.experiment.parts import load_model
 from mriscope.models.registry import create_model
 from mriscope.results import ImportedMetrics, ImportedWeights, Metrics
 from mriscope.run_directory import RunDirectory, open_run
 from mriscope.training.checkpoint import save_weights
+from mriscope.workflows._model import load_model
+from mriscope.workflows.evaluate import evaluate_run
+from mriscope.workflows.explain import explain_run
+from mriscope.workflows.import_weights import import_weights
+from mriscope.workflows.predict import predict_images
 
 CPU = torch.device("cpu")
 SMALL = 32  # height and width where the layers matter and their size does not

@@ -1,43 +1,38 @@
 """Compare methods of explanation on one run: read it, score them, recommend one, write what was found."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mriscope.data.batches import scaled
-from mriscope.data.phantom import draw_severity, make_brain, phantom_options
-from mriscope.data.slices import SEVERITY, SliceSet
+from mriscope.data.phantom import phantom_masks
+from mriscope.data.slices import SliceSet
+from mriscope.data.source import parse_source
 from mriscope.environment import describe_environment
-from mriscope.errors import RunError
-from mriscope.evaluation.resampling import mean_interval
-from mriscope.experiment.explaining import check_methods, describe_protocol, open_network, sample_test_slices
 from mriscope.explain.metrics.cohort_report import CAPTION, COHORT, describe_cohort
 from mriscope.explain.metrics.comparison import (
     BASELINES,
     Case,
     cheap_methods,
+    describe_truth,
     randomisation_rule,
     rank_agreement,
     score_baselines,
     score_methods,
+    summarize_scores,
 )
-from mriscope.explain.metrics.recommendation import RANDOM, RULE, MethodScores, recommend
+from mriscope.explain.metrics.recommendation import RULE, MethodScores, recommend
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
+from mriscope.progress import saying
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture
-from mriscope.results import Cohort, Estimate, ExplainComparison, MethodResult, Recommendation
+from mriscope.results import Cohort, ExplainComparison, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
-
-PHANTOM = "phantom"
+from mriscope.workflows.explain import check_methods, describe_protocol, open_network, sample_test_slices
 
 
 def compare_methods(
@@ -82,15 +77,15 @@ def compare_methods(
     images = images.to(next(model.parameters()).device)
     with torch.no_grad():
         classes = torch.cat([predicted_classes(model(part)) for part in images.split(64)])
-    masks = phantom_masks(sampled, str(source or directory.environment.source))
+    masks = phantom_masks(sampled, source or directory.environment.source or "unknown")
     truth = None if masks is None else torch.from_numpy(masks).to(images.device)
     units = slices.subjects if slices.knows_subjects else np.arange(len(slices))
     case = Case(model, images, slices.images, classes, units, layer, truth, seed)
     scores: list[MethodScores] = []
-    with _progress(len(names) + len(BASELINES)) as tell:
+    with saying("measuring methods of explanation") as progress:
         for one in chain(score_methods(case, names), score_baselines(case)):
             scores.append(one)
-            tell(one.title)
+            progress(len(scores), len(names) + len(BASELINES))
     method, sentence = recommend(scores, units, seed)
     recommendation = Recommendation(method=method, sentence=sentence, rule=RULE)
     cohort, picture = describe_cohort(
@@ -118,32 +113,6 @@ def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
     return slices.with_subjects(np.array([subject_of[path] for path in slices.paths.tolist()]), slices.positions)
 
 
-def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
-    """Return where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
-
-    Args:
-        slices: of the source.
-        source: as mriscope.data.read takes it.
-
-    Raises:
-        RunError: the phantom that is made now is not the one the slices are of.
-    """
-    if source.partition(":")[0] != PHANTOM:
-        return None
-    options = {**phantom_options(source), "size": slices.images.shape[1]}
-    per_subject, seed, size = options.get("slices", 32), options.get("seed", 0), options["size"]
-    masks = np.zeros(slices.images.shape, np.bool_)
-    for subject in np.unique(slices.subjects):
-        rows = np.flatnonzero(slices.subjects == subject)
-        rank = SEVERITY.index(slices.class_names[slices.labels[rows[0]]])
-        brain = make_brain(int(subject), draw_severity(rank, int(subject), seed), per_subject, seed, size)
-        images, changed = (one[slices.positions[rows].astype(int)] for one in brain)
-        if not np.array_equal(images, slices.images[rows]):
-            raise RunError(f"{source} makes other brains than these slices show; name the phantom they are of")
-        masks[rows] = changed
-    return masks
-
-
 def _result(
     directory: RunDirectory,
     case: Case,
@@ -152,7 +121,6 @@ def _result(
     recommendation: Recommendation,
     cohort: Cohort,
 ) -> ExplainComparison:
-    random = next(one for one in scores if one.name == RANDOM)
     n_units, by_subject = len(np.unique(case.units)), slices.knows_subjects
     of = "" if directory.imported else " of the test part"
     origin = f"{directory.recipe.model}, {describe_protocol(directory)}"
@@ -171,12 +139,12 @@ def _result(
         else "Subjects are unknown, so intervals resample slices and are too narrow where slices of one brain agree.",
         recommendation=recommendation,
         randomisation_rule=randomisation_rule(len(slices)),
-        truth=_truth_text(case),
-        methods=[_method_result(one, random, case, recommended=one.name == recommendation.method) for one in scores],
+        truth=describe_truth(case),
+        methods=summarize_scores(scores, case, recommendation.method),
         agreement=rank_agreement(scores),
         made={
-            "Run": str(directory.path),
-            "Data": str(directory.environment.source or "unknown"),
+            "Run": directory.name,
+            "Data": parse_source(directory.environment.source or "unknown").label,
             "Layer": case.layer
             or "found automatically: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,
@@ -184,33 +152,6 @@ def _result(
             "mriscope": f"{machine.mriscope}, commit {machine.commit or 'unknown'}",
         },
         cohort=cohort,
-    )
-
-
-def _truth_text(case: Case) -> str | None:
-    if case.masks is None:
-        return None
-    some = int(case.masks.flatten(1).any(1).sum())
-    return (
-        "The truth is the region where disease changed a slice of the phantom visibly, against the same brain without "
-        f"disease; {some} of the {len(case.masks)} slices have one and count for pointing game, energy and IoU."
-    )
-
-
-def _method_result(one: MethodScores, random: MethodScores, case: Case, *, recommended: bool) -> MethodResult:
-    def mean(values: np.ndarray) -> Estimate:
-        return mean_interval(values, case.units, seed=case.seed)
-
-    return MethodResult(
-        name=one.name,
-        title=one.title,
-        kind="baseline" if one.baseline else "method",
-        recommended=recommended,
-        seconds=one.seconds,
-        empty=one.n_empty,
-        randomisation=one.randomisation,
-        metrics={name: mean(values) for name, values in {**one.values, "gain": one.gain}.items()},
-        against_random={name: mean(one.values[name] - random.values[name]) for name in ("deletion", "insertion")},
     )
 
 
@@ -223,20 +164,3 @@ def _write(out: Path, result: ExplainComparison, cohort: Picture | None) -> None
         (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
     else:
         write_bytes(out / COHORT, cohort.png)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Show each method that is done: a bar on a terminal, a line elsewhere."""
-    console = Console(file=sys.stderr, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task, began, done = bar.add_task("methods", total=total), time.perf_counter(), 0
-
-        def tell(title: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, advance=1)
-            console.out(f"{done}/{total}  {title}  {time.perf_counter() - began:.0f} s")
-
-        yield tell

@@ -20,13 +20,13 @@ from mriscope.data.slices import SliceSet
 from mriscope.errors import MriscopeError, RecipeError, RunError
 from mriscope.evaluation import crossvalidation
 from mriscope.evaluation.predictions import Predictions, write_predictions
-from mriscope.experiment import crossvalidating, running
-from mriscope.experiment.crossvalidating import crossvalidate
-from mriscope.experiment.splitting import fold_name, fold_recipe
 from mriscope.recipe import Recipe, make_recipe, read_recipe, write_recipe
 from mriscope.reports.crossvalidation import crossvalidation_text
 from mriscope.results import CrossValidation
 from mriscope.run_directory import ENVIRONMENT, METRICS, PREDICTIONS, RECIPE, WEIGHTS, RunDirectory
+from mriscope.workflows import crossval, train
+from mriscope.workflows.crossval import crossvalidate
+from mriscope.workflows.split import fold_name, fold_recipe
 
 SMALL = """
 model: keras_like
@@ -88,7 +88,7 @@ def untrained(monkeypatch) -> None:
         raise AssertionError("a finished fold was trained")
 
     monkeypatch.setattr(crossvalidation, "RESAMPLES", 80)
-    monkeypatch.setattr(running, "run", refuse)
+    monkeypatch.setattr(train, "run", refuse)
 
 
 def test_slices_and_subjects_are_pooled_over_folds_and_averaged_over_repeats(recipe, tmp_path, untrained):
@@ -142,14 +142,14 @@ def test_a_summary_stands_until_a_fold_or_its_version_changes(recipe, tmp_path, 
         summed.append(1)
         return crossvalidation.summarize_folds(*given, **more)
 
-    monkeypatch.setattr(crossvalidating, "summarize_folds", summarize)
+    monkeypatch.setattr(crossval, "summarize_folds", summarize)
     summary = crossvalidate(recipe, tmp_path, **ASKED)
     assert crossvalidate(recipe, tmp_path, **ASKED) == summary
     assert len(summed) == 1
     fold = RunDirectory(tmp_path / "repeat1-fold0")
     fold.metrics().model_copy(update={"training": training(seconds=9.0)}).write(fold.path / METRICS)
     assert crossvalidate(recipe, tmp_path, **ASKED).training_seconds == 15.0
-    monkeypatch.setattr(crossvalidating, "VERSION", crossvalidating.VERSION + 1)
+    monkeypatch.setattr(crossval, "VERSION", crossval.VERSION + 1)
     monkeypatch.setattr(crossvalidation, "RESAMPLES", 81)
     assert crossvalidate(recipe, tmp_path, **ASKED).interval.resamples == 81
     assert crossvalidate(recipe, tmp_path, folds=2, repeats=1).repeats == 1
@@ -174,7 +174,7 @@ def test_fresh_empties_every_fold_before_the_first_is_trained(tmp_path, untraine
         called.append((folder.name, settings))
         raise RunError("stopped")
 
-    monkeypatch.setattr(running, "run", stopped)
+    monkeypatch.setattr(train, "run", stopped)
     other = make_recipe({**recipe.model_dump(), "model": "nothing_like"})
     with pytest.raises(MriscopeError, match="nothing_like"):
         crossvalidate(other, tmp_path, **ASKED, fresh=True)
@@ -196,7 +196,7 @@ def test_what_subjects_share_is_said_once(tmp_path, monkeypatch):
     def run(recipe: Recipe, folder: Path, *, warn: bool) -> None:
         warned.append(warn)
 
-    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr(train, "run", run)
     write_folds(tmp_path, recipe, "by_slice", leaky=True)
     for one in ("repeat0-fold1", "repeat1-fold0", "repeat1-fold1"):
         (tmp_path / one / WEIGHTS).unlink()

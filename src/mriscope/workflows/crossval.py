@@ -4,19 +4,21 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mriscope.data.cache import content_key
+from mriscope.data.split_files import split_for
 from mriscope.errors import RecipeError, RunError
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
-from mriscope.experiment.splitting import fold_name, fold_recipe, split_for
 from mriscope.files import write_bytes, write_text
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
+from mriscope.workflows._load import load
+from mriscope.workflows.split import fold_name, fold_recipe
 
 LOG = logging.getLogger("mriscope")
 
@@ -51,7 +53,7 @@ def crossvalidate(
         repeats: how many divisions into folds.
         protocol: by_subject or by_slice.
         fresh: begin every fold anew, whatever the folder holds of a cross-validation.
-        settings: further arguments of mriscope.experiment.running.run, such as device.
+        settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Returns:
         what summary.json holds; see mriscope.evaluation.crossvalidation.summarize_folds.
@@ -60,37 +62,41 @@ def crossvalidate(
         MriscopeError: the recipe does not fit, the folder holds something else, or a training cannot go on.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    _check_alone(recipe, repeats)
-    place = Path(folder)
-    recipes = {
-        (repeat, fold): fold_recipe(recipe, protocol, folds, fold, repeat)
-        for repeat in range(repeats)
-        for fold in range(folds)
-    }
-    _check_place(place, None if fresh else recipes[0, 0])
-    if fresh:
-        _check_fits(recipes[0, 0], settings)
-        _remove_files(place)
-    trained = False
-    for (repeat, fold), one in recipes.items():
-        trained |= _train(one, place / fold_name(repeat, fold), settings, warn=not trained)
-    key = _make_key(place, list(recipes))
-    if (summary := _read_summary(place)) is not None and summary.made_from == key:
-        return summary
-    done = [_read_fold(place, repeat, fold) for repeat, fold in recipes]
-    summary = summarize_folds(done, model=recipe.model, protocol=protocol, folds=folds, seed=recipe.seed)
-    summary = summary.model_copy(update={"made_from": key})
-    _write(place, done, summary)
-    return summary
-
-
-def _check_alone(recipe: Recipe, repeats: int) -> None:
     if recipe.split.file is not None:
         raise RecipeError("crossval", [f"split.file names {recipe.split.file}, and folds are drawn; leave it out"])
     if repeats < 1:
         raise RecipeError("crossval", [f"repeats is {repeats}; ask for 1 or more"])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError("crossval trains in one process; give a fold's recipe to `mriscope train` under torchrun")
+    place = Path(folder)
+    recipes = {
+        (repeat, fold): fold_recipe(recipe, protocol, folds, fold, repeat)
+        for repeat in range(repeats)
+        for fold in range(folds)
+    }
+    runs = {numbers: RunDirectory(place / fold_name(*numbers)) for numbers in recipes}
+    _check_place(place, None if fresh else recipes[0, 0])
+    if fresh:
+        _check_fits(recipes[0, 0], settings)
+        _remove_files(place)
+    missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
+    for numbers in missing:
+        from mriscope.workflows.train import run
+
+        LOG.warning("training %s", runs[numbers].path)
+        run(recipes[numbers], runs[numbers].path, warn=numbers == missing[0], **settings)
+    decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
+    named = {file.relative_to(place).as_posix(): file for file in decisive}
+    key = content_key(named, version=VERSION, resamples=RESAMPLES, level=LEVEL)
+    if (summary := _read_summary(place)) is not None and summary.made_from == key:
+        return summary
+    done = [Fold(*numbers, str(one.path), one.metrics(), one.predictions()) for numbers, one in runs.items()]
+    summary = summarize_folds(done, model=recipe.model, protocol=protocol, folds=folds, seed=recipe.seed)
+    summary = summary.model_copy(update={"made_from": key})
+    write_bytes(place / PREDICTIONS, _join_predictions(runs))
+    write_text(place / MARKDOWN, crossvalidation_markdown(summary))
+    summary.write(place / SUMMARY)
+    return summary
 
 
 def _check_place(place: Path, recipe: Recipe | None) -> None:
@@ -116,12 +122,12 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
 
 
 def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
-    """Read and split the data and make the model, so that a mistake is named while what was there is whole."""
-    from mriscope.experiment.parts import model_for, read_for
+    """Load and split the data and make the model, so that a mistake is named while what was there is whole."""
+    from mriscope.workflows._model import create_model_for
 
-    slices = read_for(recipe, recipe.data, skip_bad=settings.get("skip_bad", False)).slices
+    slices = load(recipe.data, recipe=recipe, skip_bad=settings.get("skip_bad", False)).slices
     split_for(recipe.split, slices, recipe.seed)
-    model_for(recipe, slices.class_names, pretrained=False)
+    create_model_for(recipe, slices.class_names, pretrained=False)
 
 
 def _remove_files(place: Path) -> None:
@@ -131,23 +137,6 @@ def _remove_files(place: Path) -> None:
     for one in sorted(place.iterdir()) if place.is_dir() else ():
         if _FOLD.fullmatch(one.name):
             empty_run(one)
-
-
-def _train(recipe: Recipe, folder: Path, settings: Mapping[str, Any], *, warn: bool) -> bool:
-    """Return whether there was anything to train."""
-    if RunDirectory(folder).holds(recipe):
-        return False
-    from mriscope.experiment.running import run
-
-    LOG.warning("training %s", folder)
-    run(recipe, folder, warn=warn, **settings)
-    return True
-
-
-def _make_key(place: Path, folds: Sequence[tuple[int, int]]) -> str:
-    """Digest all that decides the summary: what each fold holds, and how folds are summarized."""
-    names = [f"{fold_name(*one)}/{file}" for one in folds for file in (RECIPE, METRICS, PREDICTIONS)]
-    return content_key({name: place / name for name in names}, version=VERSION, resamples=RESAMPLES, level=LEVEL)
 
 
 def _read_summary(place: Path) -> CrossValidation | None:
@@ -160,31 +149,19 @@ def _read_summary(place: Path) -> CrossValidation | None:
         return None
 
 
-def _read_fold(place: Path, repeat: int, fold: int) -> Fold:
-    directory = RunDirectory(place / fold_name(repeat, fold))
-    return Fold(repeat, fold, str(directory.path), directory.metrics(), directory.predictions())
-
-
-def _write(place: Path, done: Sequence[Fold], summary: CrossValidation) -> None:
-    write_bytes(place / PREDICTIONS, _join_predictions(place, done))
-    write_text(place / MARKDOWN, crossvalidation_markdown(summary))
-    summary.write(place / SUMMARY)
-
-
-def _join_predictions(place: Path, done: Sequence[Fold]) -> bytes:
+def _join_predictions(runs: Mapping[tuple[int, int], RunDirectory]) -> bytes:
     """Join the test rows of every fold as parquet: the columns of a run's predictions, then repeat and fold."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    def rows() -> Iterator[pa.Table]:
-        for one in done:
-            table = pq.read_table(place / fold_name(one.repeat, one.fold) / PREDICTIONS)
-            tested = table.filter(pc.field("part") == "test")
-            for name, number in (("repeat", one.repeat), ("fold", one.fold)):
-                tested = tested.append_column(name, pa.array([number] * len(tested), pa.int64()))
-            yield tested
-
+    tables = []
+    for (repeat, fold), one in runs.items():
+        table = pq.read_table(one.path / PREDICTIONS)
+        tested = table.filter(pc.field("part") == "test")
+        for name, number in (("repeat", repeat), ("fold", fold)):
+            tested = tested.append_column(name, pa.array([number] * len(tested), pa.int64()))
+        tables.append(tested)
     buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(rows()), buffer, write_page_checksum=True)
+    pq.write_table(pa.concat_tables(tables), buffer, write_page_checksum=True)
     return buffer.getvalue()

@@ -11,13 +11,14 @@ from test_data_splits import cohort
 
 import mriscope
 from mriscope.data.slices import SliceSet
+from mriscope.data.split_files import split_for, warn_of_sharing
 from mriscope.data.splits import by_slice, by_subject, shared_subjects
 from mriscope.errors import DataError, RecipeError, RunError
-from mriscope.experiment import figures
-from mriscope.experiment.judging import evaluate_run
-from mriscope.experiment.splitting import split_for, warn_of_sharing, write_splits
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
+from mriscope.reports import figures
 from mriscope.reports.text import metrics_text
+from mriscope.workflows.evaluate import evaluate_run
+from mriscope.workflows.split import write_splits
 
 SOURCE = "phantom:subjects=24,slices=3,seed=1,size=32"
 LEAKY = "LEAKY: train and test share subjects"

@@ -1,0 +1,35 @@
+"""Create the model of a recipe, and load that of a run."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mriscope.models.registry import create_model
+from mriscope.recipe import Recipe
+from mriscope.run_directory import WEIGHTS, RunDirectory
+from mriscope.training.checkpoint import put_weights, read_weights
+
+
+def create_model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = True) -> nn.Module:
+    """Create the model of a recipe; pretrained=False where its weights are put in afterwards anyway."""
+    return create_model(
+        recipe.model,
+        classes=len(class_names),
+        size=recipe.input.size,
+        options=recipe.model_options,
+        seed=recipe.seed,
+        pretrained=pretrained,
+    )
+
+
+def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module, tuple[str, ...]]:
+    """Load the network of a finished run in evaluation mode, and the names of its classes.
+
+    Raises:
+        RunError: the weights are missing, damaged or another network's.
+    """
+    saved = read_weights(directory.path / WEIGHTS)
+    model = create_model_for(directory.recipe, saved.class_names, pretrained=False)
+    put_weights(model, saved.weights, directory.path / WEIGHTS)
+    return model.to(device).eval(), saved.class_names
