@@ -58,6 +58,13 @@ def dicom(root: Path) -> None:
             write_dicoms(folder, [whole])
 
 
+def listed(root: Path) -> None:
+    for seed in range(4):
+        write_nifti(root / f"{seed}.nii.gz", brain(seed, SHAPE))
+    rows = [f"{seed}.nii.gz,{('AD', 'CN')[seed % 2]},{seed % 3:03d}" for seed in range(4)]
+    write_files(root, {"table.csv": "\n".join(["path,label,subject", *rows]).encode()})
+
+
 def two_series(root: Path) -> None:
     dicom(root)
     for seed in range(4):
@@ -79,6 +86,7 @@ ROWS: list[tuple[Callable[[Path], None], int, int]] = [
     (derivatives, 16, 4),
     (copies, 16, 4),
     (dicom, 40, 4),
+    (listed, 12, 3),
     (two_series, 16, 4),
     (tumours, 6, 4),
 ]
