@@ -46,8 +46,8 @@ def kinds(folder: Path) -> dict[str, Kind]:
         place = {"position": [0, 0, 0], "orientation": [1, 0, 0, 0, 1, 0], "spacing": [1, 1], "thickness": 1}
         layers = {"layers": [[[str(path), 0]]], "frames": [place]}
         return [
-            {"task": "dicom headers", "files": [str(path)], "salt": "00"},
-            {"task": "dicom", "files": [str(path)], **layers, **CUT},
+            {"task": "dicom headers", "files": [str(path)], "salt": "00", "voxels": 0},
+            {"task": "dicom", "files": [str(path)], "voxels": 1440, **layers, **CUT},
         ]
 
     def matlab(path: Path) -> list[Request]:

@@ -7,12 +7,17 @@ Prints slices a second by the clock and a second of processor time of this proce
 
 import os
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import pydicom
+from pydicom.uid import generate_uid
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from volume_files import axial_series, write_dicoms
 
 from mriscope.data.anatomy import load_atlas
 from mriscope.data.readers import read
@@ -43,17 +48,12 @@ def write_nifti_set(folder: Path, suffix: str) -> None:
 
 
 def write_dicom_set(folder: Path) -> None:
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from volume_files import axial_series, write_dicoms
-
     images = axial_series(brain(0).astype(np.uint16))
     for number in range(VOLUMES):
         for image in images:
             image.PatientID, image.StudyInstanceUID = f"P{number}", f"1.2.{number}"
             image.SeriesInstanceUID = f"1.2.{number}.1"
-            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         write_dicoms(folder / ("AD", "CN")[number % 2] / f"p{number}", images)
 
 

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,11 @@ def copies(root: Path) -> None:
 
 def dicom(root: Path) -> None:
     for seed in range(4):
-        about = {"PatientID": f"{seed}", "StudyInstanceUID": f"1.{seed}", "SeriesInstanceUID": f"1.{seed}.1"}
+        about: dict[str, Any] = {
+            "PatientID": f"{seed}",
+            "StudyInstanceUID": f"1.{seed}",
+            "SeriesInstanceUID": f"1.{seed}.1",
+        }
         images = axial_series(brain(seed, SHAPE), **about)
         folder = root / ("AD", "CN")[seed % 2] / f"p{seed}"
         if seed:
@@ -68,8 +73,12 @@ def listed(root: Path) -> None:
 def two_series(root: Path) -> None:
     dicom(root)
     for seed in range(4):
-        about = {"PatientID": f"{seed}", "StudyInstanceUID": f"1.{seed}", "SeriesInstanceUID": f"1.{seed}.2"}
-        flair = {"SeriesNumber": 9, "SeriesDescription": "FLAIR", **about}
+        about: dict[str, Any] = {
+            "PatientID": f"{seed}",
+            "StudyInstanceUID": f"1.{seed}",
+            "SeriesInstanceUID": f"1.{seed}.2",
+        }
+        flair: dict[str, Any] = {"SeriesNumber": 9, "SeriesDescription": "FLAIR", **about}
         folder = root / ("AD", "CN")[seed % 2] / f"p{seed}"
         write_dicoms(folder, axial_series(brain(9, SHAPE), **flair), [f"x{at}" for at in range(4)])
 

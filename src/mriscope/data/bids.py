@@ -70,12 +70,12 @@ def open_bids(
     volumes = _volumes(name, files, pattern)
     tables = _read_tables(root, files)
     column = _label_column(name, tables, label_column)
-    words = {path: tables.cell(*_entities(path), column) for path in volumes}
+    keys = {path: key for path in volumes if (key := _entities(path))}
+    words = {path: tables.cell(*key, column) for path, key in keys.items()}
     class_names, labels = _classes(name, column, set(words.values()) - {""})
     others = [other for other in tables.columns if other != column]
     scans = []
-    for path in volumes:
-        subject, session = _entities(path)
+    for path, (subject, session) in keys.items():
         named = (subject, session) in tables.cells or (subject, "") in tables.cells
         lacking = f"has no {column} in {tables.columns[column]}" if named else f"is of {subject}, which no table names"
         scans.append(

@@ -267,7 +267,7 @@ def _frame(tellers: Sequence[Any]) -> Frame:
 
 
 def _rescaled(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     teller = _group(dataset, frame, "PixelValueTransformationSequence")
     slope = float(teller.get("RescaleSlope", 1) or 1)

@@ -29,6 +29,7 @@ class Series:
         when: date and time of the study.
         layers: the images along the stack, each as the files and frames that lie at its place.
         frames: where each layer lies.
+        voxels: how many pixels all its images have.
         problem: why it cannot be read, or "".
     """
 
@@ -40,6 +41,7 @@ class Series:
     when: str
     layers: tuple[tuple[tuple[str, int], ...], ...] = ()
     frames: tuple[Frame, ...] = ()
+    voxels: int = 0
     problem: str = ""
 
     @property
@@ -121,10 +123,10 @@ def _order(files: Mapping[str, Header]) -> Series:
             frames.append(images[row][2])
         last = heights[row]
         layers[-1].append(images[row][:2])
-    voxels = len(layers) * files[names[0]].rows * files[names[0]].columns
+    voxels = len(images) * files[names[0]].rows * files[names[0]].columns
     if voxels > MAX_VOXELS:
         return replace(about, problem=f"has {voxels:,} voxels; expected at most {MAX_VOXELS:,} in one series")
-    return replace(about, layers=tuple(map(tuple, layers)), frames=tuple(frames))
+    return replace(about, layers=tuple(map(tuple, layers)), frames=tuple(frames), voxels=voxels)
 
 
 def _kinds(images: Sequence[tuple[Header, Frame]]) -> list[tuple[str, int]]:

@@ -117,6 +117,7 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
                 "files": [str(files[path]) for path in named],
                 "layers": layers,
                 "frames": frames,
+                "voxels": one.voxels,
             }
             scan = Scan(one.name, request, subject=subject, session=session, problem=one.problem, told=told)
             told = {}
@@ -215,7 +216,7 @@ def _read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], 
     problems: dict[str, str] = {}
 
     def request_of(paths: Sequence[str]) -> Request:
-        return {"task": "dicom headers", "files": [str(files[path]) for path in paths], "salt": salt}
+        return {"task": "dicom headers", "files": [str(files[path]) for path in paths], "salt": salt, "voxels": 0}
 
     waiting = list(files)
     batches = [waiting[start : start + _AT_ONCE] for start in range(0, len(waiting), _AT_ONCE)]
