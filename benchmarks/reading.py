@@ -25,7 +25,7 @@ DIFFERENT = 610
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 8644
-    sources = ["phantom:subjects=48,slices=16", "phantom:subjects=200,slices=32"]
+    sources = ["phantom:subjects=48,slices=16", "phantom:subjects=200,slices=32"] if len(sys.argv) < 2 else []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MRISCOPE_CACHE"] = str(Path(folder, "cache"))
         if "MRISCOPE_DATA" in os.environ:
