@@ -184,7 +184,7 @@ def test_a_path_is_never_the_phantom_or_the_hub():
     [
         (
             "nowhere/at/all",
-            "nowhere/at/all does not exist; expected a folder of class folders of images, of parquet files",
+            "nowhere/at/all does not exist; expected a folder of class folders of images or volumes",
         ),
         ("a\0b", "cannot be opened (embedded null byte)"),
         ("x" * 5000, "cannot be opened ("),

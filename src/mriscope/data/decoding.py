@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,12 +97,7 @@ def fit(pixels: np.ndarray, size: int, *, stretch: bool = False) -> np.ndarray:
         (size, size), of the same type.
     """
     longest = max(pixels.shape)
-    if stretch or pixels.shape == (longest, longest):
-        return resize(pixels, size)
-    square = np.zeros((longest, longest), pixels.dtype)
-    top, left = ((longest - side) // 2 for side in pixels.shape)
-    square[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-    return resize(square, size)
+    return _resample(pixels, size, pixels.shape if stretch else (longest, longest))
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -117,35 +113,46 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     Returns:
         (size, size), of the same type.
     """
-    if pixels.shape == (size, size):
+    return _resample(pixels, size, pixels.shape)
+
+
+def _resample(pixels: np.ndarray, size: int, frame: tuple[int, ...]) -> np.ndarray:
+    """Resize an image that lies in the middle of a black frame, which is nowhere made."""
+    if pixels.shape == frame == (size, size):
         return pixels
-    height, width = pixels.shape
-    if height % size == width % size == 0:  # whole blocks, as of 256 and 512 pixels to 128
-        sums = pixels.reshape(size, height // size, size, width // size).sum(axis=(1, 3), dtype=np.int64)
-        return np.floor(sums * (size * size / (height * width)) + (0.5 + 1e-6)).astype(pixels.dtype)
-    values = pixels
-    for length in pixels.shape:
-        values = (_areas(values, size) if size < length else _between(values, size)).T
+    values = pixels.astype(np.float64)
+    for length, whole in zip(pixels.shape, frame, strict=True):
+        values = (_weights(length, whole, size) @ np.ascontiguousarray(values)).T
     return np.floor(values + (0.5 + 1e-6)).astype(pixels.dtype)  # halves go up, whatever the last bit of the sums
 
 
-def _areas(values: np.ndarray, size: int) -> np.ndarray:
-    """Means over equal stretches of the first axis: differences of the running total at their borders."""
-    borders = np.arange(size + 1) * (len(values) / size)
-    whole = np.minimum(borders.astype(int), len(values) - 1)
-    kind = np.float64 if values.dtype.kind == "f" else np.int64
-    total = np.zeros((len(values) + 1, values.shape[1]), kind)
-    np.cumsum(values, axis=0, dtype=kind, out=total[1:])
-    return np.diff(total[whole] + (borders - whole)[:, None] * values[whole], axis=0) * (size / len(values))
+@lru_cache(maxsize=256)
+def _weights(length: int, whole: int, size: int) -> Any:
+    """Return the share of each pixel of a row in each of the resized row.
 
+    Args:
+        length: pixels of the row, in the middle of the whole.
+        whole: pixels of the row with what is black at its ends.
+        size: pixels to reach.
 
-def _between(values: np.ndarray, size: int) -> np.ndarray:
-    """Values between the pixels of the first axis; beyond the outer ones theirs."""
-    places = ((np.arange(size) + 0.5) * (len(values) / size) - 0.5).clip(0, len(values) - 1)
-    lower = places.astype(int)
-    upper = np.minimum(lower + 1, len(values) - 1)
-    share = (places - lower)[:, None]
-    return (1 - share) * values[lower] + share * values[upper]
+    Returns:
+        sparse matrix (size, length).
+    """
+    from scipy.sparse import csr_array  # which most readings need not import
+
+    if size < whole:  # the share of each pixel that lies between two borders
+        borders = np.arange(size + 1)[:, None] * (whole / size)
+        places = borders[:-1].astype(int) + np.arange(whole // size + 2)
+        shares = np.minimum(places + 1, borders[1:]) - np.maximum(places, borders[:-1])
+        shares = shares.clip(0) * (size / whole)
+    else:  # between the middles of two pixels; beyond the outer ones theirs
+        middles = ((np.arange(size)[:, None] + 0.5) * (whole / size) - 0.5).clip(0, whole - 1)
+        places = middles.astype(int) + np.arange(2)
+        shares = (1 - np.abs(places - middles)).clip(0)
+    columns = places - (whole - length) // 2
+    rows = np.broadcast_to(np.arange(size)[:, None], places.shape)
+    held = (columns >= 0) & (columns < length) & (shares > 0)
+    return csr_array((shares[held], (rows[held], columns[held])), shape=(size, length))
 
 
 def _decode(content: bytes) -> np.ndarray:

@@ -201,13 +201,12 @@ def open_path(name: str, path: Path, options: ReadOptions) -> Source:
     """Return the source at a path; `name` is what its user calls it."""
     if path.is_dir() and (volumes := open_volumes(name, path, options)):
         return volumes
-    if path.suffix.lower() not in TABLES:  # a table may list volumes
-        options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     if path.is_dir():
         if files := parquet_files(path):
             return open_parquet(name, path, files, options)
         if table := find_image_table(path, options):
             return open_image_table(f"{name}/{table.name}", table, options)
+        options.refuse(OF_VOLUMES, f"{name} holds no volumes")
         options.refuse(OF_TABLES, f"{name} has folders of images and no table of them")
         return open_folders(name, path)
     if path.is_file() and path.suffix.lower() == ".parquet":
