@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
+import pydicom.uid as uid_names
 import pytest
-from pydicom.pixels import apply_windowing
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_windowing
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGLosslessSV1
 from volume_files import axial_series, brain, dataset, enhanced, write_dicoms
 
 from mriscope.data import dicom
@@ -25,7 +29,7 @@ def slices_of(folder: Path, pattern: str | None = None, cut: Cut | None = None) 
     if series.problem:
         raise DataError(series.problem)
     layers = [[(folder / name, frame) for name, frame in layer] for layer in series.layers]
-    return cut_volume(dicom.read_series(layers)[0], cut or Cut())
+    return cut_volume(dicom.read_series(layers, series.frames)[0], cut or Cut())
 
 
 def test_a_series_gives_the_slices_of_the_same_volume_in_nifti(tmp_path: Path):
@@ -40,7 +44,7 @@ def test_a_series_gives_the_slices_of_the_same_volume_in_nifti(tmp_path: Path):
 
 
 @pytest.mark.parametrize("degrees", [0, 12])
-def test_names_play_no_part_in_the_order_of_slices(tmp_path: Path, degrees: float):
+def test_names_play_no_part_in_the_order_of_slices(tmp_path: Path, degrees: int):
     """A hundred shuffled namings, instance numbers too: right each time."""
     angle = np.deg2rad(degrees)
     affine = np.eye(4)
@@ -78,7 +82,7 @@ def test_frames_that_tell_no_place_are_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("syntax", ["RLELossless", "JPEG2000Lossless", "JPEGLSLossless", "ImplicitVRLittleEndian"])
 def test_transfer_syntaxes_of_the_list_give_the_same_pixels(tmp_path: Path, syntax: str):
-    uid = getattr(pydicom.uid, syntax)
+    uid = getattr(uid_names, syntax)
     voxels = brain(3, (40, 36, 4))
     images = axial_series(voxels.astype(np.uint16))
     for image in images:
@@ -104,13 +108,13 @@ def test_lossless_jpeg_gives_the_same_pixels(tmp_path: Path):
         writer.SetFile(reader.GetFile())
         writer.SetImage(change.GetOutput())
         assert writer.Write()
-        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == pydicom.uid.JPEGLosslessSV1
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
     assert np.array_equal(slices_of(tmp_path).images, cut_volume(Volume(voxels, np.eye(4)), Cut()).images)
 
 
 def test_every_syntax_of_the_list_has_a_decoder():
     for uid in dicom.TRANSFER_SYNTAXES:
-        assert pydicom.pixels.get_decoder(pydicom.uid.UID(uid)).is_available, uid
+        assert get_decoder(UID(uid)).is_available, uid
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
@@ -181,7 +185,8 @@ def test_equal_doubles_are_dropped_and_different_ones_refused(tmp_path: Path):
     headers = {path.name: dicom.read_header(path, SALT) for path in tmp_path.iterdir()}
     (series,) = find_series(headers)
     assert sorted(map(len, series.layers)) == [1] * 10 + [2] * 2
-    volume, doubles = dicom.read_series([[(tmp_path / name, at) for name, at in layer] for layer in series.layers])
+    layers = [[(tmp_path / name, at) for name, at in layer] for layer in series.layers]
+    volume, doubles = dicom.read_series(layers, series.frames)
     assert doubles == 2
     assert np.array_equal(cut_volume(volume, Cut()).images, cut_volume(Volume(voxels, np.eye(4)), Cut()).images)
     echo = axial_series(brain(11))[6]
@@ -218,7 +223,7 @@ def bad_file(path: Path, kind: str) -> Path:
     if kind == "no place":
         del image.ImagePositionPatient
     if kind == "deflated":
-        image.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     if kind == "claims":
         image.Rows = image.Columns = 65_000
     if kind == "skewed":
@@ -253,7 +258,7 @@ def class_folders(root: Path) -> dict[str, tuple[str, str, int]]:
             for visit in range(2 if patient == "a" else 1):
                 seed += 1
                 study = {"StudyInstanceUID": f"1.9.{seed}", "StudyDate": f"2020010{2 - visit}"}  # the later one first
-                series = {"PatientID": f"SECRET-{patient}", "SeriesInstanceUID": f"1.8.{seed}", **study}
+                series: dict[str, Any] = {"PatientID": f"SECRET-{patient}", "SeriesInstanceUID": f"1.8.{seed}", **study}
                 folder = f"{('AD', 'CN')[label]}/{patient}{visit}"
                 images = axial_series(brain(seed, (10, 12, 5)), **series)
                 names = [f"IM{at}" for at in np.random.default_rng(seed).permutation(5)]
@@ -282,7 +287,7 @@ def test_class_folders_of_series_give_subjects_sessions_and_positions(tmp_path: 
 
 def test_one_patient_id_for_all_is_nobodys(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     for at, folder in enumerate(("AD/one", "CN/two")):
-        study = {"StudyInstanceUID": f"1.{at}", "SeriesInstanceUID": f"1.{at}.1"}
+        study: dict[str, Any] = {"StudyInstanceUID": f"1.{at}", "SeriesInstanceUID": f"1.{at}.1"}
         write_dicoms(tmp_path / "set" / folder, axial_series(brain(at, (8, 9, 4)), PatientID="ANONYMOUS", **study))
     found = read(tmp_path / "set", size=16)
     assert not found.n_subjects

@@ -55,7 +55,8 @@ def changed(path: Path, kind: str) -> Path:
                 del file["cjdata/image"]
                 file.create_dataset("cjdata/image", (500_000, 400_000), np.int16, chunks=(100, 100))
             if kind == "label":
-                file["cjdata/label"][0, 0] = 4
+                del file["cjdata/label"]
+                file["cjdata/label"] = np.array([[4.0]])
             if kind == "lacks":
                 del file["cjdata/image"]
             if kind == "colour":

@@ -1,6 +1,7 @@
 """NIfTI: claims are checked before voxels are touched, and class folders of volumes give what was planted."""
 
 import gzip
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -187,3 +188,36 @@ def test_without_its_packages_the_extra_is_named(tmp_path: Path):
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "nibabel is not installed; run: pip install 'mriscope[volumes]'\n"
+
+
+def test_a_table_lists_volumes_with_what_is_known_of_them(tmp_path: Path):
+    root = tmp_path / "set"
+    for seed in range(3):
+        write_nifti(root / f"scans/{seed}.nii.gz", brain(seed, (6, 7, 4)))
+    lines = ["file;diagnosis;subject;session;age", "scans/0.nii.gz;AD;007;m00;71", "scans/1.nii.gz;CN;12.0;;"]
+    (root / "table.csv").write_text("\n".join([*lines, "scans/2.nii.gz;AD;007;m12;72", "scans/3.nii.gz;CN;12.0;;70"]))
+    with pytest.raises(BadRowsError) as error:
+        read(root, size=16)
+    (bad,) = error.value.rows
+    assert bad.path == "scans/3.nii.gz"
+    for source in (root, root / "table.csv", f"{root / 'table.csv'}?slices=all"):
+        found = read(source, size=16, skip_bad=True, bad_rows_to=tmp_path / "bad.csv")
+        assert found.subject_names[::4].tolist() == ["007", "12.0", "007"]
+        assert found.sessions[::4].tolist() == ["m00", "", "m12"]
+        assert [found.class_names[label] for label in found.labels[::4]] == ["AD", "CN", "AD"]
+        assert found.covariates["age"][::8].tolist() == [71, 72]
+    assert len(read(root / "table.csv", slices="2", size=16, skip_bad=True, bad_rows_to=tmp_path / "bad.csv")) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_named_pipes_and_links_to_nowhere_are_bad_rows(tmp_path: Path):
+    root = tmp_path / "set"
+    for seed, name in enumerate(("AD", "CN")):
+        write_nifti(root / name / "good.nii", brain(seed))
+    os.mkfifo(root / "AD/pipe.nii")
+    (root / "CN/annexed.nii.gz").symlink_to("nowhere")
+    with pytest.raises(BadRowsError) as error:
+        read(root, size=16)
+    reasons = {bad.path: bad.reason for bad in error.value.rows}
+    assert reasons["AD/pipe.nii"] == "is no ordinary file"
+    assert reasons["CN/annexed.nii.gz"] == "cannot be read (No such file or directory)"

@@ -28,6 +28,8 @@ def test_answers_come_in_order_and_are_those_of_this_process(tmp_path: Path):
     for path, told in found:
         expected = answer(nifti(path))
         assert isinstance(told, Answer)
+        assert told.images is not None
+        assert expected.images is not None
         assert np.array_equal(told.images, expected.images)
         assert told.facts == expected.facts
 
@@ -88,3 +90,20 @@ def test_mutations_give_slices_or_a_sentence(tmp_path: Path, name: str):
         ended = len(sandbox._started) - 1
     assert len(found) == 60
     assert ended <= 6  # a child that a file ends is replaced, but few files do
+
+
+@POSIX
+def test_an_image_that_claims_more_pixels_within_takes_no_memory(tmp_path: Path):
+    """A JPEG 2000 stream of 40 x 36 pixels that says that it has 20,000 x 20,000."""
+    kind = kinds(tmp_path)["jpeg2000"]
+    content = bytearray(kind.content)
+    size = content.index(b"\xff\x51") + 6  # of the marker SIZ: width, height, offsets, then those of a tile
+    for at in (size, size + 4, size + 16, size + 20):
+        content[at : at + 4] = (20_000).to_bytes(4, "big")
+    (tmp_path / "forged").write_bytes(content)
+    (tmp_path / "sound").write_bytes(kind.content)
+    with Sandbox(children=1) as sandbox:
+        ((_, sound),) = sandbox.map(kind.requests(tmp_path / "sound")[1:], lambda request: request)
+        ((_, forged),) = sandbox.map(kind.requests(tmp_path / "forged")[1:], lambda request: request)
+    assert isinstance(sound, Answer), sound
+    assert isinstance(forged, DataError)

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,11 @@ def copies(root: Path) -> None:
 
 def dicom(root: Path) -> None:
     for seed in range(4):
-        about = {"PatientID": f"{seed}", "StudyInstanceUID": f"1.{seed}", "SeriesInstanceUID": f"1.{seed}.1"}
+        about: dict[str, Any] = {
+            "PatientID": f"{seed}",
+            "StudyInstanceUID": f"1.{seed}",
+            "SeriesInstanceUID": f"1.{seed}.1",
+        }
         images = axial_series(brain(seed, SHAPE), **about)
         folder = root / ("AD", "CN")[seed % 2] / f"p{seed}"
         if seed:
@@ -58,11 +63,22 @@ def dicom(root: Path) -> None:
             write_dicoms(folder, [whole])
 
 
+def listed(root: Path) -> None:
+    for seed in range(4):
+        write_nifti(root / f"{seed}.nii.gz", brain(seed, SHAPE))
+    rows = [f"{seed}.nii.gz,{('AD', 'CN')[seed % 2]},{seed % 3:03d}" for seed in range(4)]
+    write_files(root, {"table.csv": "\n".join(["path,label,subject", *rows]).encode()})
+
+
 def two_series(root: Path) -> None:
     dicom(root)
     for seed in range(4):
-        about = {"PatientID": f"{seed}", "StudyInstanceUID": f"1.{seed}", "SeriesInstanceUID": f"1.{seed}.2"}
-        flair = {"SeriesNumber": 9, "SeriesDescription": "FLAIR", **about}
+        about: dict[str, Any] = {
+            "PatientID": f"{seed}",
+            "StudyInstanceUID": f"1.{seed}",
+            "SeriesInstanceUID": f"1.{seed}.2",
+        }
+        flair: dict[str, Any] = {"SeriesNumber": 9, "SeriesDescription": "FLAIR", **about}
         folder = root / ("AD", "CN")[seed % 2] / f"p{seed}"
         write_dicoms(folder, axial_series(brain(9, SHAPE), **flair), [f"x{at}" for at in range(4)])
 
@@ -79,6 +95,7 @@ ROWS: list[tuple[Callable[[Path], None], int, int]] = [
     (derivatives, 16, 4),
     (copies, 16, 4),
     (dicom, 40, 4),
+    (listed, 12, 3),
     (two_series, 16, 4),
     (tumours, 6, 4),
 ]

@@ -7,9 +7,8 @@ from typing import Any
 import h5py
 import nibabel
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 LPS = np.array([-1.0, -1.0, 1.0])
 
@@ -27,11 +26,11 @@ def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None
     return path
 
 
-def dataset(image: np.ndarray, position: Sequence[float] = (0, 0, 0), **tags: Any) -> FileDataset:
+def dataset(image: np.ndarray, position: Sequence[float] | np.ndarray = (0, 0, 0), **tags: Any) -> FileDataset:
     """One grey image of 16 bits as a DICOM file, at a place in mm (LPS); tags by keyword."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
+    meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()
     made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
@@ -78,7 +77,7 @@ def write_dicoms(folder: Path, images: Sequence[Dataset], names: Sequence[str] |
 def enhanced(images: Sequence[FileDataset]) -> FileDataset:
     """The same images as the frames of one enhanced file."""
     whole = dataset(np.stack([image.pixel_array for image in images]))
-    whole.file_meta.MediaStorageSOPClassUID = whole.SOPClassUID = pydicom.uid.EnhancedMRImageStorage
+    whole.file_meta.MediaStorageSOPClassUID = whole.SOPClassUID = EnhancedMRImageStorage
     whole.NumberOfFrames = len(images)
     del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing
     frames = []

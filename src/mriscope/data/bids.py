@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mriscope.data.naming import canonical_class, natural, printable
+from mriscope.data.naming import natural, number_classes, printable
 from mriscope.data.nifti import is_nifti
 from mriscope.data.rows import Source
 from mriscope.data.scans import Scan
-from mriscope.data.slices import CLASS_NAMES
 from mriscope.data.tables import known, read_table
 from mriscope.data.volume_folders import Listing, volume_source
 from mriscope.data.volumes import Cut
@@ -71,12 +70,12 @@ def open_bids(
     volumes = _volumes(name, files, pattern)
     tables = _read_tables(root, files)
     column = _label_column(name, tables, label_column)
-    words = {path: tables.cell(*_entities(path), column) for path in volumes}
+    keys = {path: key for path in volumes if (key := _entities(path))}
+    words = {path: tables.cell(*key, column) for path, key in keys.items()}
     class_names, labels = _classes(name, column, set(words.values()) - {""})
     others = [other for other in tables.columns if other != column]
     scans = []
-    for path in volumes:
-        subject, session = _entities(path)
+    for path, (subject, session) in keys.items():
         named = (subject, session) in tables.cells or (subject, "") in tables.cells
         lacking = f"has no {column} in {tables.columns[column]}" if named else f"is of {subject}, which no table names"
         scans.append(
@@ -91,9 +90,8 @@ def open_bids(
             )
         )
     deciding = {**{path: files[path] for path in volumes}, **tables.files}
-    options = {"label_column": column, "series": pattern}
     notes = [] if label_column else [f"labels are the column {column} of {tables.columns[column]}"]
-    return volume_source(deciding, class_names, lambda _: scans, cut, options=options, notes=notes)
+    return volume_source(deciding, class_names, lambda _: scans, cut, notes=notes)
 
 
 def _entities(path: str) -> Key | None:
@@ -106,7 +104,7 @@ def _entities(path: str) -> Key | None:
 
 def _volumes(name: str, files: Iterable[str], pattern: str | None) -> list[str]:
     """Return the volumes that are wanted, in order; of one scan there may be only one copy."""
-    all_of_them = [path for path in files if _entities(path)]
+    all_of_them = sorted(path for path in files if _entities(path))
     stem = pattern or f"*_{SUFFIX}.nii*"
     wanted = [path for path in all_of_them if fnmatch.fnmatchcase(path.rpartition("/")[2], stem)]
     if not wanted:
@@ -181,8 +179,4 @@ def _classes(name: str, column: str, words: set[str]) -> tuple[tuple[str, ...], 
             f"{name}: the column {column} has {len(words)} different values among the subjects with volumes; expected "
             f"2 to {MOST_CLASSES} classes; name another with --label-column"
         )
-    meant = {word: canonical_class(word) for word in words}
-    if all(meant.values()) and len(set(meant.values())) == len(words):
-        return CLASS_NAMES, {word: CLASS_NAMES.index(str(known)) for word, known in meant.items()}
-    ordered = sorted(words, key=natural)
-    return tuple(map(printable, ordered)), {word: label for label, word in enumerate(ordered)}
+    return number_classes(name, words)

@@ -28,6 +28,7 @@ _TAGS = [
     *("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "BitsAllocated"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+_META = 8192  # bytes that hold the meta information of a file
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -117,7 +118,7 @@ def read_header(path: Path, salt: bytes) -> Header:
         )
 
 
-def read_series(layers: Sequence[Sequence[tuple[Path, int]]]) -> tuple[Volume, int]:
+def read_series(layers: Sequence[Sequence[tuple[Path, int]]], frames: Sequence[Frame]) -> tuple[Volume, int]:
     """Read the images of a series into one volume.
 
     Values are rescaled. A window that all images share gives the grey limits; MONOCHROME1 is turned round.
@@ -125,6 +126,7 @@ def read_series(layers: Sequence[Sequence[tuple[Path, int]]]) -> tuple[Volume, i
     Args:
         layers: from one end to the other, the images that lie at one place, as files and frames in them. Where they are
             several, they must be equal.
+        frames: where each layer lies, as their headers told.
 
     Returns:
         the volume, and how many equal doubles were left out.
@@ -133,7 +135,7 @@ def read_series(layers: Sequence[Sequence[tuple[Path, int]]]) -> tuple[Volume, i
         DataError: a file is damaged, or two images at one place differ.
     """
     images = _Images()
-    chosen: list[tuple[np.ndarray, Frame]] = []
+    stack: list[np.ndarray] = []
     doubles = 0
     for layer in layers:
         first = images.get(*layer[0])
@@ -144,11 +146,9 @@ def read_series(layers: Sequence[Sequence[tuple[Path, int]]]) -> tuple[Volume, i
                     "or time points?); keep one kind in a folder"
                 )
             doubles += 1
-        chosen.append((first, images.frame(*layer[0])))
-    data = np.stack([image.T for image, _ in chosen], axis=-1)
-    frames = [frame for _, frame in chosen]
+        stack.append(first)
     affine, origins = layout_of(frames)
-    return Volume(data, affine, images.limits(), origins), doubles
+    return Volume(np.stack(stack).transpose(2, 1, 0), affine, images.limits(), origins), doubles
 
 
 def layout_of(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -188,11 +188,6 @@ class _Images:
             self.windows.add((-window[1], -window[0]) if window and inverted else window)
             return -values.astype(np.float32) if inverted else values
 
-    def frame(self, path: Path, frame: int) -> Frame:
-        dataset, _ = self._decoded(path)
-        with _as_data_errors():
-            return _frames(dataset)[frame]
-
     def limits(self) -> tuple[float, float] | None:
         return next(iter(self.windows)) if len(self.windows) == 1 else None
 
@@ -208,22 +203,33 @@ class _Images:
 def _read_dataset(path: Path, tags: list[str] | None = None) -> Any:
     """Read a file, with its pixels where no tags are named, after its meta information is found to be in order."""
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import UID
 
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise DataError(f"has {size >> 20:,} MiB, where a file has at most {LARGEST_FILE >> 20:,}")
-    if not is_dicom(path):
-        raise DataError("is no DICOM file: it lacks the mark DICM at byte 128")
-    syntax: Any = read_file_meta_info(path).get("TransferSyntaxUID")
+    syntax = UID(_transfer_syntax(path))
     if syntax not in TRANSFER_SYNTAXES:
-        name = syntax.name if syntax else "unnamed"
-        raise DataError(f"has the transfer syntax {name}, which is not read; convert it, with gdcmconv or dcmconv")
+        told = syntax.name if syntax else "that is not told"
+        raise DataError(f"has the transfer syntax {told}, which is not read; convert it, with gdcmconv or dcmconv")
     dataset = dcmread(path, stop_before_pixels=tags is not None, specific_tags=tags)
+    if dataset.file_meta.TransferSyntaxUID != syntax:
+        raise DataError("tells of two transfer syntaxes; it is damaged or forged")
     sides = [int(dataset.get(name) or 0) for name in ("Rows", "Columns")] + [int(dataset.get("NumberOfFrames") or 1)]
     if min(sides) < 1 or np.prod(sides, dtype=object) > MAX_VOXELS:
         raise DataError(f"claims {' × '.join(map(str, sides))} pixels; expected 1 to {MAX_VOXELS:,} in all")
     return dataset
+
+
+def _transfer_syntax(path: Path) -> str:
+    """Return the transfer syntax by the first bytes alone, as a deflated file is unpacked whole when it is parsed."""
+    with path.open("rb") as file:
+        start = file.read(_META)
+    if start[128:132] != b"DICM":
+        raise DataError("is no DICOM file: it lacks the mark DICM at byte 128")
+    at = start.find(b"\x02\x00\x10\x00UI")
+    length = int.from_bytes(start[at + 6 : at + 8], "little")
+    return "" if at < 0 else start[at + 8 : at + 8 + length].decode("ascii", "replace").rstrip("\0 ")
 
 
 def _frames(dataset: Any) -> list[Frame]:
@@ -261,7 +267,7 @@ def _frame(tellers: Sequence[Any]) -> Frame:
 
 
 def _rescaled(values: np.ndarray, dataset: Any, frame: int) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     teller = _group(dataset, frame, "PixelValueTransformationSequence")
     slope = float(teller.get("RescaleSlope", 1) or 1)

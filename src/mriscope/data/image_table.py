@@ -7,7 +7,8 @@ from pathlib import Path
 from mriscope.data.folders import MAX_BYTES, content_of
 from mriscope.data.listing import problem_of
 from mriscope.data.naming import number_classes, part_of_folder, part_order, printable
-from mriscope.data.read_options import ReadOptions
+from mriscope.data.nifti import is_nifti
+from mriscope.data.read_options import OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
 from mriscope.data.tables import (
     ROLES,
@@ -20,6 +21,8 @@ from mriscope.data.tables import (
     position_of,
     read_table,
 )
+from mriscope.data.volume_folders import open_listed_volumes
+from mriscope.data.volumes import Cut
 from mriscope.errors import DataError
 
 
@@ -71,6 +74,10 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
     class_names, number_of = number_classes(name, [known(row[str(roles["label"])]) for row in table.rows])
     lines = [_line(number, row, roles, number_of) for number, row in enumerate(table.rows)]
     lines.sort(key=lambda line: part_order(line.part))
+    notes = column_notes(path.name, roles, ("subject", "session", "position", "part"))
+    if all(is_nifti(line.path) for line in lines):
+        return open_listed_volumes(path, lines, class_names, Cut(options.plane, options.slices), notes)
+    options.refuse(OF_VOLUMES, f"{name} lists images and no volumes")
     files = {line.path: problem_of(path.parent / line.path, MAX_BYTES) or path.parent / line.path for line in lines}
 
     def rows() -> Iterator[Row]:
@@ -78,7 +85,6 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
             content, problem = content_of(files[line.path])
             yield replace(line, path=printable(line.path), content=content, problem=problem)
 
-    notes = column_notes(path.name, roles, ("subject", "session", "position", "part"))
     return Source({path.name: path, **files}, class_names, rows, len(lines), notes)
 
 

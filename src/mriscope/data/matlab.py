@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def read_tumour_slice(path: Path) -> TumourSlice:
         raise DataError(f"is a damaged MATLAB file ({' '.join(str(error).split())[:120]})") from error
 
 
-def _read_slice(file: object) -> TumourSlice:
+def _read_slice(file: Any) -> TumourSlice:
     fields = {name: _dataset(file, name) for name in ("image", "label", "PID")}
     image, label, who = fields["image"], fields["label"], fields["PID"]
     if image is None or label is None:
@@ -69,14 +70,14 @@ def _read_slice(file: object) -> TumourSlice:
     return TumourSlice(grey, int(label[()].item()) - 1, _text(who))
 
 
-def _dataset(file: object, name: str) -> object:
+def _dataset(file: Any, name: str) -> Any:
     import h5py
 
-    found = file.get(f"cjdata/{name}", getlink=False) if isinstance(file, h5py.File) else None
+    found = file.get(f"cjdata/{name}")
     return found if isinstance(found, h5py.Dataset) else None
 
 
-def _text(codes: object) -> str:
+def _text(codes: Any) -> str:
     """Return a MATLAB text, which is stored as the numbers of its letters."""
     if codes is None or not 1 <= codes.size <= _LONGEST_ID or codes.dtype.kind not in "iuf":
         return ""

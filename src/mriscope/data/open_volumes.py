@@ -5,6 +5,7 @@ from pathlib import Path
 from mriscope.data.bids import is_bids, open_bids
 from mriscope.data.decoding import SUFFIXES
 from mriscope.data.dicom import is_dicom
+from mriscope.data.image_table import find_image_table, open_image_table
 from mriscope.data.listing import walk
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import ReadOptions
@@ -41,11 +42,20 @@ def open_volumes(name: str, root: Path, options: ReadOptions) -> Source | None:
         return None
     if any(map(is_nifti, names)):
         need("volumes", "nibabel")
+        if table := find_image_table(root, options):
+            return open_image_table(f"{name}/{table.name}", table, options)
         return open_nifti_folders(name, files, cut)
     if any(path.endswith(".mat") for path in names):
         need("volumes", "h5py")
         return open_tumour_slices(files)
-    if dicoms := [path for path, file in files.items() if path.lower().endswith(".dcm") or is_dicom(file)]:
+    if dicoms := [
+        path for path, file in files.items() if path.lower().endswith(".dcm") or (file.is_file() and is_dicom(file))
+    ]:
         need("volumes", "pydicom")
         return open_dicom_folders(name, files, dicoms, cut, options.series)
     return None
+
+
+def takes_tables_from_above(root: Path) -> bool:
+    """Tell whether a folder may be a data set of derivatives, whose tables are those of the data set above it."""
+    return "derivatives" in root.resolve().parts

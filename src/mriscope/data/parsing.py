@@ -17,6 +17,8 @@ from mriscope.data.volumes import Cut, Slices, cut_volume
 from mriscope.errors import DataError
 
 PARSERS = {"nifti": "nibabel", "dicom": "pydicom", "dicom headers": "pydicom", "matlab": "h5py"}
+ROOM = 2**28  # bytes for libraries that are loaded late, and for one image on its way
+BYTES_PER_VOXEL = 24  # decoded, stacked, rescaled, as numbers and as grey levels
 
 
 def answer(request: Request) -> Answer:
@@ -24,7 +26,7 @@ def answer(request: Request) -> Answer:
 
     Args:
         request: task (nifti, dicom, dicom headers or matlab) and its files; plane and slices of a `Cut`; for headers a
-            salt in hexadecimal digits.
+            salt in hexadecimal digits; for DICOM also voxels, how many there are.
 
     Raises:
         DataError: the files hold nothing of use. The text is the predicate of a sentence.
@@ -34,7 +36,7 @@ def answer(request: Request) -> Answer:
         return _slices(cut_volume(nifti.read_nifti(Path(request["files"][0])), _cut(request)))
     if task == "dicom":
         layers = [[(Path(name), int(frame)) for name, frame in layer] for layer in request["layers"]]
-        volume, doubles = dicom.read_series(layers)
+        volume, doubles = dicom.read_series(layers, [dicom.Frame(**frame) for frame in request["frames"]])
         return _slices(cut_volume(volume, _cut(request)), doubles=doubles)
     if task == "dicom headers":
         return Answer({"headers": [_header(Path(name), bytes.fromhex(request["salt"])) for name in request["files"]]})
@@ -68,10 +70,11 @@ def main() -> None:
     """Answer the requests on standard input until it ends; see `sandbox`."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between answers
-    _limit_memory(int(sys.argv[1]))
+    most = int(sys.argv[1])
     for line in sys.stdin.buffer:
         request = json.loads(line)
         importlib.import_module(PARSERS[request["task"]])  # its time is no fault of the file's
+        _limit_memory(most, request.get("voxels"))
         _limit_time(float(request["seconds"]))
         try:
             _send(out, answer(request))
@@ -91,12 +94,26 @@ def _send(out: BinaryIO, said: Answer) -> None:
     out.flush()
 
 
-def _limit_memory(most: int) -> None:
-    """Let no more memory be taken; systems other than POSIX have no such limit, and rely on the checks of headers."""
+def _limit_memory(most: int, voxels: int | None) -> None:
+    """Let no more memory be taken than reading so many voxels needs, where their number is known.
+
+    A compressed image may claim another size within than its header, and decoders believe it. Systems other than POSIX
+    have no such limit, and rely on the checks of headers.
+    """
     if os.name == "posix":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        taken = _addresses()
+        wanted = most if voxels is None or taken is None else taken + ROOM + BYTES_PER_VOXEL * voxels
+        resource.setrlimit(resource.RLIMIT_AS, (min(wanted, most), most))
+
+
+def _addresses() -> int | None:
+    """Return how many bytes of addresses this process has; None where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _limit_time(seconds: float) -> None:

@@ -17,7 +17,7 @@ from mriscope.data.hub import fetch
 from mriscope.data.image_table import find_image_table, open_image_table
 from mriscope.data.listing import stamp
 from mriscope.data.manifest import with_manifest
-from mriscope.data.open_volumes import open_volumes
+from mriscope.data.open_volumes import open_volumes, takes_tables_from_above
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOptions, split_options
 from mriscope.data.rows import Reading, Source, gather
@@ -46,6 +46,9 @@ def read(
     label_column: str | None = None,
     subject_column: str | None = None,
     subject_pattern: str | None = None,
+    plane: str = "axial",
+    slices: str = "all",
+    series: str | None = None,
 ) -> SliceSet:
     """Read slices; every row becomes a slice or is named as bad, none disappears.
 
@@ -69,6 +72,10 @@ def read(
         label_column: the column of the classes, where that is not called label, class or diagnosis.
         subject_column: the column of the subjects, where that is not called subject, patient_id or the like.
         subject_pattern: a regular expression with the groups subject, session and position, to search for in paths.
+        plane: of volumes: axial, coronal or sagittal.
+        slices: of volumes: all; a number, those of highest entropy; or LOW:HIGH, a slab in mm.
+        series: which of several volumes: a pattern of file names (BIDS), the number or a pattern of the description of
+            a DICOM series.
 
     Raises:
         DataError: the source is missing, of no known kind, damaged or empty, all its rows are bad, or the manifest does
@@ -86,6 +93,9 @@ def read(
         label_column=label_column,
         subject_column=subject_column,
         subject_pattern=subject_pattern,
+        plane=plane,
+        slices=slices,
+        series=series,
     )
     reading = read_rows(source, skip_bad=skip_bad, size=size, manifest=manifest, options=options)
     report_bad_rows(source, reading, bad_rows_to or "bad_rows.csv")
@@ -152,7 +162,7 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
     """Read slices at one size, from the cache without a look at their content where nothing was written since."""
     name, path = str(source), find_source(source)
     decoder = {"size": size, "decoder": PIL.__version__, "options": astuple(options)}
-    marked = stamp(name, path)
+    marked = None if takes_tables_from_above(path) else stamp(name, path)
     opened: list[Source] = []
 
     def open_once() -> Source:
@@ -191,7 +201,8 @@ def open_path(name: str, path: Path, options: ReadOptions) -> Source:
     """Return the source at a path; `name` is what its user calls it."""
     if path.is_dir() and (volumes := open_volumes(name, path, options)):
         return volumes
-    options.refuse(OF_VOLUMES, f"{name} holds no volumes")
+    if path.suffix.lower() not in TABLES:  # a table may list volumes
+        options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     if path.is_dir():
         if files := parquet_files(path):
             return open_parquet(name, path, files, options)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -23,8 +24,9 @@ import numpy as np
 from mriscope.errors import DataError
 
 MEMORY = 4 * 2**30  # bytes of addresses, of which libraries take a part without using it
-SECONDS = 2.0  # of processor time, besides ...
+SECONDS = 4.0  # of processor time, besides ...
 SECONDS_PER_MIB = 1.0  # ... of files; a volume takes a tenth of it
+SHARE = 2**25  # bytes of files that are worth a child of their own
 PATIENCE = 600  # seconds by the clock, for files on disks that hang
 _LONGEST = 2**31
 
@@ -46,7 +48,11 @@ class Answer:
 
 
 class Sandbox:
-    """Children that parse files, as many as the machine has cores; use it as a context manager.
+    """Children that parse files; use it as a context manager.
+
+    Args:
+        children: how many.
+        memory: bytes of addresses that each may take.
 
     Example:
         >>> with Sandbox() as sandbox:
@@ -54,8 +60,8 @@ class Sandbox:
         ...         print(answer if isinstance(answer, DataError) else answer.facts)
     """
 
-    def __init__(self, children: int | None = None, memory: int = MEMORY) -> None:
-        self._count = children or min(_cores(), 8)
+    def __init__(self, children: int = 1, memory: int = MEMORY) -> None:
+        self._count = children
         self._memory = memory
         self._local = threading.local()
         self._started: list[_Child] = []
@@ -100,7 +106,10 @@ class Sandbox:
             child = self._local.child = _Child(self._memory)
             self._started.append(child)
         try:
-            mebibytes = sum(Path(file).stat().st_size for file in request["files"]) / 2**20
+            found = [Path(file).stat() for file in request["files"]]
+            if not all(stat.S_ISREG(one.st_mode) for one in found):  # a pipe may never answer, and a device never end
+                return DataError("is no ordinary file")
+            mebibytes = sum(one.st_size for one in found) / 2**20
             return child.ask({**request, "seconds": SECONDS + SECONDS_PER_MIB * mebibytes})
         except OSError as error:
             return DataError(f"cannot be read ({error.strerror})")
@@ -176,6 +185,15 @@ class _Child:
         if self._process.returncode == -getattr(signal, "SIGPROF", 0):
             return "takes longer to parse than any file of its size should; it is damaged or forged"
         return f"ended the process that parsed it (code {self._process.returncode}); it is damaged or forged"
+
+
+def children_for(files: Iterable[Path]) -> int:
+    """Return how many children to parse files with: one for a few, up to one for each core."""
+    size = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            size += file.stat().st_size
+    return max(1, min(_cores(), 8, size // SHARE))
 
 
 def _cores() -> int:

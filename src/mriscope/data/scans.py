@@ -9,7 +9,7 @@ from mriscope.data.sandbox import Answer, Request, Sandbox
 from mriscope.data.volumes import PLANES, Cut
 from mriscope.errors import DataError
 
-_AXIS_OF = dict(zip(PLANES, "xyz", strict=True))
+_AXIS_OF: dict[str, str] = dict(zip(PLANES, "xyz", strict=True))
 EMPTY = "slices that hold one value throughout were left out"
 DOUBLED = "slices lie at the place of an equal one and were left out"
 

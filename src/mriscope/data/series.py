@@ -9,7 +9,7 @@ import numpy as np
 
 from mriscope.data.dicom import Frame, Header
 from mriscope.data.naming import natural
-from mriscope.data.volumes import PLANES
+from mriscope.data.volumes import MAX_VOXELS, PLANES
 
 _SAME_PLACE = 0.01  # mm; images nearer than this lie at one place
 _SAME_DIRECTION = 0.01  # of a cosine, half a degree
@@ -28,6 +28,8 @@ class Series:
         study: digest of the study, "" where unknown.
         when: date and time of the study.
         layers: the images along the stack, each as the files and frames that lie at its place.
+        frames: where each layer lies.
+        voxels: how many pixels all its images have.
         problem: why it cannot be read, or "".
     """
 
@@ -38,6 +40,8 @@ class Series:
     study: str
     when: str
     layers: tuple[tuple[tuple[str, int], ...], ...] = ()
+    frames: tuple[Frame, ...] = ()
+    voxels: int = 0
     problem: str = ""
 
     @property
@@ -111,13 +115,18 @@ def _order(files: Mapping[str, Header]) -> Series:
     along, down = np.array(images[0][2].orientation).reshape(2, 3)
     heights = np.array([frame.position for _, _, frame in images]) @ np.cross(along, down)
     layers: list[list[tuple[str, int]]] = []
+    frames: list[Frame] = []
     last = -np.inf
     for row in np.argsort(heights, kind="stable"):
         if heights[row] - last > _SAME_PLACE:
             layers.append([])
+            frames.append(images[row][2])
         last = heights[row]
         layers[-1].append(images[row][:2])
-    return replace(about, layers=tuple(map(tuple, layers)))
+    voxels = len(images) * files[names[0]].rows * files[names[0]].columns
+    if voxels > MAX_VOXELS:
+        return replace(about, problem=f"has {voxels:,} voxels; expected at most {MAX_VOXELS:,} in one series")
+    return replace(about, layers=tuple(map(tuple, layers)), frames=tuple(frames), voxels=voxels)
 
 
 def _kinds(images: Sequence[tuple[Header, Frame]]) -> list[tuple[str, int]]:

@@ -11,14 +11,15 @@ from mriscope.data.dicom import Frame, Header
 from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
+from mriscope.data.listing import problem_of
 from mriscope.data.naming import natural, part_order, printable
-from mriscope.data.nifti import is_nifti
+from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.rows import Row, Source
-from mriscope.data.sandbox import Request, Sandbox
+from mriscope.data.sandbox import Request, Sandbox, children_for
 from mriscope.data.scans import Scan, read_scans
 from mriscope.data.series import Series, find_series
 from mriscope.data.volumes import Cut
-from mriscope.errors import DataError
+from mriscope.errors import DataError, need
 
 SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".pdf", ".xls", ".xlsx")
 """Files that go with volumes and hold none, as do those of NO_VOLUMES."""
@@ -54,6 +55,32 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     return volume_source(files, class_names, lambda _: scans, cut, strangers(files, volumes), notes=notes)
 
 
+def open_listed_volumes(
+    table: Path, lines: Sequence[Row], class_names: tuple[str, ...], cut: Cut, notes: Sequence[str]
+) -> Source:
+    """Open a source of the NIfTI files that a table names.
+
+    Args:
+        table: the CSV file; paths are relative to its folder.
+        lines: what each of its rows tells of a file, without its pixels.
+        class_names: the classes that labels count.
+        cut: how volumes become slices.
+        notes: what the user should be told of the table.
+    """
+    need("volumes", "nibabel")
+    files = {line.path: table.parent / line.path for line in lines}
+    scans = [
+        Scan(
+            line.path,
+            {"task": "nifti", "files": [str(files[line.path])]},
+            **{name: getattr(line, name) for name in ("label", "part", "subject", "session", "covariates")},
+            problem=problem_of(files[line.path], LARGEST_FILE) or ("" if line.label is not None else "has no label"),
+        )
+        for line in lines
+    ]
+    return volume_source({table.name: table, **files}, class_names, lambda _: scans, cut, notes=notes)
+
+
 def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:
     """Open a source of DICOM files in class folders, listed but unread.
 
@@ -84,13 +111,20 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
         for one, subject, session in zip(series, subjects, sessions, strict=True):
             named = sorted({path for layer in one.layers for path, _ in layer})
             layers = [[(str(files[path]), frame) for path, frame in layer] for layer in one.layers]
-            request = {"task": "dicom", "files": [str(files[path]) for path in named], "layers": layers}
+            frames = [asdict(frame) for frame in one.frames]
+            request = {
+                "task": "dicom",
+                "files": [str(files[path]) for path in named],
+                "layers": layers,
+                "frames": frames,
+                "voxels": one.voxels,
+            }
             scan = Scan(one.name, request, subject=subject, session=session, problem=one.problem, told=told)
             told = {}
             yield _in_place(scan, places[one.path], labels)
         yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
 
-    return volume_source(files, class_names, scans, cut, strangers(files, dicoms), {"series": pattern})
+    return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
 
 
 def open_tumour_slices(files: Listing) -> Source:
@@ -99,7 +133,7 @@ def open_tumour_slices(files: Listing) -> Source:
     order = sorted(slices, key=lambda path: [*map(natural, path.split("/"))])
 
     def rows() -> Iterator[Row]:
-        with Sandbox() as sandbox:
+        with Sandbox(children_for(files.values())) as sandbox:
             asked = sandbox.map(order, lambda path: {"task": "matlab", "files": [str(files[path])]})
             for number, (path, answer) in enumerate(asked):
                 if isinstance(answer, DataError) or answer.images is None:
@@ -110,7 +144,7 @@ def open_tumour_slices(files: Listing) -> Source:
         odd = enumerate((path for path in strangers(files, slices) if not path.lower().endswith(".mat")), len(order))
         yield from (Row(number, printable(path), problem="is no MATLAB file") for number, path in odd)
 
-    return Source(files, matlab.CLASSES, rows)
+    return Source(deciding(files), matlab.CLASSES, rows)
 
 
 def volume_source(
@@ -119,7 +153,6 @@ def volume_source(
     scans: Callable[[Sandbox], Iterable[Scan]],
     cut: Cut,
     odd: Sequence[str] = (),
-    options: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
 ) -> Source:
     """Return the source of some scans.
@@ -130,22 +163,24 @@ def volume_source(
         scans: finds them, with the sandbox that they will be read in.
         cut: how they become slices.
         odd: files that are no volumes; they come last, each as a bad row.
-        options: whatever else decides the pixels.
         notes: what the user should be told.
     """
 
     def rows() -> Iterator[Row]:
         number = -1
-        with Sandbox() as sandbox:
+        with Sandbox(children_for(files.values())) as sandbox:
             for row in read_scans(scans(sandbox), cut, sandbox):
                 number = row.number
                 yield row
         for at, path in enumerate(odd, number + 1):
             yield Row(at, printable(path), problem="is no volume; expected .nii, .nii.gz or DICOM files")
 
-    return Source(
-        files, class_names, rows, notes=tuple(notes), of_volumes=True, options={**asdict(cut), **(options or {})}
-    )
+    return Source(deciding(files), class_names, rows, notes=tuple(notes), of_volumes=True)
+
+
+def deciding(files: Listing) -> dict[str, Path | str]:
+    """Return files as `Source.files`: those that are not there, or may never end, by why they are not read."""
+    return {path: problem_of(file, LARGEST_FILE) or file for path, file in files.items()}
 
 
 def strangers(files: Listing, volumes: Collection[str]) -> list[str]:
@@ -181,7 +216,7 @@ def _read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], 
     problems: dict[str, str] = {}
 
     def request_of(paths: Sequence[str]) -> Request:
-        return {"task": "dicom headers", "files": [str(files[path]) for path in paths], "salt": salt}
+        return {"task": "dicom headers", "files": [str(files[path]) for path in paths], "salt": salt, "voxels": 0}
 
     waiting = list(files)
     batches = [waiting[start : start + _AT_ONCE] for start in range(0, len(waiting), _AT_ONCE)]
