@@ -2,12 +2,18 @@
 
 import csv
 import logging
+import os
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_files import encoded, pixels, png, write_files, write_parquet
 
+from mriscope.data import listing, readers
+from mriscope.data.cache import cache_folder
 from mriscope.data.decoding import resize
 from mriscope.data.readers import read
 from mriscope.errors import BadRow, BadRowsError, DataError, WriteError
@@ -210,3 +216,84 @@ def test_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_parquet(tmp_path / "sets" / "x.parquet", GOOD)
     assert len(read("~/sets")) == 5
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 255), (10, 1023), (12, 4095), (16, 65_535)])
+def test_bits_of_a_set_are_kept_and_dark_slices_stay_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bits: int, most: int
+):
+    ramp = np.tile(np.linspace(0, most, 128).round().astype(np.uint16), (128, 1))
+    rows = [(encoded(ramp // (1 + 7 * (row == 3))), f"{row}.png", row) for row in range(4)]
+    found = read(write_parquet(tmp_path / "x.parquet", rows))
+    assert [len(np.unique(one)) for one in found.images[:3]] == [128] * 3
+    assert found.images.max(axis=(1, 2)).tolist()[:3] == [255] * 3
+    assert found.images[3].max() == 255 // 8 or found.images[3].max() == 32
+    said = f"4 slices of 16 bits use {bits} of them, so that {most:,} is white"
+    assert caplog.messages == ([] if bits == 16 else [f"{tmp_path / 'x.parquet'}: {said}"])
+
+
+@pytest.mark.parametrize("kind", ["set.parquet", "set.csv", "set"])
+def test_a_named_pipe_is_no_source(tmp_path: Path, kind: str):
+    os.mkfifo(tmp_path / kind)
+    with pytest.raises(DataError, match="is no ordinary file, but a named pipe or a device; expected"):
+        read(tmp_path / kind)
+
+
+def test_a_source_that_nobody_wrote_to_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = write_parquet(tmp_path / "set" / "x.parquet", GOOD).parent
+    monkeypatch.setattr(listing, "SETTLED", -5.0)  # as if the files were old
+    first = read(source)
+    real = readers.open_path
+    opened = []
+    monkeypatch.setattr(readers, "open_path", lambda *given: opened.append(given) or real(*given))
+    assert read(source).fingerprint == first.fingerprint
+    assert not opened
+    read(source, stretch=True)
+    assert len(opened) == 1
+    write_parquet(source / "x.parquet", GOOD[:4])
+    assert len(read(source)) == 4
+    assert len(opened) == 2
+
+
+def test_an_entry_that_was_written_to_is_checked_whatever_the_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = write_parquet(tmp_path / "x.parquet", GOOD)
+    monkeypatch.setattr(listing, "SETTLED", -5.0)
+    monkeypatch.setenv("MRISCOPE_CACHE", str(tmp_path / "cache"))
+    expected = read(source).fingerprint
+    (kept,) = cache_folder().glob("*/images.npy")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    assert read(source).fingerprint == expected
+
+
+def test_options_of_a_source_are_part_of_its_text(tmp_path: Path):
+    table = pa.table({"scan": [png(0), png(1)], "dx": ["AD", "CN"], "label": [5, 6]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = read(f"{tmp_path / 'x.parquet'}?label_column=dx&image_column=scan")
+    assert found.class_names == ("AD", "CN")
+    assert found.fingerprint == read(tmp_path / "x.parquet", label_column="dx", image_column="scan").fingerprint
+    for text, message in (
+        ("?colour=red", "there is no option 'colour' of a source"),
+        ("?plane=coronal", "holds no volumes, and plane is for volumes; leave it out"),
+        ("?stretch=1", "stretch is '1'; choose yes or no"),
+        ("?label_column=dy", "has no column 'dy' for the label; choose one of dx, label, scan"),
+    ):
+        with pytest.raises(DataError, match=re.escape(message)):
+            read(f"{tmp_path / 'x.parquet'}{text}")
+
+
+@pytest.mark.parametrize("named", ["images/{}.png", "../other/{}.png", "{root}/other/{}.png"])
+@pytest.mark.parametrize("source", ["set", "set/labels.csv"])
+def test_images_that_a_table_names_are_read_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, source: str
+):
+    monkeypatch.setattr(listing, "SETTLED", -5.0)
+    for folder in ("set/images", "other"):
+        write_files(tmp_path / folder, {f"{row}.png": png(row) for row in range(2)})
+    rows = "".join(f"{named.format(row, root=tmp_path)},{row}\n" for row in range(2))
+    (tmp_path / "set" / "labels.csv").write_text(f"path,label\n{rows}")
+    assert np.array_equal(read(tmp_path / source).images, [pixels(0), pixels(1)])
+    for folder in ("set/images", "other"):
+        write_files(tmp_path / folder, {"1.png": png(9)})
+    assert np.array_equal(read(tmp_path / source).images, [pixels(0), pixels(9)])

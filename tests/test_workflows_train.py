@@ -181,6 +181,10 @@ def test_names_that_look_like_something_else_stay_names(tmp_path, monkeypatch):
         directory = mriscope.run(published(Path(name)), tmp_path / "runs" / name, silent=True)
         assert open_run(directory.path).recipe.data == name
         assert directory.environment.source == str(tmp_path / name)
+    mriscope.explain_run(directory.path, tmp_path / "explained", count=2)
+    page = (tmp_path / "explained" / "explain.html").read_text(encoding="utf-8")
+    assert "<td>dátá 📁</td>" in page
+    assert str(tmp_path) not in page  # the folders above may name people
     (tmp_path / "phantom:subjects=24,slices=4,seed=1").mkdir()
     directory = mriscope.run(small(), tmp_path / "runs" / "phantom", silent=True)
     assert directory.environment.source == "phantom:subjects=24,slices=4,seed=1"

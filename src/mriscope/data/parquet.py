@@ -86,7 +86,8 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     if not all(one.numbers for one in files.values()):
         texts = [text for one in files.values() for text in _labels(one)]
         class_names, numbering = number_classes(name, texts)
-        numbers, unnamed = dict.fromkeys(files, numbering), False
+        numbers.update(dict.fromkeys(files, numbering))
+        unnamed = False
     first = next(iter(files.values()))
     notes = column_notes(next(iter(files)), first.columns, _ROLES)
     if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from mriscope.errors import DataError, suggest
@@ -85,10 +86,11 @@ def split_options(source: str | Path) -> tuple[str | Path, ReadOptions]:
     stretch = given.pop("stretch", "no")
     if stretch not in ("yes", "no"):
         raise DataError(f"{source}: stretch is {stretch!r}; choose yes or no")
-    return name, replace(ReadOptions(**given), stretch=stretch == "yes")
+    values: dict[str, Any] = {**given, "stretch": stretch == "yes"}
+    return name, ReadOptions(**values)
 
 
-def with_options(source: str | Path, **given: str | bool | None) -> str | Path:
+def with_options(source: str, **given: str | bool | None) -> str:
     """Return a source with options; those that are None stay as they are.
 
     Example:
@@ -98,7 +100,7 @@ def with_options(source: str | Path, **given: str | bool | None) -> str | Path:
     named = {name: value for name, value in given.items() if value is not None}
     if not named:
         return source
-    name, options = split_options(str(source))
+    name, options = split_options(source)
     text = _as_text({**asdict(options), **named})
     return f"{name}?{text}" if text else str(name)
 

@@ -188,7 +188,13 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
         lambda: content_key(open_once().files, **decoder, own=dict(open_once().options)),
         build,
         None if marked is None else content_key({"": f"{path.absolute()} {marked}"}, **decoder),
+        lambda: all(path == file or (path.is_dir() and _is_below(at)) for at, file in open_once().files.items()),
     )
+
+
+def _is_below(name: str) -> bool:
+    """Tell whether a file that a source names lies below its folder; a table may name others."""
+    return not name.startswith("/") and ".." not in name.split("/") and ":" not in name
 
 
 def open_source(source: str | Path, options: ReadOptions = AS_IT_IS) -> Source:

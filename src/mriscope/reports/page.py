@@ -55,14 +55,18 @@ def run_page(
         protocol=protocol_text(metrics),
         recipe=recipe,
         environment=environment,
-        source=parse_source(environment.source or "unknown").label,
         pictures=pictures,
     )
+
+
+def label_source(source: str | None) -> str:
+    """Return a source without the folders above it, which may name people."""
+    return "unknown" if source is None else parse_source(source).label
 
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of this folder; what values hold is escaped, and none may be missing."""
     loader = jinja2.PackageLoader("mriscope.reports")
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    pages.filters |= {"estimate": join_estimate, "metric_title": metric_title}
+    pages.filters |= {"estimate": join_estimate, "metric_title": metric_title, "source_label": label_source}
     return pages.get_template(template).render(**values)

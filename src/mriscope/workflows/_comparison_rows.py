@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,10 @@ def group_by_recipe(runs: Sequence[RunDirectory]) -> list[Row]:
     groups: dict[str, list[RunDirectory]] = {}
     for run in runs:
         groups.setdefault(run.recipe.model_dump_json(exclude=_OWN), []).append(run)
-    found = list(chain.from_iterable(map(_by_seed, groups.values())))
+    found: list[list[RunDirectory]] = []
+    for group in groups.values():
+        own_seeds = len({run.recipe.seed for run in group}) == len(group)
+        found += [sorted(group, key=lambda run: run.recipe.seed)] if own_seeds else [[run] for run in group]
     if len(found) < 2:
         said = "these are runs of one recipe, which differ in their seed alone" if len(runs) > 1 else "this is one run"
         raise RunError(f"{said}; name runs of two recipes at least")
@@ -74,11 +76,6 @@ def group_by_recipe(runs: Sequence[RunDirectory]) -> list[Row]:
         make_row(name if names.count(name) == 1 else str(row[0].path), row, row[0].recipe.study)
         for name, row in zip(names, found, strict=True)
     ]
-
-
-def _by_seed(runs: Sequence[RunDirectory]) -> list[list[RunDirectory]]:
-    seeds = {run.recipe.seed for run in runs}
-    return [sorted(runs, key=lambda run: run.recipe.seed)] if len(seeds) == len(runs) else [[run] for run in runs]
 
 
 def make_row(name: str, runs: Sequence[RunDirectory], study: StudyRow | None) -> Row:

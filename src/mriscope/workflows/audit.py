@@ -20,7 +20,6 @@ from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, wi
 from mriscope.data.manifest import names_subjects
 from mriscope.data.readers import read_silently
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
-from mriscope.data.source import parse_source
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
@@ -28,7 +27,7 @@ from mriscope.files import write_text
 from mriscope.progress import saying
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import RECIPE
 from mriscope.training.devices import pick_device
 from mriscope.workflows._load import Loaded, load
@@ -198,7 +197,7 @@ def _write(
     strips = [pair_strip(slices, pair.row, pair.other, pair.similarity, sides) for pair in pairs]
     if search is not None and search.proven:
         strips = [*_copy_strips(slices, search), *strips][: 2 * PAIRS]
-    title = f"Audit of {parse_source(facts['source']).label}"
+    title = f"Audit of {label_source(facts['source'])}"
     page = audit_page(title, facts, _pictures(facts, slices, neighbours), strips, _caption(facts))
     write_text(out / "slices.csv", slices_csv(slices, parts))
     write_text(out / "audit.html", page)

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,19 @@ def compare_recipes(
 
 
 def _recipe_files(patterns: Sequence[str]) -> list[Path]:
-    files = list(dict.fromkeys(chain.from_iterable(map(_matches, patterns))))
+    files: dict[Path, None] = {}  # in order, each once
+    for pattern in patterns:
+        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - it may be absolute
+        if not found:
+            problem = f"no file fits {pattern}; name YAML recipes, such as 'recipes/study/*.yaml'"
+            raise RecipeError("--recipes", [problem])
+        files |= dict.fromkeys(found)
     if len(files) < 2:
-        raise RecipeError("--recipes", [f"names {files[0]} alone; a comparison needs two recipes"])
+        raise RecipeError("--recipes", [f"names {next(iter(files))} alone; a comparison needs two recipes"])
     for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
         if one.stem == other.stem:
             raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
-    return files
-
-
-def _matches(pattern: str) -> list[Path]:
-    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - it may be absolute
-    if not found:
-        raise RecipeError("--recipes", [f"no file fits {pattern}; name YAML recipes, such as 'recipes/study/*.yaml'"])
-    return found
+    return list(files)
 
 
 def _read_recipes(

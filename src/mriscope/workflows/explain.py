@@ -14,7 +14,6 @@ from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
-from mriscope.data.source import parse_source
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownName
 from mriscope.evaluation.plots import class_title, split_title
@@ -25,7 +24,7 @@ from mriscope.explain.postprocess import study_exponents
 from mriscope.files import write_bytes, write_text
 from mriscope.models.registry import list_estimators
 from mriscope.reports.explanation import EmptyMap, explanation_page
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.workflows._load import load
@@ -77,11 +76,15 @@ class ExplainedSlices:
     def titles(self) -> list[str]:
         """Return the true and the predicted class, and the explained one where it is another."""
         one = next(iter(self.found.values()))
-        rows = one.logits.double().softmax(1).cpu().numpy()
-        return [
-            _title(row, int(explained), truth, self.class_names)
-            for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True)
-        ]
+        rows, titles = one.logits.double().softmax(1).cpu().numpy(), []
+        for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True):
+            predicted = int(row.argmax())
+            lines = [] if truth is None else [f"true {class_title(truth)}"]
+            lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
+            if explained != predicted:
+                lines.append(f"explained {class_title(self.class_names[explained])} {row[explained]:.2f}")
+            titles.append("\n".join(lines))
+        return titles
 
     @property
     def empty_maps(self) -> list[EmptyMap]:
@@ -200,10 +203,18 @@ def _write(
         for name in maps:
             pixels = overlay(shown.images.images[row], maps[name][row], **colours)
             pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
+    count = len(shown.images)
+    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
+    which += " of the test part" if own and not directory.imported else ""
+    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
+    strength = ", and their share follows the map" if options.by_strength else ""
+    caption = (
+        f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
+    )
     page = explanation_page(
         f"Where {directory.name} finds evidence",
-        _origin(directory, shown, own),
-        Picture("Grid of slices and methods", _caption(options), pictures[GRID]),
+        f"{which}; {heading}.",
+        Picture("Grid of slices and methods", caption, pictures[GRID]),
         _facts(directory, shown, options),
         shown.empty_maps,
         leaky=directory.leaky,
@@ -228,19 +239,6 @@ def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mappi
     return png_bytes(matrix(pixels, columns, titles, scale=scale, **colours))
 
 
-def _caption(options: ExplainOptions) -> str:
-    explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
-    strength = ", and their share follows the map" if options.by_strength else ""
-    return f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
-
-
-def _origin(directory: RunDirectory, shown: ExplainedSlices, own: bool) -> str:
-    count = len(shown.images)
-    which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
-    part = " of the test part" if own and not directory.imported else ""
-    return f"{which}{part}; {directory.recipe.model}, {describe_protocol(directory)}."
-
-
 def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOptions) -> list[tuple[str, str]]:
     layers = dict.fromkeys(name for one in shown.found.values() for name in one.layers)
     smoothing = ["flips and brightness"] * options.flip_smooth + ["first principal component"] * options.eigen_smooth
@@ -249,7 +247,7 @@ def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOpti
         ("Run", directory.name),
         ("Model", directory.recipe.model),
         ("Protocol", describe_protocol(directory)),
-        ("Data", parse_source(environment.source or "unknown").label),
+        ("Data", label_source(environment.source)),
         ("Methods", ", ".join(METHODS[name] for name in shown.found)),
         ("Layer", ", ".join(layers) or "the whole network"),
         ("Class explained", "the predicted one" if options.class_name is None else options.class_name),
@@ -284,12 +282,3 @@ def sample_test_slices(directory: RunDirectory, source: str | None, count: int, 
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     return slices[test[np.lexsort((labels, turn))[:count]]]
-
-
-def _title(probabilities: np.ndarray, explained: int, truth: str | None, class_names: Sequence[str]) -> str:
-    predicted = int(probabilities.argmax())
-    lines = [] if truth is None else [f"true {class_title(truth)}"]
-    lines.append(f"predicted {class_title(class_names[predicted])} {probabilities[predicted]:.2f}")
-    if explained != predicted:
-        lines.append(f"explained {class_title(class_names[explained])} {probabilities[explained]:.2f}")
-    return "\n".join(lines)

@@ -10,7 +10,6 @@ import torch
 from mriscope.data.batches import scaled
 from mriscope.data.phantom import phantom_masks
 from mriscope.data.slices import SliceSet
-from mriscope.data.source import parse_source
 from mriscope.environment import describe_environment
 from mriscope.explain.metrics.cohort_report import CAPTION, COHORT, describe_cohort
 from mriscope.explain.metrics.comparison import (
@@ -29,7 +28,7 @@ from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
 from mriscope.progress import saying
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
-from mriscope.reports.page import Picture
+from mriscope.reports.page import Picture, label_source
 from mriscope.results import Cohort, ExplainComparison, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 from mriscope.workflows.explain import check_methods, describe_protocol, open_network, sample_test_slices
@@ -98,7 +97,16 @@ def compare_methods(
         heading=f"{directory.recipe.model}, {describe_protocol(directory)}",
     )
     result = _result(directory, case, slices, scores, recommendation, cohort)
-    _write(Path(out), result, None if picture is None else Picture("Mean maps", CAPTION, picture))
+    out = Path(out)
+    shown = None if picture is None else Picture("Mean maps", CAPTION, picture)
+    write_text(out / "explain_compare.csv", comparison_csv(result))
+    page = comparison_page(f"Explanations of {result.model} compared", result, shown)
+    write_text(out / "explain_compare.html", page)
+    result.write(out / "explain_compare.json")
+    if picture is None:
+        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
+    else:
+        write_bytes(out / COHORT, picture)
     return result
 
 
@@ -144,7 +152,7 @@ def _result(
         agreement=rank_agreement(scores),
         made={
             "Run": directory.name,
-            "Data": parse_source(directory.environment.source or "unknown").label,
+            "Data": label_source(directory.environment.source),
             "Layer": case.layer
             or "found automatically: the last convolution, or in a transformer the norm before the last attention",
             "Seed": case.seed,
@@ -153,14 +161,3 @@ def _result(
         },
         cohort=cohort,
     )
-
-
-def _write(out: Path, result: ExplainComparison, cohort: Picture | None) -> None:
-    write_text(out / "explain_compare.csv", comparison_csv(result))
-    page = comparison_page(f"Explanations of {result.model} compared", result, cohort)
-    write_text(out / "explain_compare.html", page)
-    result.write(out / "explain_compare.json")
-    if cohort is None:
-        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
-    else:
-        write_bytes(out / COHORT, cohort.png)

@@ -85,6 +85,7 @@ def run(
     slices, begun = loaded.slices, any((path / name).is_file() for name in (CHECKPOINT, METRICS))
     model = create_model_for(recipe, slices.class_names, pretrained=fresh or not begun)
     split = split_for(recipe.split, slices, recipe.seed)
+    record = split_record(slices, split, recipe.seed)
     check_fit(model, recipe.training, len(split.train))
     environment = describe_environment(
         describe_device(place),
@@ -93,7 +94,7 @@ def run(
         subjects_from=loaded.subjects_from or "unknown",
         skip_bad=skip_bad,
     )
-    with _prepare(path, recipe, fresh, environment, split_record(slices, split, recipe.seed)) as directory:
+    with _prepare(path, recipe, fresh, environment, record) as directory:
         split = _find_split(directory, recipe, slices, split)
         if not directory.finished:
             first = rank() == 0
