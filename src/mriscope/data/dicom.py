@@ -1,6 +1,7 @@
 """DICOM files: what their headers say, without anything that names a person, and the volume that a series makes."""
 
 import hmac
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -335,5 +336,5 @@ def _as_data_errors() -> Iterator[None]:
         except (DataError, MemoryError):
             raise
         except Exception as error:
-            text = " ".join(str(error).split())[:120]
+            text = re.sub(r"(['\"]).*?(\1|$)", "…", " ".join(str(error).split()))[:120]  # values may name a person
             raise DataError(f"is a damaged DICOM file ({text or type(error).__name__})") from error

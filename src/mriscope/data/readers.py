@@ -185,7 +185,7 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
         return replace(settle_sizes(told, size, options.stretch), sizes=None) if one.of_volumes else told
 
     return cached(
-        lambda: content_key(open_once().files, **decoder, own=dict(open_once().options)),
+        lambda: content_key(open_once().files, **decoder),
         build,
         None if marked is None else content_key({"": f"{path.absolute()} {marked}"}, **decoder),
         lambda: all(path == file or (path.is_dir() and _is_below(at)) for at, file in open_once().files.items()),
