@@ -6,7 +6,7 @@ All sets are made of the public slices, whose subjects the whole set gives exact
 brains of the phantom. The program is given pixels and labels alone. Seconds are the processor's, truth is that of the
 test slices, and "of these wrong" counts slices that are taken for shared, and for settled, and are not.
 
-Parts: `recovery`, `verdicts`, `splits`; to run one, `.venv/bin/python benchmarks/audit_cases.py verdicts`.
+Parts: `recovery`, `holes`, `verdicts`, `splits`; to run one, `.venv/bin/python benchmarks/audit_cases.py verdicts`.
 `splits 20` takes 20 splits of each truth instead of 50.
 """
 
@@ -34,6 +34,7 @@ from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.workflows._subjects import PARTLY
 from mriscope.workflows.audit import EXIT_CODES, _with_own_copies
 
+HOLES = [(1, 10), (2, 13), (3, 8), (4, 18), (6, 13), (8, 20), (8, 10)]  # width, and position of the first slice
 SPLITS, WARPED = 50, 160  # splits of each truth, and phantom brains to draw from
 HEADER = (
     "| split | slices train, test | truth | verdict | shared | settled | open | of these wrong | processor s |\n"
@@ -184,6 +185,36 @@ def _sets(truth: SliceSet) -> Iterator[tuple[str, SliceSet]]:
         yield f"half at random, seed {seed}", truth[default_rng(seed).random(len(truth)) < 0.5]
     yield "2 to 5 slices of each, at random", truth[drawn_of_each(truth, 2, 5, default_rng(0))]
     yield "five contiguous slices, at random places", truth[five_neighbours(truth, default_rng(0))]
+
+
+def holes(truth: SliceSet) -> None:
+    """Print how often pieces of one brain pass for two, where most brains, or all, lack the same slices."""
+    phantom = warped()
+    print("| brains | of these whole | sets | pieces proven apart | cut subjects | wrong % | with a subject % |")
+    print("|--|--|--|--|--|--|--|", flush=True)
+    for source, slices, counts in (("public", truth, (24, 40, 60, 100)), ("phantom", phantom, (24, 40, 60))):
+        for count in counts:
+            for whole in (0.0, 0.1, 0.2):
+                found = [_pieces(slices, count, whole, width, first) for width, first in HOLES]
+                apart, cut, wrong, known = (sum(one) for one in zip(*found, strict=True))
+                shares = f"{100 * wrong / len(HOLES):.2f} | {100 * known / len(HOLES):.0f}"
+                name = f"{count} {source} | {100 * whole:.0f} %"
+                print(f"| {name} | {len(HOLES)} | {apart} | {cut} | {shares} |", flush=True)
+
+
+def _pieces(slices: SliceSet, count: int, whole: float, width: int, first: int) -> tuple[int, int, float, float]:
+    """Pairs of groups falsely apart, subjects that are cut, and the shares of wrong slices and of those with one."""
+    brains = some_brains(slices, count, default_rng([count, width, first]))
+    numbers = np.unique(brains.subjects)
+    kept = brains[np.isin(brains.subjects, numbers[: int(whole * count)]) | ~_within(brains, first, first + width)]
+    found = recover_subjects(kept.images)
+    separation, apart, cut = found.separation(found.groups), 0, 0
+    for number in numbers:
+        own = kept.subjects == number
+        groups = np.unique(found.groups[own])
+        apart += int((separation.proven(groups, groups) & ~np.eye(len(groups), dtype=bool)).sum()) // 2
+        cut += len(np.unique(found.subjects[own & found.known])) > 1
+    return apart, cut, _strangers(kept.subjects, found.subjects), float(found.known.mean())
 
 
 def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
@@ -383,6 +414,9 @@ def main() -> None:
     )
     if not words or words[0] == "recovery":
         recovery(truth)
+    if not words or words[0] == "holes":
+        print()
+        holes(truth)
     if not words or words[0] == "verdicts":
         print()
         verdicts(truth)

@@ -1,10 +1,10 @@
-"""Write docs/results.md from finished run directories: no figure in it is typed by hand.
+"""Write docs/results.md from finished run directories: no number in it is typed by hand.
 
     python3 run.py results [FOLDER] [--headers]      FOLDER holds run directories; default runs/
 
-Each row of recipes/study/ whose run is in FOLDER, under the recipe's name, gets its measured figures. They are also
+Each row of recipes/study/ whose run is in FOLDER, under the recipe's name, gets its measured metrics. They are also
 kept in docs/results.json, so that a row stands until a newer run takes its place. With --headers the recipes' own
-"Expect" lines get the figures of rows that were run in full.
+"Expect" lines get the metrics of rows that were run in full.
 """
 
 import json
@@ -35,14 +35,14 @@ STRANGE = {
     18: "The study reports 48.83 %, about the share of the largest class; its author's notes give 98.44 %.",
     19: "The study reports 13.44 %, exactly 172 of 1,280: every slice called Mild; its author's notes give 98.12 %.",
 }
-"""Rows, by rank, whose figures in the study say little of their settings."""
+"""Rows, by rank, whose metrics in the study say little of their settings."""
 
 HEAD = """# Results
 
-Written by `python3 run.py results` from run directories; every figure was measured. The figures are also kept in
+Written by `python3 run.py results` from run directories; every number was measured. The metrics are also kept in
 `docs/results.json`: a row that was measured stands here until a newer run directory takes its place.
 
-These are the figures of the **published split**, in which slices of one brain lie on both sides. They say how well a
+These are the metrics of the **published split**, in which slices of one brain lie on both sides. They say how well a
 model recognises brains it has seen, not how well it tells dementia in new people.
 
 """
@@ -83,14 +83,14 @@ def kept(path: Path) -> dict[str, Any]:
 
 
 def newest(recipes: Mapping[str, Recipe], before: Mapping[str, Record], folder: Path) -> dict[str, Record]:
-    """Of each row the figures of its run directory, or those kept before where they are newer or alone."""
-    found = {name: record_of(RunDirectory(folder / name)) for name in recipes if RunDirectory(folder / name).judged}
+    """Of each row the metrics of its run directory, or those kept before where they are newer or alone."""
+    found = {name: record_of(RunDirectory(folder / name)) for name in recipes if RunDirectory(folder / name).evaluated}
     both = {name: [one[name] for one in (before, found) if name in one] for name in recipes}
     return {name: max(reversed(ones), key=lambda one: one["run"]["started"]) for name, ones in both.items() if ones}
 
 
 def record_of(run: RunDirectory) -> Record:
-    """What is kept of a run: its figures, and how it was run."""
+    """What is kept of a run: its metrics, and how it was run."""
     metrics, made = run.metrics(), run.environment
     return {
         "recipe": run.recipe.model_dump(exclude={"data", "study"}, exclude_defaults=True),
@@ -180,19 +180,19 @@ def note(recipe: Recipe, record: Record) -> str:
 
 
 def reached(recipes: Mapping[str, Recipe], records: Mapping[str, Record]) -> str:
-    """How many of the study's own networks reach its figures."""
+    """How many of the study's own networks reach its accuracies."""
     own = [name for name, recipe in recipes.items() if recipe.model not in NOT_CNN]
     run = [name for name in own if name in records]
     below = [name for name in run if per_cent(records[name]) < round(study_row(recipes[name]).accuracy - 1, 2)]
     text = (
         f"{len(run)} of the {len(own)} CNN rows were run; **{len(run) - len(below)}** of them are at or above the "
-        "study's figure less one point."
+        "study's accuracy less one point."
     )
     return text + (f" Below it: {', '.join(f'`{name}`' for name in below)}.\n" if below else "\n")
 
 
 def remark(recipe: Recipe, record: Record | None) -> str:
-    """On a row whose figure in the study is strange: what its settings really give."""
+    """On a row whose accuracy in the study is strange: what its settings really give."""
     study = study_row(recipe)
     if study.rank not in STRANGE:
         return ""

@@ -11,7 +11,7 @@ def nothing_found(count: int) -> RecoveredSubjects:
     rows = np.arange(count)
     unknown, heights = np.full(count, UNKNOWN), np.full(count, np.nan)
     pairs = np.empty((0, 2), np.int64)
-    return RecoveredSubjects(unknown, unknown, rows, rows, heights, np.inf, pairs, np.inf, np.nan, np.nan)
+    return RecoveredSubjects(unknown, unknown, rows, rows, heights, np.inf, unknown, pairs, np.inf, np.nan, np.nan)
 
 
 def strangers(truth: np.ndarray, groups: np.ndarray) -> int:

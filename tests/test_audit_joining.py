@@ -21,7 +21,7 @@ class Pieces:
     pairs: np.ndarray
 
     def joined(self, images: np.ndarray, *, proven: bool) -> np.ndarray:
-        heights = Heights(self.slices.positions.astype(float), 1.5)
+        heights = Heights(self.slices.positions.astype(float), 1.5, np.zeros(len(self.slices), np.int64))
         return join_pieces(standardised(images), self.groups, self.pairs, heights, proven=proven)
 
 
@@ -57,7 +57,7 @@ def test_whole_brains_have_nothing_to_be_joined_with(phantom_brains: SliceSet):
 
 def test_without_heights_nothing_is_joined(phantom_brains: SliceSet):
     pieces = cut(phantom_brains, 14, 1)
-    unknown = Heights(np.full(len(pieces.groups), np.nan), np.inf)
+    unknown = Heights(np.full(len(pieces.groups), np.nan), np.inf, np.full(len(pieces.groups), -1))
     rows = standardised(pieces.slices.images)
     found = join_pieces(rows, pieces.groups, pieces.pairs, unknown, proven=False)
     assert found.tolist() == pieces.groups.tolist()

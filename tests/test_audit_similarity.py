@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from mriscope.audit import similarity
 from mriscope.audit.similarity import nearest, neighbours, standardised, unit
+from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 
 
@@ -68,3 +69,17 @@ def test_a_search_in_clusters_finds_the_neighbours_of_a_whole_search(monkeypatch
     similarity_found, found = neighbours(rows, 2)
     assert found.shape == whole.shape == similarity_found.shape
     assert np.mean([len(set(a) & set(b)) / 2 for a, b in zip(found.tolist(), whole.tolist(), strict=True)]) > 0.99
+
+
+def test_components_find_the_neighbours_that_all_pixels_find(
+    phantom_brains: SliceSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.concatenate([phantom_brains.images, phantom_brains.images[:9]])
+    whole, rows = nearest(images, None, 40)
+    monkeypatch.setattr(similarity, "_COMPARED_WHOLE", 0)
+    reduced, found = nearest(images, None, 40)
+    np.testing.assert_allclose(reduced[:, :16], whole[:, :16], atol=2e-3)  # a slice that is missed has a near one
+    np.testing.assert_allclose(reduced, whole, atol=2e-2)
+    assert (found[:9, 0] == np.arange(768, 777)).all()  # copies
+    assert (found[:, :8] == rows[:, :8]).mean() > 0.98
+    assert (np.diff(reduced, axis=1) <= 0).all()

@@ -9,11 +9,16 @@ from audit_sets import falsely_apart, some_brains, strangers
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from mriscope.audit.subjects import UNKNOWN, recover_subjects
+from mriscope.audit.subjects import RECOVERY_VERSION, UNKNOWN, recover_subjects
 from mriscope.data.phantom import make_phantom
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 
+RECORDED = {
+    **{"level": 0.722529, "weakest": 0.723939, "strongest": 0.717670, "margin": 2.0, "heights": 3.140244},
+    **{"linked": 642, "known": 80, "groups": 190, "proven": 192, "subjects": 10},
+}
+"""What RECOVERY_VERSION 1 finds in the phantom with 30 % of its slices missing, where few of them are sure."""
 Alteration = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -49,6 +54,27 @@ def test_whole_brains_in_any_order_are_subjects_in_the_order_of_their_slices(pha
     assert found.separation(found.groups).proven(numbers, numbers).all()
 
 
+def test_another_method_has_another_version(phantom_brains: SliceSet):
+    """Where this fails, the method changed: raise RECOVERY_VERSION, so that no cache keeps what the old one found."""
+    slices = phantom_brains[np.random.default_rng(0).random(len(phantom_brains)) < 0.7]
+    found = recover_subjects(slices.images)
+    known = found.known & np.isfinite(found.heights)
+    values = {
+        "level": found.level,
+        "weakest": found.weakest,
+        "strongest": found.strongest,
+        "margin": found.margin,
+        "heights": found.heights[known].std(),
+        "linked": len(found.pairs),
+        "known": found.known.sum(),
+        "groups": found.groups.max() + 1,
+        "proven": found.proven.max() + 1,
+        "subjects": found.subjects.max() + 1,
+    }
+    assert values == pytest.approx(RECORDED, rel=1e-3)  # rounding on other processors is below
+    assert RECOVERY_VERSION == 1  # of these values
+
+
 def test_heights_grow_by_one_from_slice_to_slice(phantom_brains: SliceSet):
     heights = recover_subjects(phantom_brains.images).heights.reshape(24, 32)
     assert np.corrcoef(heights.ravel(), np.tile(np.arange(32), 24))[0, 1] > 0.95
@@ -69,7 +95,7 @@ def test_a_blank_slice_is_of_nobody_and_like_no_other_blank_one(phantom_brains: 
     assert not found.clear
 
 
-@pytest.mark.parametrize(("first", "width"), [(15, 1), (13, 2), (8, 3)])
+@pytest.mark.parametrize(("first", "width"), [(15, 1), (13, 2), (8, 3), (13, 6), (20, 8)])
 def test_a_hole_common_to_all_brains_makes_no_two_subjects_of_one(
     phantom_brains: SliceSet, first: int, width: int
 ) -> None:
@@ -78,7 +104,7 @@ def test_a_hole_common_to_all_brains_makes_no_two_subjects_of_one(
     assert strangers(slices.subjects, found.groups) == 0
     assert falsely_apart(found, slices.subjects) == 0
     known = found.known
-    assert known.mean() > 0.5
+    assert known.mean() > 0.4
     assert adjusted_rand_score(slices.subjects[known], found.subjects[known]) == 1
 
 
@@ -206,16 +232,25 @@ def test_the_published_test_part_gives_no_slice_a_wrong_subject(real_slices: Sli
     assert not found.clear
 
 
-@pytest.mark.parametrize(("first", "width"), [(15, 1), (13, 2), (8, 3), (13, 6)])
+@pytest.mark.parametrize(("first", "width"), [(15, 1), (13, 2), (8, 3), (13, 6), (20, 8)])
+@pytest.mark.parametrize("count", [24, 40])
 def test_a_hole_common_to_all_real_brains_makes_no_two_subjects_of_one(
-    real_brains: SliceSet, first: int, width: int
+    real_slices: SliceSet, count: int, first: int, width: int
 ) -> None:
-    slices = without(real_brains, first, width)
+    slices = without(some_brains(real_slices, count), first, width)
     found = recover_subjects(slices.images)
     assert falsely_apart(found, slices.subjects) == 0
     assert strangers(slices.subjects, found.proven) == 0
     known = found.known
     assert adjusted_rand_score(slices.subjects[known], found.subjects[known]) >= 0.99
+
+
+def test_a_hole_that_few_real_brains_bridge_makes_no_two_subjects_of_one(real_slices: SliceSet) -> None:
+    brains = some_brains(real_slices, 60)
+    slices = brains[(brains.subjects < 6) | (brains.positions < 20) | (brains.positions >= 28)]
+    found = recover_subjects(slices.images)
+    assert falsely_apart(found, slices.subjects) == 0
+    assert strangers(slices.subjects, found.subjects) == 0
 
 
 def test_single_real_slices_are_of_nobody(real_slices: SliceSet) -> None:

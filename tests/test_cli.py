@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,18 +11,20 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from data_files import png, write_files
 from PIL import Image
 
-from mriscope import cli
+from mriscope import choices, cli
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.evaluation.calibration import fit_temperature
-from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
+from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subject
 from mriscope.evaluation.predictions import read_predictions, write_predictions
-from mriscope.evaluation.tasks import to_task
+from mriscope.evaluation.tasks import TASKS, to_task
+from mriscope.explain import METHODS
 from mriscope.run_directory import RunDirectory
 
 RECIPE = """
@@ -452,7 +455,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["train"], "Missing argument 'RECIPE'"),
         (["train", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory)"),
         (["train", "{recipe}", "--devise", "cpu"], "No such option: --devise"),
-        (["train", "{recipe}", "--device", "tpu", "--out", "{tmp}/r"], "there is no device 'tpu'; choose auto, cpu or"),
+        (["train", "{recipe}", "--device", "tpu", "--out", "{tmp}/r"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["train", "{recipe}", "--set", "model=baselin", "--out", "{tmp}/r"], "did you mean baseline_cnn"),
         (["train", "{recipe}", "--set", "training.lr=1", "--out", "{tmp}/r"], "did you mean learning_rate?"),
         (["train", "{recipe}", "--set", "training.optimizer=AdamV", "--out", "{tmp}/r"], "did you mean"),
@@ -461,10 +464,10 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["train", "{recipe}", "--data", "phantom:subjcts=3", "--out", "{tmp}/r"], "subjects"),
         (["train", "{recipe}", "--set", "split.protocol=published", "--out", "{tmp}/r"], "publishes no train and test"),
         (["evaluate", "{tmp}"], "is no run directory"),
-        (["evaluate", "{run}", "--part", "tset"], "did you mean test?"),
+        (["evaluate", "{run}", "--part", "tset"], "'tset' is not one of 'test', 'validation'"),
         (["evaluate", "{run}", "--data", "{tmp}/nowhere"], "does not exist"),
-        (["evaluate", "{run}", "--level", "subjects"], "did you mean subject?"),
-        (["evaluate", "{run}", "--task", "non_vs_dement"], "did you mean non_vs_demented?"),
+        (["evaluate", "{run}", "--level", "subjects"], "'subjects' is not one of"),
+        (["evaluate", "{run}", "--task", "non_vs_dement"], "is not one of 'four_classes'"),
         (["evaluate", "{run}", "--level", "subject", "--pooling", "mean"], "mean_probability"),
         (["evaluate", "{run}", "--pooling", "majority"], "goes with --level subject"),
         (["evaluate", "{run}", "--level", "subject", "--part", "validation"], "name it with --pooling"),
@@ -482,7 +485,10 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["data", "info", "nowhere"], "does not exist"),
         (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
         (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read (No such file"),
-        (["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"], "the published split has no folds"),
+        (
+            ["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"],
+            "not one of 'by_subject', 'by_slice'",
+        ),
         (["crossval", "{recipe}", "--folds", "1", "--out", "{tmp}/r"], "Invalid value for '--folds'"),
         (["crossval", "{recipe}", "--out", "{run}"], "and is no cross-validation; name an empty or new folder"),
         (["split", "phantom:subjects=8,slices=2", "--folds", "9", "--out", "{tmp}/s"], "9 folds need 9 subjects"),
@@ -654,3 +660,49 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]
     assert f"{accuracy.value:.3f} ({accuracy.low:.3f} – {accuracy.high:.3f})" in page
+
+
+CHOICES = [
+    (("train", "--device"), ["auto", "cpu", "cuda"]),
+    (("evaluate", "--part"), ["test", "validation"]),
+    (("evaluate", "--level"), ["slice", "subject"]),
+    (("evaluate", "--task"), ["four_classes", "three_classes", "non_vs_demented"]),
+    (("evaluate", "--pooling"), ["mean_probability", "mean_logit", "majority", "chosen"]),
+    (("crossval", "--protocol"), ["by_subject", "by_slice"]),
+    (("split", "--protocol"), ["published", "by_slice", "by_subject"]),
+    (("import-weights", "--scale"), ["raw", "unit", "imagenet"]),
+]
+
+
+@pytest.mark.parametrize(("option", "values"), CHOICES, ids=lambda one: "-".join(one))
+def test_choices_stand_in_help_complete_in_the_shell_and_refuse_others(call, monkeypatch, capsys, option, values):
+    command, name = option
+    _, out, _ = call(command, "--help")
+    assert f"{name} <{'|'.join(values)}>" in out
+    assert complete(monkeypatch, capsys, command, name, values[0][:2])[0] == values[0]
+    assert complete(monkeypatch, capsys, command, name, "") == values
+    code, _, err = call(command, name, "neither")
+    assert code == 2
+    assert re.fullmatch(rf"mriscope: Invalid value for '{name}': 'neither' is not one of [^\n]+\n", err)
+
+
+def test_methods_complete_after_each_comma(monkeypatch, capsys):
+    found = complete(monkeypatch, capsys, "explain", "--methods", "gradcam,layer")
+    assert found == ["gradcam,layercam"]
+    assert complete(monkeypatch, capsys, "explain", "--methods", "al") == ["all"]
+
+
+def complete(monkeypatch, capsys, command: str, name: str, typed: str) -> list[str]:
+    monkeypatch.setenv("_MRISCOPE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"mriscope {command} {name} {typed}")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        cli.app([], prog_name="mriscope")
+    monkeypatch.delenv("_MRISCOPE_COMPLETE")
+    return capsys.readouterr().out.split()
+
+
+def test_the_methods_that_help_names_are_those_that_there_are():
+    assert get_args(choices.Method) == tuple(METHODS)
+    assert get_args(choices.Task) == tuple(TASKS)
+    assert get_args(choices.PoolingMethod) == tuple(POOLINGS)

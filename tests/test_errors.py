@@ -1,6 +1,6 @@
 import pytest
 
-from mriscope.errors import BadRow, BadRowsError, MissingExtra, need, suggest
+from mriscope.errors import BadRow, BadRowsError, MissingExtraError, need, suggest
 
 
 def test_near_names_are_suggested_and_all_where_none_is_near():
@@ -22,5 +22,5 @@ def test_bad_rows_are_listed_up_to_twenty_and_counted():
 
 def test_a_missing_package_names_its_extra():
     assert need("ui", "json").loads("1") == 1
-    with pytest.raises(MissingExtra, match=r"no_such_package is not installed; run: pip install 'mriscope\[ui\]'"):
+    with pytest.raises(MissingExtraError, match=r"no_such_package is not installed; run: pip install 'mriscope\[ui\]'"):
         need("ui", "no_such_package")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mriscope.errors import DataError, UnknownName
+from mriscope.errors import DataError, UnknownNameError
 from mriscope.evaluation.metrics import LEAST_PROBABILITY, log_loss
 from mriscope.evaluation.pooling import POOLINGS, choose_pooling, divided_labels, pool_by_subject
 from mriscope.evaluation.predictions import Predictions
@@ -133,7 +133,7 @@ def test_what_cannot_be_pooled_is_refused(p: Predictions, message: str) -> None:
 
 
 def test_an_unknown_way_names_the_near_one() -> None:
-    with pytest.raises(UnknownName, match="did you mean mean_logit"):
+    with pytest.raises(UnknownNameError, match="did you mean mean_logit"):
         pool_by_subject(by_hand(), "mean_logits")
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.errors import DataError, RunError, UnknownNameError
 from mriscope.evaluation.predictions import Predictions, join, read_predictions, write_predictions
 
 CLASSES = ("AD", "probability_of \u00e9/x", "MCI")
@@ -42,7 +42,7 @@ def test_a_part_holds_its_rows_in_order(predictions: Predictions) -> None:
     assert test.class_names == CLASSES
     assert test.predicted.tolist() == [1, 0]
     assert len(test.of_part("train")) == 0
-    with pytest.raises(UnknownName, match="no part 'validate'; did you mean validation"):
+    with pytest.raises(UnknownNameError, match="no part 'validate'; did you mean validation"):
         predictions.of_part("validate")
 
 

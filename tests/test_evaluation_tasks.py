@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mriscope.data.slices import CLASS_NAMES, SEVERITY
-from mriscope.errors import DataError, UnknownName
+from mriscope.errors import DataError, UnknownNameError
 from mriscope.evaluation.metrics import quadratic_kappa, severity_error
 from mriscope.evaluation.pooling import pool_by_subject
 from mriscope.evaluation.predictions import Predictions
@@ -73,7 +73,7 @@ def test_the_classes_of_a_task_rise_in_severity() -> None:
 
 
 def test_what_has_no_such_task_is_refused() -> None:
-    with pytest.raises(UnknownName, match="there is no task 'three'; did you mean three_classes"):
+    with pytest.raises(UnknownNameError, match="there is no task 'three'; did you mean three_classes"):
         to_task(Predictions.of(LABELS, FOUR), "three")
     stages = Predictions.of([0], [[0.5, 0.5]], class_names=("CN", "AD"))
     with pytest.raises(DataError, match=r"the task non_vs_demented is made of .* have CN, AD; evaluate them in"):

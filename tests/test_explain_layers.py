@@ -20,7 +20,7 @@ from explain_networks import swin as swin_net
 from explain_networks import vit as vit_net
 from torch import Tensor, nn
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import MriscopeError, UnknownNameError
 from mriscope.explain import CAM, GradCAM, ScoreCAM, channels_last, explain, tokens
 from mriscope.explain.layers import find_layers, find_reshape
 
@@ -104,14 +104,14 @@ def test_a_wrong_name_lists_the_near_ones_with_their_shapes(
     make: Callable[[], nn.Module], size: int, name: str, near: str
 ):
     model = make()
-    with pytest.raises(UnknownName, match=near) as caught:
+    with pytest.raises(UnknownNameError, match=near) as caught:
         GradCAM(model, name)(some_images(2, 3, size))
     assert f"no layer {name!r}" in str(caught.value)
     assert n_hooks(model) == 0
 
 
 def test_a_name_like_no_other_lists_the_last_ones():
-    with pytest.raises(UnknownName, match=r"head\.5 \(1, 4\)"):
+    with pytest.raises(UnknownNameError, match=r"head\.5 \(1, 4\)"):
         GradCAM(small_net(), "???")(some_images())
 
 

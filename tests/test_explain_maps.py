@@ -18,7 +18,7 @@ from explain_networks import (
 from torch import Tensor, nn
 
 from mriscope.data.slices import CLASS_NAMES
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import MriscopeError, UnknownNameError
 from mriscope.explain import CAM, METHODS, GradCAM, explain
 from mriscope.explain.postprocess import CONSTANT, STUDY_EXPONENTS, stretch, study_exponents
 
@@ -247,11 +247,11 @@ def test_methods_are_a_list_of_names(methods: Any):
 
 
 def test_an_unknown_method_or_fusion_is_refused():
-    with pytest.raises(UnknownName, match="did you mean gradcam"):
+    with pytest.raises(UnknownNameError, match="did you mean gradcam"):
         explain(small_net(), some_images(), ["grad-cam"])
-    with pytest.raises(UnknownName, match="no method 'scorcam'"):
+    with pytest.raises(UnknownNameError, match="no method 'scorcam'"):
         CAM(small_net(), method="scorcam")
-    with pytest.raises(UnknownName, match="no fusion 'sum'"):
+    with pytest.raises(UnknownNameError, match="no fusion 'sum'"):
         CAM(small_net(), fuse="sum")(some_images())
 
 
@@ -314,7 +314,7 @@ def test_the_studys_exponents_follow_the_order_of_the_classes():
     assert study_exponents(CLASS_NAMES) == (1.3, 1.2, 1.0, 1.5)
     assert study_exponents(("Non_Demented", "Very_Mild_Demented")) == (1.0, 1.5)
     assert set(STUDY_EXPONENTS) == set(CLASS_NAMES)
-    with pytest.raises(UnknownName, match="did you mean Mild_Demented"):
+    with pytest.raises(UnknownNameError, match="did you mean Mild_Demented"):
         study_exponents(["mild_demented"])
 
 

@@ -19,7 +19,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import MriscopeError, UnknownNameError
 from mriscope.explain.metrics.baseline_maps import centre_maps, random_maps
 from mriscope.explain.metrics.faithfulness import (
     average_drop,
@@ -168,7 +168,7 @@ def test_baselines():
     images = random_of(2, 3, 16, 32)
     assert (replace_pixels(images, "zero") == 0).all()
     torch.testing.assert_close(replace_pixels(images, "mean")[1, 2], images[1, 2].mean().expand(16, 32))
-    with pytest.raises(UnknownName, match="no baseline 'blurr'"):
+    with pytest.raises(UnknownNameError, match="no baseline 'blurr'"):
         replace_pixels(images, "blurr")
 
 

@@ -9,7 +9,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import MriscopeError, UnknownNameError
 from mriscope.explain.overlays import grid, matrix, overlay, png_bytes
 
 GREY = np.array([[0, 100], [201, 255]], np.uint8)
@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_refused(pixels: Any, heat: Any, message: str):
 
 
 def test_an_unknown_colormap_names_the_near_ones():
-    with pytest.raises(UnknownName, match="no colormap 'jett'; did you mean jet"):
+    with pytest.raises(UnknownNameError, match="no colormap 'jett'; did you mean jet"):
         overlay(GREY, HEAT, "jett")
     with pytest.raises(MriscopeError, match="alpha is 50"):
         overlay(GREY, HEAT, alpha=50)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from mriscope.data.batches import scaled
-from mriscope.errors import DataError, RecipeError, UnknownName
+from mriscope.errors import DataError, RecipeError, UnknownNameError
 from mriscope.explain.cam import GradCAM
 from mriscope.models.registry import create_model
 from mriscope.recipe import make_recipe
@@ -313,7 +313,7 @@ def test_any_name_of_timm_gives_a_model(name, size, features):
     ],
 )
 def test_an_unknown_name_of_timm_names_the_near_ones(name, message):
-    with pytest.raises(UnknownName) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         create_model(f"timm:{name}")
     assert message in str(caught.value)
     assert len(str(caught.value)) < 200

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mriscope.errors import MriscopeError, RecipeError, UnknownName
+from mriscope.errors import MriscopeError, RecipeError, UnknownNameError
 from mriscope.models import registration
 from mriscope.models.registry import (
     Estimator,
@@ -102,7 +102,7 @@ def test_baseline_cnn_has_the_studys_layers_in_their_order():
 
 
 def test_an_unknown_model_names_the_near_ones():
-    with pytest.raises(UnknownName, match="no model 'baselin_cnn'; did you mean baseline_cnn"):
+    with pytest.raises(UnknownNameError, match="no model 'baselin_cnn'; did you mean baseline_cnn"):
         create_model("baselin_cnn")
 
 

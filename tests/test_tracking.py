@@ -25,7 +25,7 @@ import pytest
 from result_files import environment, metrics, training
 
 import mriscope
-from mriscope.errors import Interrupted, MissingExtra, MriscopeError
+from mriscope.errors import InterruptedTrainingError, MissingExtraError, MriscopeError
 from mriscope.evaluation.predictions import Predictions
 from mriscope.recipe import make_recipe
 from mriscope.results import ClassMetrics, Estimate
@@ -270,7 +270,7 @@ def test_the_model_loads_back_without_a_pickle_and_answers_as_the_run_did(uri, t
     [
         (None, "FINISHED"),
         (ValueError("no"), "FAILED"),
-        (Interrupted("asked to", signal.SIGTERM), "KILLED"),
+        (InterruptedTrainingError("asked to", signal.SIGTERM), "KILLED"),
         (KeyboardInterrupt(), "KILLED"),
     ],
     ids=["end", "error", "asked to stop", "Ctrl-C"],
@@ -332,7 +332,7 @@ def test_a_training_that_is_stopped_and_resumed_is_one_run_and_a_fresh_one_is_an
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "epoch", stop_after_it)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedTrainingError):
             train()
     (stopped,) = all_runs(uri)
     assert (stopped.info.status, "accuracy" in stopped.data.metrics) == ("KILLED", False)
@@ -643,7 +643,7 @@ def test_the_page_says_what_it_lacks(uri, tmp_path, monkeypatch):
     with pytest.raises(MriscopeError, match="no runs are tracked in"):
         page.show_page(f"sqlite:///{tmp_path}/other.db", 5000, print)
     monkeypatch.setitem(sys.modules, "flask", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'mriscope\[ui\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'mriscope\[ui\]'"):
         page.show_page(uri, 5000, print)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mriscope.data.slices import SliceSet
-from mriscope.errors import Interrupted, RunError, TrainingError
+from mriscope.errors import InterruptedTrainingError, RunError, TrainingError
 from mriscope.recipe import TrainingSettings
 from mriscope.training import loop
 from mriscope.training.loop import train
@@ -186,7 +186,9 @@ def test_asked_to_stop_it_stops_between_steps_and_can_go_on(tmp_path, monkeypatc
 
     monkeypatch.setattr(loop, "_step", step)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="stopped by SIGTERM in epoch 2 after step 2 of 5; give the same") as caught:
+    with pytest.raises(
+        InterruptedTrainingError, match="stopped by SIGTERM in epoch 2 after step 2 of 5; give the same"
+    ) as caught:
         run(tmp_path / "stopped")
     assert caught.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
@@ -201,7 +203,7 @@ def test_asked_to_stop_in_the_last_step_it_stops_all_the_same(tmp_path, monkeypa
         return real_validate(job, rows)
 
     monkeypatch.setattr(loop, "_validate", validate)
-    with pytest.raises(Interrupted, match="stopped by Ctrl-C after epoch 1 of 1"):
+    with pytest.raises(InterruptedTrainingError, match="stopped by Ctrl-C after epoch 1 of 1"):
         run(tmp_path, epochs=1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from result_files import write_results
 
-from mriscope.errors import Interrupted, RecipeError, RunError
+from mriscope.errors import InterruptedTrainingError, RecipeError, RunError
 from mriscope.evaluation.plots import save
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.ranking import holm
@@ -373,8 +373,8 @@ def recipes(tmp_path: Path) -> str:
 
 
 def test_after_ctrl_c_the_same_command_goes_on(trainer, recipes, tmp_path):
-    trainer.failures["b"] = Interrupted("stopped by Ctrl-C", 2)
-    with pytest.raises(Interrupted):
+    trainer.failures["b"] = InterruptedTrainingError("stopped by Ctrl-C", 2)
+    with pytest.raises(InterruptedTrainingError):
         compare_recipes([recipes], tmp_path / "out", folder=tmp_path / "runs")
     assert trainer.called == ["a", "b"]
     assert not (tmp_path / "out").exists()

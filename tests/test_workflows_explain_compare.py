@@ -12,7 +12,7 @@ import pytest
 import mriscope
 from mriscope.data.phantom import make_phantom, phantom_masks
 from mriscope.data.readers import read
-from mriscope.errors import DataError, MriscopeError, UnknownName
+from mriscope.errors import DataError, MriscopeError, UnknownNameError
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics.comparison import cheap_methods
@@ -142,7 +142,7 @@ def test_what_takes_many_passes_is_compared_only_if_named():
 
 
 def test_mistakes_are_told_before_anything_is_measured(run_folder, tmp_path):
-    with pytest.raises(UnknownName, match="did you mean layercam"):
+    with pytest.raises(UnknownNameError, match="did you mean layercam"):
         compare_methods(run_folder, tmp_path, ("layercan",))
     with pytest.raises(MriscopeError, match="features"):
         compare_methods(run_folder, tmp_path, ("gradcam",), layer="features.conv9")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mriscope.data.slices import CLASS_NAMES
-from mriscope.errors import DataError, RecipeError, RunError, UnknownName
+from mriscope.errors import DataError, RecipeError, RunError, UnknownNameError
 from mriscope.models.registry import create_model
 from mriscope.results import ImportedMetrics, ImportedWeights, Metrics
 from mriscope.run_directory import RunDirectory, open_run
@@ -436,7 +436,7 @@ class TestTheRunDirectory:
         assert (imported / "metrics.json").stat().st_mtime_ns == before
 
     def test_settings_that_do_not_exist_are_named(self, checkpoint, tmp_path):
-        with pytest.raises(UnknownName, match="did you mean baseline_cnn"):
+        with pytest.raises(UnknownNameError, match="did you mean baseline_cnn"):
             import_weights(checkpoint, "baselin_cnn", tmp_path / "run")
         with pytest.raises(RecipeError, match=r"input\.scale"):
             import_weights(checkpoint, "baseline_cnn", tmp_path / "run", scale="grey")

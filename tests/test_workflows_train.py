@@ -19,6 +19,7 @@ from mriscope.data.slices import CLASS_NAMES
 from mriscope.data.splits import by_subject
 from mriscope.errors import DataError, MriscopeError, RecipeError, RunError, TrainingError
 from mriscope.recipe import Recipe, make_recipe
+from mriscope.reports import metrics_text
 from mriscope.run_directory import RunDirectory, open_run
 from mriscope.training.devices import describe_device
 from mriscope.workflows import train
@@ -252,7 +253,7 @@ def test_the_severity_of_a_recipe_orders_classes_whose_names_tell_nothing(tmp_pa
     plain = mriscope.run(small(**settings), tmp_path / "plain", silent=True)
     assert "quadratic_kappa" not in plain.metrics().metrics
     assert "nothing says how x, y, z rise in severity" in str(plain.metrics().omitted)
-    assert "note: quadratic kappa and the error in steps" in mriscope.metrics_text(plain.metrics())
+    assert "note: quadratic kappa and the error in steps" in metrics_text(plain.metrics())
     named = mriscope.run(small(**settings, severity=["z", "x", "y"]), tmp_path / "named", silent=True)
     tested = named.predictions().of_part("test")
     assert tested.severity == open_run(named.path).recipe.severity == ("z", "x", "y")

@@ -7,8 +7,8 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-import mriscope
 from mriscope.results import Environment, ImportedWeights
+from mriscope.version import __version__
 
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "scipy")
 
@@ -33,7 +33,7 @@ def describe_environment(
         imported: where the weights came from, if another program trained them.
     """
     return Environment(
-        mriscope=mriscope.__version__,
+        mriscope=__version__,
         commit=_find_commit(),
         python=platform.python_version(),
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
@@ -52,7 +52,7 @@ def describe_environment(
 
 def _find_commit() -> str | None:
     """Return the commit of mriscope's own checkout, with a "+" where files differ; None where it came as a package."""
-    root = Path(mriscope.__file__).parents[2]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -1,19 +1,22 @@
 """What can go wrong, as one tree. Every message says what was found, what was expected and what to do.
 
 MriscopeError
-├── DataError        a source that cannot be read, or rows that do not fit
-│   └── BadRowsError   ... with the list of them
-├── RecipeError      a recipe with unknown or unfit settings
-├── UnknownName      a model, layer, class or setting that does not exist
-├── WriteError       a file that the system refuses to write
-├── RunError         a run directory that is missing, unfinished, damaged or another's
-├── TrainingError    a training that cannot go on (a loss that is not finite)
-│   └── Interrupted    ... because it was asked to stop; the run can be resumed
-└── MissingExtra     an optional package that is not installed
+├── ArgumentError      an argument with a value that does not fit; also a ValueError
+│   └── UnknownNameError   a model, layer, class or setting that does not exist; also a LookupError
+├── ArgumentTypeError  an argument of the wrong type; also a TypeError
+├── DataError          a source that cannot be read, or data that does not fit together; also a ValueError
+│   └── BadRowsError       ... with the list of unusable rows
+├── RecipeError        a recipe with unknown or unfit settings; also a ValueError
+├── WriteError         a file that the system refuses to write
+├── RunError           a run directory that is missing, unfinished, damaged or another's
+├── TrainingError      a training run that cannot go on (a loss that is not finite)
+│   └── InterruptedTrainingError   ... because it was asked to stop; it can be resumed
+└── MissingExtraError  an optional package that is not installed; also an ImportError
 """
 
 import difflib
 import importlib
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -23,8 +26,25 @@ class MriscopeError(Exception):
     """A mistake that its user can mend; the command line prints its text alone and exits with 2."""
 
 
-class DataError(MriscopeError):
-    """A source that cannot be read, or data that does not fit together."""
+class ArgumentError(MriscopeError, ValueError):
+    """An argument with a value that does not fit, alone or beside the others."""
+
+
+class ArgumentTypeError(MriscopeError, TypeError):
+    """An argument of the wrong type."""
+
+
+class DataError(MriscopeError, ValueError):
+    """A source that cannot be read, or data that does not fit together.
+
+    Example:
+        >>> import mriscope
+        >>> try:
+        ...     mriscope.read("missing.parquet")
+        ... except mriscope.DataError as error:
+        ...     print(str(error).split(";")[0])
+        missing.parquet does not exist
+    """
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class BadRowsError(DataError):
         super().__init__(f"{source}: {len(rows)} of {total} rows are unusable; {remedy}{listed}{more}")
 
 
-class RecipeError(MriscopeError):
+class RecipeError(MriscopeError, ValueError):
     """A recipe whose settings are unknown or do not fit.
 
     Attributes:
@@ -67,7 +87,7 @@ class RecipeError(MriscopeError):
         super().__init__(one if len(problems) == 1 else many)
 
 
-class UnknownName(MriscopeError):
+class UnknownNameError(ArgumentError, LookupError):
     """A name that is not among the known ones; the message names the near ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -83,14 +103,14 @@ class RunError(MriscopeError):
 
 
 class TrainingError(MriscopeError):
-    """A training that cannot go on."""
+    """A training run that cannot go on."""
 
 
-class Interrupted(TrainingError):
-    """A training that was asked to stop (Ctrl-C, SIGTERM) and can be resumed.
+class InterruptedTrainingError(TrainingError):
+    """A training run that was asked to stop (Ctrl-C, SIGTERM) and can be resumed.
 
     Attributes:
-        signal: number of the signal that asked.
+        signal: number of the signal.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -98,19 +118,41 @@ class Interrupted(TrainingError):
         super().__init__(message)
 
 
-class MissingExtra(MriscopeError):
+class MissingExtraError(MriscopeError, ImportError):
     """An optional package that is not installed."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The hint that ends an unknown-name message: the near names (lr is near learning_rate), or else all of them."""
+    """Return the hint that ends an unknown-name message: the near names (lr is near learning_rate), or else all."""
     names = {full.lower(): full for full in sorted(known)}
-    asked = name.lower()
-    near = [low for low in names if asked == "".join(word[:1] for word in low.split("_"))]
+    wanted = name.lower()
+    near = [low for low in names if wanted == "".join(word[:1] for word in low.split("_"))]
     for least in (0.8, 0.6):  # the far ones only where there is no closer one
-        near = near or difflib.get_close_matches(asked, names, n=3, cutoff=least)
-    near = [names[low] for low in near or [low for low in names if len(asked) > 2 and asked in low][:3]]
+        near = near or difflib.get_close_matches(wanted, names, n=3, cutoff=least)
+    near = [names[low] for low in near or [low for low in names if len(wanted) > 2 and wanted in low][:3]]
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names.values())}"
+
+
+def check_type(name: str, value: object, expected: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse an argument of the wrong type.
+
+    Args:
+        name: the argument.
+        value: what was given.
+        expected: the types that fit.
+        wanted: these in words, with an example or the call that makes one.
+
+    Raises:
+        ArgumentTypeError: the value is of none of these types.
+
+    Example:
+        >>> check_type("images", 3, str, "a path")
+        Traceback (most recent call last):
+        ...
+        mriscope.errors.ArgumentTypeError: images is 3 (int); give a path
+    """
+    if not isinstance(value, expected):
+        raise ArgumentTypeError(f"{name} is {reprlib.repr(value)} ({type(value).__name__}); give {wanted}")
 
 
 def need(extra: str, module: str) -> ModuleType:
@@ -121,9 +163,9 @@ def need(extra: str, module: str) -> ModuleType:
         module: its import name.
 
     Raises:
-        MissingExtra: names the command that installs it.
+        MissingExtraError: names the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"{module} is not installed; run: pip install 'mriscope[{extra}]'") from error
+        raise MissingExtraError(f"{module} is not installed; run: pip install 'mriscope[{extra}]'") from error

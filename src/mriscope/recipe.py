@@ -11,7 +11,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from mriscope.errors import RecipeError, suggest
+from mriscope.choices import Protocol, Scale
+from mriscope.errors import RecipeError, check_type, suggest
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -60,14 +61,14 @@ class InputSettings(Settings):
     """Height and width of a slice in pixels, to which slices of any size are brought."""
     stretch: bool = False
     """Resize height and width each by itself; else the aspect is kept, on a black square."""
-    scale: Literal["raw", "unit", "imagenet"] = "unit"
+    scale: Scale = "unit"
     """raw: 0 to 255; unit: 0 to 1; imagenet: unit, then less 0.449 and divided by 0.226 (the mean over RGB)."""
 
 
 class SplitSettings(Settings):
     """Division of the slices into training, validation and test part."""
 
-    protocol: Literal["published", "by_slice", "by_subject"] = "by_subject"
+    protocol: Protocol = "by_subject"
     test: Share = 0.2
     """Share of slices or subjects in the test part; the published protocol brings its own."""
     validation: Share = 0.1
@@ -251,7 +252,9 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: the file cannot be read, or settings are unknown or unfit; all of them are listed.
+        ArgumentTypeError: the path is no path.
     """
+    check_type("the recipe", path, (str, Path), "the path of a YAML file")
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
@@ -269,12 +272,14 @@ def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
     Raises:
         RecipeError: settings are unknown or unfit; all of them are listed.
+        ArgumentTypeError: the settings are no mapping.
 
     Example:
         >>> recipe = make_recipe({"model": "compact_cnn", "training": {"epochs": 3}})
         >>> recipe.training.epochs, recipe.split.protocol
         (3, 'by_subject')
     """
+    check_type("settings", settings, Mapping, "a mapping such as {'model': 'compact_cnn'}")
     pending: list[Any] = [settings]
     for _ in range(_MOST_VALUES):
         if not pending:

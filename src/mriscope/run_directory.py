@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mriscope.data.source import parse_source
-from mriscope.errors import RunError
+from mriscope.errors import RunError, check_type
 from mriscope.evaluation.predictions import Predictions, read_predictions
 from mriscope.files import remove_unfinished, write_text
 from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
@@ -49,14 +49,14 @@ class RunDirectory:
         return self.path.resolve().name
 
     @property
-    def judged(self) -> bool:
-        """Whether its figures are there, also where its weights were left behind as too large to carry."""
+    def evaluated(self) -> bool:
+        """Tell whether its metrics are there, also where its weights were left behind as too large to carry."""
         return all((self.path / name).is_file() for name in (RECIPE, METRICS))
 
     @property
     def finished(self) -> bool:
-        """Whether it holds a finished run."""
-        return self.judged and (self.path / WEIGHTS).is_file()
+        """Tell whether it holds a finished run."""
+        return self.evaluated and (self.path / WEIGHTS).is_file()
 
     def holds(self, recipe: Recipe) -> bool:
         """Return whether it is the finished run of a recipe, as far as can be told without reading its data again."""
@@ -67,27 +67,27 @@ class RunDirectory:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The run's settings."""
+        """Read the run's settings."""
         return read_recipe(self.path / RECIPE)
 
     @cached_property
     def environment(self) -> Environment:
-        """What environment.json holds."""
+        """Read environment.json."""
         return Environment.read(self.path / ENVIRONMENT)
 
     @property
     def imported(self) -> bool:
-        """Whether another program trained the weights; such a run has no data and no predictions of its own."""
+        """Tell whether another program trained the weights; such a run has no data and no predictions of its own."""
         return self.environment.imported is not None
 
     @property
     def protocol(self) -> str:
-        """How train and test were split; "imported" for weights that another program trained."""
+        """Return how train and test were split; "imported" for weights that another program trained."""
         return IMPORTED if self.imported else self.metrics().protocol
 
     @property
     def leaky(self) -> bool | None:
-        """Whether test subjects also have slices in the training part; None where that is unknown."""
+        """Tell whether test subjects also have slices in the training part; None where that is unknown."""
         return None if self.imported else self.metrics().leaky
 
     def metrics(self) -> Metrics:
@@ -152,7 +152,9 @@ def open_run(path: str | Path) -> RunDirectory:
 
     Raises:
         RunError: there is none at this path, or it is unfinished.
+        ArgumentTypeError: the path is no path.
     """
+    check_type("the run", path, (str, Path), "the path of a run directory")
     run = RunDirectory(Path(path))
     if not (run.path / RECIPE).is_file():
         raise RunError(f"{path} is no run directory (it holds no {RECIPE}); name one that `mriscope train` wrote")

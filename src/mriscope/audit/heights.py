@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mriscope.audit.similarity import SIDE, unit
+from mriscope.audit.alignment import aligned, displacement
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
     from torch import Tensor
 
 _DIRECTIONS, _LONG_AXIS = (8, 64), 16  # principal components for heights, and for the neighbour graph
@@ -23,11 +24,15 @@ _ORDERED, _GROUPS, _SHARE = 3, 6, 0.2  # slices of a group, groups, and their sh
 _ROUNDS, _RIDGE = 4, 1e-3
 _FEW_BRAINS, _UNSURE = 150, 6.0  # heights rest on the mean of the brains: few of them leave more steps in doubt
 _LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
-_REGISTERED = 4.0  # steps; brains that lie differently in the picture disagree, or are out of order, by more
 _REFERENCES, _ALIKE, _AGREED = 6000, 15, 30
 _LANDMARKS, _NEAR = 1500, 8
+_AGREE = 1.0  # steps, beside the margin, within which heights of similar slices agree
+_DISPLACED = 0.02  # of the width: 0.001 to 0.002 in registered brains, 0.01 in the phantom's
+_LEAST_GAP, _BEYOND = 1.0, 20.0  # steps between the ends of families on one scale, and between scales
 _BLOCK = 1024  # slices
-_GROUPS_BESIDE, _SPAN = 100, (3, 6)  # reference groups; steps over which groups beside each other are alike
+_HITS, _CLEAR, _GROUPS_BESIDE = (8, 100), 0.9, 3  # similar slices; their share, and groups, that make a family
+_CUT, _CUT_ALIGNED = 0.12, 0.03  # least conductance of a family: without holes 0.14 and more, aligned 0.04 and more
+_COPY = 0.05  # of the largest distance of a slice to the next: what is nearer is its copy
 _LONGEST = 1000  # slices of a group that are put in order by their graph; more are ordered by height alone
 
 
@@ -39,13 +44,12 @@ class Heights:
         values: float64 (N,), in steps between neighbouring slices of a brain, growing towards the crown as far as
             pixels tell; nan where no group tells a direction.
         margin: how far two slices of a brain may lie the wrong way round, in steps.
-        beside: bool (N, R), whether the group of a slice lies beside each of some reference groups: they are alike
-            over several steps. Heights of groups beside no common ones cannot be compared; None: all can.
+        families: int64 (N,), which heights can be compared: those of one family. -1: with no others.
     """
 
     values: np.ndarray
     margin: float
-    beside: np.ndarray | None = None
+    families: np.ndarray
 
 
 def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, areas: np.ndarray) -> Heights:
@@ -57,29 +61,48 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
         groups: int64 (N,), slices known to be of one brain.
         areas: float64 (N,), share of each slice that is brain, which falls towards the crown.
     """
-
     members = [one for one in _members(groups) if len(one) >= _ORDERED]
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
-        return Heights(np.full(len(rows), np.nan), np.inf, np.zeros((len(rows), 0), bool))
+        return Heights(np.full(len(rows), np.nan), np.inf, np.full(len(rows), -1))
     orders = seriate(rows, members)
-    found, disagreement = _fit(rows, orders, groups)
+    found = _fit(rows, orders, groups)
     least = max(_LEAST, min(_FEW_BRAINS / len(orders), _UNSURE))
     margin = max(least, _CAUTION * _out_of_order(found, orders))
-    found, compared = _along(found, orders), rows
-    if max(disagreement, margin) > _REGISTERED:
-        compared = _aligned(images, groups)
+    found, compared, cut = _along(found, orders), rows, _CUT
+    if displacement(images, members) > _DISPLACED:
+        compared, cut = aligned(images, groups), _CUT_ALIGNED
         found, margin = _by_order(compared, orders, groups, found), max(least, _UNREGISTERED)
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
-    return Heights(-found if rising > 0 else found, margin, _beside(compared, groups, orders))
+    found = -found if rising > 0 else found
+    families = _families(compared, Heights(found, margin, groups), orders, cut)
+    return Heights(_put_apart(found, families, known), margin, families)
+
+
+def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+    """Heights in which families that lie side by side on the scale are moved beyond the reach of every comparison.
+
+    Groups of two families show different parts of the brain. Where their heights overlap all the same, the fit did not
+    go on across what lies between, and nothing is known of how far apart, and which way up, they are.
+    """
+    ends = {
+        one: np.median([np.sort(heights[rows])[[0, -1]] for rows in members if families[rows[0]] == one], axis=0)
+        for one in {families[rows[0]] for rows in members} - {-1}
+    }
+    out, above, top = heights.copy(), 0.0, -np.inf
+    for one in sorted(ends, key=lambda family: ends[family].sum()):
+        if ends[one][0] < top + _LEAST_GAP:
+            above += float(np.ptp(heights[np.isfinite(heights)])) + _BEYOND
+        top = max(top, ends[one][1])
+        out[families == one] += above
+    return out
 
 
 def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Heights by the order within each group, moved so that groups agree on slices that resemble each other.
 
-    Brains that lie differently in the picture have no one function of the image that tells the height. nan where a
-    group resembles others too little to be compared: in slices of no group, and where not one brain links two families
-    of groups that show different parts of the brain.
+    Brains that lie differently in the picture have no one function of the image that tells the height. nan in slices
+    of no group.
 
     Args:
         rows: float32 (N, D), aligned slices.
@@ -87,9 +110,6 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
         groups: int64 (N,).
         directions: float64 (N,), heights that tell which end of an order is up.
     """
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
-
     place, count = np.full(len(groups), np.nan), int(groups.max()) + 1
     for order in map(_upwards(directions), orders):
         place[order] = np.arange(len(order)) - (len(order) - 1) / 2
@@ -102,11 +122,7 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
     shift = np.zeros(count)
     for _ in range(_AGREED):
         shift += (_median_of(apart + shift[theirs] - shift[mine], mine, count)) / 2
-    meetings = csr_matrix((np.ones(len(mine)), (mine, theirs)), shape=(count, count))
-    often = meetings.multiply(meetings.T) > 1
-    family = connected_components(often, directed=False)[1]
-    largest = np.bincount(family[groups[ordered]]).argmax()
-    return np.where(family[groups] == largest, place + shift[groups], np.nan)
+    return place + shift[groups]
 
 
 def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
@@ -118,45 +134,77 @@ def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray
     return out
 
 
-def _beside(rows: "Tensor", groups: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
-    """Whether each slice's group lies beside each reference group, bool (N, R).
+def _families(rows: "Tensor", heights: Heights, orders: list[np.ndarray], least: float) -> np.ndarray:
+    """Number the families of groups that show one part of the brain, int64 (N,); -1 for slices between families.
 
-    Two groups do where slices of both, several steps apart, are among the most similar of all references. Groups that
-    meet end to end, across slices that every brain lacks, resemble each other at their ends alone.
+    Pieces below and above slices that every brain lacks are not alike: few of the slices that are most similar to one
+    lie in another family. The graph of groups is cut in two wherever the conductance of a cut (Shi and Malik, 2000, by
+    the Fiedler vector) is less than `least`. Similar slices count where their heights agree, so that heights at which
+    brains were put wrongly connect nothing.
+
+    Args:
+        rows: float32 (N, D).
+        heights: of the slices, whose families are the groups.
+        orders: rows of each group.
+        least: conductance of a cut through one family.
     """
-    import torch
+    from scipy.sparse import csr_matrix
 
-    long_ones = sorted(orders, key=len)[::-1][: _GROUPS_BESIDE * 3]
-    chosen = [
-        long_ones[at] for at in np.linspace(0, len(long_ones) - 1, min(_GROUPS_BESIDE, len(long_ones))).astype(int)
-    ]
-    rank = np.full(len(groups), -1)
-    for order in orders:
-        rank[order] = np.arange(len(order))
-    references, number = np.concatenate(chosen), np.repeat(np.arange(len(chosen)), [len(one) for one in chosen])
-    features = torch.from_numpy(_components(rows, 2 * _LONG_AXIS)).float()
-    spans = np.zeros((int(groups.max()) + 1, len(chosen), 4), np.int32)  # lowest and highest place, here and there
-    spans[..., ::2], spans[..., 1::2] = np.iinfo(np.int32).max, -1
-    for start in range(0, len(groups), _BLOCK):
-        own = groups[start : start + _BLOCK]
-        distance = torch.cdist(features[start : start + _BLOCK], features[references])
-        distance[torch.from_numpy(own[:, None] == groups[references])] = torch.inf
-        near = distance.topk(min(max(3 * len(chosen), 120), len(references)), largest=False).indices.numpy()
-        pair = np.repeat(own, near.shape[1]), number[near.ravel()]
-        here, there = np.repeat(rank[start : start + _BLOCK], near.shape[1]), rank[references][near.ravel()]
-        for first, values in ((0, here), (2, there)):
-            np.minimum.at(spans[..., first], pair, values)
-            np.maximum.at(spans[..., first + 1], pair, values)
-    sizes = np.bincount(groups)[:, None], np.array([len(one) for one in chosen])
-    here, there = (
-        spans[..., last] - spans[..., last - 1] >= np.clip(size - 1, *_SPAN)
-        for last, size in zip((1, 3), sizes, strict=True)
-    )
-    beside, short = here & there, sizes[0][:, 0] <= _SPAN[0]
-    inner = (spans[..., 2] >= 2) & (spans[..., 3] <= sizes[1] - 3) & (spans[..., 3] >= 0)
-    beside[short] = inner[short]  # too few slices for a span: in the middle of the other
-    beside[groups[[one[0] for one in chosen]], np.arange(len(chosen))] = True
-    return beside[groups]
+    groups = heights.families
+    features, ordered = _components(rows, _DIRECTIONS[1]), np.sort(np.concatenate(orders))
+    chosen = ordered[:: -(-len(ordered) // _REFERENCES)]
+    count = int(np.clip(len(chosen) * len(orders) / len(ordered) / 2, *_HITS))
+    alike = _alike_in_other_groups(features, groups, chosen, count)
+    numbers, size = np.unique(groups[ordered]), int(groups.max()) + 1
+    agree = np.abs(heights.values[alike] - heights.values[:, None]) <= heights.margin + _AGREE
+    pairs = np.repeat(groups, alike.shape[1]), groups[alike].ravel()
+    hits = csr_matrix((agree.ravel().astype(float), pairs), (size, size))
+    whole = hits[numbers][:, numbers]
+    whole, family, found = whole + whole.T, np.full(size, -1), 0
+    waiting = [np.arange(len(numbers))]
+    while waiting:
+        some = waiting.pop()
+        conductance, side = _best_cut(whole[some][:, some])
+        if conductance < least:
+            waiting += [some[side], some[~side]]
+        else:
+            family[numbers[some]], found = found, found + 1
+    member = np.zeros((size, found))
+    member[numbers, family[numbers]] = 1
+    shares = hits @ member
+    few = family < 0
+    clear = shares.max(axis=1) >= _CLEAR * shares.sum(axis=1)
+    family[few] = np.where(clear, shares.argmax(axis=1), -1)[few]
+    return family[groups]
+
+
+def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
+    """The cut of least conductance among those along the Fiedler vector, and its sides, bool (G,)."""
+    from scipy.sparse import diags
+    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.linalg import eigsh
+
+    degree, count = np.asarray(weight.sum(axis=1)).ravel(), weight.shape[0]
+    if count < 2 * _GROUPS_BESIDE or (degree == 0).any():
+        return np.inf, np.zeros(count, bool)
+    parts = connected_components(weight, directed=False)[1]
+    largest = parts == np.bincount(parts).argmax()
+    if not largest.all():
+        return 0.0, largest
+    root = 1 / np.sqrt(degree)
+    scaled = diags(root) @ weight @ diags(root) + diags(np.ones(count))  # eigenvalues in 0..2, the largest sought
+    vectors = eigsh(scaled, k=2, v0=np.sqrt(degree) + np.arange(count) / count, tol=1e-6)[1]
+    order = np.argsort(vectors[:, 0] * root, kind="stable")
+    sorted_, volume = weight[order][:, order].tocoo(), degree[order].cumsum()
+    crossing = np.zeros(count + 1)  # an entry crosses the cuts between its two places
+    np.add.at(crossing, np.minimum(sorted_.row, sorted_.col), sorted_.data)
+    np.add.at(crossing, np.maximum(sorted_.row, sorted_.col), -sorted_.data)
+    crossing = crossing.cumsum()[: count - 1] / 2
+    conductance = crossing / np.minimum(volume[:-1], volume[-1] - volume[:-1])
+    conductance[: _GROUPS_BESIDE - 1] = conductance[count - _GROUPS_BESIDE :] = np.inf
+    side, best = np.zeros(count, bool), int(conductance.argmin())
+    side[order[: best + 1]] = True
+    return float(conductance[best]), side
 
 
 def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
@@ -165,8 +213,8 @@ def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
     return float(np.quantile([(np.maximum.accumulate(one) - one).max() for one in upwards], 0.99))
 
 
-def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
-    """Heights, float64 (N,), and by how many steps brains disagree on them."""
+def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
+    """Heights by one linear function of the image for all brains, float64 (N,)."""
     features = _components(rows, _DIRECTIONS[1])
     fitted = features[:, : int(np.clip(len(orders) // _GROUPS_PER_DIRECTION, *_DIRECTIONS))]
     heights = _along_the_long_axis(features[:, :_LONG_AXIS])
@@ -175,7 +223,7 @@ def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[
         heights = fitted @ _one_step_a_slice(fitted, orders)
     alike = _alike_in_other_groups(features, groups)
     means = heights[alike].mean(axis=1)
-    return means[alike].mean(axis=1), float(np.std(heights - means))
+    return means[alike].mean(axis=1)
 
 
 def _along(heights: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
@@ -207,16 +255,18 @@ def _upwards(heights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda order: order if trend(heights[order]) >= 0 else order[::-1]
 
 
-def _alike_in_other_groups(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Of each slice those most like it in other groups, int64 (N, 15): other brains at its height."""
+def _alike_in_other_groups(
+    features: np.ndarray, groups: np.ndarray, among: np.ndarray | None = None, count: int = _ALIKE
+) -> np.ndarray:
+    """Of each slice those most like it in other groups, int64 (N, count): other brains at its height."""
     import torch
 
     values, group = torch.from_numpy(features).float(), torch.from_numpy(groups)
-    chosen = torch.arange(0, len(values), -(-len(values) // _REFERENCES))
+    chosen = torch.arange(0, len(values), -(-len(values) // _REFERENCES)) if among is None else torch.from_numpy(among)
     found = []
     for block, own in zip(values.split(_BLOCK), group.split(_BLOCK), strict=True):
         distance = torch.cdist(block, values[chosen]).masked_fill_(own[:, None] == group[chosen], torch.inf)
-        found.append(chosen[distance.topk(min(_ALIKE, len(chosen)), largest=False).indices])
+        found.append(chosen[distance.topk(min(count, len(chosen)), largest=False).indices])
     return torch.cat(found).numpy()
 
 
@@ -249,7 +299,8 @@ def seriate(rows: "Tensor", groups: list[np.ndarray]) -> list[np.ndarray]:
 def _fiedler_order(rows: np.ndarray) -> np.ndarray:
     distance = (1 - (rows @ rows.T).astype(np.float64)).clip(1e-6)
     np.fill_diagonal(distance, np.inf)
-    weight = np.exp(-distance / np.median(distance.min(axis=1)))
+    nearest = distance.min(axis=1)
+    weight = np.exp(-distance / np.median(nearest[nearest >= _COPY * nearest.max()]))
     return np.linalg.eigh(np.diag(weight.sum(axis=1)) - weight)[1][:, 1].argsort(kind="stable")
 
 
@@ -260,56 +311,6 @@ def trend(values: np.ndarray) -> float:
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:
     return np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
-
-
-def _aligned(images: np.ndarray, groups: np.ndarray) -> "Tensor":
-    """Slices with the centre of the brain in the middle and the long axis of each group upright, as `standardised`.
-
-    Brains that are not registered differ more by where they lie in the picture than by height.
-    """
-    import torch
-
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(images), _BLOCK)]
-    few = _small(images[:: max(1, len(images) // 1000)])
-    bright = 0.2 * float(np.percentile(few[:, ::2, ::2].numpy(), 90))
-    centres, moments = zip(*(_moments(_small(images[block]) > bright) for block in blocks), strict=True)
-    centre, group = torch.cat(centres), torch.from_numpy(groups)
-    spread = torch.zeros(int(groups.max()) + 1, 3).index_add_(0, group, torch.cat(moments))
-    tilt = torch.atan2(-2 * spread[:, 2], spread[:, 1] - spread[:, 0])[group] / 2  # of the long axis from upright
-    rows = [_turned(_small(images[block]), centre[block], tilt[block]) for block in blocks]
-    return torch.cat(rows)
-
-
-def _small(images: np.ndarray) -> "Tensor":
-    """Block means, float32 (B, 64, 64)."""
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d
-
-    return adaptive_avg_pool2d(torch.from_numpy(np.array(images)).float()[:, None], 2 * SIDE)[:, 0]
-
-
-def _moments(brain: "Tensor") -> "tuple[Tensor, Tensor]":
-    """The centre of each mask, float32 (B, 2), x before y in [-1, 1], and its moments xx, yy and xy, (B, 3)."""
-    import torch
-
-    weight = brain / brain.sum((1, 2), keepdim=True).clamp_min(1)
-    axis = (torch.arange(brain.shape[1]) + 0.5) * 2 / brain.shape[1] - 1
-    centre = torch.stack([(weight.sum(1) * axis).sum(1), (weight.sum(2) * axis).sum(1)], dim=1)
-    x, y = axis - centre[:, :1], axis - centre[:, 1:]
-    across = (weight.sum(1) * x * x).sum(1), (weight.sum(2) * y * y).sum(1)
-    return centre, torch.stack([*across, torch.einsum("nyx,nx,ny->n", weight, x, y)], dim=1)
-
-
-def _turned(pixels: "Tensor", centre: "Tensor", tilt: "Tensor") -> "Tensor":
-    """Images moved so that their centre is in the middle, and turned upright, as rows at unit length."""
-    import torch
-    from torch.nn.functional import affine_grid, grid_sample
-
-    cos, sin = tilt.cos(), tilt.sin()
-    turn = torch.stack([cos, -sin, centre[:, 0], sin, cos, centre[:, 1]], dim=1).view(-1, 2, 3)
-    grid = affine_grid(turn, [len(pixels), 1, SIDE, SIDE], align_corners=False)
-    rows = grid_sample(pixels[:, None], grid, align_corners=False).flatten(1)
-    return unit(rows - rows.mean(1, keepdim=True))
 
 
 def _along_the_long_axis(features: np.ndarray) -> np.ndarray:

@@ -20,11 +20,11 @@ from mriscope.audit.separation import Separation, separate
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROVEN, LIKELY = 0.01, 1.0
-"""False joins to be expected in a set: where a leak is to follow from them, and where only subjects do."""
+PROVEN, LIKELY = 0.01, 0.02
+"""False joins to be expected: in a set, where a leak is to follow from them; among the joins, where subjects do."""
 _DIRECTIONS, _SLICES_PER_DIRECTION = 512, 6
 _NEAREST, _FARTHEST = 2.5, 6.5  # steps between the slices whose differences are what varies within a brain
-_WIDEST = 8  # steps that a join may bridge
+_WIDEST, _NEAR = 8, 4  # steps that a join may bridge, and up to which most are right
 _FEWEST = 8  # slices at a height, of fewer none is told from the rest
 _REFERENCES = 300  # slices at a height that the likeness is measured against
 _ROUNDS, _RIDGE, _LEAST, _CLEAR = 8, 1e-2, 2.0, 0.5
@@ -46,15 +46,14 @@ def join_pieces(
     Returns:
         int64 (N,), the groups after joining, from 0 in the order of their first slices.
     """
-    features = None
     if not len(groups):
         return groups
     for attempt in range(_ROUNDS):
-        separation = separate(groups, heights.values, pairs, heights.margin, heights.beside)
+        separation = separate(groups, heights, pairs)
         ends = _ends(groups, heights.values, separation)
         if ends is None:
             break
-        features = _persistent(rows, groups, heights.values) if features is None else features
+        features = _persistent(rows, groups, heights.values)
         if features is None:
             break
         found = _compare(features, ends, separation, groups, np.random.default_rng([seed, attempt]))
@@ -78,6 +77,7 @@ class _Ends:
 class _Candidates:
     """Comparisons of a lower and an upper piece; -1 stands for a decoy, `beyond` is the best rival of a decoy."""
 
+    steps: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
     likeness: np.ndarray
@@ -140,7 +140,7 @@ def _compare(
     features: np.ndarray, ends: _Ends, separation: Separation, groups: np.ndarray, random: np.random.Generator
 ) -> _Candidates:
     """Compare the top of each piece with the lowest slice of those that may go on from it, and both with decoys."""
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+    found: list[tuple[np.ndarray, ...]] = []
     for place, tops in enumerate(ends.tops):
         for other in range(max(place - 1, 0), min(place + _WIDEST + 1, len(ends.at))):
             lows = ends.lows[other]
@@ -153,18 +153,20 @@ def _compare(
             apart = separation.proven(groups[lower], groups[upper])
             same = groups[lower][:, None] == groups[upper]
             one, two = np.nonzero(~apart[:n, :m] & ~same[:n, :m])
-            found.append((groups[tops[one]], groups[lows[two]], likeness[one, two], np.full(len(one), -np.inf)))
+            pairs = groups[tops[one]], groups[lows[two]], likeness[one, two], np.full(len(one), -np.inf)
             apart &= ~same
             counts = np.bincount(one, minlength=n), np.bincount(two, minlength=m)
             share = len(one) / (n * m)  # of the pieces within reach are candidates
             others_below = len(_window(ends.tops, other - _WIDEST, other + 1)) - n
             others_above = len(_window(ends.lows, place - 1, place + _WIDEST)) - m
             row, value, rival = _decoys(likeness, apart, (n, m), counts[0], int(share * others_below), random)
-            found.append((groups[tops[row]], np.full(len(row), -1), value, rival))
+            below = groups[tops[row]], np.full(len(row), -1), value, rival
             row, value, rival = _decoys(likeness.T, apart.T, (m, n), counts[1], int(share * others_above), random)
-            found.append((np.full(len(row), -1), groups[lows[row]], value, rival))
-    columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 4
-    return _Candidates(columns[0].astype(int), columns[1].astype(int), columns[2], columns[3])
+            above = np.full(len(row), -1), groups[lows[row]], value, rival
+            found += [(np.full(len(some[0]), other - place), *some) for some in (pairs, below, above)]
+    columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 5
+    steps, lower, upper = (one.astype(int) for one in columns[:3])
+    return _Candidates(steps, lower, upper, *columns[3:])
 
 
 def _some(slices: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -241,11 +243,24 @@ def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
     spacings = np.concatenate([2 * (one[:, 1] - one[:, 2]) for one in (v[np.isfinite(v[:, 2])] for _, _, v in sides)])
     scale = float(spacings.mean()) if len(spacings) else 1.0
     chances = (len(sides[0][0]) + len(sides[1][0])) / 2
-    if not proven:  # false ones win by a margin that follows an exponential distribution; small margins tell how many
-        chances = min(chances, (margin[good] < scale / 2).sum() / (1 - np.exp(-0.5)))
-    needed = scale * np.log(max(chances, 1) / (PROVEN if proven else LIKELY))
-    good &= margin >= max(needed, _CLEAR)
+    if proven:
+        good &= margin >= max(scale * np.log(max(chances, 1) / PROVEN), _CLEAR)
+    else:
+        far = found.steps > _NEAR
+        good &= margin >= np.where(far, *(_threshold(margin[good & some], scale, chances) for some in (far, ~far)))
     return np.stack([found.lower[good], found.upper[good]], axis=1)
+
+
+def _threshold(margins: np.ndarray, scale: float, chances: float) -> float:
+    """The margin from which on the share LIKELY of the joins is expected to be false; inf where none is.
+
+    False ones win by a margin that follows an exponential distribution, and small margins tell how many they are
+    (false discovery rate; Benjamini and Hochberg, 1995).
+    """
+    false = min(chances, (margins < scale / 2).sum() / (1 - np.exp(-0.5)))
+    ranked = np.sort(margins)[::-1]
+    fits = max(false, 1) * np.exp(-ranked / scale) <= LIKELY * np.arange(1, len(ranked) + 1)
+    return max(float(ranked[np.flatnonzero(fits)[-1]]), _CLEAR) if fits.any() else np.inf
 
 
 def _first_three(side: np.ndarray, likeness: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -34,6 +34,7 @@ class Similarity:
         return Similarity(self.turn[rows], self.move[rows])
 
     def inverse(self) -> "Similarity":
+        """Return the transform that undoes this one."""
         return Similarity(1 / self.turn, -self.move / self.turn)
 
     def then(self, after: "Similarity") -> "Similarity":
@@ -50,6 +51,8 @@ def shrink(images: np.ndarray, side: int, device: str) -> "Tensor":
 
     Args:
         images: uint8 (B, H, W).
+        side: of the means, in pixels.
+        device: where to compute, as torch names it.
 
     Returns:
         float32 (B, h, w) on the device, 0 to 1.2; 1 is the level that the brightest fiftieth of the pixels reaches.

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mriscope.audit.heights import Heights
+
 _BIN = 0.25  # steps of height
-_COMMON = 2  # reference groups that two groups both lie beside, if their heights are to be compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +21,10 @@ class Separation:
     Args:
         slices: bool (G, B), where the group has slices, by height.
         covered: bool (G, B), where a slice of the same brain would have been linked to it.
-        beside: bool (G, R), beside which reference groups it lies.
     """
 
     slices: np.ndarray
     covered: np.ndarray
-    beside: np.ndarray
 
     def proven(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Return which pairs of groups are of different brains, bool (len(some), len(others)).
@@ -36,28 +35,25 @@ class Separation:
         """
         here, there = (self.covered[one].astype(np.float32) for one in (some, others))
         mine, theirs = (self.slices[one].astype(np.float32) for one in (some, others))
-        common = self.beside[some].astype(np.float32) @ self.beside[others].astype(np.float32).T
-        return ((here @ theirs.T > 0) | (mine @ there.T > 0)) & (common >= _COMMON)
+        return (here @ theirs.T > 0) | (mine @ there.T > 0)
 
 
-def separate(
-    groups: np.ndarray, heights: np.ndarray, pairs: np.ndarray, margin: float, beside: np.ndarray | None = None
-) -> Separation:
+def separate(groups: np.ndarray, heights: Heights, pairs: np.ndarray) -> Separation:
     """Find what each group covers.
 
     Args:
         groups: int64 (N,), from 0.
-        heights: float64 (N,), in steps between slices; nan where unknown.
+        heights: of the slices. What is covered ends by their margin before its last slice.
         pairs: int64 (L, 2), linked slices.
-        margin: how far heights within a brain may be out of order; what is covered ends so far before its last slice.
-        beside: bool (N, R), beside which reference groups the group of each slice lies; None: beside the same ones.
     """
     count = int(groups.max(initial=-1)) + 1
-    known = np.isfinite(heights)
-    if not known.any() or not np.isfinite(margin):
-        return Separation(*np.zeros((3, count, 1), bool))
-    places = np.full(len(heights), -1)
-    places[known] = ((heights[known] - heights[known].min()) / _BIN).astype(int)
+    known = np.isfinite(heights.values) & (heights.families >= 0)
+    if not known.any() or not np.isfinite(heights.margin):
+        return Separation(*np.zeros((2, count, 1), bool))
+    by = int(np.ceil(heights.margin / _BIN))
+    within = ((heights.values[known] - heights.values[known].min()) / _BIN).astype(int)
+    places = np.full(len(known), -1)
+    places[known] = within + heights.families[known] * (within.max() + 1)  # families share no bin
     width = int(places.max()) + 2
     slices = np.zeros((count, width), bool)
     slices[groups[known], places[known]] = True
@@ -67,11 +63,7 @@ def separate(
     np.add.at(change, (groups[linked[:, 0]], low), 1)
     np.add.at(change, (groups[linked[:, 0]], high), -1)
     covered = change[:, :-1].cumsum(axis=1) > 0
-    near = np.full((count, _COMMON), beside is None)
-    if beside is not None:
-        near = np.zeros((count, beside.shape[1]), bool)
-        np.logical_or.at(near, groups, beside)
-    return Separation(slices, _shrunk(covered, int(np.ceil(margin / _BIN))), near)
+    return Separation(slices, _shrunk(covered, by))
 
 
 def _shrunk(covered: np.ndarray, by: int) -> np.ndarray:

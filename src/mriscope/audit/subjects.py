@@ -5,7 +5,7 @@ parted are joined (`joining`). What results are groups; those that are proven to
 subjects. Every other slice keeps its doubt: it may be of a subject, of another group, or of a brain of its own.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN = -1
+RECOVERY_VERSION = 1
+"""Of the method: raise it with every change in similarity, linking, heights, joining, separation or here that may give
+any set other subjects, positions, groups or heights. Subjects that were found by another version are found anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class RecoveredSubjects:
         proven: int64 (N,), the same from links and joins beyond doubt alone, so that a leak may follow from them.
         heights: float64 (N,), in steps between neighbouring slices; nan where unknown.
         margin: how far heights within a brain may be out of order, in steps.
-        beside: bool (N, R), beside which reference groups the group of each slice lies; see Heights.
+        families: int64 (N,), of slices whose heights can be compared; see Heights.
         pairs: int64 (L, 2), linked slices.
         level: whitened correlation from which on two slices are linked; inf where nothing tells.
         weakest: the least correlation in which a linked slice is linked to another; nan without links.
@@ -48,11 +51,11 @@ class RecoveredSubjects:
     proven: np.ndarray
     heights: np.ndarray
     margin: float
+    families: np.ndarray
     pairs: np.ndarray
     level: float
     weakest: float
     strongest: float
-    beside: np.ndarray = field(default_factory=lambda: np.ones((1, 2), bool))
 
     @property
     def known(self) -> np.ndarray:
@@ -66,9 +69,7 @@ class RecoveredSubjects:
 
     def separation(self, groups: np.ndarray) -> Separation:
         """Return what each of some groups covers of the brain, for whether two are of different brains."""
-        return separate(
-            groups, self.heights, self.pairs, self.margin, self.beside if len(self.beside) == len(groups) else None
-        )
+        return separate(groups, Heights(self.heights, self.margin, self.families), self.pairs)
 
 
 def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSubjects:
@@ -85,7 +86,7 @@ def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSub
         >>> import mriscope
         >>> slices = mriscope.read("phantom:subjects=24,slices=32")
         >>> found = recover_subjects(slices.images)
-        >>> found.clear, found.subjects.max() + 1
+        >>> found.clear, int(found.subjects.max()) + 1
         (True, 24)
     """
     rows = standardised(images, device=device)
@@ -94,7 +95,7 @@ def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSub
     heights = measure_heights(images, rows, links.groups, areas)
     proven = join_pieces(rows, links.groups, links.pairs, heights, proven=True)
     groups = join_pieces(rows, proven, links.pairs, heights, proven=False)
-    subjects = _different_brains(groups, separate(groups, heights.values, links.pairs, heights.margin, heights.beside))
+    subjects = _different_brains(groups, separate(groups, heights, links.pairs))
     positions = _positions(rows, subjects, heights, areas)
     return RecoveredSubjects(
         subjects=subjects,
@@ -103,7 +104,7 @@ def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSub
         proven=proven,
         heights=heights.values,
         margin=heights.margin,
-        beside=np.zeros((len(groups), 2), bool) if heights.beside is None else heights.beside,
+        families=heights.families,
         pairs=links.pairs,
         level=links.level,
         weakest=links.weakest,

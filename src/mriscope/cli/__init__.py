@@ -10,14 +10,13 @@ from typing import Annotated, cast
 
 import typer
 
-from mriscope import __version__
 from mriscope.cli.beside import app as other_commands
 from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
 from mriscope.cli.explanations import app as explanation_commands
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
-from mriscope.errors import Interrupted, MriscopeError
+from mriscope.errors import InterruptedTrainingError, MriscopeError
 
 # The common kind of every mistake on the command line; typer carries it under a private name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -27,7 +26,6 @@ app = typer.Typer(
     help="Train, rank, explain and honestly evaluate dementia classifiers on brain-MRI slices.\n\n"
     "A research tool, not a medical device: nothing it prints is a diagnosis.",
     epilog="Begin with: mriscope demo",
-    add_completion=False,
     rich_markup_mode=None,
 )
 for group in (
@@ -53,8 +51,9 @@ def _run_app(words: list[str]) -> int:
     try:
         return app(words, prog_name="mriscope", standalone_mode=False) or 0
     except UsageError as error:
-        return _fail(f"{error.format_message()} (mriscope --help shows how)", 2)
-    except Interrupted as error:
+        message = error.format_message().replace("Value error, ", "")  # typer's own prefix for a wrong choice
+        return _fail(f"{message} (mriscope --help shows how)", 2)
+    except InterruptedTrainingError as error:
         return _fail(str(error), 128 + error.signal)
     except MriscopeError as error:
         return _fail(str(error), 2)
@@ -75,5 +74,7 @@ def _fail(message: str, code: int) -> int:
 @app.callback(invoke_without_command=True)
 def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
+        from mriscope.version import __version__
+
         print(__version__)
         raise typer.Exit

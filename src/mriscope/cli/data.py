@@ -1,6 +1,5 @@
 """Commands about data: whose slices a source holds, and what a split of them shares."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ from mriscope.cli.options import (
 )
 
 app = typer.Typer()
-data_app = typer.Typer(help="Look at data, or fetch it.", rich_markup_mode=None)
+data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=None)
 
 
 @data_app.command("info", epilog="Example: mriscope data info phantom")
@@ -43,10 +42,10 @@ def data_info(
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a source holds.
+    """Describe what a source holds.
 
-    Slices, size, published parts, classes and subjects are counted. Subjects that no one names are recovered from
-    pixels where those leave no doubt.
+    Slices, size, published parts, classes and subjects are counted. Subjects that the source does not name
+    are recovered from pixels where those leave no doubt.
     """
     from mriscope.data.read_options import with_options
 
@@ -65,9 +64,9 @@ def data_info(
 def data_fetch(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf:owner/name.")] = "hf:Falah/Alzheimer_MRI",
 ) -> None:
-    """Bring a data set to this machine.
+    """Download a data set.
 
-    It comes from the Hugging Face hub; the folder it is in is printed.
+    It comes from the Hugging Face hub; the folder that holds it is printed.
     """
     from mriscope.data.readers import fetch
 
@@ -106,27 +105,28 @@ def audit(
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a split shares brains between its parts.
+    """Audit a source, and a split of it, for data leakage.
 
-    Subjects on both sides, exact, near and altered copies, conflicting labels, files that tell the class, and scores
-    that need no training. audit.json, audit.html and slices.csv, which --manifest takes, are written. Exit code 3: a
-    test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or altered); 4: that
-    cannot be told of every test slice; 0: each is proven to be of another subject; 5: no split was audited.
+    Finds subjects in both train and test, exact, near and altered copies, conflicting labels, files that tell the
+    class, and scores that need no training. audit.json, audit.html and slices.csv, which --manifest takes, are written.
+    Exit code 3: a test slice is proven to be of a subject of the training part, or a copy (exact, all but equal, or
+    altered); 4: for some test slice that cannot be told; 0: each is proven to be of another subject; 5: no split was
+    audited.
     """
     from mriscope.data.read_options import with_options
 
     check_data(source, manifest, None if split == "published" else split)
-    from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.reports.audit import audit_text, repair_text
     from mriscope.workflows.audit import audit_source, exit_code
 
     told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
     cut = {"plane": plane, "slices": slices, "series": series}
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
-    facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
+    found = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(found.to_json())
     else:
-        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
-        if "repaired" in facts:
-            print(repaired_text(facts["repaired"]))
-    raise typer.Exit(exit_code(facts))
+        print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+        if found.repaired is not None:
+            print(repair_text(found.repaired))
+    raise typer.Exit(exit_code(found))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mriscope.errors import DataError, UnknownName
+from mriscope.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     from mriscope.recipe import Recipe
@@ -31,7 +31,7 @@ def check_recipe(recipe: "Recipe") -> None:
     """Refuse a recipe that names a model, a source or a file that does not exist.
 
     Raises:
-        UnknownName: there is no such model.
+        UnknownNameError: there is no such model.
         DataError: there is no such source or file.
     """
     from mriscope.models.names import check_model_name
@@ -56,11 +56,11 @@ def check_run(path: Path, class_name: str | None = None) -> "RunDirectory":
 
     Raises:
         RunError: there is no such run, or it is unfinished.
-        UnknownName: there is no such class.
+        UnknownNameError: there is no such class.
     """
     from mriscope.run_directory import open_run
 
     run = open_run(path)
     if class_name is not None and not run.imported and (known := run.metrics().classes) and class_name not in known:
-        raise UnknownName("class", class_name, known)
+        raise UnknownNameError("class", class_name, known)
     return run

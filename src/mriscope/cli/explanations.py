@@ -1,27 +1,40 @@
 """Commands that explain a run: explain, explain-compare."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from mriscope.choices import Method
 from mriscope.cli.early import check_data, check_images, check_run
 from mriscope.cli.options import Device, Out, RunFolder
 
 app = typer.Typer()
 
+
+def complete_methods(incomplete: str) -> list[str]:
+    """Complete the last of several names with commas between them."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in (*get_args(Method), "all") if name.startswith(last)]
+
+
 Layer = Annotated[str | None, typer.Option(help="Dotted name; default: the last convolution.", show_default=False)]
 Moved = Annotated[
     str | None, typer.Option("--data", metavar="SOURCE", help="Where the run's data is now, if it moved.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the choice of slices.")]
+Seed = Annotated[int, typer.Option(help="Of the sample of slices.")]
 
 
 @app.command(epilog="Example: mriscope explain mriscope-demo/run --methods gradcam,layercam --n 12 --out explained")
 def explain(
     run: RunFolder,
     methods: Annotated[
-        str, typer.Option(metavar="NAMES", help="With commas between, such as gradcam,layercam; or all.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help=f"With commas between, such as gradcam,layercam; or all. Known: {', '.join(get_args(Method))}.",
+            autocompletion=complete_methods,
+        ),
     ] = "gradcam",
     images: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="An image or a folder of them; may be repeated.")
@@ -46,18 +59,18 @@ def explain(
     colormap: Annotated[
         str, typer.Option(help="Of matplotlib; inferno, magma and viridis are perceptually uniform, jet is not.")
     ] = "jet",
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours.")] = 0.5,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours.")] = 0.5,
     by_strength: Annotated[
         bool,
-        typer.Option("--alpha-by-strength", help="Multiply that share by the map: anatomy shows where it is weak."),
+        typer.Option("--alpha-by-strength", help="Multiply the opacity by the map: anatomy shows where it is weak."),
     ] = False,
     data: Moved = None,
     out: Out = None,
     device: Device = "auto",
 ) -> None:
-    """Show where a run finds evidence.
+    """Compute and draw a run's maps.
 
-    Each method gives an overlay for each slice; a grid and a page show all.
+    Each method gives an overlay of each slice; a grid and a web page show them all.
     """
     check_run(run, class_name)
     check_data(data)
@@ -80,21 +93,22 @@ def explain_compare(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="With commas between; or all. Default: those that cost few passes.",
+            help="As for explain. Default: those that cost few passes.",
             show_default=False,
+            autocompletion=complete_methods,
         ),
     ] = None,
     count: Annotated[int, typer.Option("--n", min=2, max=2000, help="How many test slices.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the choice of slices, of random maps and of resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the sample of slices, random maps and resampling.")] = 0,
     layer: Layer = None,
     data: Moved = None,
     out: Out = None,
     device: Device = "auto",
 ) -> None:
-    """Measure which maps mean something.
+    """Compare explanation methods.
 
-    Methods are compared by faithfulness to the model, by what is left of their maps when its weights become random, by
-    where the maps lie and by speed; random and centre maps stand beside them. The predicted class is explained.
+    Methods are compared by faithfulness to the model, by how much their maps change when its weights become random, by
+    localisation and by speed, beside random and centre maps. The predicted class is explained.
     """
     check_run(run)
     check_data(data)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
 from mriscope.cli.early import check_data, check_images, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
@@ -53,7 +54,7 @@ def train(
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
 ) -> None:
-    """Train a recipe, and judge it.
+    """Train a recipe, and evaluate it.
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
@@ -84,20 +85,20 @@ def train(
 @app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
 def evaluate(
     run: RunFolder,
-    part: Annotated[str | None, typer.Option(help="test (the default) or validation.", show_default=False)] = None,
+    part: Annotated[EvaluatedPart | None, typer.Option(help="Default: test.", show_default=False)] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Judge the run on another source, all of it. " + SOURCE)
+        str | None, typer.Option(metavar="SOURCE", help="Evaluate on another source, all of it. " + SOURCE)
     ] = None,
     manifest: Manifest = None,
-    level: Annotated[str, typer.Option(help="slice, or subject: one answer for each brain.")] = "slice",
+    level: Annotated[Level, typer.Option(help="subject: one prediction for each subject.")] = "slice",
     task: Annotated[
-        str | None,
-        typer.Option(help="four_classes, three_classes or non_vs_demented. Default: the run's own classes."),
+        Task | None,
+        typer.Option(help="The classes to evaluate in. Default: the run's own.", show_default=False),
     ] = None,
     pooling: Annotated[
-        str | None,
+        PoolingChoice | None,
         typer.Option(
-            help="For subjects: mean_probability, mean_logit, majority or chosen (on validation; the default)."
+            help="Of a subject's slices. Default: chosen, the best of the others on validation.", show_default=False
         ),
     ] = None,
     out: Out = None,
@@ -105,9 +106,9 @@ def evaluate(
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a run: metrics with intervals.
+    """Evaluate a run: metrics with intervals.
 
-    The run's own test part is judged, or another source, by slice or by subject, with its calibration before and
+    The run's own test part is evaluated, or another source, by slice or by subject, with its calibration before and
     after a temperature that is fitted on the run's validation part.
     """
     check_run(run)
@@ -116,8 +117,8 @@ def evaluate(
     from mriscope.workflows.evaluate import evaluate_run
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
-    asked = {"level": level, "task": task, "pooling": pooling}
-    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **asked)
+    chosen = {"level": level, "task": task, "pooling": pooling}
+    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
     print(metrics.to_json() if as_json else metrics_text(metrics))
 
 
@@ -128,14 +129,14 @@ def predict(
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
-    """Ask a run about images.
+    """Predict images with a run.
 
-    It answers with a class and the probability of each class.
+    The predicted class and the probability of each class are printed.
     """
     check_run(run)
     check_images(images)
     from mriscope.reports.text import predictions_text
     from mriscope.workflows.predict import predict_images
 
-    answers = predict_images(run, images, device=device)
-    print(json.dumps(answers, indent=2) if as_json else predictions_text(answers))
+    predictions = predict_images(run, images, device=device)
+    print(json.dumps(predictions, indent=2) if as_json else predictions_text(predictions))

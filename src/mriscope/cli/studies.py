@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from mriscope.choices import FoldProtocol, Protocol
 from mriscope.cli.early import check_data, check_recipe
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 
 app = typer.Typer()
 
@@ -38,7 +39,7 @@ def compare(
     from mriscope.workflows.compare import compare_recipes, compare_runs
 
     if bool(runs) == bool(recipes):
-        raise MriscopeError("name finished runs, or recipes with --recipes; one of the two")
+        raise ArgumentError("name finished runs, or recipes with --recipes; one of the two")
     if recipes:
         settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
         comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
@@ -55,7 +56,7 @@ def crossval(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     folds: Annotated[int, typer.Option(min=2, help="Each is the test part once.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Divisions into folds.")] = 1,
-    protocol: Annotated[str, typer.Option(help="by_subject or by_slice.")] = "by_subject",
+    protocol: Annotated[FoldProtocol, typer.Option(help="Whether folds divide subjects or slices.")] = "by_subject",
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
     out: Annotated[
@@ -71,8 +72,8 @@ def crossval(
 ) -> None:
     """Cross-validate a recipe, fold by fold.
 
-    Each fold is a run directory; finished ones are skipped, so that the same command goes on after a kill.
-    summary.json, summary.md and predictions.parquet hold what all folds say, by slice and by subject.
+    Each fold is a run directory; finished ones are skipped, so that the same command resumes after a kill.
+    summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject.
     """
     from mriscope.recipe import read_recipe
 
@@ -93,7 +94,9 @@ def crossval(
 def split(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
-    protocol: Annotated[str, typer.Option(help="published, by_slice or by_subject.")] = "by_subject",
+    protocol: Annotated[
+        Protocol, typer.Option(help="Whether to divide subjects or slices, or as published.")
+    ] = "by_subject",
     folds: Annotated[int | None, typer.Option(min=2, help="A file for each fold.", show_default=False)] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="With --folds: divisions into folds.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
@@ -104,7 +107,7 @@ def split(
 ) -> None:
     """Write splits as files.
 
-    A file names slices by their paths and checks them by their pixels, so that it is good on another machine.
+    A file names slices by their paths and checks them by their pixels, so that it can be used on another machine.
     Train on one with: mriscope train RECIPE --set split.file=FILE
     """
     check_data(source, manifest)

@@ -1,14 +1,14 @@
 """Float batches on the device from rows of a SliceSet; pixels stay uint8 until they are there."""
 
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mriscope.choices import Scale
 from mriscope.data.slices import SliceSet
-
-Scale = Literal["raw", "unit", "imagenet"]
+from mriscope.errors import UnknownNameError, check_type
 
 # ImageNet's mean and standard deviation averaged over RGB, which suits one channel whose filters were summed over RGB.
 IMAGENET_MEAN, IMAGENET_STD = 0.449, 0.226
@@ -39,10 +39,17 @@ def scaled(images: Tensor, scale: Scale) -> Tensor:
     Returns:
         float32 (B, 1, H, W) on the device of the images.
 
+    Raises:
+        UnknownNameError: there is no such scale.
+        ArgumentTypeError: the images are no tensor.
+
     Example:
         >>> scaled(torch.full((1, 2, 2), 255, dtype=torch.uint8), "unit").unique().item()
         1.0
     """
+    check_type("images", images, Tensor, "a tensor of slices, uint8 (B, H, W)")
+    if scale not in get_args(Scale):
+        raise UnknownNameError("scale", scale, get_args(Scale))
     pixels = one_channel(images.float())
     return pixels if scale == "raw" else rescaled(pixels / 255, scale)
 

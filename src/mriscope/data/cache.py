@@ -39,7 +39,7 @@ _STALE = 24 * 3600  # seconds after which a folder that was being built belongs 
 
 
 def cache_folder() -> Path:
-    """The folder of the entries: below the one named by MRISCOPE_CACHE, else below the user's cache folder."""
+    """Return the folder of the entries: below the one named by MRISCOPE_CACHE, else below the user's cache folder."""
     return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("mriscope", appauthor=False)) / "slices"
 
 
@@ -60,7 +60,7 @@ def cached(
     stamp: str | None = None,
     covers: Callable[[], bool] = lambda: True,
 ) -> Reading:
-    """The reading that is kept under a key, or else the one that is built, and kept from now on.
+    """Return the reading that is kept under a key, or else the one that is built, and kept from now on.
 
     A cache that cannot be written costs one logged warning, not the reading.
 
@@ -96,7 +96,7 @@ def cached(
 
 
 def _load_stamped(stamp: str) -> Reading | None:
-    """The entry that a source had when it bore this stamp, unless a file of the entry was written to since."""
+    """Read the entry that a source had when it bore this stamp, unless a file of the entry was written to since."""
     try:
         kept = json.loads(_stamp_file(stamp).read_text(encoding="utf-8"))
         place = cache_folder() / kept["key"]
@@ -122,7 +122,7 @@ def _marks(place: Path) -> list[list[int | str]]:
 
 
 def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays that are kept under a kind and a key, or else those that are built, and kept from now on.
+    """Return the arrays that are kept under a kind and a key, or else those that are built, and kept from now on.
 
     Args:
         kind: name of the folder beside the entries.
@@ -143,7 +143,7 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -
 
 
 def _load(key: str) -> Reading | None:
-    """The entry of a key; None where there is none that can be trusted."""
+    """Read the entry of a key; None where there is none that can be trusted."""
     try:
         return _open(cache_folder() / key, key)
     except _UNUSABLE:
@@ -151,7 +151,7 @@ def _load(key: str) -> Reading | None:
 
 
 def _open(place: Path, key: str, *, checked: bool = False) -> Reading:
-    """The reading of an entry, after everything that was recorded of it is found unchanged, unless it was before."""
+    """Return the reading of an entry, once everything recorded of it is found unchanged, unless it was before."""
     record: Any = json.loads((place / "entry.json").read_text(encoding="utf-8"))
     entry = record["entry"]
     if entry["key"] != key or not (checked or record["sha256"] == _digest(entry)):

@@ -101,7 +101,7 @@ def fit(pixels: np.ndarray, size: int, *, stretch: bool = False) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The image at another size: averaged over areas where it shrinks, bilinear where it grows.
+    """Resize an image: averaged over areas where it shrinks, bilinear where it grows.
 
     A pixel on a border counts by the share of it that lies within (the BOX filter of Pillow takes it whole or not at
     all). Areas have no meaning between pixels, hence the second rule; it acts on each axis by itself.

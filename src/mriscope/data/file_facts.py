@@ -104,7 +104,7 @@ def _facts(files: Sequence[_File | None]) -> tuple[FileFact, ...]:
 
 
 def _describe(content: bytes) -> _File | None:
-    """The facts of one file; None where it is no image."""
+    """Return the facts of one file; None where it is no image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `decode`, which says what is wrong with a file
@@ -140,7 +140,7 @@ def _encoding(image: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _tables_of_libjpeg() -> dict[tuple[int, ...], int]:
-    """The luminance tables of libjpeg's qualities from 1 to 100."""
+    """Return the luminance tables of libjpeg's qualities from 1 to 100."""
     tables: dict[tuple[int, ...], int] = {}
     for quality in range(1, 101):
         file = io.BytesIO()
@@ -160,7 +160,7 @@ def _metadata(image: Any) -> str:
 
 
 def _saturation(image: Any) -> float:
-    """The mean over pixels of the greatest less the least channel, in grey levels; 0 for a grey image."""
+    """Compute the mean over pixels of the greatest less the least channel, in grey levels; 0 for a grey image."""
     if image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F")):
         return 0.0
     image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.NEAREST)  # a JPEG is decoded at a fraction of its size

@@ -1,4 +1,4 @@
-"""K-fold cross-validation: every slice judges a model exactly once per repeat."""
+"""K-fold cross-validation: every slice is in a test part exactly once per repeat."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def fold_split(
     validation: float = 0.1,
     seed: int = 0,
 ) -> Split:
-    """One fold of a (repeated) K-fold cross-validation, with a validation part drawn from its training part.
+    """Draw one fold of a (repeated) K-fold cross-validation, and a validation part from its training part.
 
     The test part is the fold; validation is a share of the rest, drawn by the same unit, so that nothing is chosen on a
     test part (nested validation). A class of fewer units than folds is missing from some test parts; it is in every
@@ -37,13 +37,13 @@ def fold_split(
     """
     whole = protocol == "by_subject"
     number = fold_numbers(slices, protocol, folds=folds, repeat=repeat, seed=seed)
-    rest, judged = np.flatnonzero(number != fold), np.flatnonzero(number == fold)
+    rest, tested = np.flatnonzero(number != fold), np.flatnonzero(number == fold)
     kept, held = divide(slices, rest, validation, whole, stream(seed, f"validation of fold {fold}, repeat {repeat}"))
-    return Split(protocol, kept, held, judged)
+    return Split(protocol, kept, held, tested)
 
 
 def fold_numbers(slices: SliceSet, protocol: str, *, folds: int, repeat: int = 0, seed: int = 0) -> np.ndarray:
-    """The fold of every slice.
+    """Draw the fold of every slice.
 
     The units (subjects or slices) of each class are dealt out one by one, a class going on where the one before it
     stopped: the folds' numbers of units, of all and of each class, differ by one at most.
@@ -66,7 +66,7 @@ def fold_numbers(slices: SliceSet, protocol: str, *, folds: int, repeat: int = 0
     random = stream(seed, f"folds of repeat {repeat}")
     shuffled = random.permutation(len(classes))
     dealt = shuffled[np.argsort(classes[shuffled], kind="stable")]
-    # Shuffled names, else a class of two units would be judged in the same folds of every repeat.
+    # Shuffled names, else a class of two units would be in the same folds of every repeat.
     names = random.permutation(folds)
     fold_of_unit = np.empty(len(classes), np.int64)
     fold_of_unit[dealt] = names[np.arange(len(classes)) % folds]

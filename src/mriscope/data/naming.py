@@ -54,13 +54,13 @@ def part_order(part: str) -> int:
 
 
 def canonical_class(name: str) -> str | None:
-    """The class of this field that a name means, whatever its case and punctuation; None for any other name."""
+    """Return the class of the study that a name means, whatever its case and punctuation; None for other names."""
     found = _CLASS.fullmatch(re.sub(r"[\W_]+", "", name).lower())
     return _CANONICAL[found[1]] if found else None
 
 
 def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Number classes that are named by texts.
+    """Return numbers for classes that are named by texts.
 
     Labels that all mean one of the four classes of this field, whatever their case and punctuation, are those; others
     are classes of their own, in natural order.
@@ -103,7 +103,7 @@ def subject_of(name: str) -> str:
 
 
 def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
-    """A sorting key by which slice_9 comes before slice_10; the name itself settles slice_9 and slice_09."""
+    """Return a sorting key by which slice_9 comes before slice_10; the name itself settles slice_9 and slice_09."""
     parts = re.split(r"([0-9]+)", name)
     return [(len(part.lstrip("0")), part.lstrip("0")) if odd % 2 else part for odd, part in enumerate(parts)], name
 
@@ -114,6 +114,6 @@ def as_word(name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A name that can be shown and written; the replacement character marks what is no UTF-8 or not printable."""
+    """Return a name that can be shown and written; U+FFFD replaces what is no UTF-8 or not printable."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

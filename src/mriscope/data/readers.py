@@ -25,7 +25,7 @@ from mriscope.data.sizes import settle_sizes
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.source import KINDS, find_path, parse_source
 from mriscope.data.tables import SUFFIXES as TABLES
-from mriscope.errors import BadRowsError, DataError
+from mriscope.errors import BadRowsError, DataError, check_type
 from mriscope.files import spreadsheet_safe, write_text
 from mriscope.progress import saying
 
@@ -82,11 +82,13 @@ def read(
             not fit it.
         BadRowsError: rows hold no usable slice; every one is listed.
         WriteError: the CSV file cannot be written.
+        ArgumentTypeError: the source is neither a text nor a path.
 
     Example:
         >>> read("phantom:subjects=4,slices=2").images.shape
         (8, 128, 128)
     """
+    check_type("source", source, (str, Path), "a path, hf:owner/name, or phantom")
     options = ReadOptions(
         stretch=stretch,
         image_column=image_column,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mriscope.data.naming import CLASS_NAMES, natural
-from mriscope.errors import DataError
+from mriscope.errors import DataError, check_type
 
 SEVERITY = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented")
 SIZE = 128
@@ -62,6 +62,7 @@ class SliceSet:
 
     Raises:
         DataError: an array has another shape or type, or a value outside its range.
+        ArgumentTypeError: a column is no array.
     """
 
     images: np.ndarray
@@ -76,6 +77,8 @@ class SliceSet:
     covariates: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in COLUMNS:
+            check_type(name, getattr(self, name), np.ndarray, "an array, or use SliceSet.of, which takes lists")
         _check(self.images.ndim == 3 and self.images.dtype == np.uint8, "images", self.images, "uint8 (N, H, W)")
         for kind, names in (("int64", COLUMNS[1:3]), ("float64", COLUMNS[3:4]), ("str", COLUMNS[4:])):
             for name in names:
@@ -194,7 +197,7 @@ class SliceSet:
 
     @property
     def subject_names(self) -> np.ndarray:
-        """str (N,), what the subject of each slice is called; "" where unknown.
+        """Str (N,), what the subject of each slice is called; "" where unknown.
 
         Example:
             >>> pixels = np.zeros((3, 16, 16), np.uint8)

@@ -1,4 +1,4 @@
-"""Which slices train a model, choose its best epoch and judge it."""
+"""Split slices into those that train a model, choose its best epoch and evaluate it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from mriscope.errors import DataError, RunError
 from mriscope.results import Parts, SplitRecord
 
 PARTS = ("train", "validation", "test")
-PROTOCOLS = ("published", "by_slice", "by_subject")
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +18,9 @@ class Split:
 
     Args:
         protocol: published, by_slice or by_subject.
-        train: int64, rows that move the weights.
-        validation: int64, rows that choose the best epoch; taken from the training part.
-        test: int64, rows that judge and decide nothing.
+        train: int64, training rows.
+        validation: int64, rows that select the best epoch; taken from the training part.
+        test: int64, test rows, never used for model selection.
     """
 
     protocol: str
@@ -39,7 +38,7 @@ class Split:
 
 
 def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Split:
-    """The split that came with the data; a validation part that it lacks is drawn from its training part.
+    """Return the split that came with the data; a validation part that it lacks is drawn from its training part.
 
     It is drawn as the test part was: by subject where train and test are known to share none, else by slice. Held-out
     subjects would make the choice of an epoch honest on a test part that is not, and are no help where subjects are
@@ -68,7 +67,7 @@ def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Sp
 
 
 def by_slice(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> Split:
-    """A random split of slices, stratified by class; slices of one brain may lie on both sides.
+    """Draw a random split of slices, stratified by class; slices of one brain may lie in several parts.
 
     Args:
         slices: the set to split.
@@ -83,7 +82,7 @@ def by_slice(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, se
 
 
 def by_subject(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> Split:
-    """A random split of subjects, stratified by class: no brain has slices in two parts.
+    """Draw a random split of subjects, stratified by class: no subject has slices in two parts.
 
     A subject's class is that of most of its slices. Every class with three subjects or more is in every part.
 
@@ -101,7 +100,7 @@ def by_subject(slices: SliceSet, *, test: float = 0.2, validation: float = 0.1, 
 
 
 def make_split(slices: SliceSet, protocol: str, *, test: float, validation: float, seed: int) -> Split:
-    """The split of a protocol by its name."""
+    """Make the split of a protocol by its name."""
     if protocol == "published":
         return published(slices, validation=validation, seed=seed)
     draw = {"by_slice": by_slice, "by_subject": by_subject}[protocol]
@@ -119,7 +118,7 @@ def check_subjects(slices: SliceSet) -> None:
         raise DataError(
             f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
             "name subjects with a manifest, let `mriscope audit SOURCE --repair DIR` write a split of the slices whose "
-            "subjects are sure, or use split.protocol=published or by_slice"
+            "subjects are certain, or use split.protocol=published or by_slice"
         )
 
 
@@ -174,7 +173,7 @@ def read_split(path: Path, slices: SliceSet) -> Split:
 def divide(
     slices: SliceSet, rows: np.ndarray, share: float, whole_subjects: bool, random: np.random.Generator, keep: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to keep and rows to hold out: a share of the units (subjects or slices) of every class.
+    """Divide rows into those to keep and those to hold out: a share of the units (subjects or slices) of every class.
 
     Args:
         slices: what `rows` number.
@@ -190,7 +189,7 @@ def divide(
 
 
 def units_of(slices: SliceSet, rows: np.ndarray, whole_subjects: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What a draw takes whole: subjects or slices, in the order of their numbers.
+    """Return what a draw takes whole: subjects or slices, in the order of their numbers.
 
     Returns:
         int64 (U,), the class of each unit, a subject's being that of most of its slices; int64 (N,), the unit of each
@@ -202,20 +201,20 @@ def units_of(slices: SliceSet, rows: np.ndarray, whole_subjects: bool) -> tuple[
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """Chance of its own for each purpose, so that another test share leaves the validation draw's alone."""
+    """Return a generator for one purpose, so that another test share does not change the validation draw."""
     return np.random.default_rng([seed, *purpose.encode()])
 
 
 def _random_split(slices: SliceSet, test: float, validation: float, seed: int, whole_subjects: bool) -> Split:
     rows = np.arange(len(slices))
     # Two of each class stay, one to train and one to validate.
-    rest, judged = divide(slices, rows, test, whole_subjects, stream(seed, "test"), keep=2)
+    rest, tested = divide(slices, rows, test, whole_subjects, stream(seed, "test"), keep=2)
     kept, held = divide(slices, rest, validation, whole_subjects, stream(seed, "validation"))
-    return Split("by_subject" if whole_subjects else "by_slice", kept, held, judged)
+    return Split("by_subject" if whole_subjects else "by_slice", kept, held, tested)
 
 
 def _stratified_draw(classes: np.ndarray, share: float, keep: int, random: np.random.Generator) -> np.ndarray:
-    """Boolean mask of the units drawn: a share of each class, one at least of two, leaving `keep` where it can."""
+    """Return a mask of the units drawn: a share of each class, one at least of two, leaving `keep` where possible."""
     drawn = np.zeros(len(classes), bool)
     for label in np.unique(classes):
         members = random.permutation(np.flatnonzero(classes == label))

@@ -1,0 +1,1 @@
+"""Predictions of models, their metrics and intervals, and comparisons of them."""

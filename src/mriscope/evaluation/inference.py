@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mriscope.data.batches import Scale, scaled
+from mriscope.choices import Scale
+from mriscope.data.batches import scaled
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 from mriscope.evaluation.predictions import Predictions
@@ -98,6 +99,7 @@ def _predict_set(model: nn.Module, slices: SliceSet, scale: Scale, batch_size: i
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set a model and all its parts to evaluation mode within a block, and each back to its own mode after it."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mriscope.errors import check_type
 from mriscope.evaluation.metrics import CLASS_METRICS, HEADLINE, ClassMetric, Metric
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
@@ -42,8 +43,8 @@ def bootstrap(
 ) -> dict[str, Estimate]:
     """Compute each metric with its percentile interval (Efron and Tibshirani, 1993; by cluster: Field and Welsh, 2007).
 
-    Resamples in which a metric does not exist are left out; a mean over classes does not where one has no slice. A
-    single unit says nothing of how units differ: its bounds are nan. Where every slice is right, every resample is
+    Resamples in which a metric does not exist are left out; a mean over classes does not where one has no slice. The
+    bounds of a single unit are nan. Where every slice is right, every resample is
     too, and the interval has no width.
 
     Args:
@@ -58,6 +59,7 @@ def bootstrap(
         >>> bootstrap(right)["accuracy"].value
         0.75
     """
+    check_type("predictions", predictions, Predictions, "Predictions, such as Predictions.of gives")
     drawn = _resample_metrics(predictions, metrics, resamples, seed)
     enough = len(np.unique(unit_numbers(predictions))) > 1
     return {
@@ -147,13 +149,13 @@ def mean_over(repeats: Sequence[Predictions], metric: Metric | ClassMetric) -> A
 
 
 def units_of(repeats: Sequence[Predictions]) -> np.ndarray:
-    """Number the units: int64 (N of all repeats,), from 0, of each slice's subject, or of its path where unknown."""
+    """Return the unit of each slice, int64 (N of all repeats,), from 0: its subject, or its path where unknown."""
     name = "subjects" if all(one.knows_subjects for one in repeats) else "paths"
     return np.unique(np.concatenate([getattr(one, name) for one in repeats]), return_inverse=True)[1].astype(np.int64)
 
 
 def unit_numbers(predictions: Predictions) -> np.ndarray:
-    """Number the units of some predictions: int64 (N,), which unit each slice belongs to, from 0."""
+    """Return the unit that each slice belongs to, int64 (N,), counted from 0."""
     if interval_unit(predictions) == "slice":
         return np.arange(len(predictions))
     return np.unique(predictions.subjects, return_inverse=True)[1]

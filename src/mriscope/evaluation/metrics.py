@@ -19,15 +19,19 @@ LEAST_PROBABILITY = float(np.finfo(np.float32).eps)
 
 
 class Metric(Protocol):
-    """Returns a number for predictions; higher is better, except where its name says loss, error or Brier score."""
+    """A number for predictions; higher is better, except where its name says loss, error or Brier score."""
 
-    def __call__(self, predictions: Predictions, weights: Weights = None, /) -> float: ...
+    def __call__(self, predictions: Predictions, weights: Weights = None, /) -> float:
+        """Compute it, each row counted as often as its weight says."""
+        ...
 
 
 class ClassMetric(Protocol):
-    """Returns a number for each class: float64 (K,)."""
+    """A number for each class."""
 
-    def __call__(self, predictions: Predictions, weights: Weights = None, /) -> np.ndarray: ...
+    def __call__(self, predictions: Predictions, weights: Weights = None, /) -> np.ndarray:
+        """Compute them, float64 (K,), each row counted as often as its weight says."""
+        ...
 
 
 def confusion_matrix(predictions: Predictions, weights: Weights = None) -> np.ndarray:

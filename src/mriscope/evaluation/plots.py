@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet
+from mriscope.errors import check_type
 from mriscope.evaluation.calibration import Reliability
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
@@ -184,6 +185,7 @@ def sample_slices(slices: SliceSet, n_per_class: int = 4, seed: int = 0, *, titl
         title: stands above the figure.
         note: stands small under it.
     """
+    check_type("slices", slices, SliceSet, "what mriscope.read gives")
     order, names = _order_classes(slices.class_names, slices.severity)
     height, width = slices.images.shape[1:]
     row_height = 8 / len(names) * height / width + 0.15

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mriscope.data.slices import UNKNOWN, majority_labels
-from mriscope.errors import DataError, UnknownName
+from mriscope.errors import DataError, UnknownNameError
 from mriscope.evaluation.metrics import LEAST_PROBABILITY, log_loss
 from mriscope.evaluation.predictions import Predictions
 
@@ -24,11 +24,11 @@ def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
             probable class, and the shares of votes are the probabilities; where classes tie, the first is predicted).
 
     Raises:
-        UnknownName: there is no such way of pooling.
+        UnknownNameError: there is no such way of pooling.
         DataError: a slice's subject is unknown, or a subject has slices in two parts.
     """
     if how not in POOLINGS:
-        raise UnknownName("way of pooling", how, POOLINGS)
+        raise UnknownNameError("way of pooling", how, POOLINGS)
     check_subjects(predictions)
     numbers, first, subject_of_row = np.unique(predictions.subjects, return_index=True, return_inverse=True)
     parts = predictions.parts[first]

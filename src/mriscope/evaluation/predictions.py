@@ -17,7 +17,7 @@ from mriscope.data.slices import (
     names_of_subjects,
     number_subjects,
 )
-from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.errors import DataError, RunError, UnknownNameError, check_type
 from mriscope.files import write_bytes
 
 PARTS = ("train", "validation", "test")
@@ -44,6 +44,7 @@ class Predictions:
 
     Raises:
         DataError: an array has another shape or type, or a value outside its range.
+        ArgumentTypeError: a column is no array.
     """
 
     paths: np.ndarray
@@ -65,6 +66,7 @@ class Predictions:
             ("probabilities", "float32", (count, classes)),
         ):
             column = getattr(self, name)
+            check_type(name, column, np.ndarray, "an array, or use Predictions.of, which takes lists")
             found = "str" if column.dtype.kind == "U" else column.dtype.name
             if (found, column.shape) != (kind, shape):
                 raise DataError(f"{name} is {found} {column.shape}; Predictions need {kind} {shape}")
@@ -130,12 +132,12 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """int64 (N,), the most probable class; the first of several that tie."""
+        """Return the most probable class, int64 (N,); the first of several that tie."""
         return self.probabilities.argmax(axis=1).astype(np.int64)
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """int64 (K, N), rank of each slice by its probability of each class, from 0; equal where those tie.
+        """Return the rank of each slice by its probability of each class, int64 (K, N), from 0; equal where those tie.
 
         Computed once, so that no resample of a bootstrap sorts again.
         """
@@ -144,32 +146,32 @@ class Predictions:
 
     @cached_property
     def severity_ranks(self) -> np.ndarray | None:
-        """int64 (K,), the step of severity of each class; None where the order is not known, see known_severity."""
+        """Return the step of severity of each class, int64 (K,); None where it is unknown, see known_severity."""
         return known_severity(self.class_names, self.severity)
 
     @property
     def knows_subjects(self) -> bool:
-        """Whether the subject of every slice is known."""
+        """Tell whether the subject of every slice is known."""
         return len(self) > 0 and bool((self.subjects != UNKNOWN).all())
 
     @property
     def subject_names(self) -> np.ndarray:
-        """str (N,), what the subject of each slice is called; "" where unknown."""
+        """Str (N,), what the subject of each slice is called; "" where unknown."""
         return names_of_subjects(self.subjects, self.subject_ids)
 
     @property
     def n_subjects(self) -> int:
-        """How many subjects are known; slices without one do not count."""
+        """Count the subjects that are known; slices without one do not count."""
         return len(np.unique(self.subjects[self.subjects != UNKNOWN]))
 
     def of_part(self, name: str) -> "Predictions":
         """Return the predictions of one part, which may be none.
 
         Raises:
-            UnknownName: it is not "train", "validation" or "test".
+            UnknownNameError: it is not "train", "validation" or "test".
         """
         if name not in PARTS:
-            raise UnknownName("part", name, PARTS)
+            raise UnknownNameError("part", name, PARTS)
         chosen = self.parts == name
         return replace(self, **{column: getattr(self, column)[chosen] for column in _ROWS})
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
-from mriscope.errors import DataError, RunError, UnknownName
+from mriscope.choices import Level, PoolingChoice
+from mriscope.errors import DataError, RunError, UnknownNameError
 from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.delong import delong_interval
 from mriscope.evaluation.intervals import (
@@ -27,7 +29,6 @@ from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.tasks import TASKS, to_task
 from mriscope.results import ClassMetrics, Interval, Pooling, Scores
 
-LEVELS = ("slice", "subject")
 CHOSEN = "chosen"
 """The way of pooling that is chosen on the validation part."""
 
@@ -42,7 +43,7 @@ class EvaluationConfig:
         pooling: for subjects, a name in mriscope.evaluation.pooling, or "chosen", which None is too.
 
     Raises:
-        UnknownName: there is no such level, task or way of pooling.
+        UnknownNameError: there is no such level, task or way of pooling.
         RunError: slices are to be evaluated, and a way of pooling is named.
     """
 
@@ -52,18 +53,18 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for kind, name, known in (
-            ("level", self.level, LEVELS),
+            ("level", self.level, get_args(Level)),
             ("task", self.task, TASKS),
-            ("way of pooling", self.pooling, (*POOLINGS, CHOSEN)),
+            ("way of pooling", self.pooling, get_args(PoolingChoice)),
         ):
             if name is not None and name not in known:
-                raise UnknownName(kind, name, known)
+                raise UnknownNameError(kind, name, known)
         if self.level == "slice" and self.pooling is not None:
             raise RunError(f"--pooling {self.pooling} goes with --level subject: slices are not pooled")
 
     @property
     def chooses_pooling(self) -> bool:
-        """Whether the way of pooling is to be chosen."""
+        """Tell whether the way of pooling is to be chosen."""
         return self.pooling in (None, CHOSEN)
 
 

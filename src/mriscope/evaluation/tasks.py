@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mriscope.data.slices import CLASS_NAMES, SEVERITY
-from mriscope.errors import DataError, UnknownName
+from mriscope.errors import DataError, UnknownNameError
 from mriscope.evaluation.predictions import Predictions
 
 _NON, _VERY_MILD, _MILD, _MODERATE = SEVERITY
@@ -32,11 +32,11 @@ def to_task(predictions: Predictions, task: str) -> Predictions:
         task: "four_classes", "three_classes" (Mild and Moderate joined) or "non_vs_demented".
 
     Raises:
-        UnknownName: there is no such task.
+        UnknownNameError: there is no such task.
         DataError: the classes are not the field's four.
     """
     if task not in TASKS:
-        raise UnknownName("task", task, TASKS)
+        raise UnknownNameError("task", task, TASKS)
     if set(predictions.class_names) != set(CLASS_NAMES):
         raise DataError(
             f"the task {task} is made of the classes {', '.join(CLASS_NAMES)}, and these predictions have "

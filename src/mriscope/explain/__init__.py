@@ -1,8 +1,10 @@
 """Where in a slice the evidence for a class lies; works on any PyTorch model, without the rest of mriscope.
 
-`explain` computes maps of several methods at once; the classes bind one method to a model. `mriscope.explain.metrics`
-measures whether maps mean something.
+`explain` computes maps of several methods at once, and is also what a call of this package does; the classes bind one
+method to a model. `mriscope.explain.metrics` measures whether maps mean something.
 """
+
+import sys
 
 from mriscope.explain.cam import CAM as CAM
 from mriscope.explain.cam import AblationCAM as AblationCAM
@@ -24,3 +26,6 @@ from mriscope.explain.maps import explain as explain
 from mriscope.explain.methods import METHODS as METHODS
 from mriscope.explain.overlays import grid as grid
 from mriscope.explain.overlays import overlay as overlay
+from mriscope.lazy import CallablePackage
+
+sys.modules[__name__].__class__ = CallablePackage

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 from mriscope.explain.gradients import check_images_unused, model_errors, take_gradients
 from mriscope.explain.layers import check_observable
 from mriscope.explain.scores import at_least_float32, check_logits, logit
@@ -34,7 +34,7 @@ def input_gradients(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor
         float32, the images' shape; 0 where the logits do not depend on the images.
 
     Raises:
-        MriscopeError: the logits depend on the images, but no gradient reaches them.
+        ArgumentError: the logits depend on the images, but no gradient reaches them.
     """
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -68,7 +68,7 @@ def integrated_gradients(
         chunk: how many points run at once.
 
     Raises:
-        MriscopeError: there are no steps.
+        ArgumentError: there are no steps.
     """
     _check_counts(steps=steps)
     points, weights = np.polynomial.legendre.leggauss(steps)
@@ -106,7 +106,7 @@ def smooth_grad(
         chunk: how many copies run at once.
 
     Raises:
-        MriscopeError: there are no samples.
+        ArgumentError: there are no samples.
     """
     _check_counts(samples=samples)
     parts: list[Tensor] = []
@@ -127,7 +127,7 @@ def guided_backpropagation(model: nn.Module, images: Tensor, classes: Tensor, *,
     Every ReLU counts, be it a module, a function, in place or of torch.export; only this thread's pass is changed.
 
     Raises:
-        MriscopeError: part of the model is a TorchScript program, whose ReLUs cannot be changed.
+        ArgumentError: part of the model is a TorchScript program, whose ReLUs cannot be changed.
     """
     check_observable(model)
 
@@ -163,11 +163,11 @@ def occlusion(
         float32, the images' shape; the same for all channels, as a window covers all of them.
 
     Raises:
-        MriscopeError: there is no window, or there are pixels between windows.
+        ArgumentError: there is no window, or there are pixels between windows.
     """
     _check_counts(window=window, stride=stride)
     if stride > window:
-        raise MriscopeError(f"stride is {stride} and leaves pixels between windows of {window}; give at most {window}")
+        raise ArgumentError(f"stride is {stride} and leaves pixels between windows of {window}; give at most {window}")
     corners = list(itertools.product(*[range(0, max(side - window, 0) + stride, stride) for side in images.shape[2:]]))
     windows = [tuple(slice(begin, begin + window) for begin in corner) for corner in corners]
     with torch.no_grad():
@@ -203,7 +203,7 @@ def _occluded(
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
-            raise MriscopeError(f"{name} is {count}; give at least 1")
+            raise ArgumentError(f"{name} is {count}; give at least 1")
 
 
 class _Guided(torch.autograd.Function):

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mriscope.errors import check_type
 from mriscope.explain.layers import Layer, Reshape, check_modules
 from mriscope.explain.maps import Classes, Explanation, explain
 from mriscope.explain.methods import check_method
@@ -23,8 +24,9 @@ class CAM:
         flip_smooth: mean of the maps of the image and its mirror image, each times 0.9, 1 and 1.1.
 
     Raises:
-        UnknownName: there is no such method.
-        MriscopeError: a module is no part of the model.
+        UnknownNameError: there is no such method.
+        ArgumentError: a module is no part of the model.
+        ArgumentTypeError: the model is no PyTorch module.
 
     Example:
         >>> import torch
@@ -46,6 +48,7 @@ class CAM:
         eigen_smooth: bool = False,
         flip_smooth: bool = False,
     ) -> None:
+        check_type("model", model, nn.Module, "a PyTorch network")
         self.model, self.layer, self.method = getattr(model, "_orig_mod", model), layer, check_method(method)
         if layer is not None:
             check_modules(self.model, layer)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import ArgumentError, MriscopeError, UnknownNameError
 
 Layer = nn.Module | str
 Reshape = Callable[[Tensor], Tensor]
@@ -49,8 +49,8 @@ def find_layers(model: nn.Module, layer: "Layer | Sequence[Layer] | None", image
     attention.
 
     Raises:
-        UnknownName: no layer has that name; the near ones are named with the shapes of their outputs.
-        MriscopeError: a module is no part of the model, or nothing is found.
+        UnknownNameError: no layer has that name; the near ones are named with the shapes of their outputs.
+        ArgumentError: a module is no part of the model, or nothing is found.
     """
     if layer is None:
         return [_find_automatically(model, images)]
@@ -62,11 +62,11 @@ def check_modules(model: nn.Module, layer: "Layer | Sequence[Layer]") -> None:
     """Refuse modules of another model; names are looked up later, when shapes are known.
 
     Raises:
-        MriscopeError: a module is no part of the model, or there is no layer.
+        ArgumentError: a module is no part of the model, or there is no layer.
     """
     for one in _as_list(layer):
         if isinstance(one, nn.Module) and all(module is not one for module in model.modules()):
-            raise MriscopeError(
+            raise ArgumentError(
                 f"the layer {type(one).__name__} is no part of the model; pass one of its own modules or a dotted name"
             )
 
@@ -87,7 +87,7 @@ def check_observable(model: nn.Module) -> None:
 def _as_list(layer: "Layer | Sequence[Layer]") -> list[Layer]:
     layers = [layer] if isinstance(layer, nn.Module | str) else list(layer)
     if not layers:
-        raise MriscopeError("layer is an empty list; name at least one layer")
+        raise ArgumentError("layer is an empty list; name at least one layer")
     return layers
 
 
@@ -99,7 +99,7 @@ def _find_by_name(model: nn.Module, name: str, images: Tensor) -> nn.Module:
         last = dict(_run_order(model, [named[one] for one in near], images))
         outputs = [last.get(named[one]) for one in near]
         shapes = [f" {tuple(output.shape)}" if isinstance(output, Tensor) else "" for output in outputs]
-        raise UnknownName("layer", name, [one + shape for one, shape in zip(near, shapes, strict=True)])
+        raise UnknownNameError("layer", name, [one + shape for one, shape in zip(near, shapes, strict=True)])
     return named[name]
 
 

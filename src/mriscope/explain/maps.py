@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import ArgumentError, ArgumentTypeError, UnknownNameError, check_type
 from mriscope.explain.cams import CAMS, map_of
 from mriscope.explain.layers import Layer, Reshape, find_layers
 from mriscope.explain.methods import METHODS, PIXEL_METHODS, PixelMethod, check_method
@@ -112,9 +112,10 @@ def explain(
         where no place is evidence for the class more than another.
 
     Raises:
-        UnknownName: no such method, layer or fusion.
-        MriscopeError: images, classes or exponents do not fit each other or the model, a layer gives no map, no
-            gradient passes through the model, or a map is not finite.
+        UnknownNameError: no such method, layer or fusion.
+        ArgumentError: images, classes or exponents do not fit each other or the model.
+        ArgumentTypeError: the model is no PyTorch module, or images is no tensor.
+        MriscopeError: a layer gives no map, no gradient passes through the model, or a map is not finite.
 
     Example:
         >>> import torch
@@ -124,6 +125,7 @@ def explain(
         >>> {name: tuple(one.maps.shape) for name, one in found.items()}
         {'gradcam': (2, 32, 32), 'hirescam': (2, 32, 32)}
     """
+    check_type("model", model, nn.Module, "a PyTorch network")
     model = getattr(model, "_orig_mod", model)  # a compiled model is explained by its original
     _check(images, methods, fuse, exponents, normalise, chunk)
     requested = _requested_classes(classes, len(images))
@@ -311,25 +313,27 @@ def _check(
     chunk: int | None,
 ) -> None:
     if isinstance(methods, str) or not methods:
-        raise MriscopeError(f"methods is {methods!r}; give a list of names: {', '.join(METHODS)}")
+        raise ArgumentError(f"methods is {methods!r}; give a list of names: {', '.join(METHODS)}")
     for method in methods:
         check_method(method)
     if fuse not in FUSIONS:
-        raise UnknownName("fusion", fuse, FUSIONS)
-    if not (isinstance(images, Tensor) and images.ndim in (4, 5) and images.is_floating_point()):
-        found = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise MriscopeError(f"images is {found}; an explanation needs a float tensor (B, C, H, W) or (B, C, D, H, W)")
+        raise UnknownNameError("fusion", fuse, FUSIONS)
+    needed = "a float tensor (B, C, H, W) or (B, C, D, H, W)"
+    if not isinstance(images, Tensor):
+        raise ArgumentTypeError(f"images is {type(images).__name__}; an explanation needs {needed}")
+    if not (images.ndim in (4, 5) and images.is_floating_point()):
+        raise ArgumentError(f"images is {images.dtype} {tuple(images.shape)}; an explanation needs {needed}")
     if chunk is not None and chunk < 1:
-        raise MriscopeError(f"chunk is {chunk}; run at least 1 image at once")
+        raise ArgumentError(f"chunk is {chunk}; run at least 1 image at once")
     if exponents is not None and not normalise:
-        raise MriscopeError("exponents shape normalised maps; leave out exponents or normalise=False")
+        raise ArgumentError("exponents shape normalised maps; leave out exponents or normalise=False")
 
 
 def _as_tensor(classes: Classes) -> Tensor:
     try:
         return classes if isinstance(classes, Tensor) else torch.tensor(classes)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise MriscopeError(f"classes is {classes!r}; give class numbers, counted from 0") from error
+        raise ArgumentError(f"classes is {classes!r}; give class numbers, counted from 0") from error
 
 
 def _requested_classes(classes: Classes | None, count: int) -> Tensor | None:
@@ -339,9 +343,9 @@ def _requested_classes(classes: Classes | None, count: int) -> Tensor | None:
     requested = _as_tensor(classes)
     requested = requested.expand(count) if not requested.ndim else requested
     if requested.shape[:1] != (count,) or requested.ndim > 2 or not all(requested.shape[1:]):
-        raise MriscopeError(
+        raise ArgumentError(
             f"classes is of shape {tuple(requested.shape)} for {count} images; give one, or one for each"
         )
     if count and (requested.is_floating_point() or requested.is_complex() or requested.dtype == torch.bool):
-        raise MriscopeError(f"classes holds {requested.dtype}; give class numbers, counted from 0")
+        raise ArgumentError(f"classes holds {requested.dtype}; give class numbers, counted from 0")
     return requested.long()[:, None] if requested.ndim == 1 else requested.long()

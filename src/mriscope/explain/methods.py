@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mriscope.errors import UnknownName
+from mriscope.errors import UnknownNameError
 from mriscope.explain.attributions import (
     gradient_times_input,
     guided_backpropagation,
@@ -57,8 +57,8 @@ def check_method(method: str) -> str:
     """Return the name of a method, if there is one of that name.
 
     Raises:
-        UnknownName: there is none of that name.
+        UnknownNameError: there is none of that name.
     """
     if method not in METHODS:
-        raise UnknownName("method", method, METHODS)
+        raise UnknownNameError("method", method, METHODS)
     return method

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 
 
 @dataclass
@@ -90,11 +90,11 @@ def move_to_model(model: nn.Module, images: Tensor) -> Tensor:
     """Return the images on the model's device; a copy where autograd could not save them.
 
     Raises:
-        MriscopeError: the model cannot be differentiated.
+        ArgumentError: the model cannot be differentiated.
     """
     weights = list(chain(model.parameters(), model.buffers()))
     if any(weight.is_inference() for weight in weights):
-        raise MriscopeError(
+        raise ArgumentError(
             "the model's weights were made under torch.inference_mode(), where nothing can be differentiated; "
             "build or load the model outside it"
         )

@@ -1,15 +1,16 @@
 """Maps over slices: one overlay, a titled grid of many, a matrix of slices by methods, and the content of a PNG."""
 
 import io
+import reprlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import ArgumentError, ArgumentTypeError, UnknownNameError, check_type
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +41,8 @@ def overlay(
         uint8 (H, W, 3), RGB.
 
     Raises:
-        UnknownName: matplotlib has no colormap of that name.
-        MriscopeError: slice, map or alpha have another type, shape or range.
+        UnknownNameError: matplotlib has no colormap of that name.
+        ArgumentError: slice, map or alpha have another type, shape or range.
 
     Example:
         >>> overlay(np.array([[0, 200]], np.uint8), np.array([[1.0, 0.0]], np.float32), alpha=0.0).tolist()
@@ -49,11 +50,11 @@ def overlay(
     """
     grey, values = _array(pixels), _array(heat)
     if grey.dtype != np.uint8 or grey.ndim != 2:
-        raise MriscopeError(f"the slice is {grey.dtype} {grey.shape}; an overlay needs uint8 (H, W)")
+        raise ArgumentError(f"the slice is {grey.dtype} {grey.shape}; an overlay needs uint8 (H, W)")
     if values.dtype.kind != "f" or values.shape != grey.shape:
-        raise MriscopeError(f"the map is {values.dtype} {values.shape}; its slice needs floats {grey.shape}")
+        raise ArgumentError(f"the map is {values.dtype} {values.shape}; its slice needs floats {grey.shape}")
     if not ((values >= 0) & (values <= 1)).all():
-        raise MriscopeError("the map leaves [0, 1] or holds NaN; make it with normalise=True")
+        raise ArgumentError("the map leaves [0, 1] or holds NaN; make it with normalise=True")
     check_colours(colormap, alpha)
     from matplotlib import colormaps
 
@@ -66,15 +67,15 @@ def check_colours(colormap: str, alpha: float) -> None:
     """Refuse colours that no overlay could have, before maps are made for it.
 
     Raises:
-        UnknownName: matplotlib has no colormap of that name.
-        MriscopeError: alpha is no share.
+        UnknownNameError: matplotlib has no colormap of that name.
+        ArgumentError: alpha is no share.
     """
     from matplotlib import colormaps
 
     if colormap not in colormaps:
-        raise UnknownName("colormap", colormap, colormaps)
+        raise UnknownNameError("colormap", colormap, colormaps)
     if not 0 <= alpha <= 1:
-        raise MriscopeError(f"alpha is {alpha}; give a share from 0 to 1")
+        raise ArgumentError(f"alpha is {alpha}; give a share from 0 to 1")
 
 
 def grid(
@@ -108,14 +109,16 @@ def grid(
         uint8 (height, width, 3), RGB.
 
     Raises:
-        UnknownName: matplotlib has no colormap of that name.
-        MriscopeError: slices, maps and titles differ in number, there are none, or one does not fit.
+        UnknownNameError: matplotlib has no colormap of that name.
+        ArgumentError: slices, maps and titles differ in number, there are none, or one does not fit.
 
     Example:
         >>> slices, maps = np.zeros((2, 32, 32), np.uint8), np.ones((2, 32, 32), np.float32)
         >>> grid(slices, maps, ["first", "second"]).shape[2]
         3
     """
+    for name, value in (("slices", slices), ("maps", maps), ("titles", titles)):
+        check_type(name, value, Sized, "one for each place of the grid, in a list or an array")
     _check_grid(len(slices), len(maps), len(titles), columns, scale)
     tiles = [
         np.hstack([_plain(one)] * side_by_side + [overlay(one, heat, colormap, alpha, by_strength)])
@@ -166,11 +169,11 @@ def matrix(
         uint8 (height, width, 3), RGB.
 
     Raises:
-        UnknownName: matplotlib has no colormap of that name.
-        MriscopeError: slices, maps and titles differ in number, there are none, or one does not fit.
+        UnknownNameError: matplotlib has no colormap of that name.
+        ArgumentError: slices, maps and titles differ in number, there are none, or one does not fit.
     """
     if not maps:
-        raise MriscopeError("there are no maps; a matrix needs those of one method at least")
+        raise ArgumentError("there are no maps; a matrix needs those of one method at least")
     for column in maps.values():
         _check_grid(len(slices), len(column), len(titles), len(maps), scale)
     tiles = [
@@ -206,26 +209,30 @@ def png_bytes(array: np.ndarray) -> bytes:
         array: uint8 (H, W) or (H, W, 3).
 
     Raises:
-        MriscopeError: the array is no image.
+        ArgumentError: the array is no image.
     """
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2:
-        raise MriscopeError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
+        raise ArgumentError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _array(values: "np.ndarray | Tensor") -> np.ndarray:
-    return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray):
+        return values
+    if not hasattr(values, "detach"):
+        raise ArgumentTypeError(f"a slice or map is {reprlib.repr(values)}; give an array or a tensor")
+    return values.detach().cpu().numpy()
 
 
 def _check_grid(slices: int, maps: int, titles: int, columns: int, scale: int) -> None:
     if not slices == maps == titles or not slices:
-        raise MriscopeError(
+        raise ArgumentError(
             f"{slices} slices, {maps} maps and {titles} titles; a grid needs at least one of each alike"
         )
     if columns < 1 or scale < 1:
-        raise MriscopeError(f"columns is {columns} and scale is {scale}; both count from 1")
+        raise ArgumentError(f"columns is {columns} and scale is {scale}; both count from 1")
 
 
 class _Page:
@@ -271,7 +278,7 @@ def _plain(pixels: "np.ndarray | Tensor") -> np.ndarray:
 def _tile_size(tiles: Sequence[np.ndarray], scale: int) -> tuple[int, int]:
     """Return the height and width of all tiles on the page."""
     if len({tile.shape for tile in tiles}) > 1:
-        raise MriscopeError("the slices of a grid differ in size; bring them to one size first")
+        raise ArgumentError("the slices of a grid differ in size; bring them to one size first")
     return tiles[0].shape[0] * scale, tiles[0].shape[1] * scale
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mriscope.errors import MriscopeError, UnknownName
+from mriscope.errors import ArgumentError, MriscopeError, UnknownNameError
 
 STUDY_EXPONENTS = MappingProxyType(
     {"Very_Mild_Demented": 1.5, "Mild_Demented": 1.3, "Moderate_Demented": 1.2, "Non_Demented": 1.0}
@@ -22,11 +22,11 @@ def study_exponents(class_names: Sequence[str]) -> tuple[float, ...]:
     """Return the study's exponents in the order of a set's classes.
 
     Raises:
-        UnknownName: a class that the study does not know.
+        UnknownNameError: a class that the study does not know.
     """
     for name in class_names:
         if name not in STUDY_EXPONENTS:
-            raise UnknownName("exponent for class", name, STUDY_EXPONENTS)
+            raise UnknownNameError("exponent for class", name, STUDY_EXPONENTS)
     return tuple(STUDY_EXPONENTS[name] for name in class_names)
 
 
@@ -89,10 +89,10 @@ def apply_exponents(maps: Tensor, classes: Tensor, exponents: Sequence[float], n
     """Return normalised maps to the power of their class's exponent; their maximum is 1 and stays 1.
 
     Raises:
-        MriscopeError: there is not one positive exponent for each class.
+        ArgumentError: there is not one positive exponent for each class.
     """
     if len(exponents) != n_classes or not all(exponent > 0 for exponent in exponents):
-        raise MriscopeError(
+        raise ArgumentError(
             f"exponents are {list(exponents)}; give one positive number for each of the {n_classes} classes"
         )
     return maps ** maps.new_tensor(exponents)[classes].reshape(-1, *[1] * (maps.ndim - 1))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError, MriscopeError
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, K) and classes (B,) to the number of each image whose gradient is taken, (B,)."""
@@ -48,14 +48,14 @@ def choose_classes(classes: Tensor | None, logits: Tensor) -> Tensor:
     """Return the requested classes, or the predicted ones: int64, one row for each of the logits' rows.
 
     Raises:
-        MriscopeError: the model lacks a class.
+        ArgumentError: the model lacks a class.
     """
     if classes is None:
         return predicted_classes(logits)
     count = count_classes(logits)
     outside = classes[(classes < 0) | (classes >= count)]
     if len(outside):
-        raise MriscopeError(
+        raise ArgumentError(
             f"class {int(outside[0])} cannot be explained: the model has {count} classes, counted from 0"
         )
     return classes.to(logits.device, torch.int64, copy=True)  # a copy, as autograd cannot save an inference tensor

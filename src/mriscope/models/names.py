@@ -1,6 +1,6 @@
 """The names of the models, readable without torch."""
 
-from mriscope.errors import UnknownName
+from mriscope.errors import UnknownNameError
 
 MODEL_NAMES = (
     "baseline_cnn",
@@ -29,10 +29,10 @@ def check_model_name(name: str) -> None:
     """Refuse a name that no model of this package has; what stands behind "timm:" is left to timm.
 
     Raises:
-        UnknownName: the message names the near ones.
+        UnknownNameError: the message names the near ones.
 
     Example:
         >>> check_model_name("compact_cnn")
     """
     if not name.startswith(TIMM) and name not in MODEL_NAMES:
-        raise UnknownName("model", name, MODEL_NAMES)
+        raise UnknownNameError("model", name, MODEL_NAMES)

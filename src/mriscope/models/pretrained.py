@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mriscope.errors import RecipeError, UnknownName
+from mriscope.errors import RecipeError, UnknownNameError
 from mriscope.models.foreign import list_differences, mismatch_error, read_state_dict
 from mriscope.models.registration import register
 
@@ -122,7 +122,7 @@ def timm_model(
         pretrained: False leaves the weights random whatever `weights` says, for a model that is filled later.
 
     Raises:
-        UnknownName: timm has no such network, or no such weights of it; the message names the near ones.
+        UnknownNameError: timm has no such network, or no such weights of it; the message names the near ones.
         RecipeError: an option does not fit, the network takes no slice of this size, there is no such file of weights,
             or the hub is out of reach.
         DataError: the file of weights is damaged, or holds those of another network.
@@ -158,7 +158,7 @@ def _check_name(name: str) -> None:
     if base in known and tag:
         known, base = timm.list_models(f"{base}.*", pretrained=True), name
     if base not in known:  # the nearest alone, as timm has over a thousand
-        raise UnknownName("timm model", name, difflib.get_close_matches(base, known, n=3, cutoff=0) or known)
+        raise UnknownNameError("timm model", name, difflib.get_close_matches(base, known, n=3, cutoff=0) or known)
 
 
 def _pooled_width(network: Any, size: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from torch import nn
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 
 if TYPE_CHECKING:
     from mriscope.data.slices import SliceSet
@@ -45,7 +45,7 @@ def register(maker: Maker) -> Maker:
             (B, 1, size, size) to logits (B, classes).
 
     Raises:
-        MriscopeError: the name is taken.
+        ArgumentError: the name is taken.
 
     Example::
 
@@ -71,6 +71,6 @@ def _add(maker: Maker, *, is_estimator: bool) -> Maker:
     name = maker.__name__
     if name in _entries and _entries[name].make is not maker:
         home = _entries[name].make.__module__
-        raise MriscopeError(f"the model name {name!r} is taken by {home}; give your function another name")
+        raise ArgumentError(f"the model name {name!r} is taken by {home}; give your function another name")
     _entries[name] = _Entry(maker, is_estimator)
     return maker

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mriscope.models
-from mriscope.errors import MriscopeError, RecipeError, UnknownName, suggest
+from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type, suggest
 from mriscope.models.names import TIMM
 from mriscope.models.registration import Estimator, makers, register, register_estimator
 
@@ -74,14 +74,16 @@ def create_model(
         an Estimator. Weights lie channels-last.
 
     Raises:
-        UnknownName: no model has this name; the message names the near ones.
+        UnknownNameError: no model has this name; the message names the near ones.
         RecipeError: the model has no such option, or no such value of it.
+        ArgumentTypeError: the name is no text.
 
     Example:
         >>> model = create_model("compact_cnn", classes=2, options={"dropout": 0.1}, seed=0)
         >>> model(torch.zeros(1, 1, 128, 128)).shape
         torch.Size([1, 2])
     """
+    check_type("name", name, str, "the name of a model, such as one that list_models gives")
     maker = _find_maker(name)
     known = set(inspect.signature(maker).parameters) - {"classes", "size", "pretrained"}
     for option in options or {}:
@@ -160,7 +162,7 @@ def _find_maker(name: str) -> Callable[..., nn.Module]:
     _import_models()
     known = makers(estimators=False) | makers(estimators=True)
     if name not in known:
-        raise UnknownName("model", name, known)
+        raise UnknownNameError("model", name, known)
     return known[name]
 
 

@@ -36,7 +36,7 @@ class ResidualCNN(nn.Module):
         width: channels of the stem; the last stage has eight times as many.
         places: side of the map that the head reads; 1 is the mean over all places.
         dropout: share of the head's inputs dropped.
-        mirror: in evaluation, answer with the mean of the logits of a slice and of its mirror image.
+        mirror: in evaluation, predict with the mean of the logits of a slice and of its mirror image.
     """
 
     def __init__(self, classes: int, width: int, places: int, dropout: float, mirror: bool) -> None:
@@ -57,6 +57,7 @@ class ResidualCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * width * places**2, classes))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute logits (B, classes) of images (B, 1, H, W)."""
         logits = self._logits(images)
         return (logits + self._logits(images.flip(-1))) / 2 if self.mirror and not self.training else logits
 

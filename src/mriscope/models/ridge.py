@@ -65,9 +65,9 @@ def fit_classes(features: np.ndarray, widths: Sequence[int], ranks: np.ndarray, 
     scales = np.repeat(1 / np.sqrt(np.maximum(by_block, 1e-12)), widths)
     worse = (ranks[:, None] > np.arange(classes - 1)).astype(float)
     ridge = fit_ridge(features * scales, worse)
-    slopes, offsets = _calibrate(ridge.left_out, ranks, classes)
-    weight = scales[:, None] * ridge.weights @ slopes
-    return ClassRule(weight, ridge.offset @ slopes + offsets, ridge.left_out @ slopes + offsets)
+    coefficients, offsets = _calibrate(ridge.left_out, ranks, classes)
+    weight = scales[:, None] * ridge.weights @ coefficients
+    return ClassRule(weight, ridge.offset @ coefficients + offsets, ridge.left_out @ coefficients + offsets)
 
 
 def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
@@ -96,13 +96,13 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray) -> Ridge:
 
 
 def _calibrate(scores: np.ndarray, ranks: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a multinomial logistic regression from scores to classes; return slopes (K - 1, K) and offsets (K,)."""
+    """Fit a multinomial logistic regression from scores to classes; return coefficients (K - 1, K) and offsets (K,)."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=_LOOSE, max_iter=1000).fit(scores, ranks)
-    slopes, offsets = np.zeros((classes - 1, classes)), np.full(classes, _ABSENT)
+    coefficients, offsets = np.zeros((classes - 1, classes)), np.full(classes, _ABSENT)
     if len(model.classes_) == 2:  # scikit-learn keeps the second's logit alone
-        slopes[:, model.classes_[1]], offsets[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
+        coefficients[:, model.classes_[1]], offsets[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
     else:
-        slopes[:, model.classes_], offsets[model.classes_] = model.coef_.T, model.intercept_
-    return slopes, offsets
+        coefficients[:, model.classes_], offsets[model.classes_] = model.coef_.T, model.intercept_
+    return coefficients, offsets

@@ -20,15 +20,17 @@ class Picture:
         title: stands above it.
         caption: says what can be seen.
         png: the file's bytes.
+        alt: says what is seen to those who do not see it; the title where it is empty.
     """
 
     title: str
     caption: str
     png: bytes
+    alt: str = ""
 
     @property
     def address(self) -> str:
-        """The picture itself as a data address, so that the page needs no other file."""
+        """Return the picture itself as a data address, so that the page needs no other file."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 

@@ -67,12 +67,12 @@ class Estimate:
 
     @property
     def is_defined(self) -> bool:
-        """Whether the value exists."""
+        """Tell whether the value exists."""
         return not math.isnan(self.value)
 
     @property
     def has_interval(self) -> bool:
-        """Whether the bounds exist too."""
+        """Tell whether the bounds exist too."""
         return not (math.isnan(self.value) or math.isnan(self.low) or math.isnan(self.high))
 
     def to_json(self) -> dict[str, float | None]:

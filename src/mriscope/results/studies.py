@@ -62,7 +62,7 @@ class CrossValidation(ResultFile):
 
 
 class PairedTest(Record):
-    """How sure it is that one of two recipes is better.
+    """A test of whether one of two recipes is better.
 
     Attributes:
         p: chance of a difference as large as the one found, were neither better.
@@ -137,5 +137,5 @@ class Comparison(ResultFile):
 
     @property
     def leaky(self) -> bool:
-        """Whether a row was evaluated on subjects that are also in training."""
+        """Tell whether a row was evaluated on subjects that are also in training."""
         return any(one.leaky for one in self.standings)

@@ -11,7 +11,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from safetensors import safe_open
 
-from mriscope.data.batches import Scale
+from mriscope.choices import Scale
 from mriscope.evaluation.inference import predict_probabilities
 from mriscope.models.registry import create_model
 from mriscope.recipe import read_recipe

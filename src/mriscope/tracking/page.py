@@ -28,7 +28,7 @@ def show_page(uri: str, port: int, announce: Callable[[str], None]) -> None:
         announce: is called with the address of the table of runs once it answers.
 
     Raises:
-        MissingExtra: the extra "ui" is not installed.
+        MissingExtraError: the extra "ui" is not installed.
         MriscopeError: there is no such database, the port is taken, or MLflow's server ends by itself.
     """
     store = store_of(uri)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mriscope.data.source import strip_folders
-from mriscope.errors import Interrupted
+from mriscope.errors import InterruptedTrainingError
 from mriscope.files import write_text
 from mriscope.recipe import Recipe
 from mriscope.results import Environment, Metrics
@@ -81,7 +81,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+        stopped = isinstance(error, InterruptedTrainingError | KeyboardInterrupt | SystemExit)
         status = "FINISHED" if error is None else "KILLED" if stopped else "FAILED"
         self._attempt(lambda run: run.client.set_terminated(run.id, status))
 

@@ -3,11 +3,13 @@
 import ctypes
 import os
 import sys
+from typing import get_args
 
 import torch
 from torch import distributed, nn
 
-from mriscope.errors import MriscopeError
+from mriscope.choices import Device
+from mriscope.errors import ArgumentError, UnknownNameError
 
 
 def pick_device(name: str) -> torch.device:
@@ -17,19 +19,20 @@ def pick_device(name: str) -> torch.device:
         name: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
-        MriscopeError: there is no such device here.
+        UnknownNameError: there is no such device.
+        ArgumentError: it is not on this machine.
     """
     _keep_freed_memory()
     has_gpu = torch.cuda.is_available()
-    if name not in ("auto", "cpu", "cuda"):
-        raise MriscopeError(f"there is no device {name!r}; choose auto, cpu or cuda")
+    if name not in get_args(Device):
+        raise UnknownNameError("device", name, get_args(Device))
     if name == "cuda" and not has_gpu:
-        raise MriscopeError("this machine has no CUDA device that torch can use; run with --device cpu")
+        raise ArgumentError("this machine has no CUDA device that torch can use; run with --device cpu")
     if name == "cpu" or not has_gpu:
         return torch.device("cpu")
     number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if number >= count:
-        raise MriscopeError(f"torchrun started more processes than the {count} GPUs here; start one for each")
+        raise ArgumentError(f"torchrun started more processes than the {count} GPUs here; start one for each")
     torch.backends.cudnn.deterministic = True
     torch.cuda.set_device(number)
     return torch.device("cuda", number)

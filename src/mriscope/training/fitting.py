@@ -35,7 +35,7 @@ def fit(
 
     Raises:
         DataError: the estimator cannot learn from these slices.
-        TrainingError, RunError, Interrupted: as `train`.
+        TrainingError, RunError, InterruptedTrainingError: as `train`.
     """
     if not isinstance(model, Estimator):
         return train(
@@ -62,7 +62,7 @@ def check_fit(model: nn.Module, settings: TrainingSettings, n_training: int) -> 
     """Check that settings fit a model and the size of its training part, before anything is written.
 
     Raises:
-        UnknownName: there is no such optimizer.
+        UnknownNameError: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
     if not isinstance(model, Estimator):

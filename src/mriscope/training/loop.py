@@ -121,7 +121,7 @@ def train(
     Raises:
         TrainingError: the loss is not finite; names the epoch and the step.
         RunError: the folder's checkpoint is damaged or does not fit this run.
-        Interrupted: Ctrl-C or SIGTERM; the folder holds all that is needed to resume.
+        InterruptedTrainingError: Ctrl-C or SIGTERM; the folder holds all that is needed to resume.
     """
     model.to(device)
     optimizer = make_optimizer(settings, model)
@@ -170,7 +170,7 @@ def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int
     The schedule is run for some epochs, as some options are looked at only then.
 
     Raises:
-        UnknownName: there is no such optimizer.
+        UnknownNameError: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
     schedule = make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))

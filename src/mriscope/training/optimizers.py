@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from mriscope.errors import RecipeError, UnknownName
+from mriscope.errors import RecipeError, UnknownNameError
 from mriscope.recipe import TrainingSettings
 
 _UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
@@ -18,12 +18,12 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
     """Create the optimizer that the settings name, over the weights that are not frozen.
 
     Raises:
-        UnknownName: torch.optim has no such optimizer.
+        UnknownNameError: torch.optim has no such optimizer.
         RecipeError: the optimizer has no such option or refuses its value.
     """
     known = _known_optimizers()
     if settings.optimizer not in known:
-        raise UnknownName("optimizer", settings.optimizer, known)
+        raise UnknownNameError("optimizer", settings.optimizer, known)
     if "lr" in settings.optimizer_options:
         raise RecipeError("training.optimizer_options", ["lr is set by training.learning_rate alone"])
     optimizer = known[settings.optimizer]

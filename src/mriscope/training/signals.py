@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import torch
 
-from mriscope.errors import Interrupted
+from mriscope.errors import InterruptedTrainingError
 from mriscope.training.devices import all_reduce_sum
 
 
 class StopRequest:
-    """Remember whether somebody asked the run to stop; an instance is the handler of signals."""
+    """Remember whether the run was requested to stop; an instance is the handler of signals."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -24,16 +24,18 @@ class StopRequest:
         self.signal = number
 
     def requested(self, device: torch.device) -> bool:
-        """Return whether any process was asked; all must stop at one step, or the others would wait for it forever."""
+        """Return whether any process was requested to stop; all stop at one step, or the others would wait forever."""
         number = int(max(all_reduce_sum([float(self.signal)], device)))
         self.signal = self.signal or number
         return number > 0
 
     def raise_if_requested(self, where: str) -> None:
-        """Raise Interrupted, which names the signal and where the run stopped, if this process was asked."""
+        """Raise InterruptedTrainingError, which names the signal and where the run stopped, if one came."""
         if self.signal:
             name = "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
-            raise Interrupted(f"stopped by {name} {where}; give the same command again to go on", self.signal)
+            raise InterruptedTrainingError(
+                f"stopped by {name} {where}; give the same command again to go on", self.signal
+            )
 
 
 @contextlib.contextmanager

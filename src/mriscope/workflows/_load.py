@@ -11,6 +11,7 @@ from mriscope.data.slices import SIZE, SliceSet, known_severity
 from mriscope.data.source import parse_source
 from mriscope.errors import DataError
 from mriscope.recipe import Recipe
+from mriscope.results import KnownFrom
 from mriscope.run_directory import BAD_ROWS
 from mriscope.workflows._subjects import origin_of_subjects, with_known_subjects
 
@@ -30,7 +31,7 @@ class Loaded:
     source: str
     slices: SliceSet
     reading: Reading
-    subjects_from: str | None
+    subjects_from: KnownFrom | None
 
     def report_bad_rows(self, to: str | Path = BAD_ROWS) -> None:
         """List the rows that were left out in a CSV file, and say how many; without any, do nothing."""

@@ -1,13 +1,14 @@
 """Create the model of a recipe, and load that of a run."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
-from mriscope.run_directory import WEIGHTS, RunDirectory
+from mriscope.run_directory import WEIGHTS, RunDirectory, open_run
 from mriscope.training.checkpoint import put_weights, read_weights
 
 
@@ -23,12 +24,13 @@ def create_model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: 
     )
 
 
-def load_model(directory: RunDirectory, device: torch.device) -> tuple[nn.Module, tuple[str, ...]]:
+def load_model(run: RunDirectory | str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, tuple[str, ...]]:
     """Load the network of a finished run in evaluation mode, and the names of its classes.
 
     Raises:
-        RunError: the weights are missing, damaged or another network's.
+        RunError: no finished run, or its weights are missing, damaged or another network's.
     """
+    directory = run if isinstance(run, RunDirectory) else open_run(run)
     saved = read_weights(directory.path / WEIGHTS)
     model = create_model_for(directory.recipe, saved.class_names, pretrained=False)
     put_weights(model, saved.weights, directory.path / WEIGHTS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.errors import Interrupted, MriscopeError, RecipeError, RunError
+from mriscope.errors import ArgumentTypeError, InterruptedTrainingError, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
@@ -36,6 +36,8 @@ def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
     Raises:
         RunError: a run is missing, unfinished or named twice, or two runs were not evaluated on the same slices.
     """
+    if isinstance(folders, str | Path):
+        raise ArgumentTypeError(f"folders is {str(folders)!r}; give a list of two or more runs")
     _check_place(Path(out))
     return _compare(group_by_recipe([open_run(folder) for folder in folders]), Path(out), {})
 
@@ -67,8 +69,10 @@ def compare_recipes(
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
         RunError: fewer than two recipes gave a row, or two were not evaluated on the same slices.
-        Interrupted: Ctrl-C; the same call goes on.
+        InterruptedTrainingError: Ctrl-C; the same call goes on.
     """
+    if isinstance(patterns, str):
+        raise ArgumentTypeError(f"patterns is {patterns!r}; give a list of recipes or patterns of them")
     _check_place(Path(out))
     recipes, failures = _read_recipes(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
@@ -149,7 +153,7 @@ def _train_missing(
                     LOG.warning("training %s", where)
                     directory = run(recipe, where, **settings)
                 runs[name].append(directory)
-            except Interrupted:
+            except InterruptedTrainingError:
                 raise
             except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
                 _note_failure(failures, name, error, f"seed {recipe.seed}: " if seeds > 1 else "")

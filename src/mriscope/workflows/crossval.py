@@ -10,7 +10,7 @@ from typing import Any
 
 from mriscope.data.cache import content_key
 from mriscope.data.split_files import split_for
-from mriscope.errors import RecipeError, RunError
+from mriscope.errors import RecipeError, RunError, check_type
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.files import write_bytes, write_text
 from mriscope.recipe import Recipe
@@ -60,8 +60,9 @@ def crossvalidate(
 
     Raises:
         MriscopeError: the recipe does not fit, the folder holds something else, or a training cannot go on.
-        Interrupted: Ctrl-C; the same call goes on.
+        InterruptedTrainingError: Ctrl-C; the same call goes on.
     """
+    check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if recipe.split.file is not None:
         raise RecipeError("crossval", [f"split.file names {recipe.split.file}, and folds are drawn; leave it out"])
     if repeats < 1:

@@ -52,7 +52,7 @@ def evaluate_run(
         pooling: "mean_probability", "mean_logit", "majority", or "chosen", which None is too; for subjects alone.
 
     Raises:
-        UnknownName: there is no such part, level, task or way of pooling.
+        UnknownNameError: there is no such part, level, task or way of pooling.
         RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
         DataError: the source cannot be read or has other classes, or subjects are unknown and needed.
     """

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from mriscope import __version__
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
-from mriscope.errors import RunError, UnknownName
+from mriscope.errors import RunError, UnknownNameError
 from mriscope.evaluation.plots import class_title, split_title
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
@@ -27,6 +26,7 @@ from mriscope.reports.explanation import EmptyMap, explanation_page
 from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.version import __version__
 from mriscope.workflows._load import load
 from mriscope.workflows._model import load_model
 
@@ -68,7 +68,7 @@ class ExplainedSlices:
     """Slices with their true classes, where known, and their maps."""
 
     images: Images
-    truths: Sequence[str | None]
+    truths: list[str | None]
     class_names: Sequence[str]
     found: Mapping[str, Explanation]
 
@@ -82,7 +82,7 @@ class ExplainedSlices:
             lines = [] if truth is None else [f"true {class_title(truth)}"]
             lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
             if explained != predicted:
-                lines.append(f"explained {class_title(self.class_names[explained])} {row[explained]:.2f}")
+                lines.append(f"explained {class_title(self.class_names[int(explained)])} {row[explained]:.2f}")
             titles.append("\n".join(lines))
         return titles
 
@@ -101,7 +101,7 @@ def parse_methods(text: str) -> tuple[str, ...]:
     """Return the methods that a text such as gradcam,layercam names; all of them where it is "all".
 
     Raises:
-        UnknownName: there is no such method.
+        UnknownNameError: there is no such method.
     """
     return tuple(METHODS) if text.strip() == ALL else check_methods([name.strip() for name in text.split(",")])
 
@@ -110,7 +110,7 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names, each once, if all are those of methods.
 
     Raises:
-        UnknownName: one is no method's.
+        UnknownNameError: one is no method's.
     """
     return tuple(dict.fromkeys(check_method(name) for name in names))
 
@@ -151,11 +151,11 @@ def explain_run(
     check_colours(options.colormap, options.alpha)
     model, class_names = open_network(directory, device)
     if options.class_name is not None and options.class_name not in class_names:
-        raise UnknownName("class", options.class_name, class_names)
+        raise UnknownNameError("class", options.class_name, class_names)
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
-        truths = [class_names[label] for label in slices.labels]
+        truths: list[str | None] = [class_names[label] for label in slices.labels]
     else:
         given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
         truths = [None] * len(given)

@@ -44,7 +44,7 @@ def import_weights(
         DataError: the file cannot be read, holds no plain weights, or those of another network; differing names and
             shapes are listed.
         RunError: the folder is not empty.
-        UnknownName: no model has this name.
+        UnknownNameError: no model has this name.
         RecipeError: there is no such scale or size.
     """
     source, folder = Path(file), Path(out)

@@ -12,7 +12,7 @@ from mriscope.data.source import parse_source
 from mriscope.data.split_files import split_for, warn_of_sharing
 from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
-from mriscope.errors import RunError
+from mriscope.errors import RunError, check_type
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
@@ -76,6 +76,7 @@ def run(
     Raises:
         MriscopeError: data, recipe or folder do not fit, nothing answers at `track`, or the training cannot go on.
     """
+    check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
     check_model(recipe.model)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 from mriscope.evaluation.resampling import cluster_bootstrap
 
 Numbers = np.ndarray | Tensor
@@ -61,21 +61,21 @@ def cohort_maps(
         mean maps on the CPU by (class, position), in rising order; combinations without a slice are left out.
 
     Raises:
-        MriscopeError: numbers of maps, labels, positions and subjects differ, maps are not finite, or an option is
+        ArgumentError: numbers of maps, labels, positions and subjects differ, maps are not finite, or an option is
             out of range.
     """
     values = _as_numpy(maps).astype(np.float64)
     keys = np.stack([_as_numpy(labels), _as_numpy(positions)], 1) if len(labels) == len(positions) else np.empty((0, 2))
     units = _as_numpy(subjects)
     if values.ndim != 3 or not len(values) == len(keys) == len(units):
-        raise MriscopeError(
+        raise ArgumentError(
             f"maps are {values.shape}, with {len(labels)} labels, {len(positions)} positions and {len(units)} "
             "subjects; give (N, H, W) and one of each for every map"
         )
     if not np.isfinite(values).all():
-        raise MriscopeError("maps are not finite, and have no mean")
+        raise ArgumentError("maps are not finite, and have no mean")
     if resamples < 1 or not 0 < level < 1:
-        raise MriscopeError(f"resamples is {resamples} and level {level}; give 1 at least, and a share between 0 and 1")
+        raise ArgumentError(f"resamples is {resamples} and level {level}; give 1 at least, and a share between 0 and 1")
     return {
         (int(key[0]), int(key[1])): _mean_map(values[rows], units[rows], resamples, level, seed)
         for key in np.unique(keys, axis=0)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 from mriscope.explain.metrics.removal import blur, impute, replace_pixels
 from mriscope.explain.model_state import eval_mode, move_to_model
 from mriscope.explain.scores import Score, at_least_float32, check_logits, choose_classes, logit, probability
@@ -46,7 +46,7 @@ def deletion(
     baseline: str = "blur",
     chunk: int = 64,
 ) -> Curve:
-    """Compute the class's probability while pixels are removed, the map's largest first; low is good.
+    """Compute the class's probability while pixels are removed, the map's largest first; lower is better.
 
     Petsiuk et al. (2018).
 
@@ -61,8 +61,8 @@ def deletion(
         chunk: how many changed images run at once.
 
     Raises:
-        UnknownName: no such baseline.
-        MriscopeError: maps, classes and images do not fit each other, or the model; a map is not finite.
+        UnknownNameError: no such baseline.
+        ArgumentError: maps, classes and images do not fit each other, or the model; a map is not finite.
     """
     images, maps = _check(model, images, maps)
     return _curve(model, images, replace_pixels(images, baseline), maps, classes, steps, chunk)
@@ -78,7 +78,7 @@ def insertion(
     baseline: str = "blur",
     chunk: int = 64,
 ) -> Curve:
-    """Compute the class's probability while pixels come into the baseline, the map's largest first; high is good.
+    """Compute the class's probability while pixels come into the baseline, the map's largest first; higher is better.
 
     Petsiuk et al. (2018). Arguments and errors as in deletion.
     """
@@ -126,7 +126,7 @@ def road(
     seed: int = 0,
     chunk: int = 64,
 ) -> Tensor:
-    """Compute ROAD, remove and debias (Rong et al., 2022); high is good, 0 is chance.
+    """Compute ROAD, remove and debias (Rong et al., 2022); higher is better, 0 is chance.
 
     It is the class's probability after the least relevant pixels were removed, less that after the most relevant were,
     halved; the mean over percentiles. Removed pixels are imputed from their neighbours (impute), so that their shape
@@ -147,7 +147,7 @@ def road(
     images, maps = _check(model, images, maps)
     shares = [percentile / 100 for percentile in percentiles]
     if not shares or min(shares) <= 0 or max(shares) >= 1:
-        raise MriscopeError(f"percentiles are {tuple(percentiles)}; ROAD needs one or more above 0 and below 100")
+        raise ArgumentError(f"percentiles are {tuple(percentiles)}; ROAD needs one or more above 0 and below 100")
     count = maps.shape[1:].numel()
     counts = torch.tensor([min(max(round(share * count), 1), count - 1) for share in shares], device=maps.device)
     ranks = _ranks(maps)
@@ -178,7 +178,7 @@ def infidelity(
     """Compute infidelity (Yeh et al., 2019): how wrong a map is about what removing squares costs the logit.
 
     A map's sum within a square is its prediction of the logit that is lost when the square is blurred; infidelity is
-    the mean square of their difference over squares, and low is good. As maps have no unit, each is first scaled by the
+    the mean square of their difference over squares; lower is better. As maps have no unit, each is first scaled by the
     number, not below 0, that makes this least. So no map scores worse than an empty one, not even one that predicts
     the contrary.
 
@@ -272,7 +272,7 @@ def _curve(
 ) -> Curve:
     """Go from one image to another, pixel by pixel in the order of the map."""
     if steps < 1:
-        raise MriscopeError(f"steps is {steps}; a curve needs 1 or more")
+        raise ArgumentError(f"steps is {steps}; a curve needs 1 or more")
     ranks, count = _ranks(maps), maps.shape[1:].numel()
 
     def change(rows: Tensor, variants: Tensor) -> Tensor:
@@ -314,7 +314,7 @@ def _places(images: Tensor, n: int, samples: int, seed: int) -> Tensor:
     coarse = [min(_CELLS, side) for side in size]
     values = torch.rand(samples, *coarse, generator=torch.Generator().manual_seed(seed))
     if not 0 < n < values[0].numel():
-        raise MriscopeError(f"n is {n}; sensitivity-n needs 1 to {values[0].numel() - 1} places of an image this size")
+        raise ArgumentError(f"n is {n}; sensitivity-n needs 1 to {values[0].numel() - 1} places of an image this size")
     drawn = values.flatten(1).argsort(1).argsort(1).view_as(values) < n
     return F.interpolate(drawn[:, None].float(), size=size)[:, 0] > 0.5
 
@@ -330,7 +330,7 @@ def _scores(
 ) -> Tensor:
     """Compute the score of every image in each of its variants, (B, variants); change(rows, variants) makes some."""
     if chunk < 1 or len(classes) != len(images):
-        raise MriscopeError(
+        raise ArgumentError(
             f"chunk is {chunk} and there are {len(classes)} classes for {len(images)} images; "
             "chunk needs 1 or more, and each image the class that its map explains"
         )
@@ -355,14 +355,14 @@ def _check(model: nn.Module, images: Tensor, maps: Tensor) -> tuple[Tensor, Tens
     """Return both on the model's device.
 
     Raises:
-        MriscopeError: they do not fit each other, or a map is not finite.
+        ArgumentError: they do not fit each other, or a map is not finite.
     """
     if maps.shape != images.shape[:1] + images.shape[2:] or not maps.is_floating_point():
-        raise MriscopeError(
+        raise ArgumentError(
             f"maps are {maps.dtype} {tuple(maps.shape)}; images of {tuple(images.shape)} need floats of "
             f"{tuple(images.shape[:1] + images.shape[2:])}"
         )
     if not maps.isfinite().all():
-        raise MriscopeError("a map holds NaN or infinity; give maps that are finite")
+        raise ArgumentError("a map holds NaN or infinity; give maps that are finite")
     images = move_to_model(model, images)
     return images.detach(), maps.detach().to(images.device)

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 from mriscope.explain.metrics.randomisation import rank_correlation
 
 _DARK = 0.1  # of the bright pixels of a slice; what is darker is background, or fluid, which lies in holes
@@ -29,7 +29,7 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
         mean over all choices. 0 for a map without contrast, nan for an empty mask.
 
     Raises:
-        MriscopeError: shapes differ, masks are not bool, or a map is negative or not finite.
+        ArgumentError: shapes differ, masks are not bool, or a map is negative or not finite.
     """
     rows, inside = _check(maps, masks)
     highest = rows == rows.amax(1, keepdim=True)
@@ -47,7 +47,7 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
         float32 (B,) in [0, 1]; 0 for a map without contrast, nan for an empty mask.
 
     Raises:
-        MriscopeError: as pointing_game.
+        ArgumentError: as pointing_game.
     """
     rows, inside = _check(maps, masks)
     return _score(_share(rows, inside), rows, inside)
@@ -67,7 +67,7 @@ def best_iou(maps: Tensor, masks: Tensor) -> Tensor:
         float32 (B,) in [0, 1]; 0 for a map without contrast, nan for an empty mask.
 
     Raises:
-        MriscopeError: as pointing_game.
+        ArgumentError: as pointing_game.
     """
     rows, inside = _check(maps, masks)
     values, order = rows.sort(dim=1, descending=True)
@@ -92,11 +92,11 @@ def brain_mask(images: np.ndarray | Tensor) -> np.ndarray:
         bool (B, H, W); all False for a black slice.
 
     Raises:
-        MriscopeError: the images have another type or shape.
+        ArgumentError: the images have another type or shape.
     """
     pixels = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise MriscopeError(f"the slices are {pixels.dtype} {pixels.shape}; a brain mask needs uint8 (B, H, W)")
+        raise ArgumentError(f"the slices are {pixels.dtype} {pixels.shape}; a brain mask needs uint8 (B, H, W)")
     return np.array([_find_brain(one) for one in pixels], np.bool_).reshape(pixels.shape)
 
 
@@ -111,7 +111,7 @@ def outside_share(maps: Tensor, images: np.ndarray | Tensor) -> Tensor:
         float32 (B,) in [0, 1]; nan for an empty map, and where a slice shows no brain.
 
     Raises:
-        MriscopeError: shapes differ, the slices are not uint8, or a map is negative or not finite.
+        ArgumentError: shapes differ, the slices are not uint8, or a map is negative or not finite.
     """
     rows, inside = _check(maps, torch.from_numpy(brain_mask(images)))
     return _share(rows, ~inside).where(rows.any(1) & inside.any(1), torch.nan).float()
@@ -130,7 +130,7 @@ def agreement(maps_by_name: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
         contrast.
 
     Raises:
-        MriscopeError: methods differ in the shape of their maps.
+        ArgumentError: methods differ in the shape of their maps.
     """
     names = list(maps_by_name)
     with_contrast = {name: _contrast(maps.flatten(1)).cpu() for name, maps in maps_by_name.items()}
@@ -146,12 +146,12 @@ def agreement(maps_by_name: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
 def _check(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps and masks as rows of pixels."""
     if maps.shape != masks.shape or maps.ndim < 2:
-        raise MriscopeError(f"maps are {tuple(maps.shape)} and masks {tuple(masks.shape)}; give one mask for each map")
+        raise ArgumentError(f"maps are {tuple(maps.shape)} and masks {tuple(masks.shape)}; give one mask for each map")
     if masks.dtype != torch.bool:
-        raise MriscopeError(f"masks hold {masks.dtype}; a mask is bool")
+        raise ArgumentError(f"masks hold {masks.dtype}; a mask is bool")
     rows = maps.detach().flatten(1).double()
     if not (rows.isfinite() & (rows >= 0)).all():
-        raise MriscopeError("a map is negative or not finite; give maps from 0 up, such as in [0, 1]")
+        raise ArgumentError("a map is negative or not finite; give maps from 0 up, such as in [0, 1]")
     return rows, masks.flatten(1).to(rows.device)
 
 

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mriscope.errors import MriscopeError
+from mriscope.errors import ArgumentError
 from mriscope.explain.model_state import eval_mode
 
 MakeMaps = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -89,13 +89,13 @@ def randomise(
             where all maps are 0 around it, they agree in that alone. None counts all.
 
     Raises:
-        MriscopeError: there are no images or no weights, stages or draws is below 1, or maps do not fit or are not
+        ArgumentError: there are no images or no weights, stages or draws is below 1, or maps do not fit or are not
             finite.
     """
     if not len(images):
-        raise MriscopeError("there are no images; give one at least to compare maps of")
+        raise ArgumentError("there are no images; give one at least to compare maps of")
     if draws < 1 or (stages is not None and stages < 1):
-        raise MriscopeError(f"stages is {stages} and draws is {draws}; both count from 1")
+        raise ArgumentError(f"stages is {stages} and draws is {draws}; both count from 1")
     copy = deepcopy(getattr(model, "_orig_mod", model))
     layers = _layers_from_last(copy, images)
     # Maps are compared behind these layers; the first of the model is always among them.
@@ -138,11 +138,11 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         float64 (B,) in [-1, 1], the mean over all places where the window lies within the map.
 
     Raises:
-        MriscopeError: the maps differ in shape or are too small.
+        ArgumentError: the maps differ in shape or are too small.
     """
     _check_pair(a, b)
     if min(a.shape[1:]) < _WINDOW:
-        raise MriscopeError(f"maps are {tuple(a.shape[1:])}; SSIM needs {_WINDOW} pixels at least along each axis")
+        raise ArgumentError(f"maps are {tuple(a.shape[1:])}; SSIM needs {_WINDOW} pixels at least along each axis")
     x, y = a.double(), b.double()
     mean_x, mean_y = _window_mean(x), _window_mean(y)
     variances = _window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2
@@ -164,7 +164,7 @@ def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tens
         float64 (B,) in [-1, 1] on the maps' device; 0 where either map is constant, as it puts nothing in order.
 
     Raises:
-        MriscopeError: the shapes differ.
+        ArgumentError: the shapes differ.
     """
     _check_pair(a, b)
     if within is not None:
@@ -181,7 +181,7 @@ def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tens
 
 def _check_pair(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape or a.ndim < 2:
-        raise MriscopeError(f"maps are {tuple(a.shape)} and {tuple(b.shape)}; give two batches of maps of one shape")
+        raise ArgumentError(f"maps are {tuple(a.shape)} and {tuple(b.shape)}; give two batches of maps of one shape")
 
 
 def _window_mean(values: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def _layers_from_last(model: nn.Module, images: Tensor) -> list[tuple[str, nn.Mo
             handle.remove()
     layers = [(name, one) for name, one in named if any(True for _ in one.parameters(recurse=False))]
     if not layers:
-        raise MriscopeError("the model holds no weights, so there is nothing to make random")
+        raise ArgumentError("the model holds no weights, so there is nothing to make random")
     order = {name: next(began[outer] for outer in _enclosing(name) if outer in began) for name, _ in layers}
     return sorted(layers, key=lambda layer: -order[layer[0]])
 
@@ -284,11 +284,11 @@ def _measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 def _check_maps(maps: Tensor, images: Tensor) -> Tensor:
     if maps.shape != images[:, 0].shape:
-        raise MriscopeError(
+        raise ArgumentError(
             f"explain_maps gives {tuple(maps.shape)} for images {tuple(images.shape)}; give one map each"
         )
     if not maps.isfinite().all():
-        raise MriscopeError("explain_maps gives values that are not finite, which no number can compare")
+        raise ArgumentError("explain_maps gives values that are not finite, which no number can compare")
     return maps.detach()
 
 

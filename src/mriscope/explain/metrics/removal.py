@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mriscope.errors import UnknownName
+from mriscope.errors import UnknownNameError
 from mriscope.explain.scores import at_least_float32
 
 BASELINES = ("blur", "mean", "zero")
@@ -20,10 +20,10 @@ def replace_pixels(images: Tensor, baseline: str) -> Tensor:
     """Return images with every pixel replaced by a baseline.
 
     Raises:
-        UnknownName: no such baseline.
+        UnknownNameError: no such baseline.
     """
     if baseline not in BASELINES:
-        raise UnknownName("baseline", baseline, BASELINES)
+        raise UnknownNameError("baseline", baseline, BASELINES)
     if baseline == "blur":
         return blur(images)
     if baseline == "zero":
