@@ -158,6 +158,8 @@ class _Child:
                 return Answer(facts)
             images = np.frombuffer(self._receive(int(np.prod(shape, dtype=object))), np.uint8).reshape(shape)
             return Answer(facts, images)
+        except DataError:
+            raise
         except (OSError, EOFError, ValueError) as error:
             raise DataError(self._why_it_ended()) from error
         finally:
