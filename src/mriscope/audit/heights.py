@@ -8,7 +8,7 @@ long axis of the whole set, in geodesic distances over the slices' neighbour gra
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -212,7 +212,8 @@ def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
     from scipy.sparse.csgraph import connected_components
     from scipy.sparse.linalg import eigsh
 
-    degree, count = np.asarray(weight.sum(axis=1)).ravel(), weight.shape[0]
+    degree = np.asarray(weight.sum(axis=1)).ravel()
+    count = len(degree)
     if count < 2 * _GROUPS_BESIDE:
         return np.inf, np.zeros(count, bool)
     parts = connected_components(weight, directed=False)[1]
@@ -221,7 +222,8 @@ def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
         return 0.0, largest
     root = 1 / np.sqrt(degree)
     scaled = diags(root) @ weight @ diags(root) + diags(np.ones(count))  # eigenvalues in 0..2, the largest sought
-    vectors = eigsh(scaled, k=2, v0=np.sqrt(degree) + np.arange(count) / count, tol=1e-6)[1]
+    options: dict[str, Any] = {"k": 2, "v0": np.sqrt(degree) + np.arange(count) / count, "tol": 1e-6}
+    vectors = np.asarray(eigsh(scaled, **options)[1])
     order = np.argsort(vectors[:, 0] * root, kind="stable")
     sorted_, volume = weight[order][:, order].tocoo(), degree[order].cumsum()
     crossing = np.zeros(count + 1)  # an entry crosses the cuts between its two places

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mriscope.models
 from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type, suggest
+from mriscope.models.names import TIMM
 from mriscope.models.registration import Estimator, makers, register, register_estimator
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 INPUT_SIZE = 128
-TIMM = "timm:"
 _KINDS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number"}
 _MOST_PARAMETERS = 2_000_000_000  # 8 GB of weights, and three times as much to train them
@@ -116,6 +116,16 @@ def create_model(
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise RecipeError("model_options", [f"{name} refuses them: {reason}"]) from error
     return model.to(memory_format=torch.channels_last)
+
+
+def check_model(name: str) -> None:
+    """Refuse the name of a model that does not exist, without making one.
+
+    Raises:
+        UnknownName: the message names the near ones.
+    """
+    if not name.startswith(TIMM):
+        _find_maker(name)
 
 
 def list_models() -> list[ModelSummary]:

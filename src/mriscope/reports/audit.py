@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.slices import SliceSet
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import ORIGINS, table
 from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
@@ -67,8 +67,8 @@ def _doubt_text(audit: Audit, power: Power) -> str:
     """Why it cannot be told."""
     known, total = audit.subjects, power.shared + power.settled + power.open
     share = f"of {power.open:,} of the {total:,} test slices ({_hundred(power.open / total)} %) nothing can be said"
-    if known.known_from == "manifest":
-        return f"{share}, as the manifest leaves subjects unknown"
+    if (named := str(known.known_from).partition(",")[0]) in ("manifest", "source"):
+        return f"{share}, as the {named} leaves subjects unknown"
     if known.level is None or not known.groups:
         return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
     return (
@@ -140,9 +140,11 @@ def subjects_text(audit: Audit) -> str:
     text = f"{one.n:,} subjects{origin}, {each} slices each."
     if one.known_slices < audit.n_slices:
         rest = audit.n_slices - one.known_slices
+        share = f" {rest:,} of {audit.n_slices:,} slices ({_share_of(rest, audit.n_slices)}) have no"
+        if one.known_from in ("source, partly", "manifest, partly"):
+            return f"{text}{share} named subject.{evidence}"
         text += (
-            f" {rest:,} of {audit.n_slices:,} slices ({_share_of(rest, audit.n_slices)}) have no subject "
-            "beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
+            f"{share} subject beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
             f"({one.groups:,} groups were found in all)."
         )
     return text + evidence
@@ -329,10 +331,10 @@ def _picture(lines: Sequence[str], images: Sequence[np.ndarray]) -> Picture:
 
 
 def _slice_text(slices: SliceSet, row: int) -> str:
-    subject, position = slices.subjects[row], slices.positions[row]
+    subject, position = slices.subject_names[row], slices.positions[row]
     name = slices.class_names[slices.labels[row]].replace("_", " ")
-    known = "subject unknown" if subject == UNKNOWN else f"subject {subject}"
-    return f"{name}, {known}" + ("" if position == UNKNOWN else f", position {position}")
+    known = f"subject {subject}" if subject else "subject unknown"
+    return f"{name}, {known}" + ("" if np.isnan(position) else f", position {position:.10g}")
 
 
 def audit_page(

@@ -9,8 +9,8 @@ from mriscope.results.records import Count, Estimate, Number, Record, ResultFile
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Part = Literal["train", "validation", "test"]
-KnownFrom = Literal["source", "manifest", "pixels", "pixels, partly"]
-"""How subjects are known; the last where pixels leave some slices in doubt."""
+KnownFrom = Literal["source", "manifest", "pixels", "source, partly", "manifest, partly", "pixels, partly"]
+"""How subjects are known; partly where some slices have none."""
 
 
 class SubjectSummary(Record):

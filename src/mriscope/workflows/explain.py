@@ -160,7 +160,7 @@ def explain_run(
         given = Images(slices.images, tuple(slices.paths.tolist()))
         truths: list[str | None] = [class_names[label] for label in slices.labels]
     else:
-        given = read_images(images, directory.recipe.input.size)
+        given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
         truths = [None] * len(given)
     names = [(row, name) for row in range(len(given)) for name in options.methods]
     files = {one: f"{one[0]:03d}_{file_stem(given.paths[one[0]])}_{one[1]}.png" for one in names}

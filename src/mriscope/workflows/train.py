@@ -16,7 +16,7 @@ from mriscope.errors import RunError, check_type
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
-from mriscope.models.registry import count_parameters
+from mriscope.models.registry import check_model, count_parameters
 from mriscope.recipe import Recipe
 from mriscope.reports.figures import draw_run
 from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
@@ -81,6 +81,7 @@ def run(
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
     check_place(folder)  # so are files of somebody else's in the way
+    check_model(recipe.model)
     path, place = Path(folder), pick_device(device)
     init_process_group(place)
     loaded = load(recipe.data, recipe=recipe, skip_bad=skip_bad)
