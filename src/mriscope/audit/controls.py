@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mriscope.audit.similarity import nearest
+from mriscope.audit.similarity import nearest, nearest_rows, standardised
 from mriscope.data.slices import UNKNOWN, SliceSet, majority_labels
 from mriscope.data.splits import Split, by_slice, by_subject
 from mriscope.errors import DataError
@@ -53,7 +53,10 @@ class Neighbours:
         similarity, index = self.similarity[rows][first], self.index[rows][first]
         beyond = np.flatnonzero(~inside.any(axis=1))
         if len(beyond):
-            further, which = nearest(self.images[rows[beyond]], self.images[reference], 1, device=self.device)
+            asking, there = (
+                standardised(self.images, among=some, device=self.device) for some in (rows[beyond], reference)
+            )
+            further, which = nearest_rows(asking, there, 1, same=False)
             similarity[beyond], index[beyond] = further[:, 0], reference[which[:, 0]]
         return similarity, index
 
