@@ -18,6 +18,7 @@ SIDE = 32
 """Pixels along a side at which slices are compared; smaller images are compared as they are."""
 SEARCHED_WHOLE = 100_000
 """Slices up to which each is compared with all; of more, each with those of the clusters near it."""
+_PIXELS = 2**24  # of a block of slices
 _COMPARED_WHOLE = 20_000  # slices up to which all pixels are compared
 _ROWS, _EXACT = 1024, 16  # slices of a block; of the most similar ones, those whose pixels are all compared
 _PROBES, _REDUCED = 32, 256  # clusters that a slice is compared with; dimensions in which slices and clusters are found
@@ -46,10 +47,11 @@ def standardised(images: np.ndarray, *, among: np.ndarray | None = None, device:
     height, width = (min(SIDE, side) for side in images.shape[1:])
     among = np.arange(len(images)) if among is None else among
     rows = torch.empty(len(among), height * width, device=device)
-    for start in range(0, len(among), _ROWS):
-        block = torch.from_numpy(images[among[start : start + _ROWS]]).to(device, torch.float32)
+    step = max(1, min(_ROWS, _PIXELS // (images[0].size if len(images) else 1)))
+    for start in range(0, len(among), step):
+        block = torch.from_numpy(images[among[start : start + step]]).to(device, torch.float32)
         means = torch.nn.functional.adaptive_avg_pool2d(block[:, None], (height, width)).flatten(1)
-        rows[start : start + _ROWS] = unit(means - means.mean(1, keepdim=True))
+        rows[start : start + step] = unit(means - means.mean(1, keepdim=True))
     return rows
 
 
