@@ -479,11 +479,14 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["explain", "{run}", "--images", "{tmp}/no.png", "--out", "{tmp}/e"], "there is no file"),
         (["explain", "{run}", "--alpha", "2"], "Invalid value for '--alpha'"),
         (["predict", "{run}", "{tmp}/no.png"], "there is no file"),
-        (["predict", "{run}", "{tmp}"], "holds no JPEG or PNG file"),
-        (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
+        (["predict", "{run}", "{tmp}"], "holds no image file; name one that does"),
+        (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name image files (.jpg,"),
         (["data", "info", "nowhere"], "does not exist"),
         (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
-        (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read (No such file"),
+        (
+            ["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"],
+            "x.json does not exist; name a file",
+        ),
         (
             ["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"],
             "not one of 'by_subject', 'by_slice'",
@@ -493,8 +496,11 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["split", "phantom:subjects=8,slices=2", "--folds", "9", "--out", "{tmp}/s"], "9 folds need 9 subjects"),
         (["data", "fetch", "Falah"], "write hf:owner/name"),
         (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
-        (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
-        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
+        (
+            ["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"],
+            "no.csv does not exist; name a CSV file",
+        ),
+        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "no.csv does not exist; name a CSV file"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):

@@ -204,7 +204,7 @@ def test_metadata_without_measure_is_refused_before_it_is_read(tmp_path, columns
     fields = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())]
     fields += [(f"column {number}", pa.int8()) for number in range(columns - 2)]
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    table = pa.schema(fields, metadata=metadata).empty_table()
+    table = pa.Table.from_pylist([{}], schema=pa.schema(fields, metadata=metadata))
     with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
         writer.write_table(table)
     with pytest.raises(DataError, match=r"its metadata has [\d,]+ bytes, at most|names 1,001 classes, at most 1,000"):

@@ -99,7 +99,7 @@ def test_the_list_holds_no_formulas(tmp_path: Path):
 
 
 def test_nothing_is_left_out_when_it_cannot_be_listed(mixed: Path, tmp_path: Path):
-    with pytest.raises(WriteError, match=r"cannot be written \(Is a directory\)"):
+    with pytest.raises(WriteError, match=r"is no list of bad rows and would be replaced; move it"):
         read(mixed, skip_bad=True, bad_rows_to=tmp_path)
 
 
