@@ -16,7 +16,7 @@ from mriscope.results import IMPORTED, Metrics
 from mriscope.run_directory import FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.workflows._load import load
-from mriscope.workflows._model import load_model
+from mriscope.workflows._model import load_network
 
 _UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the metrics"
 
@@ -130,7 +130,7 @@ def _predict_all(
     directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool
 ) -> Predictions:
     """Predict all slices of a source that the run has not seen."""
-    model, class_names = load_model(directory, pick_device(device))
+    model, class_names = load_network(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
     loaded = load(source, recipe=recipe, skip_bad=skip_bad)
     slices = loaded.slices

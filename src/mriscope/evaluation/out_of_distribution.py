@@ -1,0 +1,166 @@
+"""Tell slices that are unlike those of training, by their distance in the network's own features.
+
+The distance is that of Mahalanobis (Lee et al., 2018, "A simple unified framework for detecting out-of-distribution
+samples"), under a Gaussian of full rank whose directions beyond the leading ones share a single variance (probabilistic
+principal components; Tipping and Bishop, 1999). Features keep a coarse grid, as anatomy is recognised by where it lies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mriscope.choices import Scale
+from mriscope.data.batches import scaled
+from mriscope.errors import DataError, RunError
+from mriscope.evaluation.inference import eval_mode
+from mriscope.files import write_bytes
+
+LEVEL = 0.99
+_GRIDS = (4, 2, 1)
+_MOST_FEATURES = 2048
+_COMPONENTS = 64
+_MOST_SLICES = 4000
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FeatureReference:
+    """The features of the training slices, summed up.
+
+    Attributes:
+        mean: float32 (D,).
+        components: float32 (D, C), orthonormal directions of most variance.
+        scales: float32 (C,), variance along each.
+        residual: float32 (), variance along each direction beyond.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scales: Tensor
+    residual: Tensor
+
+    def write(self, path: str | Path) -> None:
+        """Write it as a safetensors file, whole or not at all."""
+        write_bytes(path, save({name: getattr(self, name).contiguous() for name in self.__dataclass_fields__}))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "FeatureReference":
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: the file is missing, damaged, or holds something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                found = {name: file.get_tensor(name) for name in cls.__dataclass_fields__}
+        except Exception as error:  # a damaged header may fail in any way
+            raise RunError(f"{path} is missing or damaged; train the run again with --fresh") from error
+        if not all(tensor.isfinite().all() for tensor in found.values()):
+            raise RunError(f"{path} holds numbers that are not finite; train the run again with --fresh")
+        return cls(**found)
+
+
+def grid_features(maps: Tensor) -> Tensor:
+    """Average a network's last maps over a coarse grid.
+
+    Args:
+        maps: float (B, C, h, w), or tokens (B, N, C), which are averaged.
+
+    Returns:
+        float (B, D), D at most 2,048 where C is.
+
+    Raises:
+        DataError: the features have another shape.
+    """
+    if maps.ndim == 3:
+        return maps.mean(dim=1)
+    if maps.ndim != 4:
+        raise DataError(f"the network's features have the shape {tuple(maps.shape)}; maps (B, C, h, w) are needed")
+    sides = [side for side in _GRIDS if maps.shape[1] * side**2 <= _MOST_FEATURES and _divides(side, maps.shape)]
+    return nn.functional.adaptive_avg_pool2d(maps, sides[0] if sides else 1).flatten(1)
+
+
+def fit_reference(features: np.ndarray) -> FeatureReference:
+    """Sum up the features of training slices.
+
+    Args:
+        features: float (N, D), N at least 2.
+    """
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    count, width = centred.shape
+    if count < width:  # the smaller of the two matrices that have the same eigenvalues
+        values, vectors = np.linalg.eigh(centred @ centred.T / (count - 1))
+        directions = centred.T @ vectors / np.sqrt(np.maximum(values * (count - 1), 1e-12))
+    else:
+        values, directions = np.linalg.eigh(centred.T @ centred / (count - 1))
+    kept = min(_COMPONENTS, count - 1, width)
+    leading, components = values[::-1][:kept], directions[:, ::-1][:, :kept]
+    rest = max(float(np.square(centred).sum() / (count - 1) - leading.sum()), 0.0) / max(width - kept, 1)
+    floor = max(rest, 1e-6 * float(leading[0]), 1e-12)  # constant features have no variance at all
+    return FeatureReference(
+        mean=torch.from_numpy(features.mean(axis=0, dtype=np.float64).astype(np.float32)),
+        components=torch.from_numpy(np.ascontiguousarray(components, np.float32)),
+        scales=torch.from_numpy(np.maximum(leading, floor).astype(np.float32)),
+        residual=torch.tensor(floor, dtype=torch.float32),
+    )
+
+
+def distances(features: Tensor, reference: FeatureReference) -> Tensor:
+    """Compute the distance of slices from those of training.
+
+    Args:
+        features: float32 (B, D).
+        reference: what fit_reference gave, on the same device.
+
+    Returns:
+        float32 (B,): the root of the mean over directions of squared deviations in standard deviations; about 1 for
+        slices like those of training.
+    """
+    centred = features - reference.mean
+    inside = (centred @ reference.components).square()
+    beyond = (centred.square().sum(dim=1) - inside.sum(dim=1)).clamp(min=0)
+    squared = (inside / reference.scales).sum(dim=1) + beyond / reference.residual
+    return (squared / features.shape[1]).sqrt()
+
+
+def compute_features(network: nn.Module, images: np.ndarray, scale: Scale) -> np.ndarray:
+    """Compute the features of slices, in evaluation mode and without gradients.
+
+    Args:
+        network: with a part `features`.
+        images: uint8 (N, H, W).
+        scale: as the network was trained.
+
+    Returns:
+        float32 (N, D).
+    """
+    device = next(network.parameters()).device
+    with eval_mode(network), torch.inference_mode():
+        return np.concatenate([_features_of(network, batch.to(device), scale) for batch in _batches(images)])
+
+
+def choose_slices(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return the rows that a reference is fitted on: all, or a random 4,000 of them."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:_MOST_SLICES]
+    return rows[np.sort(drawn)]
+
+
+def _features_of(network: nn.Module, images: Tensor, scale: Scale) -> np.ndarray:
+    features = network.get_submodule("features")
+    return grid_features(features(scaled(images, scale))).float().cpu().numpy()
+
+
+def _batches(images: np.ndarray) -> Iterator[Tensor]:
+    for start in range(0, len(images), _BATCH):
+        yield torch.from_numpy(np.array(images[start : start + _BATCH]))
+
+
+def _divides(side: int, shape: tuple[int, ...] | torch.Size) -> bool:
+    """Tell whether the grid's cells are equal, as ONNX knows no others."""
+    return shape[2] % side == 0 and shape[3] % side == 0
