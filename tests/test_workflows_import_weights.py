@@ -386,10 +386,10 @@ class TestTheRunDirectory:
     def test_answers_for_an_image(self, imported, tmp_path):
         pixels = np.random.default_rng(0).integers(0, 256, (SMALL, SMALL), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "slice.png")
-        (answer,) = predict_images(imported, [tmp_path / "slice.png"])
+        (answer,) = predict_images(imported, [tmp_path / "slice.png"]).slices
         with torch.no_grad():
             expected = study_cnn()(torch.from_numpy(pixels).float()[None, None]).softmax(dim=1)[0]
-        assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+        assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
     def test_with_weights_that_are_not_finite_answers_nothing(self, imported, tmp_path):
         shutil.copytree(imported, tmp_path / "run")

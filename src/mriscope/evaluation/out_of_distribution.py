@@ -123,9 +123,9 @@ def distances(features: Tensor, reference: FeatureReference) -> Tensor:
         slices like those of training.
     """
     centred = features - reference.mean
-    inside = (centred @ reference.components).square()
-    beyond = (centred.square().sum(dim=1) - inside.sum(dim=1)).clamp(min=0)
-    squared = (inside / reference.scales).sum(dim=1) + beyond / reference.residual
+    inside = centred @ reference.components
+    beyond = (centred - inside @ reference.components.T).square().sum(dim=1)  # a difference of squares would cancel
+    squared = (inside.square() / reference.scales).sum(dim=1) + beyond / reference.residual
     return (squared / features.shape[1]).sqrt()
 
 
