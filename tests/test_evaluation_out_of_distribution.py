@@ -15,6 +15,7 @@ from mriscope.evaluation.out_of_distribution import (
     compute_features,
     distances,
     fit_reference,
+    fit_threshold,
     grid_features,
 )
 from mriscope.models.registry import create_model
@@ -47,6 +48,24 @@ def test_fewer_slices_than_features_give_the_same_directions():
     assert reference.components.shape == (35, 19)
     np.testing.assert_allclose(reference.components.T @ reference.components, np.eye(19), atol=1e-5)
     assert distances(torch.from_numpy(padded), reference).isfinite().all()
+
+
+def test_the_threshold_bounds_slices_of_new_subjects():
+    """Percentiles of subjects are log-normal: 99 % of new ones lie below, on average over 400 draws of 8 subjects."""
+    stream = np.random.default_rng(5)
+    below = []
+    for _ in range(400):
+        levels = np.exp(stream.normal(0, 0.1, 9))
+        found = fit_threshold(np.repeat(levels[:8], 3), np.repeat(np.arange(8), 3))
+        below.append(levels[8] <= found.value)
+    assert (found.unit, found.n_units) == ("subject", 8)
+    assert np.mean(below) >= 0.975
+
+
+@pytest.mark.parametrize("subjects", [np.full(200, -1), np.arange(200) % 4])
+def test_the_threshold_is_a_percentile_of_slices_where_subjects_are_few_or_unknown(subjects):
+    found = fit_threshold(np.arange(200.0) + 1, subjects)
+    assert (found.value, found.unit, found.n_units) == (pytest.approx(198.01), "slice", 200)
 
 
 def test_a_reference_is_read_as_it_was_written_and_a_damaged_one_refused(tmp_path):

@@ -54,7 +54,7 @@ def test_settings_are_fitted_on_the_validation_part_alone(run):
     assert settings.temperature == fit_temperature(validation)
     assert settings.conformal == fit_conformal(with_temperature(validation, settings.temperature), unseen=True)
     assert settings.distance is not None
-    assert settings.distance.n_slices == len(validation)
+    assert settings.distance.n_units == validation.n_subjects
     assert settings.notes == []
 
 

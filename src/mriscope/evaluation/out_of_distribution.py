@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from mriscope.choices import Scale
 from mriscope.data.batches import scaled
+from mriscope.data.slices import UNKNOWN
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import eval_mode
 from mriscope.files import write_bytes
+from mriscope.results import DistanceThreshold
 
 LEVEL = 0.99
 _GRIDS = (4, 2, 1)
@@ -27,6 +29,7 @@ _MOST_FEATURES = 2048
 _COMPONENTS = 64
 _MOST_SLICES = 4000
 _BATCH = 64
+_FEWEST_SUBJECTS = 5
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,30 @@ def distances(features: Tensor, reference: FeatureReference) -> Tensor:
     beyond = (centred - inside @ reference.components.T).square().sum(dim=1)  # a difference of squares would cancel
     squared = (inside.square() / reference.scales).sum(dim=1) + beyond / reference.residual
     return (squared / features.shape[1]).sqrt()
+
+
+def fit_threshold(distances: np.ndarray, subjects: np.ndarray, *, level: float = LEVEL) -> DistanceThreshold:
+    """Fit the distance from which on a slice is out of distribution.
+
+    Subjects differ more than the slices of one: the 99th percentile of all validation slices would flag 5 % of the
+    slices of new ones. So the logarithms of each subject's own percentile are taken for draws of a normal distribution,
+    and the threshold is the one-sided prediction bound for a new draw (Hahn and Meeker, 1991, section 4.8).
+
+    Args:
+        distances: float (N,), of validation slices; over 0.
+        subjects: int64 (N,); -1 where unknown.
+        level: share of the slices of a subject, and of subjects, in (0, 1).
+    """
+    numbers = np.unique(subjects)
+    if UNKNOWN in numbers or len(numbers) < _FEWEST_SUBJECTS:
+        value = float(np.quantile(distances, level))
+        return DistanceThreshold(value=value, level=level, unit="slice", n_units=len(distances))
+    from scipy.stats import t as student
+
+    logs = np.log([np.quantile(distances[subjects == number], level) for number in numbers])
+    count = len(numbers)
+    margin = student.ppf(level, count - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / count)
+    return DistanceThreshold(value=float(np.exp(logs.mean() + margin)), level=level, unit="subject", n_units=count)
 
 
 def compute_features(network: nn.Module, images: np.ndarray, scale: Scale) -> np.ndarray:

@@ -81,7 +81,8 @@ def _describe_answers(description: ModelDescription) -> Iterator[str]:
     if inference.distance is not None:
         yield (
             f"* Slices further from training than {inference.distance.value:.3f} in the model's features are called "
-            f"out of distribution; {inference.distance.level:.0%} of the validation slices are nearer."
+            f"out of distribution; {inference.distance.level:.0%} are nearer, by {inference.distance.n_units:,} validation "
+            f"{inference.distance.unit}s."
         )
     yield from (f"* {note}." for note in inference.notes)
 

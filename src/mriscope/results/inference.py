@@ -28,8 +28,10 @@ class DistanceThreshold(Record):
 
     value: Number
     level: Share
-    """Share of the validation slices below."""
-    n_slices: Count
+    """Share of the slices within, of that share of new subjects; of all slices where the unit is the slice."""
+    unit: Literal["subject", "slice"]
+    """What counts as one draw; slices where subjects are unknown, or fewer than five."""
+    n_units: Count
 
 
 class InferenceSettings(ResultFile):

@@ -4,22 +4,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from mriscope.choices import Scale
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import Split
 from mriscope.evaluation.calibration import fit_temperature, with_temperature
 from mriscope.evaluation.conformal import fit_conformal
 from mriscope.evaluation.out_of_distribution import (
-    LEVEL,
     FeatureReference,
     choose_slices,
     compute_features,
     distances,
     fit_reference,
+    fit_threshold,
 )
 from mriscope.evaluation.predictions import Predictions
 from mriscope.models.registry import Estimator
-from mriscope.results import DistanceThreshold, InferenceSettings
+from mriscope.results import InferenceSettings
 from mriscope.run_directory import INFERENCE, REFERENCE, RunDirectory
 
 NO_VALIDATION = "probabilities are not calibrated and there are no prediction sets, as the run has no validation part"
@@ -52,8 +51,9 @@ def write_inference(
         rows = choose_slices(split.train, recipe.seed)
         reference = fit_reference(compute_features(model, slices.images[rows], recipe.input.scale))
         reference.write(directory.path / REFERENCE)
-        images = slices.images[split.validation]
-        threshold = fit_distance(model, images, recipe.input.scale, reference)
+        features = compute_features(model, slices.images[split.validation], recipe.input.scale)
+        found = distances(torch.from_numpy(features), reference).numpy()
+        threshold = fit_threshold(found, slices.subjects[split.validation])
         settings = settings.model_copy(update={"distance": threshold})
     settings.write(directory.path / INFERENCE)
 
@@ -71,15 +71,6 @@ def fit_inference(validation: Predictions, unseen: bool | None) -> InferenceSett
     conformal = fit_conformal(with_temperature(validation, temperature), unseen=unseen)
     notes = [] if conformal.unseen else [SUBJECTS_UNKNOWN if conformal.unseen is None else SUBJECTS_SEEN]
     return InferenceSettings(temperature=temperature, conformal=conformal, notes=notes)
-
-
-def fit_distance(
-    network: nn.Module, images: np.ndarray, scale: Scale, reference: FeatureReference
-) -> DistanceThreshold:
-    """Fit the distance that 99 % of the validation slices lie within."""
-    features = torch.from_numpy(compute_features(network, images, scale))
-    found = distances(features, reference).numpy()
-    return DistanceThreshold(value=float(np.quantile(found, LEVEL)), level=LEVEL, n_slices=len(found))
 
 
 def read_inference(directory: RunDirectory) -> InferenceSettings:
