@@ -79,10 +79,10 @@ def _describe_answers(description: ModelDescription) -> Iterator[str]:
             f"{inference.conformal.n_units:,} {inference.conformal.unit}s of the validation part."
         )
     if inference.distance is not None:
+        distance = inference.distance
         yield (
-            f"* Slices further from training than {inference.distance.value:.3f} in the model's features are called "
-            f"out of distribution; {inference.distance.level:.0%} are nearer, by {inference.distance.n_units:,} validation "
-            f"{inference.distance.unit}s."
+            f"* Slices further from training than {distance.value:.3f} in the model's features are called out of "
+            f"distribution; {distance.level:.0%} are nearer, by {distance.n_units:,} validation {distance.unit}s."
         )
     yield from (f"* {note}." for note in inference.notes)
 

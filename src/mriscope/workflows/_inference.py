@@ -9,7 +9,6 @@ from mriscope.data.splits import Split
 from mriscope.evaluation.calibration import fit_temperature, with_temperature
 from mriscope.evaluation.conformal import fit_conformal
 from mriscope.evaluation.out_of_distribution import (
-    FeatureReference,
     choose_slices,
     compute_features,
     distances,
