@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from mriscope.choices import ExportFormat
+from mriscope.cli.console import print_json
+from mriscope.cli.early import check_images, check_run
 from mriscope.cli.options import AsJson, Device, RunFolder
 
 app = typer.Typer()
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
@@ -31,15 +33,17 @@ def predict(
     """
     from mriscope.reports.answer import answer_text
 
+    check_images(images)
     if onnx:
         from mriscope.workflows.predict_onnx import predict_onnx
 
         answer = predict_onnx(run, images)
     else:
+        check_run(run)
         from mriscope.workflows.predict import predict_images
 
         answer = predict_images(run, images, device=device)
-    print(answer.to_json() if as_json else answer_text(answer))
+    print_json(answer.to_json()) if as_json else print(answer_text(answer))
 
 
 @app.command(epilog="Example: mriscope export mriscope-demo/run --format onnx --out exported")
@@ -56,6 +60,7 @@ def export(
 
     The graph is compared with torch on 256 slices before it is written. A description and a model card lie beside it.
     """
+    check_run(run)
     from mriscope.workflows.export import export_run
 
     files = export_run(run, out, form=form, licence=licence)

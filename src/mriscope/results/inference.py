@@ -77,6 +77,8 @@ class ModelDescription(ResultFile):
     class_names: list[str]
     size: Annotated[int, Field(gt=0)]
     """Height and width of its input in pixels."""
+    stretch: bool = False
+    """Whether images of another aspect fill the square; else they keep it, on black."""
     scale: Scale
     inference: InferenceSettings
 

@@ -12,6 +12,7 @@ from mriscope.data.source import parse_source, strip_folders
 from mriscope.errors import RunError, UnknownNameError, need
 from mriscope.files import write_bytes
 from mriscope.models.registration import Estimator
+from mriscope.output_folder import OutputFolder
 from mriscope.recipe import write_recipe
 from mriscope.reports.model_card import model_card
 from mriscope.run_directory import INFERENCE, RECIPE, REFERENCE, WEIGHTS, RunDirectory, open_run
@@ -34,7 +35,7 @@ def export_run(run: str | Path, out: str | Path, *, form: str = "onnx", licence:
 
     Args:
         run: the run directory.
-        out: a folder; files of these names in it are replaced.
+        out: a folder; what an earlier export wrote there is replaced, and no other file.
         form: "onnx" or "safetensors".
         licence: of the weights, for the card.
 
@@ -45,6 +46,7 @@ def export_run(run: str | Path, out: str | Path, *, form: str = "onnx", licence:
         RunError: no finished run, a model that has no graph, or a graph that disagrees with torch.
         UnknownNameError: there is no such format.
         MissingExtraError: onnx or onnxruntime is not installed.
+        WriteError: the folder holds files of these names that no export wrote.
     """
     if form not in FORMATS:
         raise UnknownNameError("format", form, FORMATS)
@@ -55,8 +57,9 @@ def export_run(run: str | Path, out: str | Path, *, form: str = "onnx", licence:
     contents = {GRAPH: make_graph(model)} if form == "onnx" else _read_weights(directory)
     contents[DESCRIPTION] = (model.description.to_json() + "\n").encode()
     contents[CARD] = _make_card(directory, model, licence).encode()
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
+    with OutputFolder(folder, "export").writing(list(contents)):
+        for name, content in contents.items():
+            write_bytes(folder / name, content)
     return [folder / name for name in contents]
 
 

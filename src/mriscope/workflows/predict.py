@@ -75,7 +75,7 @@ class TrainedModel:
         else:
             if isinstance(images, str | Path):
                 raise ArgumentTypeError(f"images is {str(images)!r}; give a list of files and folders")
-            given = read_images(images, self.description.size)
+            given = read_images(images, self.description.size, stretch=self.description.stretch)
             paths, pixels = given.paths, given.images
         return make_answer(self.description, paths, *self.compute(pixels))
 
@@ -120,6 +120,7 @@ def load_model(run: str | Path, device: str = "auto") -> TrainedModel:
         origin=describe_origin(directory),
         class_names=list(class_names),
         size=recipe.input.size,
+        stretch=recipe.input.stretch,
         scale=recipe.input.scale,
         inference=inference,
     )

@@ -34,7 +34,7 @@ def predict_onnx(folder: str | Path, images: Sequence[str | Path]) -> Answer:
     if not path.is_file():
         raise RunError(f"{folder} holds no {GRAPH}; make one with `mriscope export RUN --format onnx --out DIR`")
     description = ModelDescription.read(Path(folder) / DESCRIPTION)
-    given = read_images(images, description.size)
+    given = read_images(images, description.size, stretch=description.stretch)
     session = open_session(path.read_bytes(), str(path))
     starts = range(0, len(given), BATCH)
     found = [compute_onnx(session, given.images[start : start + BATCH]) for start in starts]
