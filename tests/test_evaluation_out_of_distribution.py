@@ -86,6 +86,8 @@ def test_features_are_means_over_the_cells_of_a_grid():
     assert grid_features(torch.ones(2, 5, 3)).shape == (2, 3)
     with pytest.raises(DataError, match="have the shape"):
         grid_features(torch.zeros(2, 3))
+    with pytest.raises(DataError, match="have the type tuple"):
+        grid_features((torch.zeros(2, 3, 4, 4),))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_random_choice_of_slices_is_bounded_and_sorted():

@@ -81,10 +81,11 @@ def grid_features(maps: Tensor) -> Tensor:
     Raises:
         DataError: the features have another shape.
     """
+    if not isinstance(maps, Tensor) or maps.ndim not in (3, 4):
+        found = f"the shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else f"the type {type(maps).__name__}"
+        raise DataError(f"the network's features have {found}; maps (B, C, h, w) or tokens (B, N, C) are needed")
     if maps.ndim == 3:
         return maps.mean(dim=1)
-    if maps.ndim != 4:
-        raise DataError(f"the network's features have the shape {tuple(maps.shape)}; maps (B, C, h, w) are needed")
     sides = [side for side in _GRIDS if maps.shape[1] * side**2 <= _MOST_FEATURES and _divides(side, maps.shape)]
     return nn.functional.adaptive_avg_pool2d(maps, sides[0] if sides else 1).flatten(1)
 

@@ -6,9 +6,11 @@ from torch import nn
 
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import Split
+from mriscope.errors import DataError
 from mriscope.evaluation.calibration import fit_temperature, with_temperature
 from mriscope.evaluation.conformal import fit_conformal
 from mriscope.evaluation.out_of_distribution import (
+    FeatureReference,
     choose_slices,
     compute_features,
     distances,
@@ -17,7 +19,7 @@ from mriscope.evaluation.out_of_distribution import (
 )
 from mriscope.evaluation.predictions import Predictions
 from mriscope.models.registry import Estimator
-from mriscope.results import InferenceSettings
+from mriscope.results import DistanceThreshold, InferenceSettings
 from mriscope.run_directory import INFERENCE, REFERENCE, RunDirectory
 
 NO_VALIDATION = "probabilities are not calibrated and there are no prediction sets, as the run has no validation part"
@@ -43,18 +45,30 @@ def write_inference(
     if slices.knows_subjects:
         unseen = not len(np.intersect1d(slices.subjects[split.train], slices.subjects[split.validation]))
     settings = fit_inference(validation, unseen)
-    if isinstance(model, Estimator) or not any(name == "features" for name, _ in model.named_children()):
+    fitted = None if isinstance(model, Estimator) else _fit_reference(directory, model, slices, split)
+    if fitted is None:
         settings = settings.model_copy(update={"notes": [*settings.notes, NO_FEATURES]})
     else:
-        recipe = directory.recipe
-        rows = choose_slices(split.train, recipe.seed)
-        reference = fit_reference(compute_features(model, slices.images[rows], recipe.input.scale))
+        reference, threshold = fitted
         reference.write(directory.path / REFERENCE)
-        features = compute_features(model, slices.images[split.validation], recipe.input.scale)
-        found = distances(torch.from_numpy(features), reference).numpy()
-        threshold = fit_threshold(found, slices.subjects[split.validation])
         settings = settings.model_copy(update={"distance": threshold})
     settings.write(directory.path / INFERENCE)
+
+
+def _fit_reference(
+    directory: RunDirectory, model: nn.Module, slices: SliceSet, split: Split
+) -> tuple[FeatureReference, DistanceThreshold] | None:
+    """Return the reference and the threshold; None where the network has no part `features` that gives maps."""
+    if not any(name == "features" for name, _ in model.named_children()):
+        return None
+    scale, rows = directory.recipe.input.scale, choose_slices(split.train, directory.recipe.seed)
+    try:
+        reference = fit_reference(compute_features(model, slices.images[rows], scale))
+    except DataError:  # it has such a part, of another kind
+        return None
+    features = compute_features(model, slices.images[split.validation], scale)
+    found = distances(torch.from_numpy(features), reference).numpy()
+    return reference, fit_threshold(found, slices.subjects[split.validation])
 
 
 def fit_inference(validation: Predictions, unseen: bool | None) -> InferenceSettings:
