@@ -24,7 +24,8 @@ class DeployedModel(nn.Module):
         self, network: nn.Module, scale: Scale, temperature: float, reference: FeatureReference | None
     ) -> None:
         super().__init__()
-        self.network, self.scale, self.temperature = network, scale, temperature
+        self.network, self.temperature = network, temperature
+        self.scale: Scale = scale
         self.has_reference = reference is not None
         if reference is not None:
             for name in reference.__dataclass_fields__:
@@ -38,7 +39,11 @@ class DeployedModel(nn.Module):
             return self._calibrate(logits), torch.full_like(logits[:, 0], torch.nan)
         seen: list[Tensor] = []
         features = self.network.get_submodule("features")
-        hook = features.register_forward_hook(lambda _module, _inputs, maps: seen.append(maps))
+
+        def listen(_module: nn.Module, _inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+            seen.append(maps)
+
+        hook = features.register_forward_hook(listen)
         try:
             logits = self.network(pixels)
         finally:

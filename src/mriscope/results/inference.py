@@ -87,7 +87,7 @@ class SlicePrediction(Record):
     """What a model says of one slice."""
 
     path: str
-    class_name: str = Field(alias="class")
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
     """The most probable class."""
     probabilities: dict[str, float]
     """Calibrated, by class."""
