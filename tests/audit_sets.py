@@ -45,7 +45,7 @@ def warped_brains(count: int) -> SliceSet:
     brains, rng = make_phantom(count, 32, size=64).slices, np.random.default_rng(0)
     images, plain = brains.images.copy(), np.mgrid[:64, :64].astype(float)
     for subject in range(count):
-        field = np.stack([zoom(rng.normal(0, 3, (7, 7)), 64 / 7, order=3) for _ in plain])
+        field = np.array([zoom(rng.normal(0, 3, (7, 7)), 64 / 7, order=3) for _ in plain], float)
         field -= field[:, 16:48, 16:48].mean(axis=(1, 2), keepdims=True)  # no brain is moved as a whole
         for row in np.flatnonzero(brains.subjects == subject):
             images[row] = map_coordinates(brains.images[row], plain + field, order=1, mode="nearest")

@@ -58,7 +58,7 @@ def test_the_threshold_bounds_slices_of_new_subjects():
         levels = np.exp(stream.normal(0, 0.1, 9))
         found = fit_threshold(np.repeat(levels[:8], 3), np.repeat(np.arange(8), 3))
         below.append(levels[8] <= found.value)
-    assert (found.unit, found.n_units) == ("subject", 8)
+        assert (found.unit, found.n_units) == ("subject", 8)
     assert np.mean(below) >= 0.975
 
 

@@ -97,7 +97,7 @@ def test_the_card_holds_every_section_and_the_metrics_of_the_run(run, exported):
 
 
 def test_a_card_without_a_section_is_refused():
-    whole = dict.fromkeys(SECTIONS, "text")
+    whole: dict[str, str] = dict.fromkeys(SECTIONS, "text")
     check_sections(whole)
     with pytest.raises(mriscope.RunError, match="nothing to say of Leakage, Limits"):
         check_sections({**whole, "Leakage": " ", "Limits": ""})
