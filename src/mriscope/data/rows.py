@@ -18,6 +18,7 @@ from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
 from mriscope.data.identifiers import NOBODY, identify
 from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.subject_ids import unify_subjects
 from mriscope.errors import BadRow, DataError
 
 IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
@@ -233,13 +234,19 @@ def _slice_set(
     """Return the set, its subjects named by the source or else by paths, and what a user should be told of those."""
     own = any(row.subject for row in rows) and options.subject_pattern is None
     who, notes = ([NOBODY] * len(rows), ()) if own else identify([row.path for row in rows], options.subject_pattern)
+    if own:
+        told = unify_subjects([row.subject for row in rows])
+        who = [
+            replace(NOBODY, subject=one, session=when) for one, when in zip(told.subjects, told.sessions, strict=True)
+        ]
+        notes = told.notes
     known = list(zip(rows, who, strict=True))
     slices = SliceSet.of(
         images,
         np.array([row.label for row in rows], np.int64),
         paths=names,
         parts=[row.part for row in rows],
-        subjects=np.array([row.subject if own else one.subject for row, one in known], str),
+        subjects=np.array([one.subject for one in who], str),
         sessions=np.array([row.session or one.session for row, one in known], str),
         positions=np.array([one.position if math.isnan(row.position) else row.position for row, one in known]),
         covariates=as_covariates([{**one.further, **row.covariates} for row, one in known]),

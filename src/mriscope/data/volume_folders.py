@@ -2,6 +2,7 @@
 
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from mriscope.errors import DataError, need
 SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".pdf", ".xls", ".xlsx")
 """Files that go with volumes and hold none, as do those of NO_VOLUMES."""
 NO_VOLUMES = ("dicomdir", "license", "readme", "changes")
+RESPELLED = "patients have PatientIDs that differ only in case, blanks or a session; each was taken for one subject"
 ONE_PATIENT = "series have one and the same PatientID; it was taken for nobody's"
 _KEPT = 64  # files that are unpacked at a time, more than the sandbox asks for ahead
 _AT_ONCE = 64  # headers that one request asks for
@@ -146,6 +148,8 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
         folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series])
         subjects, told = _subjects(series, [who.subject for who in folders])
         sessions = _sessions(series, subjects)
+        if respelled := _respelled(headers.values()):
+            told = {**told, RESPELLED: respelled}
         for one, subject, session in zip(series, subjects, sessions, strict=True):
             named = sorted({path for layer in one.layers for path, _ in layer})
             layers = [[(str(files[path]), frame) for path, frame in layer] for layer in one.layers]
@@ -295,6 +299,12 @@ def _subjects(series: Sequence[Series], folders: Sequence[str]) -> tuple[list[st
     number = {who: place for place, who in enumerate(dict.fromkeys(filter(None, patients)), 1)}
     named = zip(patients, folders, strict=True)
     return [f"patient-{number[who]:03d}" if who else folder for who, folder in named], {}
+
+
+def _respelled(headers: Iterable[Header]) -> int:
+    """Return how many patients have a PatientID that is written in several ways."""
+    spellings = Counter(patient for patient, _ in {(one.patient, one.spelling) for one in headers})
+    return sum(count > 1 for count in spellings.values())
 
 
 def _sessions(series: Sequence[Series], subjects: Sequence[str]) -> list[str]:
