@@ -66,6 +66,33 @@ def test_numbered_files_are_subjects_only_where_several_share_one():
     assert notes == ()
 
 
+@pytest.mark.parametrize("form", ["{}/patient{}/{}.png", "{}/case_{}_{}.png", "train/{}/Subject {}/{}.png"])
+def test_numbers_below_several_classes_count_anew_in_each(form: str):
+    rows = [(form.format(c, who, at), c) for c in ("AD", "CN") for who in (1, 2) for at in range(4)]
+    found, notes = identify([path for path, _ in rows], classes=[c for _, c in rows])
+    assert len({one.subject for one in found}) == 4
+    assert all(one.subject.startswith(f"{c}/") for one, (_, c) in zip(found, rows, strict=True))
+    assert "count subjects anew in each class (2 numbers occur in several)" in notes[1]
+    pattern = notes[1].split("'")[1]
+    assert len({one.subject for one in identify([path for path, _ in rows], pattern)[0]}) == 2
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}/sub-0{}_{}.png", "{}/OAS1_002{}_MR1_mpr-1_{}.jpg", "{}/133_S_091{}_{}.png", "patient{1}/{0}/{2}.png"],
+)
+def test_ids_of_cohorts_and_numbers_above_classes_mean_one_subject_throughout(form: str):
+    rows = [(form.format(c, who, at), c) for c in ("AD", "CN") for who in (1, 2) for at in range(4)]
+    found, notes = identify([path for path, _ in rows], classes=[c for _, c in rows])
+    assert len({one.subject for one in found}) == 2
+    assert len(notes) == 1
+
+
+def test_numbered_files_that_a_table_labels_mean_one_subject_throughout():
+    found, _ = identify([f"i/patient{at // 4}_{at}.png" for at in range(8)], classes=["AD", "CN"] * 4)
+    assert {one.subject for one in found} == {"patient0", "patient1"}
+
+
 def test_three_examples_of_other_subjects_are_shown():
     (note,) = identify([f"AD/sub-{who:02d}_{at}.png" for who in range(5) for at in range(2)] + ["AD/other.png"])[1]
     assert note == (

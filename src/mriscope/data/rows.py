@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
-from mriscope.data.identifiers import NOBODY, identify
+from mriscope.data.identifiers import NOBODY, Identity, identify
 from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.subject_ids import unify_subjects
@@ -232,14 +232,7 @@ def _slice_set(
     images: np.ndarray, rows: Sequence[Row], names: Sequence[str], class_names: Sequence[str], options: ReadOptions
 ) -> tuple[SliceSet, tuple[str, ...]]:
     """Return the set, its subjects named by the source or else by paths, and what a user should be told of those."""
-    own = any(row.subject for row in rows) and options.subject_pattern is None
-    who, notes = ([NOBODY] * len(rows), ()) if own else identify([row.path for row in rows], options.subject_pattern)
-    if own:
-        told = unify_subjects([row.subject for row in rows])
-        who = [
-            replace(NOBODY, subject=one, session=when) for one, when in zip(told.subjects, told.sessions, strict=True)
-        ]
-        notes = told.notes
+    who, notes = _whose(rows, class_names, options)
     known = list(zip(rows, who, strict=True))
     slices = SliceSet.of(
         images,
@@ -253,6 +246,18 @@ def _slice_set(
         class_names=class_names,
     )
     return slices, notes
+
+
+def _whose(
+    rows: Sequence[Row], class_names: Sequence[str], options: ReadOptions
+) -> tuple[list[Identity], tuple[str, ...]]:
+    """Return the subjects that the source names, else those of paths, and what a user should be told of them."""
+    if any(row.subject for row in rows) and options.subject_pattern is None:
+        told = unify_subjects([row.subject for row in rows])
+        pairs = zip(told.subjects, told.sessions, strict=True)
+        return [replace(NOBODY, subject=subject, session=session) for subject, session in pairs], told.notes
+    classes = ["" if row.label is None else class_names[row.label] for row in rows]
+    return identify([row.path for row in rows], options.subject_pattern, classes)
 
 
 def as_covariates(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:

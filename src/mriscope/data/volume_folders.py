@@ -51,7 +51,7 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     volumes = [path for path in files if is_nifti(path)]
     places, class_names, labels = _places(name, volumes)
     order = _in_order(volumes, places)
-    identities, notes = identify(order)
+    identities, notes = identify(order, classes=[places[path].class_folder for path in order])
     scans = []
     for path, who in zip(order, identities, strict=True):
         scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
@@ -145,7 +145,8 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
         headers, problems = _read_headers({path: files[path] for path in order}, sandbox)
         series = find_series(headers, pattern)
         series.sort(key=lambda one: part_order(places[one.path].part))
-        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series])
+        classes = [places[one.path].class_folder for one in series]
+        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series], classes=classes)
         subjects, told = _subjects(series, [who.subject for who in folders])
         sessions = _sessions(series, subjects)
         if respelled := _respelled(headers.values()):
