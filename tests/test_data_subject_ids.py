@@ -12,6 +12,7 @@ from mriscope.data.manifest import subjects_of, with_manifest
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.data.subject_ids import split_session, unify_subjects
+from mriscope.errors import DataError
 
 
 def image_folder(folder: Path, *rows: str, header: str = "path,label,subject,part") -> Path:
@@ -78,3 +79,44 @@ def test_a_manifest_means_one_subject_by_sessions_and_spellings(tmp_path: Path):
     assert subjects_of(["b"], (), manifest).tolist() == subjects_of(["a"], (), manifest).tolist() == ["OAS1_0000"]
     manifest.write_text("subject,age\nOAS1_0000_MR1,70\nOAS1_0000_MR2,72\nP0,80\n", encoding="utf-8")
     assert with_manifest(found, manifest).covariates["age"].tolist() == [70, 72, 80, 80]
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [("./i/0.png,AD,p0,train", "say the same"), ("i/0.png,CN,p0,train", "differ"), ("i/0.png,AD,p7,train", "differ")],
+)
+def test_a_file_named_twice_is_an_error_with_both_rows(tmp_path: Path, second: str, said: str):
+    folder = image_folder(tmp_path / "x", "i/0.png,AD,p0,train", "i/1.png,CN,p1,train", second)
+    with pytest.raises(DataError, match=rf"twice, in rows 1 and 3, which {said}"):
+        read(folder)
+
+
+def test_a_short_row_is_an_error_with_its_number(tmp_path: Path):
+    folder = image_folder(tmp_path / "x", "i/0.png,AD,p0,", "i/1.png,CN", "i/2.png,AD,p1,")
+    for source in (folder, folder / "labels.csv"):
+        with pytest.raises(DataError, match=r"row 2 of .* has 2 cells where the header has 4; it lacks subject, part"):
+            read(source)
+
+
+def test_labels_that_differ_only_in_case_are_one_class(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [f"i/{at}.png,{label},p{at},train" for at, label in enumerate(("AD", "ad", "CN", "Cn", "AD"))]
+    found = read(image_folder(tmp_path / "x", *rows))
+    assert found.class_names == ("AD", "CN")
+    assert found.labels.tolist() == [0, 0, 1, 1, 0]
+    assert "differ only in case are one class: AD, ad; CN, Cn" in caplog.text
+    with pytest.raises(DataError, match="expected two classes"):
+        read(image_folder(tmp_path / "y", "i/0.png,AD,p0,train", "i/1.png,ad,p1,train"))
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(pa.float64(), 53), (pa.float32(), 24)])
+def test_decimal_ids_are_exact_or_refused(tmp_path: Path, kind: pa.DataType, bits: int):
+    pixels = (image_folder(tmp_path / "x", "i/0.png,a,b,") / "i/0.png").read_bytes()
+    exact = [2.0**bits - 1, 2.0**bits - 2, 2.0**bits - 3, None]
+    for ids in (exact, [*exact[:3], 2.0**bits]):
+        columns = {"image": [pixels] * 4, "label": [0, 1, 0, 1], "subject": pa.array(ids, kind)}
+        pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+        if ids is exact:
+            names = read(tmp_path / "x.parquet").subject_names.tolist()
+            assert names == [str(2**bits - 1), str(2**bits - 2), str(2**bits - 3), ""]
+    with pytest.raises(DataError, match=rf"below 2\^{bits} only; write the column subject as whole numbers or texts"):
+        read(tmp_path / "x.parquet")

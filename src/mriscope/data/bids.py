@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mriscope.data.naming import natural, number_classes, printable
+from mriscope.data.naming import natural, number_classes, printable, spelling_notes
 from mriscope.data.nifti import is_nifti
 from mriscope.data.rows import Source
 from mriscope.data.scans import Scan
@@ -91,6 +91,7 @@ def open_bids(
         )
     deciding = {**{path: files[path] for path in volumes}, **tables.files}
     notes = [] if label_column else [f"labels are the column {column} of {tables.columns[column]}"]
+    notes += spelling_notes(words.values())
     return volume_source(deciding, class_names, lambda _: scans, cut, notes=notes)
 
 

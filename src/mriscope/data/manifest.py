@@ -175,7 +175,7 @@ def _check_known(paths: Sequence[str], strangers: Sequence[str], table: Table) -
 def _check_labels(labels: Sequence[str], rows: Rows, columns: Mapping[str, str | None], manifest: str | Path) -> None:
     label, path = columns["label"], columns["path"]
     for row, own in zip(rows, labels, strict=False):
-        if label is not None and row[label] not in ("", own):
+        if label is not None and row[label].casefold() not in ("", own.casefold()):
             raise DataError(
                 f"{manifest} calls {row[path or label]!r} {row[label]} where the source says {own}; "
                 "correct the file, or leave its label column out"

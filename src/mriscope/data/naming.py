@@ -63,7 +63,7 @@ def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], d
     """Return numbers for classes that are named by texts.
 
     Labels that all mean one of the four classes of this field, whatever their case and punctuation, are those; others
-    are classes of their own, in natural order.
+    are classes of their own, in natural order. Those that differ only in case are one class.
 
     Args:
         name: the source, for messages.
@@ -80,12 +80,31 @@ def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], d
         (('AD', 'MCI'), {'AD': 0, 'MCI': 1})
     """
     found = sorted({*labels} - {""}, key=natural)
-    if len(found) < 2:
+    spelling: dict[str, str] = {}
+    classes = [label for label in found if spelling.setdefault(label.casefold(), label) == label]
+    if len(classes) < 2:
         raise DataError(f"{name} has the labels {', '.join(found) or '(none)'}; expected two classes or more")
     meant = {label: canonical_class(label) for label in found}
     if all(meant.values()):
         return CLASS_NAMES, {label: CLASS_NAMES.index(str(known)) for label, known in meant.items()}
-    return tuple(map(printable, found)), {label: number for number, label in enumerate(found)}
+    return tuple(map(printable, classes)), {label: classes.index(spelling[label.casefold()]) for label in found}
+
+
+def spelling_notes(labels: Iterable[str]) -> tuple[str, ...]:
+    """Say which labels were taken for one class although they differ in case; the study's own classes aside.
+
+    Example:
+        >>> spelling_notes(["AD", "ad", "CN"])
+        ('labels that differ only in case are one class: AD, ad',)
+    """
+    found = sorted({*labels} - {""}, key=natural)
+    spellings: dict[str, list[str]] = {}
+    for label in found:
+        spellings.setdefault(label.casefold(), []).append(label)
+    several = [", ".join(same) for same in spellings.values() if len(same) > 1]
+    if not several or all(map(canonical_class, found)):
+        return ()
+    return (f"labels that differ only in case are one class: {'; '.join(several)}",)
 
 
 def subject_of(name: str) -> str:

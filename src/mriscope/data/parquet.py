@@ -21,6 +21,7 @@ from mriscope.data.naming import (
     part_of_folder,
     part_order,
     printable,
+    spelling_notes,
 )
 from mriscope.data.read_options import AS_IT_IS, OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
@@ -36,6 +37,7 @@ MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what un
 LONGEST_PATH = 1024
 LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400
 MOST_CLASSES = 1_000
+_LARGEST_EXACT = 2**53  # below it a float64 holds every whole number
 _ROLES = ("image", "label", "subject", "session", "position", "part")
 
 
@@ -86,13 +88,15 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     class_names = _agreed(name, files) or CLASS_NAMES
     numbers: dict[str, Mapping[str, int] | None] = dict.fromkeys(files)
     unnamed = _agreed(name, files) is None
+    spellings: tuple[str, ...] = ()
     if not all(one.numbers for one in files.values()):
         texts = [text for one in files.values() for text in _labels(one)]
         class_names, numbering = number_classes(name, texts)
         numbers.update(dict.fromkeys(files, numbering))
         unnamed = False
+        spellings = spelling_notes(texts)
     first = next(iter(files.values()))
-    notes = column_notes(next(iter(files)), first.columns, _ROLES)
+    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *spellings)
     if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:
         notes += (f"labels are numbers without names, and taken to count {', '.join(CLASS_NAMES)}",)
     paths_of = {file: one.path for file, one in files.items()}
@@ -252,6 +256,8 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
     number = 0
     for batch in _batches(one, [*columns.values(), *one.covariates]):
         images = _images(batch.column(columns["image"]))
+        if "subject" in columns:
+            _check_exact(one, batch.column(columns["subject"]))
         told = {role: _texts(batch.column(name)) for role, name in columns.items() if role not in ("image", "label")}
         further = {name: _texts(batch.column(name)) for name in one.covariates}
         labels = batch.column(columns["label"])
@@ -309,7 +315,22 @@ def _texts(column: Any) -> list[str]:
 def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_EXACT:
+        return str(int(value))
     return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _check_exact(one: _File, column: Any) -> None:
+    """Refuse decimals as the ids of subjects where they are too large to tell neighbours apart."""
+    if not pa.types.is_floating(column.type):
+        return
+    bits = {16: 11, 32: 24}.get(column.type.bit_width, 53)
+    large = next((value for value in column.to_pylist() if value is not None and abs(value) >= 2**bits), None)
+    if large is not None:
+        raise DataError(
+            f"{one.path} has the subject {large:.17g} as a decimal number ({column.type}), which tells whole numbers "
+            f"apart below 2^{bits} only; write the column {one.columns['subject']} as whole numbers or texts"
+        )
 
 
 def _path(named: bytes | None, path: Path, number: int) -> str:
