@@ -90,7 +90,7 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
 
 
 def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
-    """Format slices as a manifest: path, part, label, subject, position; empty where unknown.
+    """Format slices as a manifest: path, part, label, subject, position, covariates; empty where unknown.
 
     Args:
         slices: the set.
@@ -102,11 +102,13 @@ def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     subjects = slices.subject_names.tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    covariates = {name: values for name, values in slices.covariates.items() if name not in COLUMNS}
+    writer.writerow((*COLUMNS, *map(spreadsheet_safe, covariates)))
     for row, path in enumerate(slices.paths):
         position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
         names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
-        writer.writerow((*map(spreadsheet_safe, names), position))
+        further = [_cell(values[row]) for values in covariates.values()]
+        writer.writerow((*map(spreadsheet_safe, names), position, *further))
     return text.getvalue()
 
 
@@ -120,6 +122,12 @@ def _unify(table: Table, column: str | None, path: str | None = None) -> tuple[T
     rows = [{**row, column: subject} for row, subject in zip(table.rows, told.subjects, strict=True)]
     endings = zip(table.rows, told.sessions, strict=True)
     return replace(table, rows=rows), {} if path is None else {row[path]: when for row, when in endings}
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return str(spreadsheet_safe(value))
+    return "" if np.isnan(value) else f"{value:.10g}"
 
 
 def _lacks(table: Table, column: str) -> DataError:
