@@ -83,27 +83,40 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     names = {path: path.relative_to(root) for path in paths}
     _check_parts(name, {path: _part(file) for path, file in names.items()}, names)
     files = {file.as_posix(): _open(path, _part(file), options) for path, file in names.items()}
-    class_names = _agreed(name, files) or CLASS_NAMES
-    numbers: dict[str, Mapping[str, int] | None] = dict.fromkeys(files)
-    unnamed = _agreed(name, files) is None
-    if not all(one.numbers for one in files.values()):
-        texts = [text for one in files.values() for text in _labels(one)]
-        class_names, numbering = number_classes(name, texts)
-        numbers.update(dict.fromkeys(files, numbering))
-        unnamed = False
+    class_names, numbering, said = _number_labels(name, files)
     first = next(iter(files.values()))
-    notes = column_notes(next(iter(files)), first.columns, _ROLES)
-    if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:
-        notes += (f"labels are numbers without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *said)
     paths_of = {file: one.path for file, one in files.items()}
 
     def rows() -> Iterator[Row]:
-        return (row for file, one in files.items() for row in _rows(one, file, numbers[file]))
+        return (row for file, one in files.items() for row in _rows(one, file, numbering))
 
     if any(one.volumes for one in files.values()):
         return open_packed_volumes(paths_of, rows, class_names, Cut(options.plane, options.slices), notes)
     options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     return Source(paths_of, class_names, rows, sum(one.count for one in files.values()), notes)
+
+
+def _number_labels(
+    name: str, files: Mapping[str, _File]
+) -> tuple[tuple[str, ...], Mapping[str, int] | None, tuple[str, ...]]:
+    """Return the names of the classes, the number of each label (None: its own value), and what is to be told.
+
+    Numbers without names count the four classes of the study where exactly 0 to 3 occur; others are names themselves.
+    """
+    numbers = all(one.numbers for one in files.values())
+    if numbers and (named := _agreed(name, files)):
+        return named, None, ()
+    texts = {text for one in files.values() for text in _labels(one)} - {""}
+    if not numbers:
+        return *number_classes(name, texts), ()
+    counts = {text for text in texts if text.isdecimal()}  # others, such as -1, are bad rows
+    if counts == set(map(str, range(len(CLASS_NAMES)))):
+        return CLASS_NAMES, None, (f"labels are 0 to 3 without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    if len(counts) > MOST_CLASSES:
+        raise DataError(f"{name} has {len(counts):,} different labels, at most {MOST_CLASSES:,} are read")
+    class_names, numbering = number_classes(name, counts)
+    return class_names, numbering, (f"labels are numbers without names; the classes are {', '.join(class_names)}",)
 
 
 def _part(file: Path) -> str:
@@ -279,7 +292,9 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
 def _label(value: Any, number_of: Mapping[str, int] | None) -> tuple[int | None, str]:
     """Return the number of a class, and why there is none."""
     if number_of is not None:
-        return number_of.get(known(value)), ""
+        text = known(value)
+        found = number_of.get(text)
+        return found, f"has the label {text}, which counts no class" if found is None and text else ""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None, ""
     return (int(value), "") if value % 1 == 0 else (None, f"has the label {value}, which counts no class")
