@@ -340,3 +340,26 @@ def test_a_folder_without_images_is_no_class(tmp_path: Path):
     with pytest.raises(BadRowsError, match=r"readme.txt\): is no image file"):
         read(tmp_path)
     assert read(tmp_path, skip_bad=True, bad_rows_to=tmp_path.with_suffix(".csv")).class_names == ("bar", "foo")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train_1/AD", "train_1/CN", "test_1/AD", "test_1/CN"),
+        ("train_AD", "train_CN", "test_AD", "test_CN"),
+        ("trainAD", "trainCN", "testAD", "testCN"),
+        ("AD_train", "CN_train", "AD_test", "CN_test"),
+    ],
+)
+def test_folders_that_may_be_parts_are_refused_with_both_readings(tmp_path: Path, folders: tuple[str, ...]):
+    write_files(tmp_path, {f"{folder}/{row}.png": png(row, 16, 16) for folder in folders for row in range(2)})
+    with pytest.raises(
+        DataError, match=f"can be read in two ways: the folders .*{folders[-1].split('/')[0]}.* are parts"
+    ):
+        read(tmp_path, size=16)
+
+
+def test_words_that_only_begin_like_parts_are_classes(tmp_path: Path):
+    names = ("tested", "trainable", "validity", "devoid")
+    write_files(tmp_path, {f"{name}/{row}.png": png(row, 16, 16) for name in names for row in range(2)})
+    assert read(tmp_path, size=16).class_names == tuple(sorted(names))

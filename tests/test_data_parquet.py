@@ -131,7 +131,7 @@ def test_numbers_without_names_are_the_names(
 
 def test_a_label_below_zero_without_names_is_a_bad_row(tmp_path: Path):
     rows = [(png(row), f"{row}", label) for row, label in enumerate((0, 1, -1))]
-    with pytest.raises(BadRowsError, match="row 2 .*has the label -1, which counts no class"):
+    with pytest.raises(BadRowsError, match=r"row 2 .*has the label -1, which counts no class"):
         read(write_parquet(tmp_path / "x.parquet", rows, None))
 
 
