@@ -186,3 +186,9 @@ def test_sessions_of_a_table_that_are_no_folders_are_refused(tmp_path: Path):
     )
     with pytest.raises(DataError, match=said):
         open_source(in_sessions(tmp_path / "set", ("M00", "M12")))
+
+
+def test_a_data_set_one_folder_below_is_named(tmp_path: Path):
+    plain(tmp_path / "set" / "rawdata")
+    with pytest.raises(DataError, match=r"holds a data set in BIDS in its folder rawdata; name that, .*set/rawdata$"):
+        open_source(tmp_path / "set")

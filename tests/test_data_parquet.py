@@ -338,3 +338,24 @@ def test_a_file_that_unpacks_to_far_more_than_images_do_is_refused(tmp_path: Pat
         pa.table({"image": image, "label": [0] * 20}), tmp_path / "x.parquet", compression="zstd", use_dictionary=False
     )
     assert "which no images do; write it again with images" in refusal(tmp_path / "x.parquet")
+
+
+def test_missing_shards_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    names = ("train-00000-of-00003", "train-00002-of-00003", "test-00000-of-00001")
+    for seed, name in enumerate(names):
+        write_parquet(tmp_path / f"{name}.parquet", [(png(seed), f"{seed}.png", seed)])
+    read(tmp_path)
+    assert "shards are missing, and the set is read without them: train-00001-of-00003.parquet;" in caplog.text
+    write_parquet(tmp_path / "train-00001-of-00003.parquet", [(png(9), "9.png", 3)])
+    caplog.clear()
+    read(tmp_path)
+    assert "missing" not in caplog.text
+
+
+@pytest.mark.parametrize("copy", ["x (1)", "x(2)", "x - Copy", "x copy 2", "x_copy"])
+def test_a_copy_of_a_file_is_refused(tmp_path: Path, copy: str):
+    write_parquet(tmp_path / "x.parquet", FOUR)
+    write_parquet(tmp_path / f"{copy}.parquet", [(png(8), "8.png", 0)])
+    assert len(read(tmp_path)) == 5
+    write_parquet(tmp_path / f"{copy}.parquet", FOUR)
+    assert f"{copy}.parquet is a copy of x.parquet; move it away" in refusal(tmp_path)
