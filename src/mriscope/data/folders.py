@@ -22,8 +22,9 @@ def open_folders(name: str, root: Path) -> Source:
     Folders of train, validation (val, valid, dev) and test, in any case, sets, folds, planes and subjects may stand
     above the class folders or within them; see `find_places`. Class folders whose names mean the four classes of this
     field, whatever their case and punctuation, get those; folders of which none does are classes of their own, in
-    sorted order. Segmentations beside images are left out, and counted. Other folders within a class folder belong to it. Each file that is no image is a bad row, but for
-    hidden ones, those of PASSED_OVER, and tables and texts at the top. Links to folders are not followed.
+    sorted order. Other folders within a class folder belong to it. Segmentations beside images are left out, and
+    counted. Each file that is no image is a bad row, but for hidden ones, those of PASSED_OVER, and tables and texts
+    at the top. Links to folders are not followed.
 
     Args:
         name: the source as its user wrote it.
