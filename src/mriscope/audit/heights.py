@@ -322,6 +322,8 @@ def _alike_in_other_groups(
 def _one_step_a_slice(features: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
     """The linear function of the features, float64 (K,), that grows by one along most steps of the given orders."""
     steps = np.concatenate([np.diff(features[one], axis=0) for one in orders])
+    length = np.linalg.norm(steps, axis=1)
+    steps = steps[length > _COPY * np.median(length[length > 0])]  # a copy is no step
     spread = steps.T @ steps
     spread += _RIDGE * np.trace(spread) / len(spread) * np.eye(len(spread))
     direction = np.linalg.solve(spread, steps.sum(axis=0))

@@ -82,7 +82,7 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
 
 
 def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
-    """Format slices as a manifest: path, part, label, subject, position; empty where unknown.
+    """Format slices as a manifest: path, part, label, subject, position, covariates; empty where unknown.
 
     Args:
         slices: the set.
@@ -94,12 +94,20 @@ def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     subjects = slices.subject_names.tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    covariates = {name: values for name, values in slices.covariates.items() if name not in COLUMNS}
+    writer.writerow((*COLUMNS, *map(spreadsheet_safe, covariates)))
     for row, path in enumerate(slices.paths):
         position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
         names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
-        writer.writerow((*map(spreadsheet_safe, names), position))
+        further = [_cell(values[row]) for values in covariates.values()]
+        writer.writerow((*map(spreadsheet_safe, names), position, *further))
     return text.getvalue()
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return str(spreadsheet_safe(value))
+    return "" if np.isnan(value) else f"{value:.10g}"
 
 
 def _lacks(table: Table, column: str) -> DataError:

@@ -16,7 +16,7 @@ from mriscope.data.folders import open_folders
 from mriscope.data.hub import fetch
 from mriscope.data.image_table import find_image_table, open_image_table, why_unused
 from mriscope.data.listing import stamp
-from mriscope.data.manifest import with_manifest
+from mriscope.data.manifest import names_subjects, with_manifest
 from mriscope.data.open_volumes import open_volumes, takes_tables_from_above
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOptions, split_options
@@ -119,8 +119,11 @@ def read_rows(
     if size is not None and not (isinstance(size, int) and size in SIZES):
         raise DataError(f"size is {size!r}; choose a whole number from {SIZES[0]} to {SIZES[-1]}")
     reading = read_silently(source, size, options)
+    hinted = manifest is not None and names_subjects(manifest)
     for note in reading.notes:
-        LOG.warning("%s: %s", source, note)
+        if hinted and "--subject-pattern" in note:  # the manifest names them
+            continue
+        LOG.warning("%s: %s", split_options(str(source))[0], note)
     total = len(reading.bad) + len(reading.slices)
     if reading.bad and not skip_bad:
         raise BadRowsError(str(source), reading.bad, total)
