@@ -29,7 +29,7 @@ from mriscope.files import replacing, write_text
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 3
+FORMAT = 4
 """Goes up with every change of the entries or of how pixels are made; entries of other formats are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
 
