@@ -152,3 +152,39 @@ def test_a_pattern_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(DataError, match=r"takes more than 1 s on 1 names; leave out repetitions within repetitions"):
         identify(["a" * 60 + "!"], r"(?P<subject>(a+)+)$")
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("path", "position"),
+    [
+        ("AD/002_S_0002_2006-10-09.png", None),
+        ("AD/OAS1_0001_MR1_2006_10_9.png", None),
+        ("AD/002_S_0002_09.10.2006.png", None),
+        ("AD/002_S_0002_2006-10-09_10_10_10.png", None),
+        ("AD/002_S_0002_2006-10-09_045.png", 45),
+        ("AD/OAS1_0001_MR1_mpr-1_100.png", 100),
+    ],
+)
+def test_a_date_is_no_position(path: str, position: float | None):
+    (found,), _ = identify([path])
+    assert math.isnan(found.position) if position is None else found.position == position
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "series-{who}#z{at:03d}",
+        "train-{who:05d}-of-00003#{at}",
+        "data/train-{who:05d}-of-00003.parquet/{at}.png",
+        "AD/fold{who}/{at}.png",
+        "train_{who}/{at}.png",
+    ],
+)
+def test_numbers_of_series_shards_and_folds_suggest_no_subject(name: str):
+    _, notes = identify([name.format(who=who, at=at) for who in range(3) for at in range(8)])
+    assert not notes
+
+
+def test_numbers_of_folders_still_suggest_a_subject():
+    _, notes = identify([f"AD/{who:04d}/{at}.png" for who in range(3) for at in range(8)])
+    assert "--subject-pattern" in notes[0]

@@ -33,13 +33,14 @@ def predict(
     """
     from mriscope.reports.answer import answer_text
 
+    if not onnx:
+        check_run(run)
     check_images(images)
     if onnx:
         from mriscope.workflows.predict_onnx import predict_onnx
 
         answer = predict_onnx(run, images)
     else:
-        check_run(run)
         from mriscope.workflows.predict import predict_images
 
         answer = predict_images(run, images, device=device)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mriscope.data.layout import begun_part, is_other
 from mriscope.data.naming import subject_of
 from mriscope.errors import DataError
 
@@ -38,6 +39,11 @@ _POSITION = re.compile(
     r"[\W_]*(?P<position>\d{1,4})\W*$",
     re.IGNORECASE,
 )
+_DATE = re.compile(
+    r"(?<!\d)((19|20)\d\d([-_.])(0?[1-9]|1[0-2])\3(0?[1-9]|[12]\d|3[01])|(0?[1-9]|[12]\d|3[01])([-_.])"
+    r"(0?[1-9]|[12]\d|3[01])\7(19|20)\d\d)(?!\d)([-_. T]+\d{2}[-_.:]\d{2}[-_.:]\d{2}(?!\d))?"
+)
+"""A date, as in 2006-10-09 or 9.10.2006, and the time behind it, which are no position."""
 _CHILD = """
 import json, re, sys
 pattern, names = json.load(sys.stdin)
@@ -142,7 +148,7 @@ def _complete(path: str, folders: Sequence[str], scheme: str, told: Mapping[str,
         named = [one["session"] for one in levels if "session" in one.groupdict() and one["session"]]
         named += [one[0] for folder in folders if (one := _SESSION.fullmatch(folder))]
         known["session"] = named[-1] if named else ""
-    place = _POSITION.search(rest)
+    place = _POSITION.search(_DATE.sub("date", rest))
     if place and place["plane"]:
         known["plane"] = place["plane"].upper()
     subject, session = known.pop("subject"), known.pop("session")
@@ -262,7 +268,7 @@ def _text(one: Identity) -> str:
 
 def _unused(paths: Sequence[str]) -> str:
     """Point out names of one form with a number that several of them share, as the number of a subject would."""
-    names = [_numbered_end(path) for path in paths]
+    names = [_numbered_end(path.partition("#")[0]) for path in paths]
     forms = Counter(re.sub(r"\d+", "\0", name) for name in names)
     form, count = forms.most_common(1)[0] if forms else ("", 0)
     if form.count("\0") < 2 or count < max(FEW, len(paths) // 2):
@@ -282,6 +288,8 @@ def _unused(paths: Sequence[str]) -> str:
 
 
 def _numbered_end(path: str) -> str:
-    """Return the file of a path, below its folder where that has a number."""
+    """Return the file of a path, below its folder where that has a number; folds, sets and shards count none."""
     *_, folder, file = ["", *path.split("/")]
-    return f"{folder}/{file}" if re.search(r"\d", folder) else file
+    file = re.sub(r"-\d+-of-\d+", "", file)
+    counts = folder.isdigit() or not (is_other(folder) or begun_part(folder))
+    return f"{folder}/{file}" if counts and re.search(r"\d", folder) else file

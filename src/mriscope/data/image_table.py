@@ -34,19 +34,7 @@ def find_image_table(folder: Path, options: ReadOptions) -> Path | None:
     Raises:
         DataError: there are several, or a row of one has more or fewer cells than its header.
     """
-    found = []
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
-        try:
-            table = read_table(path)
-            roles = _roles(table, options)
-        except BadLineError as error:
-            if _lists_images(path, error.columns, options):
-                raise
-            continue
-        except DataError:
-            continue  # another table, which need not be one of images
-        if roles["path"] and roles["label"] and any((folder / row[str(roles["path"])]).is_file() for row in table.rows):
-            found.append(path)
+    found = [path for path, reason in _tables(folder, options).items() if not reason]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{folder} has several tables of images, {names}; name one of them as the source")
@@ -59,6 +47,41 @@ def _lists_images(path: Path, columns: tuple[str, ...], options: ReadOptions) ->
     except DataError:
         return False
     return bool(roles["path"] and roles["label"])
+
+
+def why_unused(folder: Path, options: ReadOptions) -> str:
+    """Say why the first table at the top of a folder is none of its images; "" where there is no table."""
+    return next(
+        (f"{folder / path.name} is not used, as it {why}" for path, why in _tables(folder, options).items()), ""
+    )
+
+
+def _tables(folder: Path, options: ReadOptions) -> dict[Path, str]:
+    """Return the tables at the top of a folder, each with why it is none of its images, "" for one that is."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return {path: _unfit(folder, path, options) for path in paths}
+
+
+def _unfit(folder: Path, path: Path, options: ReadOptions) -> str:
+    try:
+        table = read_table(path)
+        roles = _roles(table, options)
+    except BadLineError as error:
+        if _lists_images(path, error.columns, options):
+            raise
+        return f"cannot be read as a table of images ({error})"
+    except DataError as error:
+        return f"cannot be read as a table of images ({error})"
+    if lacking := [role for role in ("path", "label") if not roles[role]]:
+        return (
+            f"has the columns {', '.join(table.columns) or '(none)'}, and none for the {' and the '.join(lacking)}"
+            + ("; name it with --label-column" if lacking == ["label"] else "")
+        )
+    column = str(roles["path"])
+    if not any((folder / row[column].replace("\\", "/")).is_file() for row in table.rows):
+        first = f", the first {table.rows[0][column]!r}" if table.rows else ""
+        return f"names no file that is there{first}; expected paths from its own folder on"
+    return ""
 
 
 def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:

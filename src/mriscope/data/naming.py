@@ -1,7 +1,7 @@
 """What the names of files and folders say: the part, the class, the subject, the order."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from mriscope.errors import DataError
 
@@ -19,6 +19,7 @@ _SUBJECT = re.compile(
     r"|OAS[123]_?\d{4}\d?|\d{3}_S_\d{4,5}|IXI\d{3})(?![a-z\d]).*",
     re.IGNORECASE | re.DOTALL,
 )
+_SEGMENTATION = re.compile(r"[-_](mask|d?seg|segmentation)(\.[a-z]+|\.nii\.gz)$", re.IGNORECASE)
 _CANONICAL = {
     "no": "Non_Demented",
     "non": "Non_Demented",
@@ -46,6 +47,32 @@ def part_of_folder(folder: str) -> str:
         ('train', 'validation', 'test', '')
     """
     return next((part for part, words in _FOLDERS.items() if re.fullmatch(words, folder, re.IGNORECASE)), "")
+
+
+def segmentations(paths: Iterable[str]) -> set[str]:
+    """Return the files that segment others beside them, by their names' ends: _seg, _mask, _dseg, _segmentation.
+
+    A folder of nothing else has images of its own, which are none.
+
+    Example:
+        >>> sorted(segmentations(["AD/1.png", "AD/1_mask.png", "masks/2_mask.png"]))
+        ['AD/1_mask.png']
+    """
+    found, others = [], set()
+    for path in paths:
+        folder, _, file = path.rpartition("/")
+        if _SEGMENTATION.search(file):
+            found.append((folder, path))
+        else:
+            others.add(folder)
+    return {path for folder, path in found if folder in others}
+
+
+def segmentation_notes(left_out: Collection[str]) -> tuple[str, ...]:
+    """Say how many segmentations were left out."""
+    if not left_out:
+        return ()
+    return (f"{len(left_out):,} segmentations such as {min(left_out)} lie beside the images and were left out",)
 
 
 def part_order(part: str) -> int:

@@ -1,9 +1,11 @@
 """Slices in parquet files, as the Hugging Face hub and pandas write them."""
 
+import filecmp
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,10 @@ BUDGET = 2**24  # bytes of a batch
 MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what unpacks to more than both is no image
 LONGEST_PATH = 1024
 LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400
-MOST_CLASSES = 1_000
 _LARGEST_EXACT = 2**53  # below it a float64 holds every whole number
+MOST_CLASSES, MOST_SHARDS = 1_000, 100_000
+_SHARD = re.compile(r"(?P<before>.*-)(?P<number>\d{1,6})-of-(?P<total>\d{1,6})(?P<after>.*)")
+_COPY = re.compile(r" ?\(\d+\)$|( - |[ _])copy( ?\(?\d+\)?)?$", re.IGNORECASE)
 _ROLES = ("image", "label", "subject", "session", "position", "part")
 
 
@@ -84,30 +88,42 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     """
     names = {path: path.relative_to(root) for path in paths}
     _check_parts(name, {path: _part(file) for path, file in names.items()}, names)
+    _check_copies(name, names)
     files = {file.as_posix(): _open(path, _part(file), options) for path, file in names.items()}
-    class_names = _agreed(name, files) or CLASS_NAMES
-    numbers: dict[str, Mapping[str, int] | None] = dict.fromkeys(files)
-    unnamed = _agreed(name, files) is None
-    spellings: tuple[str, ...] = ()
-    if not all(one.numbers for one in files.values()):
-        texts = [text for one in files.values() for text in _labels(one)]
-        class_names, numbering = number_classes(name, texts)
-        numbers.update(dict.fromkeys(files, numbering))
-        unnamed = False
-        spellings = spelling_notes(texts)
+    class_names, numbering, said = _number_labels(name, files)
     first = next(iter(files.values()))
-    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *spellings)
-    if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:
-        notes += (f"labels are numbers without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *said, *_missing_shards(files))
     paths_of = {file: one.path for file, one in files.items()}
 
     def rows() -> Iterator[Row]:
-        return (row for file, one in files.items() for row in _rows(one, file, numbers[file]))
+        return (row for file, one in files.items() for row in _rows(one, file, numbering))
 
     if any(one.volumes for one in files.values()):
         return open_packed_volumes(paths_of, rows, class_names, Cut(options.plane, options.slices), notes)
     options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     return Source(paths_of, class_names, rows, sum(one.count for one in files.values()), notes)
+
+
+def _number_labels(
+    name: str, files: Mapping[str, _File]
+) -> tuple[tuple[str, ...], Mapping[str, int] | None, tuple[str, ...]]:
+    """Return the names of the classes, the number of each label (None: its own value), and what is to be told.
+
+    Numbers without names count the four classes of the study where exactly 0 to 3 occur; others are names themselves.
+    """
+    numbers = all(one.numbers for one in files.values())
+    if numbers and (named := _agreed(name, files)):
+        return named, None, ()
+    texts = {text for one in files.values() for text in _labels(one)} - {""}
+    if not numbers:
+        return *number_classes(name, texts), spelling_notes(texts)
+    counts = {text for text in texts if text.isdecimal()}  # others, such as -1, are bad rows
+    if counts == set(map(str, range(len(CLASS_NAMES)))):
+        return CLASS_NAMES, None, (f"labels are 0 to 3 without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    if len(counts) > MOST_CLASSES:
+        raise DataError(f"{name} has {len(counts):,} different labels, at most {MOST_CLASSES:,} are read")
+    class_names, numbering = number_classes(name, counts)
+    return class_names, numbering, (f"labels are numbers without names; the classes are {', '.join(class_names)}",)
 
 
 def _part(file: Path) -> str:
@@ -128,6 +144,32 @@ def _check_parts(name: str, parts: Mapping[Path, str], names: Mapping[Path, Path
             f"{name} holds several sets of parquet files, {', '.join(sets)}; name one of them as the source, such as "
             f"{name}/{sets[0]}"
         )
+
+
+def _check_copies(name: str, names: Mapping[Path, Path]) -> None:
+    """Refuse a file that a browser or a file manager named as the copy of another, and that is one."""
+    for path, file in names.items():
+        origin = path.with_name(_COPY.sub("", path.stem) + path.suffix)
+        if origin != path and origin in names and filecmp.cmp(path, origin, shallow=False):
+            raise DataError(f"{name}: {file.as_posix()} is a copy of {origin.name}; move it away")
+
+
+def _missing_shards(files: Iterable[str]) -> tuple[str, ...]:
+    """Say which shards are not there, of those that names such as train-00000-of-00003 count."""
+    found: dict[tuple[str, str, str], set[int]] = {}
+    for file in files:
+        if shard := _SHARD.fullmatch(file):
+            found.setdefault((shard["before"], shard["total"], shard["after"]), set()).add(int(shard["number"]))
+    missing = [
+        f"{before}{number:0{len(total)}d}-of-{total}{after}"
+        for (before, total, after), numbers in found.items()
+        for number in range(min(int(total), MOST_SHARDS))
+        if number not in numbers
+    ]
+    if not missing:
+        return ()
+    more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+    return (f"shards are missing, and the set is read without them: {', '.join(missing[:4])}{more}; download them",)
 
 
 def _open(path: Path, part: str, options: ReadOptions) -> _File:
@@ -285,7 +327,9 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
 def _label(value: Any, number_of: Mapping[str, int] | None) -> tuple[int | None, str]:
     """Return the number of a class, and why there is none."""
     if number_of is not None:
-        return number_of.get(known(value)), ""
+        text = known(value)
+        found = number_of.get(text)
+        return found, f"has the label {text}, which counts no class" if found is None and text else ""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None, ""
     return (int(value), "") if value % 1 == 0 else (None, f"has the label {value}, which counts no class")

@@ -14,7 +14,7 @@ from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
 from mriscope.data.listing import problem_of
-from mriscope.data.naming import natural, part_order, printable
+from mriscope.data.naming import natural, part_order, printable, segmentation_notes, segmentations
 from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.rows import Row, Source
 from mriscope.data.sandbox import Request, Sandbox, children_for
@@ -48,7 +48,8 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     Raises:
         DataError: folders that tell no classes.
     """
-    volumes = [path for path in files if is_nifti(path)]
+    masks = segmentations(path for path in files if is_nifti(path))
+    volumes = [path for path in files if is_nifti(path) and path not in masks]
     places, class_names, labels = _places(name, volumes)
     order = _in_order(volumes, places)
     identities, notes = identify(order, classes=[places[path].class_folder for path in order])
@@ -56,7 +57,14 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     for path, who in zip(order, identities, strict=True):
         scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
         scans.append(_in_place(scan, places[path], labels))
-    return volume_source(files, class_names, lambda _: scans, cut, strangers(files, volumes), notes=notes)
+    return volume_source(
+        files,
+        class_names,
+        lambda _: scans,
+        cut,
+        strangers(files, {*volumes, *masks}),
+        notes=(*notes, *segmentation_notes(masks)),
+    )
 
 
 def open_listed_volumes(
