@@ -1,11 +1,9 @@
 """Slices in parquet files, as the Hugging Face hub and pandas write them."""
 
-import filecmp
 import json
 import math
 import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from mriscope.data.naming import (
 )
 from mriscope.data.read_options import AS_IT_IS, OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
+from mriscope.data.shards import check_copies, missing_shards
 from mriscope.data.tables import column_notes, find_column, is_index, known, position_of
 from mriscope.data.volume_folders import open_packed_volumes
 from mriscope.data.volumes import Cut
@@ -39,9 +38,7 @@ MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what un
 LONGEST_PATH = 1024
 LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400
 _LARGEST_EXACT = 2**53  # below it a float64 holds every whole number
-MOST_CLASSES, MOST_SHARDS = 1_000, 100_000
-_SHARD = re.compile(r"(?P<before>.*-)(?P<number>\d{1,6})-of-(?P<total>\d{1,6})(?P<after>.*)")
-_COPY = re.compile(r" ?\(\d+\)$|( - |[ _])copy( ?\(?\d+\)?)?$", re.IGNORECASE)
+MOST_CLASSES = 1_000
 _ROLES = ("image", "label", "subject", "session", "position", "part")
 
 
@@ -88,11 +85,11 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     """
     names = {path: path.relative_to(root) for path in paths}
     _check_parts(name, {path: _part(file) for path, file in names.items()}, names)
-    _check_copies(name, names)
+    check_copies(name, names)
     files = {file.as_posix(): _open(path, _part(file), options) for path, file in names.items()}
     class_names, numbering, said = _number_labels(name, files)
     first = next(iter(files.values()))
-    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *said, *_missing_shards(files))
+    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *said, *missing_shards(files))
     paths_of = {file: one.path for file, one in files.items()}
 
     def rows() -> Iterator[Row]:
@@ -144,32 +141,6 @@ def _check_parts(name: str, parts: Mapping[Path, str], names: Mapping[Path, Path
             f"{name} holds several sets of parquet files, {', '.join(sets)}; name one of them as the source, such as "
             f"{name}/{sets[0]}"
         )
-
-
-def _check_copies(name: str, names: Mapping[Path, Path]) -> None:
-    """Refuse a file that a browser or a file manager named as the copy of another, and that is one."""
-    for path, file in names.items():
-        origin = path.with_name(_COPY.sub("", path.stem) + path.suffix)
-        if origin != path and origin in names and filecmp.cmp(path, origin, shallow=False):
-            raise DataError(f"{name}: {file.as_posix()} is a copy of {origin.name}; move it away")
-
-
-def _missing_shards(files: Iterable[str]) -> tuple[str, ...]:
-    """Say which shards are not there, of those that names such as train-00000-of-00003 count."""
-    found: dict[tuple[str, str, str], set[int]] = {}
-    for file in files:
-        if shard := _SHARD.fullmatch(file):
-            found.setdefault((shard["before"], shard["total"], shard["after"]), set()).add(int(shard["number"]))
-    missing = [
-        f"{before}{number:0{len(total)}d}-of-{total}{after}"
-        for (before, total, after), numbers in found.items()
-        for number in range(min(int(total), MOST_SHARDS))
-        if number not in numbers
-    ]
-    if not missing:
-        return ()
-    more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-    return (f"shards are missing, and the set is read without them: {', '.join(missing[:4])}{more}; download them",)
 
 
 def _open(path: Path, part: str, options: ReadOptions) -> _File:
