@@ -257,13 +257,17 @@ def _cross_validate(units: _Units, facts: Sequence[FileFact], shuffled: np.ndarr
 def _log_likelihood(table: np.ndarray, shuffled: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
     """Compute how likely each unit is in each class: float32 (S, K, U), logarithms.
 
-    The shares of the bins in a class are those among units of the other folds, with one added to each.
+    The shares of the bins in a class are those among units of the other folds. One is added to each after the classes
+    have been given equal weight. Otherwise a bin that no training unit shows would favour the class with fewer training
+    units, which is the one with more test units, and chance would be above one in K.
     """
     found = np.empty((len(shuffled), classes, len(table)), np.float32)
     for fold in range(FOLDS):
         test = folds == fold
         member = shuffled[:, None, ~test] == np.arange(classes)[:, None]
-        counts = (member.astype(np.float32) @ table[~test]).round(3) + 1
+        counts = (member.astype(np.float32) @ table[~test]).round(3)
+        alike = (~test).sum() / classes / np.maximum(counts.sum(axis=2, keepdims=True), 1)
+        counts = counts * alike + 1
         found[:, :, test] = np.log(counts / counts.sum(axis=2, keepdims=True)) @ table[test].T
     return found.round(4)  # as sums of shares hang on their order, classes that tie would not on every processor
 
