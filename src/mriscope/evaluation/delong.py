@@ -8,7 +8,9 @@ Sun and Xu (2014) compute them. Rows must be independent, so that it is for subj
 import numpy as np
 
 from mriscope.errors import DataError
+from mriscope.evaluation.cohort import DELONG
 from mriscope.evaluation.differences import Difference, aligned
+from mriscope.evaluation.interval_formulas import area_interval
 from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Estimate
 
@@ -19,7 +21,7 @@ def delong_interval(predictions: Predictions, class_index: int, *, level: float 
     Args:
         predictions: one row for each subject, or of slices whose subjects are unknown, which must be independent.
         class_index: the class.
-        level: of the interval, which is normal and cut off at 0 and 1; with a variance of 0 it has no width.
+        level: of the interval, which is normal on the logit scale; where the area is 0 or 1 it is the score interval.
 
     Returns:
         an estimate; nan where none or all rows are of the class, its bounds nan where there is a single row of either.
@@ -27,12 +29,13 @@ def delong_interval(predictions: Predictions, class_index: int, *, level: float 
     Raises:
         DataError: a subject has several rows.
     """
-    from scipy.stats import norm
-
-    areas, covariance = _areas(_positive(predictions, class_index), predictions.probabilities[:, [class_index]])
-    half = norm.ppf((1 + level) / 2) * np.sqrt(covariance[0, 0])
-    low, high = np.clip([areas[0] - half, areas[0] + half], 0, 1)
-    return Estimate(float(areas[0]), float(low), float(high))
+    positive = _positive(predictions, class_index)
+    areas, covariance = _areas(positive, predictions.probabilities[:, [class_index]])
+    sizes = int(positive.sum()), int((~positive).sum())
+    if min(sizes) < 2:
+        return Estimate(float(areas[0]), np.nan, np.nan)
+    low, high = area_interval(areas[0], np.sqrt(covariance[0, 0]), *sizes, level)
+    return Estimate(float(areas[0]), float(low), float(high), method=DELONG)
 
 
 def delong_difference(one: Predictions, other: Predictions, class_index: int, *, level: float = 0.95) -> Difference:

@@ -15,6 +15,8 @@ TITLES = {
     "auroc": "AUROC, one class against the rest",
     "quadratic_kappa": "quadratic-weighted kappa",
 }
+UNRELIABLE = "interval not reliable here"
+"""What stands instead of an interval that does not cover; docs/method.md says when."""
 ORIGINS = {
     "pixels": " recovered from pixels",
     "pixels, partly": " recovered from pixels, other slices in doubt",
@@ -166,9 +168,11 @@ def metric_title(name: str) -> str:
 
 
 def format_estimate(estimate: Estimate) -> list[str]:
-    """Format a value and its interval as two texts; either may not exist."""
+    """Format a value and its interval as two texts; either may not exist, and an interval may not cover."""
     if not estimate.is_defined:
         return ["undefined", ""]
+    if estimate.reliable is False:
+        return [f"{estimate.value:.3f}", UNRELIABLE]
     interval = f"{estimate.low:.3f} – {estimate.high:.3f}" if estimate.has_interval else "no interval"
     return [f"{estimate.value:.3f}", interval]
 
