@@ -9,7 +9,6 @@ import numpy as np
 from mriscope.choices import Level, PoolingChoice
 from mriscope.errors import DataError, RunError, UnknownNameError
 from mriscope.evaluation.calibration import calibration_summary
-from mriscope.evaluation.delong import delong_interval
 from mriscope.evaluation.intervals import (
     SLICE_NOTE,
     bootstrap,
@@ -19,7 +18,6 @@ from mriscope.evaluation.intervals import (
 )
 from mriscope.evaluation.metrics import (
     HEADLINE,
-    accuracy,
     applicable,
     confusion_matrix,
     severity_error,
@@ -121,8 +119,7 @@ def evaluate(config: EvaluationConfig, aggregated: Aggregated, *, resamples: int
     """Compute every metric of an evaluation with its interval.
 
     Beside what `score` gives: level, task and pooling, the error in steps of severity where there are more than two
-    classes of known order, calibration before and after a temperature, and for subjects the AUROC of each class with
-    DeLong's interval. `n_slices` counts slices at either level.
+    classes of known order, and calibration before and after a temperature. `n_slices` counts slices at either level.
 
     Args:
         config: what was aggregated by.
@@ -140,12 +137,7 @@ def evaluate(config: EvaluationConfig, aggregated: Aggregated, *, resamples: int
         )
         found["n_slices"] = len(slices)
         found["classes"] = {
-            name: one.model_copy(
-                update={
-                    "n_slices": int((slices.labels == row).sum()),
-                    "auroc_delong": delong_interval(rows, row),
-                }
-            )
+            name: one.model_copy(update={"n_slices": int((slices.labels == row).sum())})
             for row, (name, one) in enumerate(scores.classes.items())
         }
     if len(rows.class_names) > 2 and rows.severity_ranks is not None:
@@ -202,12 +194,6 @@ def _interval_notes(predictions: Predictions) -> Iterator[str]:
     unit, units = interval_unit(predictions), unit_numbers(predictions)
     if unit == "slice":
         yield SLICE_NOTE
-    if accuracy(predictions) == 1:  # the rule of three: Hanley and Lippman-Hand, 1983
-        count = len(np.unique(units))
-        yield (
-            f"nothing is wrong, so the accuracy's interval has no width; with {count} "
-            f"{unit}s all right, up to {min(1, 3 / count):.1%} of them may be wrong elsewhere"
-        )
     for label in np.unique(predictions.labels):
         if len(np.unique(units[predictions.labels == label])) == 1:
             name = predictions.class_names[label]

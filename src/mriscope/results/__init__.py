@@ -14,6 +14,7 @@ from mriscope.results.explanations import (
     Randomisation,
     Recommendation,
 )
+from mriscope.results.inference import CrossvalComparison, DeclaredTest, PermutationResult, PermutedMetric
 from mriscope.results.records import (
     Count,
     Estimate,
@@ -29,6 +30,7 @@ from mriscope.results.runs import (
     IMPORTED,
     Calibration,
     ClassMetrics,
+    Consistency,
     DataSummary,
     Environment,
     ImportedMetrics,
@@ -52,9 +54,12 @@ __all__ = [
     "Cohort",
     "CohortGroup",
     "Comparison",
+    "Consistency",
     "Count",
     "CrossValidation",
+    "CrossvalComparison",
     "DataSummary",
+    "DeclaredTest",
     "Environment",
     "Estimate",
     "ExplainComparison",
@@ -68,6 +73,8 @@ __all__ = [
     "PairedTest",
     "ParameterCount",
     "Parts",
+    "PermutationResult",
+    "PermutedMetric",
     "Pooling",
     "Randomisation",
     "Recommendation",

@@ -1,6 +1,7 @@
 """Record a run in MLflow: parameters, metrics, files and the model. No slice and no folder of the user is among it."""
 
 import json
+import math
 import re
 import tempfile
 import time
@@ -192,13 +193,14 @@ def final_metrics(metrics: Metrics) -> dict[str, float]:
 
 def _with_bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
     ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
-    return {ends[end]: number for end, number in estimate.to_json().items()}
+    return {key: number for end, key in ends.items() if not isinstance(number := estimate.to_json()[end], str)}
 
 
 def _describe_result(metrics: Metrics) -> str:
     """Return the sentence that MLflow shows for a run: the accuracy with its interval and its protocol."""
     estimate, interval = metrics.metrics["accuracy"], metrics.interval
-    value, low, high = ("unknown" if one is None else f"{one:.1%}" for one in estimate.to_json().values())
+    numbers = (estimate.value, estimate.low, estimate.high)
+    value, low, high = ("unknown" if math.isnan(one) else f"{one:.1%}" for one in numbers)
     shared = metrics.shared_subjects
     subjects = "test subjects" if shared is None else f"{shared} of {metrics.n_subjects} test subjects"
     leaky = f" **LEAKY: {subjects} also have slices in the training part.**" if metrics.leaky else ""

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from mriscope.workflows.split import fold_name, fold_recipe
 LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
-VERSION = 1
+PERMUTATION, PERMUTED = "permutation.json", "permuted"
+"""What a test with permuted labels leaves beside the folds; see mriscope.workflows.permutation."""
+VERSION = 2
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
@@ -105,7 +108,7 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} is a file; name a folder for the cross-validation with --out")
     for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name.startswith(".") or one.name in (SUMMARY, MARKDOWN, PREDICTIONS):
+        if one.name.startswith(".") or one.name in (SUMMARY, MARKDOWN, PREDICTIONS, PERMUTATION, PERMUTED):
             continue
         if not _FOLD.fullmatch(one.name):
             raise RunError(
@@ -133,7 +136,8 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
 
 def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
-    for name in (SUMMARY, MARKDOWN, PREDICTIONS):
+    shutil.rmtree(place / PERMUTED, ignore_errors=True)
+    for name in (SUMMARY, MARKDOWN, PREDICTIONS, PERMUTATION):
         (place / name).unlink(missing_ok=True)
     for one in sorted(place.iterdir()) if place.is_dir() else ():
         if _FOLD.fullmatch(one.name):
