@@ -55,7 +55,7 @@ def written(tmp_path: Path, content: str | bytes) -> Path:
 
 def test_an_estimate_without_bounds_is_null_in_json_and_nan_in_python() -> None:
     estimate = Estimate(0.5, np.nan, math.nan)
-    assert estimate.to_json() == {"value": 0.5, "low": None, "high": None}
+    assert estimate.to_json() == {"value": 0.5, "low": None, "high": None, "method": None, "reliable": None}
     assert (estimate.is_defined, estimate.has_interval) == (True, False)
     adapter = TypeAdapter(Estimate)
     assert json.loads(adapter.dump_json(estimate)) == estimate.to_json()
@@ -63,7 +63,10 @@ def test_an_estimate_without_bounds_is_null_in_json_and_nan_in_python() -> None:
     assert not Estimate(math.nan, math.nan, math.nan).is_defined
     assert Estimate(1.0, 0.0, 2.0).has_interval
     spread = RunsEstimate(0.5, 0.4, 0.6, 0.45, math.nan)
-    assert spread.to_json() == {"value": 0.5, "low": 0.4, "high": 0.6, "least": 0.45, "greatest": None}
+    numbers = {"value": 0.5, "low": 0.4, "high": 0.6, "least": 0.45, "greatest": None}
+    assert spread.to_json() == {**numbers, "method": None, "reliable": None}
+    named = Estimate(0.5, 0.4, 0.6, method="Wilson", reliable=True)
+    assert adapter.validate_json(adapter.dump_json(named)) == named
 
 
 @pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999", "9" * 400, "true", '"1"', "[1]", "{}"])
