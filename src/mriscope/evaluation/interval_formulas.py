@@ -53,10 +53,11 @@ def effective_size(
     given = (np.asarray(one, np.float64) for one in (value, variance, units, rows))
     value, variance, units, rows = np.broadcast_arrays(*given)
     spread, fewer = value * (1 - value), np.maximum(units - 1, 1)
-    size = np.divide(spread, variance, out=units.copy(), where=(spread > 0) & (variance > 0))
+    seen = (spread > 0) & (variance > 0)
+    size = np.divide(spread, variance, out=units.copy(), where=seen)
     few = (_z(level) / t.ppf((1 + level) / 2, fewer)) ** 2
-    alone = size * np.where((spread > 0) & (variance > 0), units / fewer, 1)  # variance divides by one unit less
-    size = np.where(rows > units, size * few, alone)
+    corrected = size * np.where(rows > units, few, units / fewer)  # unit_variance divides by one unit less
+    size = np.where(seen, corrected, units)
     return np.maximum(np.minimum(size, rows * repeats), 1)
 
 
