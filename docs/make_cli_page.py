@@ -18,6 +18,7 @@ COMMANDS = (
     "explain-compare",
     "compare",
     "crossval",
+    "compare-crossval",
     "split",
     "import-weights",
     "ui",
