@@ -1,12 +1,27 @@
 """Commands about data: whose slices a source holds, and what a split of them shares."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import SOURCE, AsJson, Manifest, SkipBad
+from mriscope.cli.console import print_json
+from mriscope.cli.early import check_data
+from mriscope.cli.options import (
+    SOURCE,
+    AsJson,
+    ImageColumn,
+    LabelColumn,
+    Manifest,
+    Plane,
+    Series,
+    Size,
+    SkipBad,
+    Slices,
+    Stretch,
+    SubjectColumn,
+    SubjectPattern,
+)
 
 app = typer.Typer()
 data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=None)
@@ -16,6 +31,15 @@ data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=N
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
+    size: Size = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -24,11 +48,17 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that the source does not name
     are recovered from pixels where those leave no doubt.
     """
+    from mriscope.data.read_options import with_options
+
+    check_data(source, manifest)
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
-    summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
-    print(summary.to_json() if as_json else slices_text(source, summary))
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
+    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad)
+    print_json(summary.to_json()) if as_json else print(slices_text(source, summary))
 
 
 @data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")
@@ -65,6 +95,14 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,14 +114,20 @@ def audit(
     altered); 4: for some test slice that cannot be told; 0: each is proven to be of another subject; 5: no split was
     audited.
     """
-    from mriscope.reports.audit import audit_text, repaired_text
+    from mriscope.data.read_options import with_options
+
+    check_data(source, manifest, None if split == "published" else split)
+    from mriscope.reports.audit import audit_text, repair_text
     from mriscope.workflows.audit import audit_source, exit_code
 
-    facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
+    found = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(found.to_json())
     else:
-        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
-        if "repaired" in facts:
-            print(repaired_text(facts["repaired"]))
-    raise typer.Exit(exit_code(facts))
+        print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+        if found.repaired is not None:
+            print(repair_text(found.repaired))
+    raise typer.Exit(exit_code(found))

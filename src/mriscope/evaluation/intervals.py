@@ -1,7 +1,7 @@
 """Intervals of metrics, for subjects where they are known: slices of one brain are not independent.
 
-Each metric has the method that covers best in `benchmarks/coverage.py`; docs/method.md has the table. Where none
-covers, the estimate is marked as not reliable.
+Each metric has a method of its own, named in its estimate; `benchmarks/coverage.py` measures their coverage, and
+docs/method.md says what is measured so far. Where none is known to cover, the estimate is marked as not reliable.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -168,7 +168,7 @@ def stack_repeats(repeats: Sequence[Predictions]) -> Predictions:
     Raises:
         DataError: there are no repeats, or two have other classes.
     """
-    return replace(join(repeats), subjects=units_of(repeats))
+    return replace(join(repeats), subjects=units_of(repeats), subject_ids=())
 
 
 def mean_over(repeats: Sequence[Predictions], metric: Metric | ClassMetric) -> Any:

@@ -68,6 +68,8 @@ def permute(
     if permutations < 1:
         raise RecipeError("crossval", [f"permute is {permutations}; ask for 1 or more"])
     place, common = Path(folder), {"folds": folds, "protocol": protocol, "device": device, "skip_bad": skip_bad}
+    if (place / PERMUTATION).exists():
+        PermutationResult.read(place / PERMUTATION)  # what is no result of this command is not replaced
     summary = crossvalidate(recipe, place, **common, **settings)
     tasks, levels = list(summary.slice), ["slice", *(["subject"] if summary.subject is not None else [])]
     recipes = [fold_recipe(recipe, protocol, folds, fold, 0) for fold in range(folds)]
