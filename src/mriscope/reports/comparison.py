@@ -155,7 +155,7 @@ def _record(one: Standing) -> dict[str, object]:
         **{
             f"{name}{'' if key == 'value' else f'_{key}'}": number
             for name, estimate in estimates.items()
-            for key, number in estimate.to_json().items()
+            for key, number in estimate.numbers().items()
         },
         "study_accuracy": round(one.study.accuracy / 100, 6) if one.study else None,
         "study_rank": one.study.rank if one.study else None,

@@ -85,10 +85,14 @@ class Estimate:
         """Tell whether the bounds exist too."""
         return not (math.isnan(self.value) or math.isnan(self.low) or math.isnan(self.high))
 
+    def numbers(self) -> dict[str, float | None]:
+        """Return the numbers by name: None where one does not exist."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("method", "reliable")}
+        return {name: _nan_to_null(one) for name, one in found.items()}
+
     def to_json(self) -> dict[str, float | str | bool | None]:
         """Return what it holds by name as JSON has it: None where a number does not exist."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: _nan_to_null(one) if isinstance(one, float) else one for name, one in found.items()}
+        return {**self.numbers(), "method": self.method, "reliable": self.reliable}
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,11 @@ class ResultFile(Record):
                 "version", "Input should be a version from 0 to {last}; is mriscope too old?", {"last": cls.SCHEMA}
             )
         return cls.SCHEMA
+
+    def numbers(self) -> dict[str, float | None]:
+        """Return the numbers by name: None where one does not exist."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("method", "reliable")}
+        return {name: _nan_to_null(one) for name, one in found.items()}
 
     def to_json(self) -> str:
         """Return the file's text without its last newline; null stands for what does not exist."""

@@ -193,7 +193,7 @@ def final_metrics(metrics: Metrics) -> dict[str, float]:
 
 def _with_bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
     ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
-    return {key: number for end, key in ends.items() if not isinstance(number := estimate.to_json()[end], str)}
+    return {ends[end]: number for end, number in estimate.numbers().items()}
 
 
 def _describe_result(metrics: Metrics) -> str:
