@@ -125,7 +125,7 @@ def audit(
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
     found = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
-        print(found.to_json())
+        print_json(found.to_json())
     else:
         print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
         if found.repaired is not None:

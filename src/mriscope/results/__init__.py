@@ -24,6 +24,7 @@ from mriscope.results.audit import (
     SplitSummary,
     SubjectSummary,
 )
+from mriscope.results.crossval_tests import CrossvalComparison, DeclaredTest, PermutationResult, PermutedMetric
 from mriscope.results.explanations import (
     Agreement,
     Cohort,
@@ -33,7 +34,15 @@ from mriscope.results.explanations import (
     Randomisation,
     Recommendation,
 )
-from mriscope.results.inference import CrossvalComparison, DeclaredTest, PermutationResult, PermutedMetric
+from mriscope.results.inference import (
+    Answer,
+    Conformal,
+    DistanceThreshold,
+    InferenceSettings,
+    ModelDescription,
+    ModelOrigin,
+    SlicePrediction,
+)
 from mriscope.results.records import (
     Count,
     Estimate,
@@ -68,6 +77,7 @@ from mriscope.results.studies import Comparison, CrossValidation, FoldResult, Pa
 __all__ = [
     "IMPORTED",
     "Agreement",
+    "Answer",
     "Audit",
     "Calibration",
     "ClassMetrics",
@@ -76,6 +86,7 @@ __all__ = [
     "CohortGroup",
     "Comparison",
     "Conflicts",
+    "Conformal",
     "Consistency",
     "ControlScore",
     "Controls",
@@ -84,6 +95,7 @@ __all__ = [
     "CrossvalComparison",
     "DataSummary",
     "DeclaredTest",
+    "DistanceThreshold",
     "Duplicates",
     "Environment",
     "Estimate",
@@ -92,11 +104,14 @@ __all__ = [
     "FoldResult",
     "ImportedMetrics",
     "ImportedWeights",
+    "InferenceSettings",
     "Interval",
     "KnownFrom",
     "LeakageReport",
     "MethodResult",
     "Metrics",
+    "ModelDescription",
+    "ModelOrigin",
     "Number",
     "PairedTest",
     "ParameterCount",
@@ -118,6 +133,7 @@ __all__ = [
     "Share",
     "Sharing",
     "Shortcuts",
+    "SlicePrediction",
     "SplitRecord",
     "SplitSummary",
     "Standing",

@@ -161,11 +161,6 @@ class ResultFile(Record):
             )
         return cls.SCHEMA
 
-    def numbers(self) -> dict[str, float | None]:
-        """Return the numbers by name: None where one does not exist."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("method", "reliable")}
-        return {name: _nan_to_null(one) for name, one in found.items()}
-
     def to_json(self) -> str:
         """Return the file's text without its last newline; null stands for what does not exist."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False, allow_nan=False)

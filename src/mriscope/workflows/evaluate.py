@@ -17,7 +17,7 @@ from mriscope.results import IMPORTED, Metrics
 from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.workflows._load import check_bad_rows_place, load
-from mriscope.workflows._model import load_model
+from mriscope.workflows._model import load_network
 
 FILES = (PREDICTIONS, f"{FIGURES}/confusion.png", f"{FIGURES}/roc.png", METRICS)
 RELIABILITY = f"{FIGURES}/reliability.png"
@@ -150,7 +150,7 @@ def _predict_all(
     """Predict all slices of a source that the run has not seen."""
     if skip_bad:
         check_bad_rows_place(BAD_ROWS)
-    model, class_names = load_model(directory, pick_device(device))
+    model, class_names = load_network(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
     loaded = load(source, recipe=recipe, skip_bad=skip_bad)
     slices = loaded.slices

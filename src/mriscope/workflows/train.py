@@ -47,6 +47,7 @@ from mriscope.training.devices import (
 from mriscope.training.fitting import check_fit, fit
 from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
+from mriscope.workflows._inference import write_inference
 from mriscope.workflows._load import load
 from mriscope.workflows._model import create_model_for
 
@@ -174,6 +175,7 @@ def _record(
     predictions = predict(model, slices[rows], recipe.input.scale, parts, severity=recipe.severity)
     tested = predictions.of_part("test")
     write_predictions(predictions, path / PREDICTIONS)
+    write_inference(directory, model, slices, split, predictions.of_part("validation"))
     shared = shared_subjects(slices, split)
     metrics = Metrics(
         protocol=split.protocol,
