@@ -169,12 +169,18 @@ def test_a_repeat_is_what_its_folds_are_together_in_any_order() -> None:
 
 def test_repeats_that_agree_make_no_interval_narrower_and_those_that_do_not_agree_do() -> None:
     """Five repeats of one model are no five times as many subjects."""
-    p = ordinary(4, count=200, subjects=25)
+    subjects = np.repeat(np.arange(25), 8)
+    p = right_or_wrong(np.random.default_rng(4).random(25)[subjects] < 0.7, subjects)
     alone, five = bootstrap(p, ACCURACY, resamples=200), bootstrap_repeats([p] * 5, ACCURACY, resamples=200)
     assert five["accuracy"].low == pytest.approx(alone["accuracy"].low, abs=1e-9)
     assert five["accuracy"].high == pytest.approx(alone["accuracy"].high, abs=1e-9)
     random = np.random.default_rng(0)
     lucky = [right_or_wrong(random.random(25) < 0.7, np.arange(25)) for _ in range(5)]
+    independent = ordinary(4, count=200, subjects=25)  # slices that agree no more than by chance
+    once, thrice = bootstrap(independent, ACCURACY), bootstrap_repeats([independent] * 3, ACCURACY)
+    assert (once["accuracy"].low, once["accuracy"].high) == pytest.approx(
+        (thrice["accuracy"].low, thrice["accuracy"].high), abs=1e-9
+    )
     widths = [
         one.high - one.low
         for one in (bootstrap(lucky[0], ACCURACY)["accuracy"], bootstrap_repeats(lucky, ACCURACY)["accuracy"])

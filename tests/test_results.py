@@ -86,7 +86,7 @@ def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert json.loads(text) == {
         "schema_version": 2,
         "name": "ä",
-        "score": {"value": 0.25, "low": 0.0, "high": None},
+        "score": {"value": 0.25, "low": 0.0, "high": None, "method": None, "reliable": None},
         "counts": [1, 2],
     }
     assert next(iter(json.loads(text))) == "schema_version"
@@ -178,6 +178,8 @@ KINDS: dict[str, type[ResultFile]] = {
 
 def lacks(there: Any, here: Any) -> list[str]:
     """Where `here` lacks or changes what was `there`, as paths."""
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        return [f"{row}.{path}" for row, pair in enumerate(zip(there, here, strict=True)) for path in lacks(*pair)]
     if isinstance(there, dict) and isinstance(here, dict):
         return [f"{key}.{path}" for key in there for path in lacks(there[key], here.get(key, "nothing"))]
     return [] if there == here else [f"{there!r} became {here!r}"]

@@ -11,7 +11,14 @@ from typing import Literal
 import numpy as np
 
 from mriscope.errors import DataError
-from mriscope.evaluation.intervals import bootstrap, resample_weights, unit_numbers
+from mriscope.evaluation.intervals import (
+    LEAST_UNITS,
+    bootstrap,
+    count_units,
+    interval_unit,
+    resample_weights,
+    unit_numbers,
+)
 from mriscope.evaluation.metrics import LEAST_PROBABILITY, Metric, Weights, brier_score, log_loss
 from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Calibration, Consistency, Estimate
@@ -104,6 +111,8 @@ def consistency_test(
 
     Returns:
         the range of 95 % of the errors drawn, and p as (k + 1) / (n + 1), where k errors are as large as the one found.
+        `reliable` is False for fewer than 20 subjects, of which hardly any error is too large, and where they are
+        unknown.
     """
     random, units = np.random.default_rng(seed), unit_numbers(predictions)
     value, bin_of_row = calibration_error(predictions, bins=bins, by=by), _bins(predictions, bins, by)
@@ -118,7 +127,9 @@ def consistency_test(
         right = np.bincount(bin_of_row, (low <= level) & (level < high), bins)
         errors[draw] = _gap(counts, confident, right)
     least, most = np.quantile(errors, [0.025, 0.975])
-    return Consistency(low=least, high=most, p=float((1 + (errors >= value - 1e-12).sum()) / (resamples + 1)))
+    p = float((1 + (errors >= value - 1e-12).sum()) / (resamples + 1))
+    enough = predictions.knows_subjects and count_units(predictions) >= LEAST_UNITS
+    return Consistency(low=least, high=most, p=p, reliable=enough)
 
 
 def fit_temperature(validation: Predictions) -> float:
@@ -187,7 +198,16 @@ def calibration_summary(
         after=None if scaled is None else _calibration_metrics(scaled, resamples, seed),
         consistency=_consistency(predictions, resamples, seed),
         consistency_after=None if scaled is None else _consistency(scaled, resamples, seed),
+        note=None if temperature is None else _temperature_note(validation),
     )
+
+
+def _temperature_note(validation: Predictions | None) -> str | None:
+    """Say so where a temperature is fitted on few units."""
+    if validation is None or (count := count_units(validation)) >= LEAST_UNITS:
+        return None
+    unit, end = interval_unit(validation), "" if count == 1 else "s"
+    return f"the temperature is fitted on {count} {unit}{end} of the validation part only, so it may be far off"
 
 
 _ERRORS: Mapping[str, By] = {"calibration_error": "width", "calibration_error_by_mass": "mass"}

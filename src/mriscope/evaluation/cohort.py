@@ -85,6 +85,11 @@ class Cohort:
         found[self._whole.labels, self.units] = True
         return found
 
+    @cached_property
+    def has_rest(self) -> np.ndarray:
+        """Tell which units have slices that are not of each class: bool (K, U); a unit of several classes has both."""
+        return self.has_class.sum(axis=0) > self.has_class
+
     def intervals(self, metrics: Mapping[str, Any], resamples: int, level: float, seed: int) -> Iterator[Named]:
         """Compute each metric, of all or of each class, and its interval; bounds of a single unit are nan."""
         drawn = self._resample(metrics, resamples, seed)
@@ -104,10 +109,11 @@ class Cohort:
                 method = BAYESIAN if metric in OF_CONFUSIONS else PERCENTILE
                 yield name, metric, value, _quantiles(drawn[name], level), method
 
-    def _influences(self, of_rows: Any) -> np.ndarray:
-        """Compute the influence of each unit on the mean over repeats: float64 (..., U)."""
-        parts = zip(self.repeats, np.split(self.units, self._ends), strict=True)
-        return np.mean([sum_by_unit(of_rows(one), units, self.n_units) for one, units in parts], axis=0)
+    def _influences(self, of_rows: Any, units: np.ndarray | None = None, count: int = 0) -> np.ndarray:
+        """Compute the influence of each unit, or of others by row, on the mean over repeats: float64 (..., U)."""
+        units, count = (self.units, self.n_units) if units is None else (units, count)
+        parts = zip(self.repeats, np.split(units, self._ends), strict=True)
+        return np.mean([sum_by_unit(of_rows(one), rows, count) for one, rows in parts], axis=0)
 
     def _of_proportion(self, metric: Any, value: np.ndarray, level: float) -> Bounds:
         def counted(one: Predictions) -> np.ndarray:
@@ -122,20 +128,29 @@ class Cohort:
         influences = self._influences(of_rows)
         every = np.concatenate([counted(one) for one in self.repeats], axis=-1)
         present = sum_by_unit(every.astype(float), self.units, self.n_units) > 0
-        units, repeats = present.sum(axis=-1), len(self.repeats)
+        units = present.sum(axis=-1)
         variance = (influences**2).sum(axis=-1) * units / np.maximum(units - 1, 1)
-        rows = every.sum(axis=-1) / repeats
-        return wilson_interval(value, effective_size(value, variance, units, rows, level, repeats=repeats), level)
+        rows = every.sum(axis=-1) / len(self.repeats)
+        most = rows if len(self.repeats) == 1 else self._worth_of_slices(of_rows, value, rows)
+        return wilson_interval(value, effective_size(value, variance, units, rows, level, most=most), level)
+
+    def _worth_of_slices(self, of_rows: Any, value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Compute how many trials repeats were worth if slices were independent: more than one has if they disagree."""
+        names, slices = np.unique(np.concatenate([one.paths for one in self.repeats]), return_inverse=True)
+        variance = (self._influences(of_rows, slices, len(names)) ** 2).sum(axis=-1)
+        spread = np.asarray(value * (1 - value))
+        return np.divide(spread, variance, out=np.array(rows, np.float64), where=(spread > 0) & (variance > 0))
 
     def _of_area(self, metric: Any, value: np.ndarray, level: float) -> Bounds:
         def of_rows(one: Predictions) -> np.ndarray:
             return auroc_influences(one.ranks, one.labels == np.arange(len(one.class_names))[:, None])[1]
 
         influences = self._influences(of_rows)
-        of_class = self.has_class.sum(axis=1)
-        rest = self.n_units - of_class
+        of_class, rest = self.has_class.sum(axis=1), self.has_rest.sum(axis=1)
+        divided = (self.has_class & self.has_rest).any(axis=1)
+        variances = np.where(divided, unit_variance(influences), area_variance(influences, self.has_class))
         if metric is class_auroc:
-            error = np.sqrt(area_variance(influences, self.has_class))
+            error = np.sqrt(variances)
             low, high = area_interval(value, error, of_class.clip(1), rest.clip(1), level)
             both = (of_class > 1) & (rest > 1)
             return np.where(both, low, np.nan), np.where(both, high, np.nan)
@@ -143,7 +158,7 @@ class Cohort:
         if there.sum() < 2 or min(of_class[there]) < 2:
             return np.array(np.nan), np.array(np.nan)
         if len(self.class_names) == 2:
-            return area_interval(value, np.sqrt(area_variance(influences[0], self.has_class[0])), *of_class, level)
+            return area_interval(value, np.sqrt(variances[0]), *of_class, level)
         error = np.sqrt(unit_variance(influences[there].mean(axis=0)))
         if error == 0 or value in (0, 1):  # the mean of the score intervals, as a class has little to say of another's
             ends = score_interval_of_area(value, of_class[there], rest[there], level)

@@ -32,7 +32,7 @@ def wilson_interval(value: Any, size: Any, level: float = 0.95) -> Bounds:
 
 
 def effective_size(
-    value: Any, variance: Any, units: Any, rows: Any, level: float = 0.95, *, repeats: int = 1
+    value: Any, variance: Any, units: Any, rows: Any, level: float = 0.95, *, most: Any = None
 ) -> np.ndarray:
     """Compute how many independent trials a proportion of clusters is worth (Kish, 1965; Korn and Graubard, 1998).
 
@@ -46,7 +46,7 @@ def effective_size(
         units: how many clusters there are.
         rows: how many trials in one repeat.
         level: of the interval that it is for.
-        repeats: over how many repeats the proportion is averaged.
+        most: the most that it can be worth; None for the number of rows.
     """
     from scipy.stats import t
 
@@ -58,7 +58,7 @@ def effective_size(
     few = (_z(level) / t.ppf((1 + level) / 2, fewer)) ** 2
     corrected = size * np.where(rows > units, few, units / fewer)  # unit_variance divides by one unit less
     size = np.where(seen, corrected, units)
-    return np.maximum(np.minimum(size, rows * repeats), 1)
+    return np.maximum(np.minimum(size, rows if most is None else most), 1)
 
 
 def logit_interval(value: Any, error: Any, level: float = 0.95) -> Bounds:

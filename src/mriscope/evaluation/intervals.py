@@ -28,6 +28,9 @@ from mriscope.results import Estimate
 SLICE_NOTE = "subjects are unknown, so the interval resamples slices and is too narrow where slices of one brain agree"
 LEAST_UNITS, LEAST_OF_CLASS = 20, 10
 """Subjects in all, and of each class that a metric is about, from which on an interval counts as reliable."""
+FEW_NOTE = (
+    f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about"
+)
 RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
 """The least and most that a metric can be; of those that are not here 0 and 1."""
 
@@ -111,7 +114,7 @@ def bootstrap_classes(
         for row, class_name in enumerate(cohort.class_names):
             count = cohort.units_of_class[row]
             bounds = (low[row], high[row]) if count > 1 else (np.nan, np.nan)
-            rest = cohort.n_units - count if metric in SEVERAL_CLASSES else LEAST_OF_CLASS
+            rest = int(cohort.has_rest[row].sum()) if metric in SEVERAL_CLASSES else LEAST_OF_CLASS
             reliable = _is_reliable(cohort, min(count, rest))
             found[class_name][metric_name] = _estimate(values[row], bounds, method, reliable)
     return found
@@ -194,6 +197,11 @@ def unit_numbers(predictions: Predictions) -> np.ndarray:
     return np.unique(predictions.subjects, return_inverse=True)[1]
 
 
+def count_units(predictions: Predictions) -> int:
+    """Count the subjects, or the slices where a subject is unknown."""
+    return int(unit_numbers(predictions).max(initial=-1)) + 1
+
+
 def _is_reliable(cohort: Cohort, least_of_class: int) -> bool:
     return cohort.knows_subjects and cohort.n_units >= LEAST_UNITS and least_of_class >= LEAST_OF_CLASS
 
@@ -203,4 +211,5 @@ def _estimate(value: Any, bounds: tuple[Any, Any], method: str, reliable: bool) 
     low, high = (float(bound) for bound in bounds)
     if np.isnan([value, low, high]).any():
         return Estimate(float(value), np.nan, np.nan, reliable=False)
-    return Estimate(float(value), min(low, float(value)), max(high, float(value)), method=method, reliable=reliable)
+    low, high = min(low, float(value)), max(high, float(value))
+    return Estimate(float(value), low, high, method=method, reliable=reliable and low < high)

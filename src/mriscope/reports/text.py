@@ -17,6 +17,8 @@ TITLES = {
 }
 UNRELIABLE = "interval not reliable here"
 """What stands instead of an interval that does not cover; docs/method.md says when."""
+UNTESTED = "test not reliable here"
+"""What stands instead of a consistency test of fewer than 20 subjects, or where they are unknown."""
 ORIGINS = {
     "pixels": " recovered from pixels",
     "pixels, partly": " recovered from pixels, other slices in doubt",
@@ -95,7 +97,8 @@ def metrics_text(metrics: Metrics) -> str:
     level = f"{100 * interval.level:.0f} % interval"
     columns = ["metric", "value", level, "method"]
     lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(columns, rows)]
-    for note in filter(None, (interval.note, metrics.omitted)):
+    calibration = metrics.calibration.note if metrics.calibration is not None else None
+    for note in filter(None, (interval.note, metrics.omitted, calibration)):
         lines += ["", f"note: {note}"]
     return "\n".join(lines)
 
@@ -145,7 +148,8 @@ def _calibration_part(
         if name in tests:
             one = tests[name]
             text = f"if calibrated {one.low:.3f} – {one.high:.3f}, p = {one.p:.3f}"
-            yield [title, format_estimate(estimate)[0], text, "consistency test"]
+            told = [UNTESTED, ""] if one.reliable is False else [text, "consistency test"]
+            yield [title, format_estimate(estimate)[0], *told]
         else:
             yield _metric_row(title, estimate)
 

@@ -62,6 +62,8 @@ class Consistency(Record):
     high: Number
     p: Number
     """How often a calibrated model's error is as large as the one that was found."""
+    reliable: bool | None = None
+    """Whether there are 20 subjects or more, and all are known; None in files of versions that did not say."""
 
 
 class Calibration(Record):
@@ -75,6 +77,8 @@ class Calibration(Record):
     consistency: dict[str, Consistency] = Field(default_factory=dict)
     """Tests of the calibration errors of `before`, by name."""
     consistency_after: dict[str, Consistency] | None = None
+    note: str | None = None
+    """What a reader should know of the temperature."""
 
 
 class TrainingSummary(Record):
