@@ -158,7 +158,7 @@ class Cohort:
         if there.sum() < 2 or min(of_class[there]) < 2:
             return np.array(np.nan), np.array(np.nan)
         if len(self.class_names) == 2:
-            return area_interval(value, np.sqrt(variances[0]), *of_class, level)
+            return area_interval(value, np.sqrt(variances[0]), of_class[0], of_class[1], level)
         error = np.sqrt(unit_variance(influences[there].mean(axis=0)))
         if error == 0 or value in (0, 1):  # the mean of the score intervals, as a class has little to say of another's
             ends = score_interval_of_area(value, of_class[there], rest[there], level)

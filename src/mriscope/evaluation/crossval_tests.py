@@ -121,14 +121,15 @@ def compare_folds(
     tests: list[DeclaredTest] = []
     for other in names[1:]:
         for task, metric in declared:
-            pair = [pool_repeats(folds[name], task, level) for name in (names[0], other)]
-            if metric not in applicable(METRICS, pair[0][0]):
+            ours, theirs = (pool_repeats(folds[name], task, level) for name in (names[0], other))
+            if metric not in applicable(METRICS, ours[0]):
                 raise DataError(f"{metric} needs the order of the classes by severity, which is not known for {task}")
-            values = [float(mean_over(one, METRICS[metric])(one[0])) for one in pair]
-            drawn = widen_difference(paired_difference(*pair, METRICS[metric], resamples=RESAMPLES, seed=seed), factor)
+            values = [float(mean_over(one, METRICS[metric])(one[0])) for one in (ours, theirs)]
+            drawn = paired_difference(ours, theirs, METRICS[metric], resamples=RESAMPLES, seed=seed)
+            drawn = widen_difference(drawn, factor)
             found, p_delong = drawn, np.nan
-            if metric == "auroc" and len(pair[0][0].class_names) == 2 and level == "subject":
-                found = widen_difference(delong_difference(*pair, 1), factor)
+            if metric == "auroc" and len(ours[0].class_names) == 2 and level == "subject":
+                found = widen_difference(delong_difference(ours, theirs, 1), factor)
                 p_delong = found.p
             method = "DeLong" if found is not drawn else "percentile bootstrap"
             tests.append(
