@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from result_files import environment, metrics
 
 from mriscope.data.slices import SliceSet
+from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
@@ -81,3 +83,20 @@ def test_the_page_shows_no_folder_of_the_user():
     page = run_page("run", METRICS, "", environment(source="/home/Jane Doe/phantom_scans"), [])
     assert "Jane" not in page
     assert "<td>phantom_scans</td>" in page
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_subject_of_each_class_has_no_interval_and_no_test_of_calibration(known: bool):
+    labels = np.repeat([0, 1], 8)
+    right = np.where(np.eye(2)[labels] > 0, 0.9, 0.1)
+    p, held = (
+        Predictions.of(labels[:n], right[:n], subjects=labels[:n] if known else None, class_names=("sick", "well"))
+        for n in (16, 8)
+    )
+    found = metrics(p, protocol="by_subject", leaky=False)
+    text = metrics_text(found.model_copy(update={"calibration": calibration_summary(p, held, resamples=20)}))
+    rows = text.split("\n\n")[1].splitlines()[1:]
+    assert len(rows) == 15  # seven metrics, and four of calibration before and after a temperature
+    assert all(row.endswith("not reliable here") for row in rows)
+    unit = "1 subject" if known else "8 slices"
+    assert f"note: the temperature is fitted on {unit} of the validation part only" in text

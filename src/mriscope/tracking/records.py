@@ -201,13 +201,12 @@ def _describe_result(metrics: Metrics) -> str:
     estimate, interval = metrics.metrics["accuracy"], metrics.interval
     numbers = (estimate.value, estimate.low, estimate.high)
     value, low, high = ("unknown" if math.isnan(one) else f"{one:.1%}" for one in numbers)
+    bounds = f"{interval.level:.0%} interval by {interval.unit}: {low} to {high}"
+    bounds = "interval not reliable here" if estimate.reliable is False else bounds
     shared = metrics.shared_subjects
     subjects = "test subjects" if shared is None else f"{shared} of {metrics.n_subjects} test subjects"
     leaky = f" **LEAKY: {subjects} also have slices in the training part.**" if metrics.leaky else ""
-    return (
-        f"Accuracy {value} ({interval.level:.0%} interval by {interval.unit}: {low} to {high}) "
-        f"on the {metrics.part} part, split {metrics.protocol}.{leaky}"
-    )
+    return f"Accuracy {value} ({bounds}) on the {metrics.part} part, split {metrics.protocol}.{leaky}"
 
 
 def _strip_source(environment: Environment) -> dict[str, Any]:
