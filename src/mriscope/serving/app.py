@@ -23,6 +23,8 @@ from mriscope.serving.service import MAX_METHODS, MapOptions, Service
 from mriscope.version import __version__
 
 PLANES = "Of volumes: axial, coronal or sagittal. A DICOM file of one image is read in its own plane."
+TAKEN = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
+"""Kinds of files; what one is, its content tells, whatever it is called."""
 _EVERYWHERE = (401, 403, 421, 500)
 _OF_UPLOADS = (*_EVERYWHERE, 400, 408, 413, 415, 422, 503)
 
@@ -70,7 +72,8 @@ def _upload(files: str) -> dict[str, Any]:
         "required": ["file"],
         "properties": {"file": file if files == "one" else {"type": "array", "items": file, "minItems": 1}},
     }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    content = {"schema": schema, "encoding": {"file": {"contentType": ", ".join(TAKEN)}}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
 
 
 def _add_model_routes(app: FastAPI, service: Service) -> None:

@@ -58,10 +58,15 @@ class Service:
         model: of a run.
         card: its model card.
         max_upload: bytes of the largest request, to be told.
+
+    Raises:
+        DataError: the model answers for whole subjects, not for slices.
     """
 
     def __init__(self, model: TrainedModel, card: str, max_upload: int) -> None:
         self.model, self._open = model, ExitStack()
+        size = model.description.size
+        model.compute(np.zeros((1, size, size), np.uint8))  # the first time takes longest
         self.worker = Worker(model.compute)
         self._sandbox = Sandbox(READERS)
         self._reading = asyncio.Semaphore(READERS)
@@ -76,10 +81,9 @@ class Service:
         )
 
     def __enter__(self) -> Self:
-        """Start the thread and compute once, as the first time takes longest."""
-        size = self.model.description.size
+        """Start the thread."""
         self._open.enter_context(self._sandbox)
-        self._open.enter_context(self.worker).predict(np.zeros((1, size, size), np.uint8)).result()
+        self._open.enter_context(self.worker)
         return self
 
     def __exit__(self, *_: object) -> None:
