@@ -26,10 +26,7 @@ class Watched:
     def watch(self) -> None:
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on(
-            "request",
-            lambda request: self.asked.add(urlsplit(request.url).scheme + "//" + urlsplit(request.url).netloc),
-        )
+        self.page.on("request", lambda request: self.asked.add("{0.scheme}://{0.netloc}".format(urlsplit(request.url))))
 
     def _hear(self, message: Any) -> None:
         # A refused file is an answer of status 422, which Chromium logs by itself

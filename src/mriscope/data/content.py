@@ -19,7 +19,7 @@ from mriscope.errors import DataError, need
 
 _GZIP, _MARK = b"\x1f\x8b", slice(128, 132)
 _NIFTI = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
-_AXIS = dict(zip(PLANES, "xyz", strict=True))
+_AXIS: dict[str, str] = dict(zip(PLANES, "xyz", strict=True))
 
 
 def read_content(
