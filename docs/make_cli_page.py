@@ -15,6 +15,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "export",
+    "serve",
     "explain",
     "explain-compare",
     "compare",
