@@ -58,11 +58,14 @@ def explain(
     ] = False,
     colormap: Annotated[
         str, typer.Option(help="Of matplotlib; inferno, magma and viridis are perceptually uniform, jet is not.")
-    ] = "jet",
+    ] = "inferno",
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours.")] = 0.5,
     by_strength: Annotated[
         bool,
         typer.Option("--alpha-by-strength", help="Multiply the opacity by the map: anatomy shows where it is weak."),
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--colour-background", help="Colour the map outside the brain too.")
     ] = False,
     data: Moved = None,
     out: Out = None,
@@ -70,7 +73,7 @@ def explain(
 ) -> None:
     """Compute and draw a run's maps.
 
-    Each method gives an overlay of each slice; a grid and a web page show them all.
+    Each method gives an overlay of each slice; a grid and a web page show them all, beside the plain slices.
     """
     check_run(run, class_name)
     check_data(data)
@@ -79,7 +82,7 @@ def explain(
 
     names = parse_methods(methods)
     options = ExplainOptions(
-        layer, class_name, exponents, colormap, alpha, by_strength, names, flip_smooth, eigen_smooth
+        layer, class_name, exponents, colormap, alpha, by_strength, background, names, flip_smooth, eigen_smooth
     )
     folder = out or run / "explain"
     written = explain_run(run, folder, options, images=images, count=count, seed=seed, source=data, device=device)
