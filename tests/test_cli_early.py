@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mriscope.models.names import MODEL_NAMES
-from mriscope.models.registry import list_estimators, makers
+from mriscope.models.names import ESTIMATORS, SUMMARIES
+from mriscope.models.registry import list_estimators, list_models
 
 RECIPE = "baseline_cnn"
 PROGRAM = """
@@ -49,9 +49,14 @@ def test_a_mistake_is_answered_without_torch(tmp_path: Path, words: list[str], t
     assert told in done.stderr
 
 
-def test_the_names_of_the_models_are_those_that_are_registered():
-    list_estimators()  # imports every module of models
-    assert sorted(MODEL_NAMES) == sorted({**makers(estimators=False), **makers(estimators=True)})
+def test_the_summaries_are_those_of_the_registered_models():
+    assert list_models() == list(SUMMARIES)
+    assert list_estimators() == list(ESTIMATORS)
+
+
+def test_models_are_listed_without_torch(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "models"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
 
 
 def test_every_command_takes_quiet_which_leaves_results_and_errors(tmp_path: Path):

@@ -18,7 +18,12 @@ def commands_of_page() -> set[str]:
 def test_the_page_has_a_section_for_each_command():
     groups = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
     plain = [group for group in groups if group is not data_app]
-    named = {one.name or one.callback.__name__ for group in plain for one in group.registered_commands if one.callback}
+    named = {
+        one.name or one.callback.__name__.replace("_", "-")
+        for group in plain
+        for one in group.registered_commands
+        if one.callback
+    }
     assert commands_of_page() == named | {f"data {one.name}" for one in data_app.registered_commands}
 
 
@@ -26,7 +31,18 @@ def test_every_section_names_quiet_and_those_that_print_tables_name_json():
     sections = dict(re.findall("^## mriscope ([^\n]+)\n\n```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
     assert all("--quiet" in text for text in sections.values())
     with_json = {name for name, text in sections.items() if "--json" in text}
-    tables = {"audit", "train", "evaluate", "predict", "explain-compare", "compare", "crossval", "models", "recipes"}
+    tables = {
+        "audit",
+        "train",
+        "evaluate",
+        "predict",
+        "explain-compare",
+        "compare",
+        "crossval",
+        "models",
+        "recipes",
+        "compare-crossval",
+    }
     assert with_json == tables | {"data info"}
 
 

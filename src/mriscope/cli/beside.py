@@ -48,13 +48,13 @@ def ui(
 @app.command(epilog="Example: mriscope models --json")
 def models(as_json: AsJson = False) -> None:
     """List the models that a recipe can name."""
-    from mriscope.models.registry import list_estimators, list_models
+    from mriscope.models.names import ESTIMATORS, SUMMARIES
     from mriscope.reports.text import models_text
 
-    summaries = [asdict(summary) for summary in list_models()]
+    summaries = [asdict(summary) for summary in SUMMARIES]
     print(json.dumps(summaries, indent=2) if as_json else models_text(summaries))
     if not as_json:
-        print(f"estimators (fitted in closed form, so without a summary): {', '.join(list_estimators())}")
+        print(f"estimators (fitted in closed form, so without a summary): {', '.join(ESTIMATORS)}")
 
 
 @app.command(epilog="Example: mriscope recipes 'study/*'")

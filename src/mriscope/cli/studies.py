@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mriscope.choices import FoldProtocol, Protocol
+from mriscope.choices import FoldProtocol, Level, Protocol
 from mriscope.cli.console import print_json
 from mriscope.cli.early import check_data, check_recipe
 from mriscope.cli.options import (
@@ -85,6 +85,9 @@ def crossval(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
+    permute: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Refit N times with the subjects' labels permuted, for a p value.")
+    ] = 0,
     device: Device = "auto",
     resume: Resume = True,
     skip_bad: SkipBad = False,
@@ -95,7 +98,8 @@ def crossval(
     """Cross-validate a recipe, fold by fold.
 
     Each fold is a run directory; finished ones are skipped, so that the same command resumes after a kill.
-    summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject.
+    summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject. With
+    --permute, --json prints the permutation test.
     """
     from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
@@ -111,10 +115,39 @@ def crossval(
     folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
-    if as_json:
-        print_json(summary.to_json())
-    else:
-        print(crossvalidation_text(summary), f"written to {folder}", sep="\n")
+    texts, results = [crossvalidation_text(summary)], [summary.to_json()]
+    if permute:
+        from mriscope.reports.crossvalidation import permutation_text
+        from mriscope.workflows.permutation import permute as permute_crossval
+
+        options = {"device": device, "skip_bad": skip_bad, "track": track, **drawn}
+        permuted = permute_crossval(settings, folder, permutations=permute, **options)
+        texts, results = [*texts, f"\n{permutation_text(permuted)}"], [permuted.to_json()]
+    print_json(results[0]) if as_json else print(*texts, f"written to {folder}", sep="\n")
+
+
+@app.command(epilog="Example: mriscope compare-crossval runs/a-crossval runs/b-crossval --test non_vs_demented/auroc")
+def compare_crossval(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished cross-validations.")],
+    test: Annotated[
+        list[str], typer.Option(metavar="TASK/METRIC", help="A test of the declared family; may be repeated.")
+    ],
+    level: Annotated[Level, typer.Option(help="What is paired.")] = "subject",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for comparison.json.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare cross-validations on the same subjects.
+
+    Each is compared with the first, by DeLong's test and by paired bootstrap; p values are corrected by Holm's method
+    for all tests that were declared with --test.
+    """
+    from mriscope.reports.crossvalidation import crossval_comparison_text
+    from mriscope.workflows.compare_crossval import compare_crossvals
+
+    comparison = compare_crossvals(folders, test, level=level, out=out)
+    print_json(comparison.to_json()) if as_json else print(crossval_comparison_text(comparison))
+    if out is not None and not as_json:
+        print(f"written to {out}")
 
 
 @app.command(epilog="Example: mriscope split phantom --protocol by_subject --folds 5 --out splits")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mriscope.data.slices import SliceSet
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import ORIGINS, table
+from mriscope.reports.text import ORIGINS, UNRELIABLE, table
 from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
 
 CONTROLS = {
@@ -265,6 +265,7 @@ def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
         if one is not None:
             low, high = _hundred(one.accuracy.low), _hundred(one.accuracy.high)
             bounds = f"{low} – {high} % by {one.unit}" if one.accuracy.has_interval else "none"
+            bounds = UNRELIABLE if one.accuracy.reliable is False else bounds
             spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %" if one.draws > 1 else ""
             value, majority = f"{_hundred(one.accuracy.value)} %", f"{_hundred(one.majority)} %"
             rows.append([title, f"{one.draws}", value, bounds, spread, majority])
@@ -374,6 +375,7 @@ def audit_page(
 def _accuracy_text(score: ControlScore) -> str:
     figure = score.accuracy
     bounds = f" (95 % interval {_hundred(figure.low)} to {_hundred(figure.high)} %)" if figure.has_interval else ""
+    bounds = f" ({UNRELIABLE})" if figure.reliable is False else bounds
     return f"{_hundred(figure.value)} %{bounds}"
 
 
