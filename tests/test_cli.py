@@ -463,7 +463,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
     [
         (["trian"], "No such command 'trian'"),
         (["train"], "Missing argument 'RECIPE'"),
-        (["train", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory)"),
+        (["train", "absent.yaml"], "absent.yaml: cannot be read (there is no such file, and no recipe of that name)"),
         (["train", "{recipe}", "--devise", "cpu"], "No such option: --devise"),
         (["train", "{recipe}", "--device", "tpu", "--out", "{tmp}/r"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["train", "{recipe}", "--set", "model=baselin", "--out", "{tmp}/r"], "did you mean baseline_cnn"),

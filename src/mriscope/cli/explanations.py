@@ -6,8 +6,9 @@ from typing import Annotated, get_args
 import typer
 
 from mriscope.choices import Method
+from mriscope.cli.console import print_json
 from mriscope.cli.early import check_data, check_images, check_run
-from mriscope.cli.options import Device, Out, RunFolder
+from mriscope.cli.options import AsJson, Device, Out, RunFolder
 
 app = typer.Typer()
 
@@ -107,6 +108,7 @@ def explain_compare(
     data: Moved = None,
     out: Out = None,
     device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Compare explanation methods.
 
@@ -122,5 +124,8 @@ def explain_compare(
     names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"
     result = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
+    if as_json:
+        print_json(result.to_json())
+        return
     print(comparison_text(result))
     print(f"\nwritten: {folder}/explain_compare.html, .csv, .json" + (", and cohort.png" if result.cohort.file else ""))

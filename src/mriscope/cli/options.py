@@ -9,6 +9,9 @@ import typer
 from mriscope import choices
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that `mriscope train` wrote.")]
+RecipeName = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a recipe that `mriscope recipes` lists.")
+]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for what is written.", show_default=False)]
 Device = Annotated[choices.Device, typer.Option(help="Where to compute; auto is a GPU where there is one.")]
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Resume an unfinished run, or start over.")]
