@@ -1,5 +1,6 @@
 """decode: known pixels come back, and no bytes whatever raise anything but a DataError with a reason."""
 
+import contextlib
 import io
 import random
 import struct
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mriscope.data.decoding import decode, resize
+from mriscope.data.decoding import bits_of, decode, decode_deep, fit, resize, to_8_bits
 from mriscope.errors import DataError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -57,22 +58,23 @@ def test_colour_becomes_luma():
 
 
 @pytest.mark.parametrize("alpha", [0, 128, 255])
-def test_alpha_plays_no_part(alpha: int):
+def test_what_is_transparent_lies_on_black(alpha: int):
     grey = np.array([[0, 70], [130, 255]], np.uint8)
     two = np.stack([grey, np.full_like(grey, alpha)], -1)
     four = np.stack([grey, grey, grey, np.full_like(grey, alpha)], -1)
-    assert np.array_equal(decode(encoded(two)), grey)
-    assert np.array_equal(decode(encoded(four)), grey)
+    expected = np.round(grey * (alpha / 255))
+    for found in (decode(encoded(two)), decode(encoded(four))):
+        assert np.abs(found - expected).max() <= (0 if alpha in (0, 255) else 1)
 
 
 def test_palette_becomes_grey_also_with_transparency():
     grey = np.array([[0, 70], [130, 255]], np.uint8)
     image = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), "L").convert("P")
     image.putpalette([value for level in grey.ravel().tolist() for value in (level, level, level)])
-    for options in ({}, {"transparency": bytes([0, 10, 200, 255])}):
+    for options, expected in (({}, grey), ({"transparency": bytes([0, 0, 51, 255])}, [[0, 0], [26, 255]])):
         file = io.BytesIO()
         image.save(file, "PNG", **options)
-        assert np.array_equal(decode(file.getvalue()), grey)
+        assert np.array_equal(decode(file.getvalue()), expected)
 
 
 def test_sixteen_bits_are_scaled_to_eight():
@@ -88,9 +90,9 @@ def test_one_bit_becomes_black_and_white():
     ("content", "expected"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"GIF89a and so on", "is neither JPEG nor PNG"),
-        (encoded(RAMP, "BMP"), "is neither JPEG nor PNG"),
-        (encoded(RAMP, "TIFF"), "is neither JPEG nor PNG"),
+        (b"GIF89a and so on", "is no JPEG, PNG, TIFF or BMP"),
+        (encoded(RAMP, "BMP")[:80], "is a BMP cut short"),
+        (encoded(RAMP, "TIFF")[:60], "is a TIFF whose header is damaged or cut short"),
         (FILES["png"].replace(b"IEND", b"IEMD"), "is a damaged PNG (broken PNG file"),
         (FILES["png"][:-20], "is a PNG cut short"),
         (FILES["jpeg"][:-2], "is a JPEG cut short"),
@@ -202,3 +204,112 @@ def test_each_axis_goes_its_own_way():
 
 def test_an_image_of_the_right_size_is_left_alone():
     assert resize(RAMP, 16) is RAMP
+
+
+@pytest.mark.parametrize(("format", "options"), [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {})])
+def test_tiff_and_bmp_are_read(format: str, options: dict):
+    assert np.array_equal(decode(encoded(RAMP, format, **options)), RAMP)
+
+
+def test_sixteen_bits_of_a_tiff_are_read():
+    wide = np.array([[0, 1000], [2047, 4095]], np.uint16)
+    found = decode_deep(encoded(wide, "TIFF"))
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, wide)
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 255), (8, 3), (10, 1023), (12, 4095), (12, 2048), (16, 65_535)])
+def test_the_bits_that_are_used_are_kept(bits: int, largest: int):
+    assert bits_of(largest) == bits
+    wide = np.linspace(0, 2**bits - 1, 256).round().astype(np.uint16)[None]
+    assert len(np.unique(to_8_bits(wide, bits))) == 256
+    assert to_8_bits(wide, bits)[0, [0, -1]].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize(
+    ("orientation", "turned"), [(1, np.array), (3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1))]
+)
+def test_the_orientation_of_exif_is_applied(format: str, orientation: int, turned):
+    grey = np.repeat(np.repeat(np.array([[0, 90, 255], [30, 160, 200]], np.uint8), 16, 0), 16, 1)
+    exif = Image.Exif()
+    exif[274] = orientation
+    found = decode(encoded(grey, format, exif=exif))
+    assert found.shape == turned(grey).shape
+    assert np.abs(found.astype(int) - turned(grey)).max() <= 3
+
+
+def test_exif_that_cannot_be_read_tells_nothing():
+    assert np.array_equal(decode(encoded(RAMP, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")), RAMP)
+
+
+def test_a_tiff_of_pages_is_refused():
+    pages = [Image.fromarray(RAMP), Image.fromarray(RAMP)]
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    assert reason(file.getvalue()) == "is a TIFF of several pages; save each slice as a file"
+
+
+def test_fractions_are_refused_and_whole_numbers_taken():
+    assert "has fractions as pixels" in reason(encoded(np.array([[0.5, 1]], np.float32), "TIFF"))
+    assert decode_deep(encoded(np.array([[7, 300]], np.float32), "TIFF")).tolist() == [[7, 300]]
+    assert "has pixels up to 70,000" in reason(encoded(np.array([[0, 70_000]], np.int32), "TIFF"))
+
+
+def test_colours_of_sixteen_bits_that_use_few_are_refused():
+    def colour(most: int) -> bytes:
+        rows = b"\0" + struct.pack(">6H", 0, 0, 0, most, most, most)
+        head = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+    assert decode(colour(65_535)).tolist() == [[0, 255]]
+    assert reason(colour(4095)) == "has colours of 16 bits and uses 12 of them; save it as 16-bit grey"
+
+
+def scans(width: int, height: int, more: int) -> bytes:
+    """A progressive JPEG with empty scans at its end."""
+    content = encoded(np.zeros((height, width), np.uint8), "JPEG", progressive=True)
+    return content[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" * more + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(("width", "height", "more"), [(64, 64, 20_000), (64, 64, 100), (3900, 3900, 40)])
+def test_a_jpeg_of_many_scans_is_refused_at_once(width: int, height: int, more: int):
+    assert "scans; a slice has at most " in reason(scans(width, height, more))
+
+
+def test_a_few_scans_are_usual():
+    assert decode(scans(64, 64, 20)).shape == (64, 64)
+
+
+def test_many_scans_within_a_tiff_are_refused():
+    content = encoded(np.zeros((64, 64), np.uint8), "TIFF", compression="jpeg")
+    assert decode(content).shape == (64, 64)
+    assert "scans; a slice has at most 100" in reason(content + b"\xff\xda" * 200)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 12), (12, 20), (7, 20), (16, 16), (40, 24)])
+def test_the_aspect_is_kept_on_black(height: int, width: int):
+    image = np.full((height, width), 200, np.uint8)
+    found = fit(image, 20)
+    scale = 20 / max(height, width)
+    assert found.shape == (20, 20)
+    assert found.sum() == pytest.approx(200 * height * width * scale**2, rel=1e-3)
+    assert (fit(image, 20, stretch=True) == 200).all()
+
+
+@pytest.mark.parametrize("name", ["tiff", "lzw tiff", "bmp", "sixteen bits"])
+def test_mutated_tiff_and_bmp_files_give_pixels_or_a_reason(name: str):
+    whole = {
+        "tiff": encoded(pixels(1, 24, 20), "TIFF"),
+        "lzw tiff": encoded(pixels(1, 24, 20), "TIFF", compression="tiff_lzw"),
+        "bmp": encoded(pixels(1, 24, 20), "BMP"),
+        "sixteen bits": encoded(pixels(1, 24, 20).astype(np.uint16), "TIFF"),
+    }[name]
+    lot = random.Random(name)
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(lot.randint(1, 4)):
+            content[lot.randrange(len(content))] = lot.randrange(256)
+        content = content[: lot.randrange(len(content))] if lot.random() < 0.1 else content
+        with contextlib.suppress(DataError):
+            assert decode(bytes(content)).ndim == 2

@@ -178,4 +178,6 @@ def test_a_cached_data_set_without_parquet_files_is_refused(offline: Path):
     fill(offline)
     for path in offline.rglob("*.parquet"):
         path.unlink()
-    assert refusal().startswith("hf:someone/slices holds no JPEG or PNG files; expected")
+    assert refusal().startswith(
+        "hf:someone/slices holds no image files (.jpg, .jpeg, .png, .tif, .tiff, .bmp); expected"
+    )

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_files import pixels, png, write_parquet
 
+from mriscope.data import parquet
 from mriscope.data.parquet import open_parquet
 from mriscope.data.readers import read
 from mriscope.data.rows import gather
@@ -130,13 +131,13 @@ def test_other_columns_are_refused(tmp_path: Path):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"picture": [1], "label": [0]}), path)
     assert refusal(path) == (
-        f"{path} has the columns picture, label, no image; expected image, a struct of bytes and path, and label, an "
-        "integer"
+        f"{path} has the columns picture (int64), label (int64), and none for the image; expected an image, as bytes "
+        "or a struct of bytes and path, and a label, as a number or a text, so name it with --image-column"
     )
-    pq.write_table(pa.table({"image": [b"abc"], "label": ["mild"]}), path)
-    assert "holds image as binary and label as string; expected" in refusal(path)
+    pq.write_table(pa.table({"image": [b"abc"], "label": [[1]]}), path)
+    assert "image (binary), label (list<element: int64>), and none for the label; expected" in refusal(path)
     pq.write_table(pa.table({"image": [{"bytes": [1, 2]}], "label": [0]}), path)
-    assert "holds image as struct<bytes: list" in refusal(path)
+    assert "image (struct<bytes: list<element: int64>>), label (int64), and none for the image" in refusal(path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path):
@@ -178,9 +179,9 @@ def test_a_file_without_rows_is_refused(tmp_path: Path):
 
 def test_files_that_do_not_go_together_are_refused(tmp_path: Path):
     write_parquet(tmp_path / "train.parquet", FOUR)
-    write_parquet(tmp_path / "validation.parquet", FOUR)
-    assert "validation.parquet is neither train* nor test*, as the other files are" in refusal(tmp_path)
-    (tmp_path / "validation.parquet").unlink()
+    write_parquet(tmp_path / "more.parquet", FOUR)
+    assert "more.parquet is neither train*, val* nor test*, as the other files are" in refusal(tmp_path)
+    (tmp_path / "more.parquet").unlink()
     write_parquet(tmp_path / "train.parquet", FOUR, ["a", "b", "c", "d"])
     write_parquet(tmp_path / "test.parquet", FOUR, ["b", "a", "c", "d"])
     assert "train.parquet has a, b, c, d and test.parquet has b, a, c, d; read them one by one" in refusal(tmp_path)
@@ -194,3 +195,104 @@ def test_the_real_slices(real_slices_folder: Path):
     assert counts == {"train": [724, 49, 2566, 1781], "test": [172, 15, 634, 459]}
     assert len(set(found.paths.tolist())) == 6400
     assert read(real_slices_folder / "test-00000-of-00001.parquet").fingerprint == found[5120:].fingerprint
+
+
+@pytest.mark.parametrize("word", ["val", "valid", "validation", "dev"])
+def test_a_validation_part_by_any_name(tmp_path: Path, word: str):
+    for seed, part in enumerate(("train", word, "test")):
+        write_parquet(
+            tmp_path / f"{part}-00000-of-00001.parquet", [(png(10 * seed + n), f"{part}{n}.png", n) for n in range(4)]
+        )
+    assert read(tmp_path).parts.tolist() == ["train"] * 4 + ["validation"] * 4 + ["test"] * 4
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("default/train/0000", "default/test/0000"),
+        ("mri/train-00000-of-00001", "mri/test-00000-of-00001"),
+        ("train/0000", "test/0000"),
+        ("data/train/0", "data/test/0"),
+    ],
+)
+def test_files_in_the_folders_of_the_hub(tmp_path: Path, train: str, test: str):
+    for seed, file in enumerate((train, test)):
+        write_parquet(tmp_path / f"{file}.parquet", [(png(10 * seed + n), f"{n}.png", n % 4) for n in range(8)])
+    assert read(tmp_path).parts.tolist() == ["train"] * 8 + ["test"] * 8
+
+
+def test_several_configurations_are_refused_with_a_way_out(tmp_path: Path):
+    for name in ("axial", "coronal"):
+        write_parquet(tmp_path / name / "train.parquet", FOUR)
+    assert (
+        f"several sets of parquet files, axial, coronal; name one of them as the source, such as {tmp_path}/axial"
+        in refusal(tmp_path)
+    )
+    assert len(read(tmp_path / "axial")) == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (pa.array(["AD", "CN", "AD", None]), ("AD", "CN")),
+        (pa.array(["Mild Dementia", "Non Demented", "Mild Dementia", None]), CLASS_NAMES),
+        (pa.array([True, False, True, None]), ("False", "True")),
+        (pa.array(["b", "a", "b", None]).dictionary_encode(), ("a", "b")),
+        (pa.array([0.0, 2.0, 0.0, float("nan")]), CLASS_NAMES),
+        (pa.array(["10", "9", "10", "n/a"]), ("9", "10")),
+    ],
+)
+def test_labels_of_every_type(tmp_path: Path, labels: pa.Array, names: tuple[str, ...]):
+    pq.write_table(pa.table({"image": [png(seed) for seed in range(4)], "label": labels}), tmp_path / "x.parquet")
+    found = read(tmp_path / "x.parquet", skip_bad=True, bad_rows_to=tmp_path / "bad.csv")
+    assert found.class_names == names
+    assert found.labels[0] == found.labels[2] != found.labels[1]
+    assert (tmp_path / "bad.csv").read_text() == "row,path,reason\n3,x#3,has no label\n"
+
+
+def test_a_label_between_two_numbers_is_a_bad_row(tmp_path: Path):
+    pq.write_table(pa.table({"image": [png(0), png(1)], "label": [0.0, 0.5]}), tmp_path / "x.parquet")
+    with pytest.raises(BadRowsError, match=r"has the label 0\.5, which counts no class"):
+        read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["subject", "subject_id", "patient_id", "participant_id", "PatientID"])
+@pytest.mark.parametrize(
+    ("subjects", "expected"),
+    [
+        (["007", "sub-1", None], ["007", "sub-1", ""]),
+        ([12.0, 3.0, None], ["12", "3", ""]),
+        ([5, 6, 5], ["5", "6", "5"]),
+    ],
+)
+def test_a_column_of_subjects_is_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, subjects: list, expected: list[str]
+):
+    columns = {"image": [png(seed) for seed in range(3)], "label": [0, 1, 2], name: subjects, "age": [70, None, 71]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    found = read(tmp_path / "x.parquet")
+    assert found.subject_names.tolist() == expected
+    assert sorted(found.covariates) == ["age"]
+    assert (f"the column {name} is taken as the subject" in caplog.text) == (name != "subject")
+
+
+def test_one_value_of_many_rows_is_unpacked_a_few_times_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = np.random.default_rng(0).bytes(2**16)
+    image = pa.array([{"bytes": content, "path": "a"}] * 64, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    pq.write_table(
+        pa.table({"image": image, "label": [0] * 64}), tmp_path / "x.parquet", dictionary_pagesize_limit=2**30
+    )
+    assert (tmp_path / "x.parquet").stat().st_size < 2**18
+    monkeypatch.setattr(parquet, "BUDGET", 2**18)
+    one = parquet._open(tmp_path / "x.parquet", "", parquet.AS_IT_IS)
+    sizes = [batch.num_rows for batch in parquet._batches(one, ["image", "label"])]
+    assert sum(sizes) == 64
+    assert max(sizes) * 2**16 <= 2**18
+
+
+def test_a_file_that_unpacks_to_far_more_than_images_do_is_refused(tmp_path: Path):
+    image = pa.array([bytes(2**22)] * 20)
+    pq.write_table(
+        pa.table({"image": image, "label": [0] * 20}), tmp_path / "x.parquet", compression="zstd", use_dictionary=False
+    )
+    assert "which no images do; write it again with images" in refusal(tmp_path / "x.parquet")

@@ -2,12 +2,18 @@
 
 import csv
 import logging
+import os
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_files import encoded, pixels, png, write_files, write_parquet
 
+from mriscope.data import listing, readers
+from mriscope.data.cache import cache_folder
 from mriscope.data.decoding import resize
 from mriscope.data.readers import read
 from mriscope.errors import BadRow, BadRowsError, DataError, WriteError
@@ -29,12 +35,12 @@ REASONS = [
     "has no image bytes",
     "has no image bytes",
     "is empty (0 bytes)",
-    "is neither JPEG nor PNG",
+    "is no JPEG, PNG, TIFF or BMP",
     "is a PNG cut short",
     "is a JPEG cut short",
     "has no label",
     "has the label 4, outside the 4 classes Mild_Demented, Moderate_Demented, Non_Demented, Very_Mild_Demented",
-    "is 96×80 where most slices are 128×128; read with size=128 to resize every slice",
+    "is 96×80 where most slices are 128×128; bring every slice to one size with --size 128 (size=128)",
     "has 4001×4000 pixels; a slice has at most 16 million",
 ]
 
@@ -119,20 +125,29 @@ def test_a_uniform_size_is_resized_and_that_is_said(tmp_path: Path, caplog: pyte
     rows = [(png(seed, 208, 176), f"{seed}.png", seed) for seed in range(4)]
     source = write_parquet(tmp_path / "x.parquet", rows)
     found = read(source)
-    assert np.array_equal(found.images, [resize(pixels(seed, 208, 176), 128) for seed in range(4)])
-    assert caplog.record_tuples == [
-        ("mriscope", logging.WARNING, f"{source}: 4 slices of 208×176 were resized to 128×128 by area")
-    ]
+    padded = [np.pad(pixels(seed, 208, 176), ((0, 0), (16, 16))) for seed in range(4)]
+    assert np.array_equal(found.images, [resize(one, 128) for one in padded])
+    said = "4 slices of 208×176 were resized to 128×128 by area"
+    more = "; 4 that are not square were padded to a square with black (--stretch fills it instead)"
+    assert caplog.record_tuples == [("mriscope", logging.WARNING, f"{source}: {said}{more}")]
+    caplog.clear()
+    stretched = read(source, stretch=True)
+    assert np.array_equal(stretched.images, [resize(pixels(seed, 208, 176), 128) for seed in range(4)])
+    assert caplog.messages == [f"{source}: {said}; 4 that are not square were stretched"]
 
 
 def test_a_size_resizes_every_slice(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     sizes = [(128, 128), (64, 64), (208, 176), (64, 64), (64, 200)]
-    rows = [(png(seed, *size), f"{seed}.png", 0) for seed, size in enumerate(sizes)]
+    rows = [(png(seed, *size), f"{seed}.png", seed % 4) for seed, size in enumerate(sizes)]
     source = write_parquet(tmp_path / "x.parquet", rows)
-    found = read(source, size=128)
+    found = read(source, size=128, stretch=True)
     assert np.array_equal(found.images, [resize(pixels(seed, *size), 128) for seed, size in enumerate(sizes)])
     said = "4 slices of 3 sizes, most often 64×64, were resized to 128×128 by area and bilinearly"
-    assert caplog.messages == [f"{source}: {said}"]
+    assert caplog.messages == [f"{source}: {said}; 2 that are not square were stretched"]
+    kept = read(source, size=128).images[4]
+    assert not kept[:43].any()
+    assert not kept[85:].any()  # 64×200 becomes 41×128 in the middle
+    assert kept[45:83].any(axis=1).all()
     assert read(source, size=20).images.shape == (5, 20, 20)
 
 
@@ -173,10 +188,13 @@ def test_a_path_is_never_the_phantom_or_the_hub():
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("nowhere/at/all", "nowhere/at/all does not exist; expected a parquet file, a folder of parquet files or of"),
+        (
+            "nowhere/at/all",
+            "nowhere/at/all does not exist; expected a folder of class folders of images or volumes",
+        ),
         ("a\0b", "cannot be opened (embedded null byte)"),
         ("x" * 5000, "cannot be opened ("),
-        ("", "no source is named; expected a parquet file"),
+        ("", "no source is named; expected a folder of class folders"),
         ("hf:Falah", "hf:Falah names no data set of the hub; write hf:owner/name"),
         ("hf:../x/y", "names no data set of the hub"),
         ("phantom:heads=2", "heads"),
@@ -189,12 +207,77 @@ def test_sources_that_are_none(source: str, expected: str):
 
 
 def test_a_file_of_no_known_kind(tmp_path: Path):
-    write_files(tmp_path, {"table.csv": b"a,b"})
-    with pytest.raises(DataError, match=r"table.csv is a file of no known kind; expected a parquet file"):
-        read(tmp_path / "table.csv")
+    write_files(tmp_path, {"table.xlsx": b"a,b"})
+    with pytest.raises(DataError, match=r"table.xlsx is a file of no known kind; expected a folder"):
+        read(tmp_path / "table.xlsx")
 
 
 def test_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_parquet(tmp_path / "sets" / "x.parquet", GOOD)
     assert len(read("~/sets")) == 5
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 255), (10, 1023), (12, 4095), (16, 65_535)])
+def test_bits_of_a_set_are_kept_and_dark_slices_stay_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bits: int, most: int
+):
+    ramp = np.tile(np.linspace(0, most, 128).round().astype(np.uint16), (128, 1))
+    rows = [(encoded(ramp // (1 + 7 * (row == 3))), f"{row}.png", row) for row in range(4)]
+    found = read(write_parquet(tmp_path / "x.parquet", rows))
+    assert [len(np.unique(one)) for one in found.images[:3]] == [128] * 3
+    assert found.images.max(axis=(1, 2)).tolist()[:3] == [255] * 3
+    assert found.images[3].max() == 255 // 8 or found.images[3].max() == 32
+    said = f"4 slices of 16 bits use {bits} of them, so that {most:,} is white"
+    assert caplog.messages == ([] if bits == 16 else [f"{tmp_path / 'x.parquet'}: {said}"])
+
+
+@pytest.mark.parametrize("kind", ["set.parquet", "set.csv", "set"])
+def test_a_named_pipe_is_no_source(tmp_path: Path, kind: str):
+    os.mkfifo(tmp_path / kind)
+    with pytest.raises(DataError, match="is no ordinary file, but a named pipe or a device; expected"):
+        read(tmp_path / kind)
+
+
+def test_a_source_that_nobody_wrote_to_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = write_parquet(tmp_path / "set" / "x.parquet", GOOD).parent
+    monkeypatch.setattr(listing, "SETTLED", -5.0)  # as if the files were old
+    first = read(source)
+    real = readers.open_path
+    opened = []
+    monkeypatch.setattr(readers, "open_path", lambda *given: opened.append(given) or real(*given))
+    assert read(source).fingerprint == first.fingerprint
+    assert not opened
+    read(source, stretch=True)
+    assert len(opened) == 1
+    write_parquet(source / "x.parquet", GOOD[:4])
+    assert len(read(source)) == 4
+    assert len(opened) == 2
+
+
+def test_an_entry_that_was_written_to_is_checked_whatever_the_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = write_parquet(tmp_path / "x.parquet", GOOD)
+    monkeypatch.setattr(listing, "SETTLED", -5.0)
+    monkeypatch.setenv("MRISCOPE_CACHE", str(tmp_path / "cache"))
+    expected = read(source).fingerprint
+    (kept,) = cache_folder().glob("*/images.npy")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    assert read(source).fingerprint == expected
+
+
+def test_options_of_a_source_are_part_of_its_text(tmp_path: Path):
+    table = pa.table({"scan": [png(0), png(1)], "dx": ["AD", "CN"], "label": [5, 6]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = read(f"{tmp_path / 'x.parquet'}?label_column=dx&image_column=scan")
+    assert found.class_names == ("AD", "CN")
+    assert found.fingerprint == read(tmp_path / "x.parquet", label_column="dx", image_column="scan").fingerprint
+    for text, message in (
+        ("?colour=red", "there is no option 'colour' of a source"),
+        ("?plane=coronal", "holds no volumes, and plane is for volumes; leave it out"),
+        ("?stretch=1", "stretch is '1'; choose yes or no"),
+        ("?label_column=dy", "has no column 'dy' for the label; choose one of dx, label, scan"),
+    ):
+        with pytest.raises(DataError, match=re.escape(message)):
+            read(f"{tmp_path / 'x.parquet'}{text}")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,9 @@ def small_set(count: int = 4, **columns) -> SliceSet:
 def test_what_is_left_out_is_unknown():
     slices = small_set()
     assert slices.subjects.tolist() == [-1] * 4
-    assert slices.positions.tolist() == [-1] * 4
+    assert np.isnan(slices.positions).all()
+    assert slices.sessions.tolist() == slices.subject_names.tolist() == [""] * 4
+    assert slices.covariates == {}
     assert slices.paths.tolist() == ["0", "1", "2", "3"]
     assert slices.parts.tolist() == [""] * 4
     assert slices.class_names == CLASS_NAMES
@@ -157,3 +161,73 @@ def test_subjects_found_afterwards_leave_the_fingerprint_alone():
     assert not slices.knows_subjects
     assert known.fingerprint == slices.fingerprint
     assert known.fingerprint != SliceSet.of(slices.images, [0, 1], subjects=[4, 5], positions=[0, 0]).fingerprint
+
+
+def test_the_fingerprint_of_sets_without_names_is_what_it_was_before_sets_could_hold_names():
+    plain = small_set(subjects=[5, 6, -1, 8], positions=[0, 1, -1, 3])
+    assert plain.fingerprint.startswith("a654364c146058ed")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"subjects": ["a", "b", "", "c"]},
+        {"sessions": ["1", "2", "", "1"]},
+        {"covariates": {"age": [71.0, np.nan, 3, 4]}},
+        {"positions": [-30.5, -28.0, 0, 2]},
+    ],
+)
+def test_names_sessions_covariates_and_millimetres_are_part_of_the_fingerprint(more: dict):
+    assert small_set(**more).fingerprint == small_set(**more).fingerprint != small_set().fingerprint
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["sub-001", "sub-001", "", "sub-010"],
+        ["12.0", "12", "12.00", ""],
+        ["002_S_0295", "007", "7", "-1x"],
+        ["0", "7", "", "123456789012345678"],
+        ["9223372036854775808", "1", "", "2"],
+    ],
+)
+def test_the_names_of_subjects_stay_as_they_are(ids: list[str]):
+    slices = small_set(subjects=ids)
+    assert slices.subject_names.tolist() == ids
+    assert slices[[3, 0]].subject_names.tolist() == [ids[3], ids[0]]
+    assert slices.n_subjects == len({*ids} - {""})
+    assert concatenate([slices[:1], slices[1:]]).subject_names.tolist() == ids
+    other = small_set(subjects=["z", "007", "", "12"])
+    joined = concatenate([slices, other])
+    assert joined.subject_names.tolist() == [*ids, "z", "007", "", "12"]
+    assert joined.n_subjects == len({*ids, "z", "007", "12"} - {""})
+    found = small_set().with_subjects(np.array(ids), slices.positions)
+    assert found.subject_names.tolist() == ids
+    assert found.fingerprint == small_set().fingerprint
+
+
+def test_whole_numbers_are_their_own_names():
+    slices = small_set(subjects=["7", "", "12", "7"])
+    assert (slices.subjects.tolist(), slices.subject_ids) == ([7, -1, 12, 7], ())
+    assert slices.subject_names.tolist() == ["7", "", "12", "7"]
+
+
+def test_slicing_takes_sessions_and_covariates():
+    slices = small_set(sessions=list("abab"), covariates={"age": [70, 71, 72, 73], "sex": list("FMFM")})
+    taken = slices[[2, 0]]
+    assert taken.sessions.tolist() == ["a", "a"]
+    assert {name: one.tolist() for name, one in taken.covariates.items()} == {"age": [72, 70], "sex": ["F", "F"]}
+    assert concatenate([slices[:2], slices[2:]]).fingerprint == slices.fingerprint
+    with pytest.raises(DataError, match="different covariates"):
+        concatenate([slices, small_set()])
+    with pytest.raises(ValueError, match="read-only"):
+        taken.covariates["age"][0] = 1
+
+
+def test_columns_of_another_kind_are_refused():
+    with pytest.raises(DataError, match=r"the covariate age is float64 \(2,\)"):
+        small_set(covariates={"age": [1, 2]})
+    with pytest.raises(DataError, match="an infinite number"):
+        small_set(positions=[np.inf, 0, 0, 0])
+    with pytest.raises(DataError, match="subject_ids names 1"):
+        replace(small_set(subjects=[0, 1, 2, 3]), subject_ids=("a",))

@@ -147,3 +147,13 @@ def test_two_slices_of_one_path_cannot_be_told_apart():
     twins = SliceSet.of(slices.images, slices.labels, subjects=slices.subjects, paths=["same"] * len(slices))
     with pytest.raises(DataError, match="two slices have the path 'same'"):
         split_record(twins, by_subject(twins), seed=0)
+
+
+def test_a_published_validation_part_is_used_as_such():
+    images = np.zeros((6, 2, 2), np.uint8)
+    parts = ["train", "validation", "test", "train", "validation", ""]
+    slices = SliceSet.of(images, [0, 1, 0, 1, 0, 1], parts=parts)
+    split = published(slices, validation=0.5)
+    assert [part.tolist() for part in (split.train, split.validation, split.test)] == [[0, 3], [1, 4], [2]]
+    with pytest.raises(DataError, match=r"no train and test part \(it has train, validation\)"):
+        published(slices[slices.parts != "test"])

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mriscope.errors import DataError, RunError, UnknownNameError
-from mriscope.evaluation.predictions import Predictions, read_predictions, write_predictions
+from mriscope.evaluation.predictions import Predictions, join, read_predictions, write_predictions
 
 CLASSES = ("AD", "probability_of \u00e9/x", "MCI")
 COLUMNS = ("paths", "labels", "subjects", "parts", "probabilities")
@@ -201,3 +201,22 @@ def test_nothing_heavy_comes_in_with_the_numbers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("ids", [["sub-001", "", "sub-001"], ["12.0", "12", ""], ["007", "7", "002_S_0295"]])
+def test_names_of_subjects_come_back_from_the_file_as_they_were(tmp_path: Path, ids: list[str]):
+    written = Predictions.of([0, 1, 1], [[1, 0], [0, 1], [0, 1]], subjects=ids, class_names=("sick", "well"))
+    write_predictions(written, tmp_path / "p.parquet")
+    assert pq.read_table(tmp_path / "p.parquet")["subject"].to_pylist() == ids
+    found = read_predictions(tmp_path / "p.parquet")
+    assert found.subject_names.tolist() == ids
+    assert found.n_subjects == len({*ids} - {""})
+
+
+def test_joined_predictions_keep_the_names_of_subjects():
+    one, other = (
+        Predictions.of([0, 1], [[1, 0], [0, 1]], subjects=ids, class_names=("sick", "well"))
+        for ids in (["b", "a"], ["a", "7"])
+    )
+    assert join([one, other]).subject_names.tolist() == ["b", "a", "a", "7"]
+    assert join([one, other]).n_subjects == 3

@@ -35,7 +35,7 @@ def test_thirds_by_hand() -> None:
     assert position_thirds(np.array([8, 0, 2, 3, 5, 6])).tolist() == [2, 0, 0, 1, 1, 2]
     assert position_thirds(np.array([10, 11, 12, 13])).tolist() == [0, 0, 1, 2]
     assert position_thirds(np.array([7, 7])).tolist() == [0, 0]
-    assert position_thirds(np.array([0, 5, UNKNOWN])).tolist() == [UNKNOWN] * 3
+    assert position_thirds(np.array([0, 5, np.nan])).tolist() == [UNKNOWN] * 3
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(0, 50))

@@ -41,7 +41,13 @@ def test_the_lock_names_no_host_and_hashes_every_package():
 
 @pytest.mark.parametrize(
     ("package", "least"),
-    [("torch", (2, 10)), ("pillow", (12, 3)), ("pyarrow", (14, 0, 1)), ("huggingface-hub", (2, 4))],
+    [
+        ("torch", (2, 10)),
+        ("pillow", (12, 3)),
+        ("pyarrow", (14, 0, 1)),
+        ("huggingface-hub", (2, 4)),
+        ("pydicom", (3, 0, 2)),
+    ],
 )
 def test_packages_with_known_holes_are_newer_than_these(package, least):
     versions = re.findall(rf"^{package}==([\d.]+)", LOCK, re.MULTILINE)

@@ -58,7 +58,9 @@ class InputSettings(Settings):
     """The input of a network."""
 
     size: Annotated[int, Field(ge=16, le=1024, strict=True)] = 128
-    """Height and width of a slice in pixels."""
+    """Height and width of a slice in pixels, to which slices of any size are brought."""
+    stretch: bool = False
+    """Resize height and width each by itself; else the aspect is kept, on a black square."""
     scale: Scale = "unit"
     """raw: 0 to 255; unit: 0 to 1; imagenet: unit, then less 0.449 and divided by 0.226 (the mean over RGB)."""
 

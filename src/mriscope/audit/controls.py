@@ -250,4 +250,5 @@ def _predictions(slices: SliceSet, rows: np.ndarray, predicted: np.ndarray) -> P
         parts=np.full(len(rows), "test"),
         probabilities=np.eye(len(slices.class_names), dtype=np.float32)[predicted],
         class_names=slices.class_names,
+        subject_ids=slices.subject_ids,
     )

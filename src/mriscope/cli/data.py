@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from mriscope.cli.options import SOURCE, AsJson, Manifest, SkipBad
+from mriscope.cli.early import check_data
+from mriscope.cli.options import (
+    SOURCE,
+    AsJson,
+    ImageColumn,
+    LabelColumn,
+    Manifest,
+    Plane,
+    Series,
+    Size,
+    SkipBad,
+    Slices,
+    Stretch,
+    SubjectColumn,
+    SubjectPattern,
+)
 
 app = typer.Typer()
 data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=None)
@@ -16,6 +31,15 @@ data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=N
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
+    size: Size = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -24,10 +48,16 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that the source does not name
     are recovered from pixels where those leave no doubt.
     """
+    from mriscope.data.read_options import with_options
+
+    check_data(source, manifest)
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
-    summary = describe_source(source, manifest=manifest, skip_bad=skip_bad)
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
+    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad)
     print(summary.to_json() if as_json else slices_text(source, summary))
 
 
@@ -65,6 +95,14 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
+    stretch: Stretch = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,9 +114,15 @@ def audit(
     altered); 4: for some test slice that cannot be told; 0: each is proven to be of another subject; 5: no split was
     audited.
     """
+    from mriscope.data.read_options import with_options
+
+    check_data(source, manifest, None if split == "published" else split)
     from mriscope.reports.audit import audit_text, repaired_text
     from mriscope.workflows.audit import audit_source, exit_code
 
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series}
+    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
     facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
     if as_json:
         print(json.dumps(facts, indent=2))

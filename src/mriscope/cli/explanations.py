@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 import typer
 
 from mriscope.choices import Method
+from mriscope.cli.early import check_data, check_images, check_run
 from mriscope.cli.options import Device, Out, RunFolder
 
 app = typer.Typer()
@@ -36,7 +37,7 @@ def explain(
         ),
     ] = "gradcam",
     images: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="A JPEG, PNG or folder of them; may be repeated.")
+        list[Path] | None, typer.Option(metavar="PATH", help="An image or a folder of them; may be repeated.")
     ] = None,
     layer: Layer = None,
     class_name: Annotated[
@@ -71,6 +72,9 @@ def explain(
 
     Each method gives an overlay of each slice; a grid and a web page show them all.
     """
+    check_run(run, class_name)
+    check_data(data)
+    check_images(images or [])
     from mriscope.workflows.explain import PAGE, ExplainOptions, explain_run, parse_methods
 
     names = parse_methods(methods)
@@ -106,6 +110,8 @@ def explain_compare(
     Methods are compared by faithfulness to the model, by how much their maps change when its weights become random, by
     localisation and by speed, beside random and centre maps. The predicted class is explained.
     """
+    check_run(run)
+    check_data(data)
     from mriscope.reports.explanation_comparison import comparison_text
     from mriscope.workflows.explain import parse_methods
     from mriscope.workflows.explain_compare import compare_methods

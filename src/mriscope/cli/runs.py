@@ -7,7 +7,26 @@ from typing import Annotated
 import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
-from mriscope.cli.options import LOCAL_STORE, SOURCE, AsJson, Device, Manifest, Out, Resume, RunFolder, SkipBad, Track
+from mriscope.cli.early import check_data, check_images, check_recipe, check_run
+from mriscope.cli.options import (
+    LOCAL_STORE,
+    SOURCE,
+    AsJson,
+    Device,
+    ImageColumn,
+    LabelColumn,
+    Manifest,
+    Out,
+    Plane,
+    Resume,
+    RunFolder,
+    Series,
+    SkipBad,
+    Slices,
+    SubjectColumn,
+    SubjectPattern,
+    Track,
+)
 
 app = typer.Typer()
 
@@ -17,6 +36,13 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
+    plane: Plane = None,
+    slices: Slices = None,
+    series: Series = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    subject_column: SubjectColumn = None,
+    subject_pattern: SubjectPattern = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
     ] = None,
@@ -32,14 +58,20 @@ def train(
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
+    from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
-    from mriscope.reports.text import metrics_text
     from mriscope.run_directory import RunDirectory
-    from mriscope.training.devices import rank
-    from mriscope.workflows.train import run
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
+    cut = {"plane": plane, "slices": slices, "series": series, "subject_pattern": subject_pattern}
+    settings = settings.model_copy(update={"data": with_options(settings.data, **told, **cut)})
+    check_recipe(settings)
+    from mriscope.reports.text import metrics_text
+    from mriscope.training.devices import rank
+    from mriscope.workflows.train import run
+
     folder = out or Path("runs", recipe.stem)
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
@@ -79,6 +111,8 @@ def evaluate(
     The run's own test part is evaluated, or another source, by slice or by subject, with its calibration before and
     after a temperature that is fitted on the run's validation part.
     """
+    check_run(run)
+    check_data(data, manifest)
     from mriscope.reports.text import metrics_text
     from mriscope.workflows.evaluate import evaluate_run
 
@@ -91,7 +125,7 @@ def evaluate(
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
 def predict(
     run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG or PNG files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     as_json: AsJson = False,
     device: Device = "auto",
 ) -> None:
@@ -99,6 +133,8 @@ def predict(
 
     The predicted class and the probability of each class are printed.
     """
+    check_run(run)
+    check_images(images)
     from mriscope.reports.text import predictions_text
     from mriscope.workflows.predict import predict_images
 

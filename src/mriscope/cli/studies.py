@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mriscope.choices import FoldProtocol, Protocol
+from mriscope.cli.early import check_data, check_recipe
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
 from mriscope.errors import ArgumentError
 
@@ -75,11 +76,13 @@ def crossval(
     summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject.
     """
     from mriscope.recipe import read_recipe
-    from mriscope.reports.crossvalidation import crossvalidation_text
-    from mriscope.workflows.crossval import crossvalidate
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    check_recipe(settings)
+    from mriscope.reports.crossvalidation import crossvalidation_text
+    from mriscope.workflows.crossval import crossvalidate
+
     folder = out or Path("runs", f"{recipe.stem}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
@@ -107,6 +110,7 @@ def split(
     A file names slices by their paths and checks them by their pixels, so that it can be used on another machine.
     Train on one with: mriscope train RECIPE --set split.file=FILE
     """
+    check_data(source, manifest)
     from mriscope.workflows.split import write_splits
 
     given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}

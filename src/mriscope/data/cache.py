@@ -23,17 +23,17 @@ import numpy as np
 import platformdirs
 
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SliceSet
+from mriscope.data.slices import COLUMNS, SliceSet
 from mriscope.errors import BadRow, DataError, WriteError
-from mriscope.files import replacing
+from mriscope.files import replacing, write_text
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 2
+FORMAT = 3
 """Goes up with every change of the entries or of how pixels are made; entries of other formats are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
-COLUMNS = ("images", "labels", "subjects", "positions", "paths", "parts")
 
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError)
 _WORK = ".building-"
 _STALE = 24 * 3600  # seconds after which a folder that was being built belongs to a process that is gone
 
@@ -54,7 +54,7 @@ def content_key(files: Mapping[str, Path | str], **options: object) -> str:
     return _digest([FORMAT, options, content])
 
 
-def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
+def cached(key_of: Callable[[], str], build: Callable[[], Reading], stamp: str | None = None) -> Reading:
     """Return the reading that is kept under a key, or else the one that is built, and kept from now on.
 
     A cache that cannot be written costs one logged warning, not the reading.
@@ -62,12 +62,17 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
     Args:
         key_of: computes the key; called again after building, so that a source which changed meanwhile is not kept.
         build: reads the source.
+        stamp: a digest that is the same as long as key_of gives the same, and is found without reading the source;
+            None where there is none. Neither the source nor an entry that nobody wrote to since is read again.
 
     Returns:
         the reading, its images memory-mapped and read-only wherever the cache could be used.
     """
+    if stamp is not None and (kept := _load_stamped(stamp)):
+        return kept
     key = key_of()
     if kept := _load(key):
+        _keep_stamp(stamp, key)
         return kept
     if os.path.lexists(cache_folder() / key):
         LOG.warning("%s was damaged or changed; its source is decoded anew", cache_folder() / key)
@@ -79,7 +84,35 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading]) -> Reading:
     except OSError as error:
         LOG.warning("%s: decoded slices cannot be kept there (%s); every reading decodes anew", cache_folder(), error)
         return built
-    return _load(key) or built
+    if kept := _load(key):
+        _keep_stamp(stamp, key)
+    return kept or built
+
+
+def _load_stamped(stamp: str) -> Reading | None:
+    """Return the entry that a source had when it bore this stamp, unless a file of the entry was written to since."""
+    try:
+        kept = json.loads(_stamp_file(stamp).read_text(encoding="utf-8"))
+        place = cache_folder() / kept["key"]
+        return _open(place, kept["key"], checked=kept["entry"] == _marks(place))
+    except _UNUSABLE:
+        return None
+
+
+def _keep_stamp(stamp: str | None, key: str) -> None:
+    if stamp is not None:
+        with contextlib.suppress(OSError, WriteError):
+            write_text(_stamp_file(stamp), json.dumps({"key": key, "entry": _marks(cache_folder() / key)}))
+
+
+def _stamp_file(stamp: str) -> Path:
+    return cache_folder().with_name("stamps") / f"{stamp}.json"
+
+
+def _marks(place: Path) -> list[list[int | str]]:
+    """Size, times and number of each file of an entry, which change when one is written to."""
+    found = [(path.name, path.stat()) for path in sorted(place.iterdir())]
+    return [[name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for name, one in found]
 
 
 def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -107,17 +140,17 @@ def _load(key: str) -> Reading | None:
     """Read the entry of a key; None where there is none that can be trusted."""
     try:
         return _open(cache_folder() / key, key)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
+    except _UNUSABLE:
         return None
 
 
-def _open(place: Path, key: str) -> Reading:
-    """Return the reading of an entry, after everything that was recorded of it is found unchanged."""
+def _open(place: Path, key: str, *, checked: bool = False) -> Reading:
+    """Return the reading of an entry, after all that was recorded of it is found unchanged, unless it was before."""
     record: Any = json.loads((place / "entry.json").read_text(encoding="utf-8"))
     entry = record["entry"]
-    if record["sha256"] != _digest(entry) or entry["key"] != key:
+    if entry["key"] != key or not (checked or record["sha256"] == _digest(entry)):
         raise ValueError("another entry")
-    for name in COLUMNS:
+    for name in COLUMNS if not checked else ():
         path = place / f"{name}.npy"
         if [path.stat().st_size, _file_digest(path)] != entry["files"][name]:
             raise ValueError("another file")
@@ -125,8 +158,15 @@ def _open(place: Path, key: str) -> Reading:
         name: np.load(place / f"{name}.npy", mmap_mode="r" if name == "images" else None, allow_pickle=False)
         for name in COLUMNS
     }
-    slices = SliceSet(**arrays, class_names=tuple(entry["class_names"]))
-    return Reading(slices, tuple(BadRow(*row) for row in entry["bad"]), tuple(entry["notes"]))
+    covariates = {name: np.asarray(*column) for name, column in entry["covariates"].items()}
+    slices = SliceSet(
+        **arrays,
+        class_names=tuple(entry["class_names"]),
+        subject_ids=tuple(entry["subject_ids"]),
+        covariates=covariates,
+    )
+    sizes, rows = (None if one is None else np.array(one, np.int64).reshape(-1, 2) for one in entry["origins"])
+    return Reading(slices, tuple(BadRow(*row) for row in entry["bad"]), tuple(entry["notes"]), sizes, rows)
 
 
 def _store(key: str, reading: Reading) -> None:
@@ -168,8 +208,11 @@ def _write(place: Path, key: str, reading: Reading) -> None:
         "key": key,
         "files": files,
         "class_names": reading.slices.class_names,
+        "subject_ids": reading.slices.subject_ids,
+        "covariates": {name: (one.tolist(), one.dtype.str) for name, one in reading.slices.covariates.items()},
         "bad": [astuple(row) for row in reading.bad],
         "notes": reading.notes,
+        "origins": [None if one is None else one.tolist() for one in (reading.sizes, reading.rows)],
     }
     with (place / "entry.json").open("w", encoding="utf-8") as file:
         json.dump({"sha256": _digest(entry), "entry": entry}, file)

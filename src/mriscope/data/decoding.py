@@ -1,29 +1,52 @@
-"""From the bytes of a JPEG or PNG file to grey pixels, and from one size to another."""
+"""From the bytes of an image file to grey pixels, and from one size to another."""
 
 import io
 import warnings
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from mriscope.errors import DataError
 
 MAX_PIXELS = 16_000_000
-FORMATS = ("JPEG", "PNG")
+MAX_SIDE = 16_384
+MAX_SCANS = 100
+MAX_SCANNED = 400_000_000  # pixels of all scans of a JPEG; libjpeg walks the whole picture for each
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+
+_BEGINNINGS = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"II": "TIFF", b"MM": "TIFF", b"BM": "BMP"}
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Decode a JPEG or PNG file to grey pixels.
-
-    Colour becomes luma (ITU-R BT.601), 16-bit grey is divided by 257 and rounded, transparency and orientation marks
-    play no part. The checksums of a PNG are verified; JPEG has none, so that damage which leaves a well-formed stream
-    cannot be seen.
+    """Decode an image file to grey pixels of 8 bits, see `decode_deep` and `to_8_bits`.
 
     Args:
         content: the file, whole.
 
     Returns:
         uint8 (H, W), 0 is black.
+
+    Raises:
+        DataError: why there is no slice in these bytes, as the predicate of a sentence ("is cut short").
+    """
+    pixels = decode_deep(content)
+    return pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, bits_of(int(pixels.max(initial=0))))
+
+
+def decode_deep(content: bytes) -> np.ndarray:
+    """Decode an image file (JPEG, PNG, TIFF, BMP) to grey pixels of the bits it has.
+
+    Colour becomes luma (ITU-R BT.601), transparent pixels lie on black, and the orientation that EXIF tells is applied.
+    The checksums of a PNG are verified; JPEG has none, so that damage which leaves a well-formed stream cannot be seen.
+
+    Args:
+        content: the file, whole.
+
+    Returns:
+        uint8 (H, W), or uint16 (H, W) of a grey image of more than 8 bits; 0 is black.
 
     Raises:
         DataError: why there is no slice in these bytes, as the predicate of a sentence ("is cut short").
@@ -41,6 +64,42 @@ def decode(content: bytes) -> np.ndarray:
         raise DataError(_reason(content, error)) from error
 
 
+def bits_of(largest: int) -> int:
+    """Return how many bits the pixels of images use, 8 to 16, from the largest of all their values.
+
+    Example:
+        >>> bits_of(200), bits_of(1023), bits_of(4000)
+        (8, 10, 12)
+    """
+    return max(8, largest.bit_length())
+
+
+def to_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Bring pixels of more bits to 8, rounded: the largest number of these bits becomes 255.
+
+    Args:
+        pixels: uint16 of any shape, all below 2**bits.
+        bits: 8 to 16; images of one set have one number of bits, so that they stay comparable.
+    """
+    most = 2**bits - 1
+    return ((pixels.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+
+
+def fit(pixels: np.ndarray, size: int, *, stretch: bool = False) -> np.ndarray:
+    """Bring an image to a square: its aspect is kept and the rest is background, or it is stretched.
+
+    Args:
+        pixels: uint8 or uint16 (H, W).
+        size: height and width to reach, in pixels.
+        stretch: whether height and width are resized each by itself.
+
+    Returns:
+        (size, size), of the same type.
+    """
+    longest = max(pixels.shape)
+    return _resample(pixels, size, pixels.shape if stretch else (longest, longest))
+
+
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resize an image: averaged over areas where it shrinks, bilinear where it grows.
 
@@ -48,60 +107,146 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     all). Areas have no meaning between pixels, hence the second rule; it acts on each axis by itself.
 
     Args:
-        pixels: uint8 (H, W).
+        pixels: uint8 or uint16 (H, W).
         size: height and width to reach, in pixels.
 
     Returns:
-        uint8 (size, size).
+        (size, size), of the same type.
     """
-    if pixels.shape == (size, size):
+    return _resample(pixels, size, pixels.shape)
+
+
+def _resample(pixels: np.ndarray, size: int, frame: tuple[int, ...]) -> np.ndarray:
+    """Resize an image that lies in the middle of a black frame, which is nowhere made."""
+    if pixels.shape == frame == (size, size):
         return pixels
-    values = pixels
-    for length in pixels.shape:
-        values = (_areas(values, size) if size < length else _between(values, size)).T
-    return np.floor(values + (0.5 + 1e-6)).astype(np.uint8)  # halves go up, whatever the last bit of the sums
+    values = pixels.astype(np.float64)
+    for length, whole in zip(pixels.shape, frame, strict=True):
+        values = (_weights(length, whole, size) @ np.ascontiguousarray(values)).T
+    return np.floor(values + (0.5 + 1e-6)).astype(pixels.dtype)  # halves go up, whatever the last bit of the sums
 
 
-def _areas(values: np.ndarray, size: int) -> np.ndarray:
-    """Compute means over equal stretches of the first axis: differences of the running total at their borders."""
-    borders = np.arange(size + 1) * (len(values) / size)
-    whole = np.minimum(borders.astype(int), len(values) - 1)
-    total = np.zeros((len(values) + 1, values.shape[1]))
-    np.cumsum(values, axis=0, out=total[1:])
-    return np.diff(total[whole] + (borders - whole)[:, None] * values[whole], axis=0) * (size / len(values))
+@lru_cache(maxsize=256)
+def _weights(length: int, whole: int, size: int) -> Any:
+    """Return the share of each pixel of a row in each of the resized row.
 
+    Args:
+        length: pixels of the row, in the middle of the whole.
+        whole: pixels of the row with what is black at its ends.
+        size: pixels to reach.
 
-def _between(values: np.ndarray, size: int) -> np.ndarray:
-    """Interpolate between the pixels of the first axis; beyond the outer ones their values hold."""
-    places = ((np.arange(size) + 0.5) * (len(values) / size) - 0.5).clip(0, len(values) - 1)
-    lower = places.astype(int)
-    upper = np.minimum(lower + 1, len(values) - 1)
-    share = (places - lower)[:, None]
-    return (1 - share) * values[lower] + share * values[upper]
+    Returns:
+        sparse matrix (size, length).
+    """
+    from scipy.sparse import csr_array  # which most readings need not import
+
+    if size < whole:  # the share of each pixel that lies between two borders
+        borders = np.arange(size + 1)[:, None] * (whole / size)
+        places = borders[:-1].astype(int) + np.arange(whole // size + 2)
+        shares = np.minimum(places + 1, borders[1:]) - np.maximum(places, borders[:-1])
+        shares = shares.clip(0) * (size / whole)
+    else:  # between the middles of two pixels; beyond the outer ones theirs
+        middles = ((np.arange(size)[:, None] + 0.5) * (whole / size) - 0.5).clip(0, whole - 1)
+        places = middles.astype(int) + np.arange(2)
+        shares = (1 - np.abs(places - middles)).clip(0)
+    columns = places - (whole - length) // 2
+    rows = np.broadcast_to(np.arange(size)[:, None], places.shape)
+    held = (columns >= 0) & (columns < length) & (shares > 0)
+    return csr_array((shares[held], (rows[held], columns[held])), shape=(size, length))
 
 
 def _decode(content: bytes) -> np.ndarray:
     image = open_image(content)
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"has {image.height}×{image.width} pixels; a slice has at most {MAX_PIXELS // 10**6} million")
+    check_size(image, content)
     if image.format == "PNG":
         image.verify()
         image = open_image(content)  # one that was verified cannot be loaded any more
-    if image.mode.startswith("I"):
-        wide = np.clip(np.asarray(image, np.int64), 0, 65_535)
-        return ((wide + 128) // 257).astype(np.uint8)
+    if image.format == "TIFF":
+        _check_tiff(image, content)
+    if image.mode not in ("I", "F") and _bits(image, content) == 16 and not image.mode.startswith("I;"):
+        _check_wide(image)
+    image = _upright(image)
+    if image.mode.startswith(("I", "F")):
+        return _deep(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        image = Image.composite(colour, Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour.getchannel("A"))
     return np.array(image.convert("L"))
 
 
+def check_size(image: Image.Image, content: bytes) -> None:
+    """Refuse what takes long to decode, before it is decoded."""
+    height, width = image.height, image.width
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        limit = f"at most {MAX_PIXELS // 10**6} million" if width * height > MAX_PIXELS else f"sides of {MAX_SIDE:,}"
+        raise DataError(f"has {height}×{width} pixels; a slice has {limit}")
+    if image.format == "JPEG":
+        _check_scans(content, height * width)
+
+
+def _check_scans(content: bytes, pixels: int) -> None:
+    scans = content.count(b"\xff\xda")
+    if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
+        raise DataError(
+            f"is a JPEG of {scans:,} scans; a slice has at most {min(MAX_SCANS, MAX_SCANNED // max(pixels, 1)):,}, "
+            "so save it again"
+        )
+
+
+def _check_tiff(image: Image.Image, content: bytes) -> None:
+    if str(image.info.get("compression", "")).endswith("jpeg"):
+        _check_scans(content, image.height * image.width)
+    try:
+        image.seek(1)
+    except EOFError:
+        image.seek(0)
+    else:
+        raise DataError("is a TIFF of several pages; save each slice as a file")
+
+
+def _bits(image: Image.Image, content: bytes) -> int:
+    """Return the bits of a channel as the header of a PNG or TIFF tells them; 8 where nothing does."""
+    if image.format == "PNG":
+        return content[24]
+    tags = getattr(image, "tag_v2", None)
+    return max(tags.get(258, (8,))) if tags is not None else 8
+
+
+def _check_wide(image: Image.Image) -> None:
+    """Refuse images of several 16-bit channels that use few of the bits, as Pillow keeps the upper 8 alone."""
+    brightest = max(high for _, high in image.convert("RGB").getextrema())  # pyright: ignore[reportGeneralTypeIssues]
+    if 0 < brightest < 64:
+        raise DataError(f"has colours of 16 bits and uses {8 + brightest.bit_length()} of them; save it as 16-bit grey")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the orientation that EXIF tells; EXIF that cannot be read tells none."""
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:
+        turned = False
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _deep(image: Image.Image) -> np.ndarray:
+    """Return grey pixels of more than 8 bits."""
+    values: Any = np.asarray(image)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+        raise DataError("has fractions as pixels; save it as grey of 8 or 16 bits")
+    if values.max(initial=0) > 65_535:
+        raise DataError(f"has pixels up to {values.max():,.0f}; a slice has at most 65,535, so save it as 16-bit grey")
+    return np.clip(values, 0, 65_535).astype(np.uint16)
+
+
 def open_image(content: bytes) -> Image.Image:
-    """Open the header of a JPEG or PNG file; its pixels are not decoded yet."""
+    """Open the header of an image file; its pixels are not decoded yet."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def _reason(content: bytes, error: Exception) -> str:
-    kind = "JPEG" if content.startswith(b"\xff\xd8") else "PNG" if content.startswith(b"\x89PNG") else ""
+    kind = next((name for begin, name in _BEGINNINGS.items() if content.startswith(begin)), "")
     if not kind:
-        return "is neither JPEG nor PNG"
+        return "is no JPEG, PNG, TIFF or BMP"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more pixels than a slice, which has at most {MAX_PIXELS // 10**6} million"
     if isinstance(error, Image.UnidentifiedImageError):

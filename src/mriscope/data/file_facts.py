@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from mriscope.data.decoding import open_image
+from mriscope.data.decoding import check_size, open_image
 from mriscope.data.readers import open_source
 from mriscope.data.rows import Row, unique_names
 from mriscope.data.source import parse_source
@@ -62,7 +62,7 @@ def read_file_facts(source: str | Path, paths: Sequence[str]) -> tuple[FileFact,
 
     Returns:
         size (or height and width, where there are many), format, colour mode, encoding (quality and chroma subsampling
-        of a JPEG), metadata, colour saturation, and bytes per pixel; none for the phantom, which has no files.
+        of a JPEG), metadata, colour saturation, and bytes per pixel; none for volumes, and for the phantom.
 
     Raises:
         DataError: the source cannot be read any more.
@@ -72,11 +72,11 @@ def read_file_facts(source: str | Path, paths: Sequence[str]) -> tuple[FileFact,
         >>> [fact.name for fact in read_file_facts("folder of slices", slices.paths)]
         ['size', 'format', 'colour mode', 'encoding', 'metadata', 'colour saturation', 'bytes per pixel']
     """
-    if parse_source(source).kind == "phantom":
+    if parse_source(source).kind == "phantom" or (opened := open_source(source)).of_volumes:
         return ()
     seen: list[Row] = []
     files: list[_File | None] = []
-    for row in open_source(source).rows():
+    for row in opened.rows():
         seen.append(replace(row, content=None))
         files.append(_describe(row.content) if row.content and not row.problem else None)
     file_of = dict(zip(unique_names(seen), files, strict=True))
@@ -109,6 +109,7 @@ def _describe(content: bytes) -> _File | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `decode`, which says what is wrong with a file
             image = open_image(content)
+            check_size(image, content)
             return _File(
                 width=image.width,
                 height=image.height,

@@ -1,28 +1,29 @@
-"""Slices as JPEG and PNG files in one folder per class, as Kaggle lays them out."""
+"""Slices as image files in one folder per class, as Kaggle lays them out."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mriscope.data.decoding import SUFFIXES
 from mriscope.data.layout import Place, find_places
-from mriscope.data.naming import canonical_class, natural, printable
+from mriscope.data.listing import problem_of, walk
+from mriscope.data.naming import canonical_class, natural, part_order, printable
 from mriscope.data.rows import Row, Source
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError, suggest
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-PASSED_OVER = ("thumbs.db", "desktop.ini", "__macosx")
-"""What file managers leave behind; it is passed over, as is every name that begins with a dot."""
 MAX_BYTES = 2**28  # 16 million pixels of 16-bit colour take half of it
+TABLES = (".csv", ".tsv", ".json", ".txt", ".md", ".pdf", ".xlsx")
+"""What lies beside images and is none: passed over above the class folders, where a set's own papers are."""
 
 
 def open_folders(name: str, root: Path) -> Source:
     """A source of class folders, listed but unread.
 
-    Train and test folders (also training, testing, in any case), sets, folds, planes and subjects may stand above the
-    class folders or within them; see `find_places`. Class folders whose names mean the four classes of this field,
-    whatever their case and punctuation, get those; folders of which none does are classes of their own, in sorted
-    order. Other folders within a class folder belong to it. Each file that is no JPEG or PNG is a bad row, but for
-    hidden ones and those of PASSED_OVER. Links to folders are not followed.
+    Folders of train, validation (val, valid, dev) and test, in any case, sets, folds, planes and subjects may stand
+    above the class folders or within them; see `find_places`. Class folders whose names mean the four classes of this
+    field, whatever their case and punctuation, get those; folders of which none does are classes of their own, in
+    sorted order. Other folders within a class folder belong to it. Each file that is no image is a bad row, but for
+    hidden ones, those of PASSED_OVER, and tables and texts at the top. Links to folders are not followed.
 
     Args:
         name: the source as its user wrote it.
@@ -32,50 +33,41 @@ def open_folders(name: str, root: Path) -> Source:
         DataError: there are no images, fewer than two classes, folders that can be read in two ways, or one whose name
             does not go with the others.
     """
-    listed = {path.relative_to(root).as_posix(): path for path in _walk(name, root)}
-    if not any(path.suffix.lower() in SUFFIXES for path in listed.values()):
+    listed = {path: Path(entry.path) for path, entry in walk(name, root) if not _is_paper(path)}
+    if not any(map(_is_image, listed)):
         raise DataError(
-            f"{name} holds no JPEG or PNG files; expected one folder of them for each class, or parquet files"
+            f"{name} holds no image files ({', '.join(SUFFIXES)}); expected one folder of them for each class, or "
+            "parquet files"
         )
     chains = {path: tuple(path.split("/")[:-1]) for path in listed}
-    places = find_places(name, [chains[path] for path, file in listed.items() if file.suffix.lower() in SUFFIXES])
-    class_names, labels = _classes(name, sorted({place.class_folder for place in places.values()} - {""}))
+    places = find_places(name, {chains[path] for path in listed if _is_image(path)})
+    class_names, labels = name_classes(name, sorted({place.class_folder for place in places.values()} - {""}))
 
     def place_of(path: str) -> Place:
         return places.get(chains[path], Place())
 
-    order = sorted(listed, key=lambda path: (place_of(path).part == "test", *map(natural, path.split("/"))))
+    order = sorted(listed, key=lambda path: (part_order(place_of(path).part), *map(natural, path.split("/"))))
     files = {path: _problem(listed[path], place_of(path).class_folder) or listed[path] for path in order}
 
     def rows() -> Iterator[Row]:
         for number, (path, file) in enumerate(files.items()):
-            content, problem = _content(file)
+            content, problem = content_of(file)
             place = place_of(path)
-            label = labels.get(place.class_folder)
-            yield Row(number, printable(path), "", place.part, label, content, problem, place.subject)
+            yield Row(number, printable(path), "", place.part, labels.get(place.class_folder), content, problem)
 
-    return Source(files, class_names, rows)
-
-
-def _walk(name: str, root: Path) -> Iterator[Path]:
-    """Every file below a folder, and whatever else is no folder."""
-    waiting = [root]
-    while waiting:
-        try:
-            found = [(path, path.is_dir() and not path.is_symlink()) for path in waiting.pop().iterdir()]
-        except OSError as error:
-            raise DataError(f"{name}: {error.filename} cannot be listed ({error.strerror}); allow it to be") from error
-        for path, is_folder in found:
-            if path.name.startswith(".") or path.name.lower() in PASSED_OVER:
-                continue
-            if is_folder:
-                waiting.append(path)
-            else:
-                yield path
+    return Source(files, class_names, rows, len(files))
 
 
-def _classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The names of the classes, and the label of each class folder."""
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(SUFFIXES)
+
+
+def _is_paper(path: str) -> bool:
+    return "/" not in path and path.lower().endswith(TABLES)
+
+
+def name_classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the names of the classes, and the label of each class folder."""
     meant = {folder: canonical_class(folder) for folder in folders}
     odd = [folder for folder, known in meant.items() if not known]
     if len(odd) == 1 and len(folders) == 1:
@@ -95,17 +87,13 @@ def _classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[s
 
 def _problem(path: Path, class_folder: str) -> str:
     if path.suffix.lower() not in SUFFIXES:
-        return "is no .jpg, .jpeg or .png file"
-    if not path.is_file():
-        return "is a link that leads to no file" if path.is_symlink() else "is no ordinary file"
-    if not class_folder:
-        return "lies in no class folder"
-    size = path.stat().st_size
-    return f"has {size // 2**20} MiB, where a slice has less than {MAX_BYTES // 2**20}" if size > MAX_BYTES else ""
+        return "is no image file"
+    problem = problem_of(path, MAX_BYTES)
+    return problem if problem or class_folder else "lies in no class folder"
 
 
-def _content(file: Path | str) -> tuple[bytes | None, str]:
-    """The bytes of a file, or why there are none."""
+def content_of(file: Path | str) -> tuple[bytes | None, str]:
+    """Return the bytes of a file, or why there are none."""
     if isinstance(file, str):
         return None, file
     try:

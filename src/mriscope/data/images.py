@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mriscope.data.decoding import decode, resize
-from mriscope.data.folders import SUFFIXES
+from mriscope.data.decoding import SUFFIXES, bits_of, decode_deep, fit, to_8_bits
+from mriscope.data.folders import MAX_BYTES
+from mriscope.data.listing import problem_of
 from mriscope.errors import BadRow, BadRowsError, DataError
 
 LOG = logging.getLogger("mriscope")
@@ -30,12 +31,13 @@ class Images:
         return len(self.images)
 
 
-def read_images(named: Sequence[str | Path], size: int) -> Images:
-    """Read JPEG and PNG files, each brought to one size as `read` does.
+def read_images(named: Sequence[str | Path], size: int, *, stretch: bool = False) -> Images:
+    """Read image files, each brought to one size as `read` does.
 
     Args:
-        named: files, or folders whose JPEG and PNG files are meant, those of folders within them too.
+        named: files, or folders whose image files are meant, those of folders within them too.
         size: height and width to reach, in pixels.
+        stretch: resize height and width each by itself; else the aspect is kept, on a black square.
 
     Raises:
         DataError: a name leads nowhere, or a folder holds no image.
@@ -43,27 +45,33 @@ def read_images(named: Sequence[str | Path], size: int) -> Images:
     """
     files = [file for name in named for file in _files(Path(name))]
     bad: list[BadRow] = []
-    resized = 0
-    images = np.zeros((len(files), size, size), np.uint8)
+    deep = np.zeros(len(files), bool)
+    resized, bits = 0, 8
+    images = np.zeros((len(files), size, size), np.uint16)
     for row, file in enumerate(files):
         try:
-            pixels = decode(file.read_bytes())
+            if problem := problem_of(file, MAX_BYTES):
+                raise DataError(problem)
+            pixels = decode_deep(file.read_bytes())
+            deep[row] = pixels.dtype != np.uint8
+            bits = max(bits, bits_of(int(pixels.max(initial=0))))
             resized += pixels.shape != (size, size)
-            images[row] = resize(pixels, size)
+            images[row] = fit(pixels, size, stretch=stretch)
         except OSError as error:
             bad.append(BadRow(row, str(file), f"cannot be read ({error.strerror})"))
         except DataError as error:
             bad.append(BadRow(row, str(file), str(error)))
     if bad:
-        raise BadRowsError("the images", bad, len(files), "name JPEG or PNG files")
+        raise BadRowsError("the images", bad, len(files), f"name image files ({', '.join(SUFFIXES)})")
     if resized:
         LOG.warning("%d of %d images were resized to %d×%d", resized, len(files), size, size)
-    return Images(images, tuple(map(str, files)))
+    images[deep] = to_8_bits(images[deep], bits)
+    return Images(images.astype(np.uint8), tuple(map(str, files)))
 
 
 def _files(path: Path) -> Iterator[Path]:
     if not path.exists():
-        raise DataError(f"there is no file {path}; name JPEG or PNG files, or folders of them")
+        raise DataError(f"there is no file {path}; name image files, or folders of them")
     if not path.is_dir():
         yield path
         return
@@ -71,5 +79,5 @@ def _files(path: Path) -> Iterator[Path]:
         file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
     )
     if not found:
-        raise DataError(f"the folder {path} holds no JPEG or PNG file; name one that does")
+        raise DataError(f"the folder {path} holds no image file; name one that does")
     yield from found

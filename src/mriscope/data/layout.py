@@ -1,13 +1,12 @@
-"""Which folders of a tree name the part, the class and the subject of its slices."""
+"""Which folders of a tree name the part and the class of its slices."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mriscope.data.naming import canonical_class, natural, part_of, subject_of
+from mriscope.data.naming import as_word, canonical_class, natural, part_of_folder, subject_of
 from mriscope.errors import DataError
 
-PARTS = ("train", "training", "test", "testing")
 CLASS_WORDS = re.compile(
     "ad|alzheimers?(disease)?|cn|cognitivelynormal|nc|hc|normal|healthy|controls?|[elsp]?mci|smci|smc|scd|ftd|dlb|vad"
     "|(non)?demen(ted|tia)|non|no|yes|(very)?mild|moderate|severe|(no|glioma|meningioma|pituitary)?tumou?r"
@@ -28,20 +27,20 @@ Chain = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """What the folders above a file say of it, "" where they say nothing: part, class folder and subject."""
+    """What the folders above a file say of it, "" where they say nothing: part and class folder."""
 
     part: str = ""
     class_folder: str = ""
-    subject: str = ""
 
 
 def find_places(name: str, chains: Iterable[Chain]) -> dict[Chain, Place]:
-    """Find the part, the class folder and the subject of the slices in each folder.
+    """Find the part and the class folder of the slices in each folder.
 
-    Train and test folders may stand at any level, as may folders with the number of a subject (`subject_of`). Of the
-    others, class folders are those with a known name, such as NonDemented, AD or glioma (`CLASS_WORDS`); where names
-    tell nothing, those at the top. A level of sets, folds, planes or sites (`OTHER_WORDS`) or of plain numbers holds no
-    classes where there is another; the names of one below it must then recur in its folders.
+    Folders of train, validation (val, valid, dev) and test may stand at any level, as may folders with the number of a
+    subject (`subject_of`). Of the others, class folders are those with a known name, such as NonDemented, AD or glioma
+    (`CLASS_WORDS`); where names tell nothing, those at the top. A level of sets, folds, planes or sites
+    (`OTHER_WORDS`) or of plain numbers holds no classes where there is another; the names of one below it must then
+    recur in its folders.
 
     Args:
         name: the source as its user wrote it, for messages.
@@ -56,25 +55,18 @@ def find_places(name: str, chains: Iterable[Chain]) -> dict[Chain, Place]:
     Example:
         >>> places = find_places("set", [("Original", "AD"), ("Original", "CN"), ("Augmented", "AD")])
         >>> places["Augmented", "AD"]
-        Place(part='', class_folder='AD', subject='')
+        Place(part='', class_folder='AD')
     """
     known = sorted(set(chains), key=lambda chain: [natural(folder) for folder in chain])
     level = _class_levels(name, known)
     parts = _parts(name, {chain: level.get(chain) for chain in known})
-    return {
-        chain: Place(
-            parts[chain], chain[level[chain]], next((who for folder in chain if (who := subject_of(folder))), "")
-        )
-        if chain in level
-        else Place()
-        for chain in known
-    }
+    return {chain: Place(parts[chain], chain[level[chain]]) if chain in level else Place() for chain in known}
 
 
 def _class_levels(name: str, chains: Sequence[Chain]) -> dict[Chain, int]:
     """Find the place of the class folder in each chain; chains that end above the class folders are left out."""
     rest = {
-        chain: [at for at, folder in enumerate(chain) if folder.lower() not in PARTS and not subject_of(folder)]
+        chain: [at for at, folder in enumerate(chain) if not part_of_folder(folder) and not subject_of(folder)]
         for chain in chains
     }
     if not any(rest.values()):
@@ -155,20 +147,22 @@ def _listed(folders: Sequence[str]) -> str:
 
 def _parts(name: str, level: Mapping[Chain, int | None]) -> dict[Chain, str]:
     """Return the part of each chain; either every chain with a class folder has one or none has."""
-    at = {chain: [depth for depth, folder in enumerate(chain) if folder.lower() in PARTS] for chain in level}
-    named = {chain: {part_of(chain[depth]) for depth in depths} for chain, depths in at.items()}
+    at = {chain: [depth for depth, folder in enumerate(chain) if part_of_folder(folder)] for chain in level}
+    named = {chain: {part_of_folder(chain[depth]) for depth in depths} for chain, depths in at.items()}
     if both := next((chain for chain, parts in named.items() if len(parts) > 1), None):
-        raise DataError(f"{name}: the folder {'/'.join(both)} is both train and test; move it away")
+        raise DataError(f"{name}: the folder {'/'.join(both)} lies in two parts; move it away")
     usual = next((depths[0] for depths in at.values() if depths), None)
     odd = [chain for chain, parts in named.items() if level[chain] is not None and not parts]
     if usual is not None and odd:
         shown = "/".join(odd[0][: usual + 1])
-        raise DataError(f"{name}: the folder {shown} is neither train nor test, as others are; move it away")
+        raise DataError(
+            f"{name}: the folder {shown} is no train, validation or test folder, as others are; move it away"
+        )
     return {chain: next(iter(parts), "") for chain, parts in named.items()}
 
 
 def _is_class_word(folder: str) -> bool:
-    return bool(canonical_class(folder) or CLASS_WORDS.fullmatch(re.sub(r"[\W_]+", "", folder).lower()))
+    return bool(canonical_class(folder) or CLASS_WORDS.fullmatch(as_word(folder)))
 
 
 def _is_other(folder: str) -> bool:

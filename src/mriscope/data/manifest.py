@@ -1,136 +1,194 @@
-"""Subjects from a CSV file, for sources that name none."""
+"""What a CSV file tells of slices: subjects, sessions, positions and covariates, by path or by subject."""
 
-import csv
-import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.rows import as_covariates
+from mriscope.data.slices import SliceSet
+from mriscope.data.tables import ROLES, Table, find_column, is_index, known, position_of, read_table
 from mriscope.errors import DataError, suggest
-from mriscope.files import read_safe_cell
 
 COLUMNS = ("path", "part", "label", "subject", "position")
-"""What `mriscope audit` writes to slices.csv; path and subject are needed, part is not read."""
-LARGEST = 2**63 - 1
+"""What `mriscope audit` writes to slices.csv, and session where one is known."""
 
-Table = Sequence[dict[str, str]]
+Rows = Sequence[Mapping[str, str]]
 
 
 def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collection[str] = ()) -> SliceSet:
-    """The slices with the subjects and positions that a CSV file gives them by their paths.
+    """Return the slices with what a CSV file tells of them, by their paths or, without a column path, their subjects.
 
     Args:
         slices: what a source holds; its fingerprint stays.
-        manifest: UTF-8, with a header. path and subject are needed; subject and position are whole numbers from 0, and
-            -1 or nothing where unknown; label is the name of a class, and checked. Other columns are passed over. The
-            apostrophe that `spreadsheet_safe` puts before a path or class is taken off.
+        manifest: a table as `read_table` takes it. path names every slice, or subject (also patient_id and the like)
+            every row's subject. Any text is a subject; nothing, n/a, nan or -1 is an unknown one, and slices of
+            unknown subject stay so beside known ones. position is a number, label the name of a class, which is
+            checked, and part is not read. Each other column becomes a covariate.
         passed_over: paths that the file may name though there is no such slice, as its row was unusable.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or does not name each slice once, with its own label.
     """
-    table = _read(Path(manifest).expanduser())
-    line_of, paths = _lines_by_path(table, manifest), slices.paths.tolist()
-    _check_known(paths, line_of, passed_over, manifest)
-    _check_named(paths, line_of, manifest, "the source's")
-    lines = [line_of[path] for path in paths]
-    _check_labels([slices.class_names[label] for label in slices.labels], table, lines, manifest)
-    subjects, positions = (_numbers(table, lines, name, manifest) for name in ("subject", "position"))
-    return slices.with_subjects(subjects, positions)
+    table = read_table(manifest)
+    columns = {role: find_column(role, table.columns, None, manifest) for role in ROLES}
+    if columns["path"] is None and columns["subject"] is not None:
+        return _by_subject(slices, table, columns)
+    if columns["path"] is not None and {*table.columns} <= {columns["path"], columns["label"], columns["part"]}:
+        raise _lacks(table, "subject")
+    rows = _rows_by_path(slices.paths.tolist(), table, columns["path"], "the source's", passed_over)
+    _check_labels([slices.class_names[label] for label in slices.labels], rows, columns, manifest)
+    subjects = slices.subject_names if columns["subject"] is None else _subjects(rows, columns["subject"])
+    positions = slices.positions if columns["position"] is None else _positions(rows, columns["position"], manifest)
+    sessions = None if columns["session"] is None else _texts(rows, columns["session"])
+    return slices.with_subjects(subjects, positions, sessions=sessions, covariates=_covariates(table, rows, columns))
+
+
+def names_subjects(manifest: str | Path) -> bool:
+    """Tell whether a CSV file names subjects by path; it may tell nothing but covariates.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    columns = read_table(manifest).columns
+    return all(find_column(role, columns, None, manifest) for role in ("path", "subject"))
 
 
 def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Path) -> np.ndarray:
-    """The subjects that a CSV file gives to slices of a run, whatever others it names.
+    """Return the subjects that a CSV file gives to slices of a run, whatever others it names.
 
     Args:
         paths: of the slices.
         labels: the class of each, or nothing where it is not to be checked.
-        manifest: as with_manifest takes it.
+        manifest: as with_manifest takes it, with path and subject.
 
     Returns:
-        int64 (N,), -1 where the file leaves it unknown.
+        str (N,), what each subject is called; "" where the file leaves it unknown.
 
     Raises:
         DataError: the file cannot be read, lacks a column or a slice, or gives one another label.
     """
-    table = _read(Path(manifest).expanduser())
-    line_of = _lines_by_path(table, manifest)
-    _check_named(paths, line_of, manifest, "the run's")
-    lines = [line_of[path] for path in paths]
-    _check_labels(labels, table, lines, manifest)
-    return _numbers(table, lines, "subject", manifest)
+    table = read_table(manifest)
+    columns = {role: find_column(role, table.columns, None, manifest) for role in ("path", "label", "subject")}
+    if columns["subject"] is None:
+        raise _lacks(table, "subject")
+    rows = _rows_by_path(paths, table, columns["path"], "the run's", None)
+    _check_labels(labels, rows, columns, manifest)
+    return _subjects(rows, columns["subject"])
 
 
-def _read(path: Path) -> Table:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            names = list(reader.fieldnames or ())
-            table = [_without_apostrophes(row) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV file of paths and subjects") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no CSV file in UTF-8 ({error}); expected the columns path and subject") from error
-    for needed in ("path", "subject"):
-        if needed not in names:
-            found = f"has the columns {', '.join(names)}" if names else "is empty"
-            raise DataError(f"{path} {found}, without {needed}; expected path and subject, and position where known")
-    return table
+def _lacks(table: Table, column: str) -> DataError:
+    found = f"has the columns {', '.join(table.columns)}" if table.columns else "is empty"
+    return DataError(
+        f"{table.path} {found}, without {column}; expected path or subject, and what is known of each: subject, "
+        "session, position and covariates such as age"
+    )
 
 
-def _without_apostrophes(row: dict[str, str]) -> dict[str, str]:
-    return {**row, **{name: read_safe_cell(row[name]) for name in ("path", "label") if name in row}}
+def _rows_by_path(
+    paths: Sequence[str], table: Table, column: str | None, whose: str, passed_over: Collection[str] | None
+) -> Rows:
+    """Return the row of each path; with `passed_over` given, the table may name no other path than those.
 
-
-def _lines_by_path(table: Table, manifest: str | Path) -> dict[str, int]:
-    line_of: dict[str, int] = {}
-    for line, row in enumerate(table):
-        first = line_of.setdefault(row["path"], line)
-        if first != line:
-            raise DataError(f"{manifest} names {row['path']!r} twice, in rows {first + 1} and {line + 1}; keep one")
-    return line_of
-
-
-def _check_known(paths: Sequence[str], line_of: dict[str, int], passed_over: Collection[str], where: object) -> None:
-    known = {*paths, *passed_over}
-    if unknown := [path for path in line_of if path not in known]:
-        near = suggest(unknown[0], paths) if paths else "the source is empty"
-        hint = f"; {near}" if near.startswith("did you mean") else ""
+    A path is found whatever its slashes and the composition of its accents.
+    """
+    if column is None:
+        raise _lacks(table, "path")
+    row_of: dict[str, int] = {}
+    for number, row in enumerate(table.rows):
+        first = row_of.setdefault(row[column], number)
+        if first != number:
+            raise DataError(f"{table.path} names {row[column]!r} twice, in rows {first + 1} and {number + 1}; keep one")
+    by_form = {_form(path): number for path, number in row_of.items()}
+    found = [row_of.get(path, by_form.get(_form(path))) for path in paths]
+    if passed_over is not None:
+        own = {_form(path) for path in (*paths, *passed_over)}
+        _check_known(paths, [path for path in row_of if _form(path) not in own], table)
+    if missing := [path for path, number in zip(paths, found, strict=True) if number is None]:
         raise DataError(
-            f"{where} names {len(unknown):,} of {len(line_of):,} slices that the source lacks, first {unknown[0]!r}; "
-            f"its paths are those that `mriscope audit` writes to slices.csv, such as {paths[0]!r}{hint}"
-        )
-
-
-def _check_named(paths: Sequence[str], line_of: dict[str, int], where: object, whose: str) -> None:
-    if missing := [path for path in paths if path not in line_of]:
-        raise DataError(
-            f"{where} lacks {len(missing):,} of {whose} {len(paths):,} slices, first {missing[0]!r}; "
+            f"{table.path} lacks {len(missing):,} of {whose} {len(paths):,} slices, first {missing[0]!r}; "
             "give each a row, with an empty subject where it is unknown"
         )
+    return [table.rows[number] for number in found if number is not None]
 
 
-def _check_labels(labels: Sequence[str], table: Table, lines: Sequence[int], manifest: str | Path) -> None:
-    for line, own in zip(lines, labels, strict=False):
-        named, path = table[line].get("label", ""), table[line]["path"]
-        if named not in ("", own):
+def _form(path: str) -> str:
+    return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./"))
+
+
+def _check_known(paths: Sequence[str], strangers: Sequence[str], table: Table) -> None:
+    if strangers:
+        near = suggest(strangers[0], paths) if paths else "the source is empty"
+        hint = f"; {near}" if near.startswith("did you mean") else ""
+        raise DataError(
+            f"{table.path} names {len(strangers):,} of {len(table.rows):,} slices that the source lacks, first "
+            f"{strangers[0]!r}; its paths are those that `mriscope audit` writes to slices.csv, such as "
+            f"{paths[0]!r}{hint}"
+        )
+
+
+def _check_labels(labels: Sequence[str], rows: Rows, columns: Mapping[str, str | None], manifest: str | Path) -> None:
+    label, path = columns["label"], columns["path"]
+    for row, own in zip(rows, labels, strict=False):
+        if label is not None and row[label] not in ("", own):
             raise DataError(
-                f"{manifest} calls {path!r} {named} where the source says {own}; "
+                f"{manifest} calls {row[path or label]!r} {row[label]} where the source says {own}; "
                 "correct the file, or leave its label column out"
             )
 
 
-def _numbers(table: Table, lines: Sequence[int], column: str, manifest: str | Path) -> np.ndarray:
-    values = np.full(len(lines), UNKNOWN, np.int64)
-    for row, line in enumerate(lines):
-        text = (table[line].get(column) or "").strip()
-        if re.fullmatch(r"-1|[0-9]{1,19}", text) and int(text) <= LARGEST:
-            values[row] = int(text)
-        elif text:
-            raise DataError(
-                f"row {line + 1} of {manifest} has the {column} {text!r}; "
-                "expected a whole number from 0, or nothing where it is unknown"
-            )
-    return values
+def _subjects(rows: Rows, column: str) -> np.ndarray:
+    """Return what subjects are called; -1 is an unknown one, as earlier versions wrote it."""
+    return np.array(["" if name == "-1" else name for name in _texts(rows, column).tolist()], str)
+
+
+def _texts(rows: Rows, column: str) -> np.ndarray:
+    return np.array([known(row[column]) for row in rows], str)
+
+
+def _positions(rows: Rows, column: str, manifest: str | Path) -> np.ndarray:
+    numbers = [position_of(row[column]) for row in rows]
+    if None in numbers:
+        text = rows[numbers.index(None)][column]
+        raise DataError(
+            f"a row of {manifest} has the position {text!r}; expected a number, an index or millimetres from inferior "
+            "to superior, or nothing where it is unknown"
+        )
+    values = np.array(numbers, np.float64)
+    indices = (values[~np.isnan(values)] == np.floor(values[~np.isnan(values)])).all() and not (values < -1).any()
+    return np.where(values == -1, np.nan, values) if indices else values  # an index of -1 is an unknown one
+
+
+def _covariates(table: Table, rows: Rows, columns: Mapping[str, str | None]) -> dict[str, np.ndarray]:
+    names = [name for name in table.columns if name not in columns.values() and not is_index(name)]
+    return as_covariates([{name: known(row[name]) for name in names} for row in rows])
+
+
+def _by_subject(slices: SliceSet, table: Table, columns: Mapping[str, str | None]) -> SliceSet:
+    """Give every slice the covariates of its subject, or of its subject's session where the table has one."""
+    subject, session = str(columns["subject"]), columns["session"]
+    if not slices.n_subjects:
+        raise DataError(
+            f"{table.path} goes by {subject}, and no subject of the source is known; give a column path too, or name "
+            "the subjects in the source, as with --subject-pattern"
+        )
+    row_of: dict[tuple[str, str], int] = {}
+    for number, row in enumerate(table.rows):
+        key = (row[subject], known(row[session]) if session else "")
+        if row_of.setdefault(key, number) != number:
+            raise DataError(f"{table.path} names {' '.join(key).strip()!r} twice; keep one row, or add a session")
+    keys = zip(slices.subject_names.tolist(), slices.sessions.tolist(), strict=True)
+    nothing = dict.fromkeys(table.columns, "")
+    found = [row_of.get((who, when) if session else (who, "")) for who, when in keys]
+    if all(number is None for number in found):
+        mine = next(name for name in slices.subject_names.tolist() if name)
+        raise DataError(
+            f"{table.path} names none of the source's {slices.n_subjects:,} subjects, such as {mine!r}; its first is "
+            f"{table.rows[0][subject] if table.rows else ''!r}"
+        )
+    rows = [nothing if number is None else table.rows[number] for number in found]
+    labels = [slices.class_names[label] for label in slices.labels]
+    _check_labels(labels, rows, {**columns, "path": subject}, table.path)
+    covariates = _covariates(table, rows, columns)
+    return slices.with_subjects(slices.subject_names, slices.positions, covariates=covariates)

@@ -1,12 +1,22 @@
 """What the names of files and folders say: the part, the class, the subject, the order."""
 
 import re
+from collections.abc import Iterable
 
-_PART = re.compile(r"(train|test)", re.IGNORECASE)
+from mriscope.errors import DataError
+
+CLASS_NAMES = ("Mild_Demented", "Moderate_Demented", "Non_Demented", "Very_Mild_Demented")
+
+PARTS = ("train", "validation", "test")
+_WORDS = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
+_FOLDERS = {
+    part: rf"({words})[\W_]*(set|data|dataset|images?|imgs?|slices|split|part)?" for part, words in _WORDS.items()
+}
+_FILES = {"train": "train", "validation": "(val|valid|validation|dev)(?![a-z])", "test": "test"}
 _CLASS = re.compile(r"(verymild|mild|moderate|non|no)(demented|dementia|impairment|impaired)")
 _SUBJECT = re.compile(
     r"(sub-(?=[a-z]*\d)[a-z\d]+|(?:subject|subj|sub|patient|participant|pat|case|person)[\W_]*\d+"
-    r"|OAS[123]_?\d{4}|\d{3}_S_\d{4,5}|IXI\d{3})(?![a-z\d]).*",
+    r"|OAS[123]_?\d{4}\d?|\d{3}_S_\d{4,5}|IXI\d{3})(?![a-z\d]).*",
     re.IGNORECASE | re.DOTALL,
 )
 _CANONICAL = {
@@ -18,16 +28,64 @@ _CANONICAL = {
 }
 
 
-def part_of(name: str) -> str:
-    """Return the published part that a name begins with, train or test, as Training and test-00000 do; or ""."""
-    found = _PART.match(name)
-    return found[0].lower() if found else ""
+def part_of(file: str) -> str:
+    """Return the published part that the name of a file begins with, or "".
+
+    Example:
+        >>> part_of("train-00000-of-00012.parquet"), part_of("valid_1.csv"), part_of("values.csv")
+        ('train', 'validation', '')
+    """
+    return next((part for part, begin in _FILES.items() if re.match(begin, file, re.IGNORECASE)), "")
+
+
+def part_of_folder(folder: str) -> str:
+    """Return the published part that a folder is named for, or "".
+
+    Example:
+        >>> part_of_folder("Training"), part_of_folder("dev"), part_of_folder("test set"), part_of_folder("tested")
+        ('train', 'validation', 'test', '')
+    """
+    return next((part for part, words in _FOLDERS.items() if re.fullmatch(words, folder, re.IGNORECASE)), "")
+
+
+def part_order(part: str) -> int:
+    """Return the place of a part: train, validation, test; slices of no part come first."""
+    return PARTS.index(part) if part in PARTS else -1
 
 
 def canonical_class(name: str) -> str | None:
     """Return the class of the study that a name means, whatever its case and punctuation; None for other names."""
     found = _CLASS.fullmatch(re.sub(r"[\W_]+", "", name).lower())
     return _CANONICAL[found[1]] if found else None
+
+
+def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Count off classes that are named by texts.
+
+    Labels that all mean one of the four classes of this field, whatever their case and punctuation, are those; others
+    are classes of their own, in natural order.
+
+    Args:
+        name: the source, for messages.
+        labels: of each slice; "" where unknown.
+
+    Returns:
+        the names of the classes, and the number of each label.
+
+    Raises:
+        DataError: there are fewer than two classes.
+
+    Example:
+        >>> number_classes("x.csv", ["MCI", "AD", "", "MCI"])
+        (('AD', 'MCI'), {'AD': 0, 'MCI': 1})
+    """
+    found = sorted({*labels} - {""}, key=natural)
+    if len(found) < 2:
+        raise DataError(f"{name} has the labels {', '.join(found) or '(none)'}; expected two classes or more")
+    meant = {label: canonical_class(label) for label in found}
+    if all(meant.values()):
+        return CLASS_NAMES, {label: CLASS_NAMES.index(str(known)) for label, known in meant.items()}
+    return tuple(map(printable, found)), {label: number for number, label in enumerate(found)}
 
 
 def subject_of(name: str) -> str:
@@ -38,16 +96,21 @@ def subject_of(name: str) -> str:
 
     Example:
         >>> subject_of("OAS1_0028_MR1"), subject_of("Patient 12"), subject_of("0012")
-        ('oas1_0028', 'patient 12', '')
+        ('OAS1_0028', 'Patient 12', '')
     """
     found = _SUBJECT.fullmatch(name)
-    return found[1].lower() if found else ""
+    return found[1] if found else ""
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """Return a sorting key by which slice_9 comes before slice_10; the name itself settles slice_9 and slice_09."""
     parts = re.split(r"([0-9]+)", name)
-    return [int(part) if odd % 2 else part for odd, part in enumerate(parts)], name
+    return [(len(part.lstrip("0")), part.lstrip("0")) if odd % 2 else part for odd, part in enumerate(parts)], name
+
+
+def as_word(name: str) -> str:
+    """Return a name reduced to small letters and digits, by which Subject ID and subject_id are one."""
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def printable(name: str) -> str:

@@ -1,97 +1,292 @@
-"""Slices in parquet files with the image column of the Hugging Face hub."""
+"""Slices in parquet files, as the Hugging Face hub and pandas write them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mriscope.data.naming import canonical_class, natural, part_of, printable
+from mriscope.data.listing import problem_of
+from mriscope.data.naming import (
+    CLASS_NAMES,
+    canonical_class,
+    natural,
+    number_classes,
+    part_of,
+    part_of_folder,
+    part_order,
+    printable,
+)
+from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.rows import Row, Source
-from mriscope.data.slices import CLASS_NAMES
+from mriscope.data.tables import column_notes, find_column, is_index, known, position_of
 from mriscope.errors import DataError
 
-EXPECTED = "expected image, a struct of bytes and path, and label, an integer"
-BATCH = 64
+EXPECTED = "expected an image, as bytes or a struct of bytes and path, and a label, as a number or a text"
+BATCH = 64  # rows at most
+BUDGET = 2**24  # bytes of a batch
+MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what unpacks to more than both is no image
 LONGEST_PATH = 1024
+_ROLES = ("image", "label", "subject", "session", "position", "part")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A parquet file whose columns are known."""
+
+    path: Path
+    part: str
+    columns: Mapping[str, str | None]
+    covariates: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    numbers: bool
+    """Whether labels are whole numbers that count the classes, and not their names."""
+    count: int
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """The parquet files of a folder and of its data folder, train before test, each in natural order."""
-    found = [path for place in (folder, folder / "data") for path in place.glob("*.parquet") if path.is_file()]
-    return sorted(found, key=lambda path: (part_of(path.name) == "test", natural(path.relative_to(folder).as_posix())))
+    """Return the parquet files below a folder: of train, of validation, of test, each in natural order."""
+    found = [
+        path
+        for path in folder.rglob("*.parquet")
+        if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    ]
+    names = {path: path.relative_to(folder) for path in found}
+    return sorted(found, key=lambda path: (part_order(_part(names[path])), natural(names[path].as_posix())))
 
 
-def open_parquet(name: str, root: Path, paths: Sequence[Path]) -> Source:
-    """A source of parquet files, their columns checked and their rows unread.
+def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOptions = AS_IT_IS) -> Source:
+    """Return a source of parquet files, their columns checked and their rows unread.
 
     Args:
         name: the source as its user wrote it.
-        root: the folder that the files' names begin from.
-        paths: the files; where one name begins with train or test, all must.
+        root: the folder that the files' names begin from. Where the name of one file, or of a folder above it, begins
+            with train, val or test, that of each must. Folders of several configurations are refused.
+        paths: the files.
+        options: which columns hold image, label and subject, where their names do not tell. Other columns of numbers
+            and texts become covariates.
 
     Raises:
         DataError: a file is damaged, empty or of other columns, or the files do not go together.
     """
-    files = {path.relative_to(root).as_posix(): path for path in paths}
-    parts = {file: part_of(path.name) for file, path in files.items()}
-    if any(parts.values()) and not all(parts.values()):
-        odd = next(file for file, part in parts.items() if not part)
-        raise DataError(f"{name}: {odd} is neither train* nor test*, as the other files are; rename it or move it away")
-    named = {file: _class_names(_checked_schema(path)) for file, path in files.items()}
-    class_names = _agreed(name, named) or CLASS_NAMES
-    return Source(files, class_names, lambda: (row for file in files for row in _rows(files[file], file, parts[file])))
+    names = {path: path.relative_to(root) for path in paths}
+    _check_parts(name, {path: _part(file) for path, file in names.items()}, names)
+    files = {file.as_posix(): _open(path, _part(file), options) for path, file in names.items()}
+    class_names = _agreed(name, files) or CLASS_NAMES
+    numbers: dict[str, Mapping[str, int] | None] = dict.fromkeys(files)
+    unnamed = _agreed(name, files) is None
+    if not all(one.numbers for one in files.values()):
+        texts = [text for one in files.values() for text in _labels(one)]
+        class_names, numbering = number_classes(name, texts)
+        numbers.update(dict.fromkeys(files, numbering))
+        unnamed = False
+    first = next(iter(files.values()))
+    notes = column_notes(next(iter(files)), first.columns, _ROLES)
+    if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:
+        notes += (f"labels are numbers without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    return Source(
+        {file: one.path for file, one in files.items()},
+        class_names,
+        lambda: (row for file, one in files.items() for row in _rows(one, file, numbers[file])),
+        sum(one.count for one in files.values()),
+        notes,
+    )
 
 
-def _checked_schema(path: Path) -> Any:
+def _part(file: Path) -> str:
+    """Return the part that a file or a folder above it is named for; the lowest counts."""
+    return part_of(file.name) or next((part for one in reversed(file.parts[:-1]) if (part := part_of_folder(one))), "")
+
+
+def _check_parts(name: str, parts: Mapping[Path, str], names: Mapping[Path, Path]) -> None:
+    odd = next((names[path].as_posix() for path, part in parts.items() if not part), None)
+    if odd is not None and any(parts.values()):
+        raise DataError(
+            f"{name}: {odd} is neither train*, val* nor test*, as the other files are; rename it or move it away"
+        )
+    above = {path.parts[0] for path in names.values() if len(path.parts) > 1}
+    sets = sorted(one for one in above if not part_of_folder(one) and one != "data")
+    if len(sets) > 1 and len(above) == len(sets):
+        raise DataError(
+            f"{name} holds several sets of parquet files, {', '.join(sets)}; name one of them as the source, such as "
+            f"{name}/{sets[0]}"
+        )
+
+
+def _open(path: Path, part: str, options: ReadOptions) -> _File:
+    """Check a file's schema, and find its columns."""
+    if problem := problem_of(path, 2**62):
+        raise DataError(f"{path} {problem}; name a parquet file")
     try:
         if not path.stat().st_size:
             raise ValueError("it is empty, 0 bytes")
         with pq.ParquetFile(path) as parquet:
             schema: Any = parquet.schema_arrow
             count = parquet.metadata.num_rows
+            groups = [parquet.metadata.row_group(at) for at in range(parquet.metadata.num_row_groups)]
+            unpacked = [_unpacked(group, schema.names) for group in groups]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
-    if missing := [column for column in ("image", "label") if column not in schema.names]:
-        raise DataError(
-            f"{path} has the columns {', '.join(schema.names) or '(none)'}, no {' and no '.join(missing)}; {EXPECTED}"
-        )
-    image, label = schema.field("image").type, schema.field("label").type
-    if not (_holds_bytes(image) and pa.types.is_integer(label)):
-        raise DataError(f"{path} holds image as {image} and label as {label}; {EXPECTED}")
+    columns = _find_columns(path, schema, options)
     if not count:
         raise DataError(f"{path} has no rows; expected one row a slice, so write it again or move it away")
-    return schema
+    for large, small in unpacked:
+        if large > MOST_UNPACKED and large > MOST_TIMES * small:
+            raise DataError(
+                f"{path} unpacks {small:,} bytes to {large:,}, which no images do; write it again with images"
+            )
+    label = schema.field(str(columns["label"])).type
+    taken = {*columns.values()}
+    others = [field for field in schema if field.name not in taken and not is_index(field.name)]
+    covariates = tuple(field.name for field in others if _is_plain(field.type))
+    return _File(path, part, columns, covariates, _class_names(schema, str(columns["label"])), _counts(label), count)
 
 
-def _holds_bytes(image: Any) -> bool:
-    return pa.types.is_struct(image) and any(field.name == "bytes" and "binary" in str(field.type) for field in image)
+def _unpacked(group: Any, columns: Collection[str]) -> tuple[int, int]:
+    """Return the bytes of some columns of a row group when they are unpacked, and in the file."""
+    chunks = [group.column(at) for at in range(group.num_columns)]
+    chunks = [one for one in chunks if one.path_in_schema in columns or one.path_in_schema.split(".")[0] in columns]
+    return sum(one.total_uncompressed_size for one in chunks), sum(one.total_compressed_size for one in chunks)
 
 
-def _rows(path: Path, file: str, part: str) -> Iterator[Row]:
-    number = 0
+def _find_columns(path: Path, schema: Any, options: ReadOptions) -> dict[str, str | None]:
+    given = {"image": options.image_column, "label": options.label_column, "subject": options.subject_column}
+    images = [field.name for field in schema if _holds_bytes(field.type)]
+    plain = [field.name for field in schema if _is_plain(field.type)]
+    columns: dict[str, str | None] = {}
+    for role in _ROLES:
+        usable, own = images if role == "image" else plain, given.get(role)
+        named = find_column(role, usable if own is None else schema.names, own, path)
+        columns[role] = named if named in usable else None
+    if columns["image"] is None and given["image"] is None and len(images) == 1:
+        columns["image"] = images[0]
+    for role in ("image", "label"):
+        if columns[role] is None:
+            types = [f"{field.name} ({field.type})" for field in schema]
+            raise DataError(
+                f"{path} has the columns {', '.join(types) or '(none)'}, and none for the {role}; {EXPECTED}, so name "
+                f"it with --{role}-column"
+            )
+    return columns
+
+
+def _holds_bytes(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+    return _is_binary(kind)
+
+
+def _is_binary(kind: Any) -> bool:
+    return "binary" in str(kind) and not pa.types.is_nested(kind)
+
+
+def _is_plain(kind: Any) -> bool:
+    """Tell whether a column holds numbers or texts."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or any(name in str(kind) for name in ("string", "date", "timestamp"))
+    ) and not pa.types.is_nested(kind)
+
+
+def _counts(kind: Any) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _batches(one: _File, columns: Sequence[str]) -> Iterator[Any]:
+    """Read columns in batches within the budget, however much a page of one value for many rows unpacks to."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-            for batch in parquet.iter_batches(BATCH, columns=["image", "label"]):
-                for content, named, label in _columns(batch):
-                    yield Row(number, _path(named, path, number), file, part, label, content)
-                    number += 1
-            if number != parquet.metadata.num_rows:
-                raise ValueError(f"{number} rows where it tells of {parquet.metadata.num_rows}")
+        with pq.ParquetFile(one.path, page_checksum_verification=True) as parquet:
+            done = 0
+            for group in range(parquet.metadata.num_row_groups):
+                largest = max(_unpacked(parquet.metadata.row_group(group), columns)[0], 1)  # of a row, at the most
+                size = min(BATCH, max(1, BUDGET // largest))
+                for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
+                    done += batch.num_rows
+                    yield batch
+            if done != parquet.metadata.num_rows:
+                raise ValueError(f"{done} rows where it tells of {parquet.metadata.num_rows}")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(one.path, error) from error
 
 
-def _columns(batch: Any) -> Iterator[tuple[bytes | None, bytes | None, int | None]]:
-    """Bytes, path and label of each row; a null image has neither of the first two."""
-    image = batch.column("image")
+def _labels(one: _File) -> Iterator[str]:
+    """Read what the labels are called, without the images."""
+    label = str(one.columns["label"])
+    for batch in _batches(one, [label]):
+        yield from (known(text) for text in _texts(batch.column(label)))
+
+
+def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterator[Row]:
+    columns = {role: column for role, column in one.columns.items() if column is not None}
+    number = 0
+    for batch in _batches(one, [*columns.values(), *one.covariates]):
+        images = _images(batch.column(columns["image"]))
+        told = {role: _texts(batch.column(name)) for role, name in columns.items() if role not in ("image", "label")}
+        further = {name: _texts(batch.column(name)) for name in one.covariates}
+        labels = batch.column(columns["label"])
+        labels = _texts(labels) if number_of is not None else labels.to_pylist()
+        for at, (content, named) in enumerate(images):
+            cells = {role: known(texts[at]) for role, texts in told.items()}
+            label, problem = _label(labels[at], number_of)
+            position = position_of(cells.get("position", ""))
+            yield Row(
+                number,
+                _path(named, one.path, number),
+                file,
+                part_of_folder(cells.get("part", "")) or one.part,
+                label,
+                content,
+                problem or ("" if position is not None else f"has the position {cells['position']!r}, no number"),
+                cells.get("subject", ""),
+                cells.get("session", ""),
+                math.nan if position is None else position,
+                {name: known(texts[at]) for name, texts in further.items()},
+            )
+            number += 1
+
+
+def _label(value: Any, number_of: Mapping[str, int] | None) -> tuple[int | None, str]:
+    """Return the number of a class, and why there is none."""
+    if number_of is not None:
+        return number_of.get(known(value)), ""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None, ""
+    return (int(value), "") if value % 1 == 0 else (None, f"has the label {value}, which counts no class")
+
+
+def _images(image: Any) -> Iterator[tuple[bytes | None, bytes | None]]:
+    """Bytes and path of each row; a null image has neither."""
+    if not pa.types.is_struct(image.type):
+        return ((content, None) for content in image.cast(pa.large_binary()).to_pylist())
     # flatten heeds null structs, which field() does not; binary, because text that is not UTF-8 fails to become str.
     fields = {field.name: values for field, values in zip(image.type, image.flatten(), strict=True)}
     contents = fields["bytes"].cast(pa.large_binary()).to_pylist()
-    paths = fields["path"].cast(pa.large_binary()).to_pylist() if "path" in fields else [None] * len(image)
-    return zip(contents, paths, batch.column("label").to_pylist(), strict=True)
+    has_path = "path" in fields and str(fields["path"].type) != "null"
+    paths = fields["path"].cast(pa.large_binary()).to_pylist() if has_path else [None] * len(image)
+    return zip(contents, paths, strict=True)
+
+
+def _texts(column: Any) -> list[str]:
+    """Return the values of a column as texts, "" where there is none; whole numbers have no decimals."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if "string" in str(column.type):
+        return [(one or b"").decode(errors="replace") for one in column.cast(pa.large_binary()).to_pylist()]
+    return [_text(value) for value in column.to_pylist()]
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _path(named: bytes | None, path: Path, number: int) -> str:
@@ -100,24 +295,24 @@ def _path(named: bytes | None, path: Path, number: int) -> str:
     return text if text.isprintable() and 0 < len(text) <= LONGEST_PATH else f"{path.stem}#{number}"
 
 
-def _class_names(schema: Any) -> tuple[str, ...] | None:
+def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
     """The names of the label column in the schema's metadata, if there are any, in this field's own spelling."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features["label"]["names"]
+        names = features[label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
         return None
     canonical = [canonical_class(name) for name in names]
-    known = None not in canonical and len(set(canonical)) == len(names)
-    return tuple(printable(str(name)) for name in (canonical if known else names))
+    own = None not in canonical and len(set(canonical)) == len(names)
+    return tuple(printable(str(name)) for name in (canonical if own else names))
 
 
-def _agreed(name: str, named: Mapping[str, tuple[str, ...] | None]) -> tuple[str, ...] | None:
-    found = {classes: file for file, classes in named.items() if classes}
+def _agreed(name: str, files: Mapping[str, _File]) -> tuple[str, ...] | None:
+    found = {one.class_names: file for file, one in files.items() if one.class_names}
     if len(found) > 1:
-        listed = " and ".join(f"{file} has {', '.join(classes)}" for classes, file in found.items())
+        listed = " and ".join(f"{file} has {', '.join(classes)}" for classes, file in found.items() if classes)
         raise DataError(f"{name}: the files must count the same classes, but {listed}; read them one by one")
     return next(iter(found), None)
 

@@ -230,7 +230,7 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
         rows = np.flatnonzero(slices.subjects == subject)
         rank = SEVERITY.index(slices.class_names[slices.labels[rows[0]]])
         brain = make_brain(int(subject), draw_severity(rank, int(subject), seed), per_subject, seed, size)
-        images, changed = (one[slices.positions[rows]] for one in brain)
+        images, changed = (one[slices.positions[rows].astype(int)] for one in brain)
         if not np.array_equal(images, slices.images[rows]):
             raise DataError(f"{source} makes other brains than these slices show; name the phantom they are of")
         masks[rows] = changed

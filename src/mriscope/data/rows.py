@@ -1,16 +1,26 @@
 """From the raw rows of a source to a slice set, with every row that holds no slice listed by its reason."""
 
-from collections import Counter
+import contextlib
+import math
+import os
+import re
+import tempfile
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from mriscope.data.decoding import decode, resize
-from mriscope.data.naming import natural
-from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
+from mriscope.data.identifiers import NOBODY, identify
+from mriscope.data.read_options import AS_IT_IS, ReadOptions
+from mriscope.data.slices import SIZE, SliceSet
 from mriscope.errors import BadRow, DataError
+
+IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,16 @@ class Row:
         number: counted from 0 within its file or listing.
         path: its name there.
         file: name of the file that holds the row, within the source; "" for a listing.
-        part: the published part ("train", "test"), or "".
+        part: the published part ("train", "validation", "test"), or "".
         label: index into the classes; None where the source has none.
-        content: bytes of a JPEG or PNG file; None where the source has none.
+        content: bytes of an image file; None where the source has none.
         problem: why the row is unusable, where its reader already knows; or "".
         subject: what its source calls the subject; or "".
+        session: what its source calls the scanning session of the subject; or "".
+        position: place along the scan from inferior to superior, an index or millimetres; nan where unknown.
+        covariates: further columns of its source by their names, as texts, "" where unknown.
+        pixels: uint8 (H, W), 0 is background, where the reader has decoded them already, in the place of content.
+        told: what was done to the file of this row that its user should know, in words, with how many it was done to.
     """
 
     number: int
@@ -36,6 +51,11 @@ class Row:
     content: bytes | None = None
     problem: str = ""
     subject: str = ""
+    session: str = ""
+    position: float = math.nan
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,96 +66,220 @@ class Source:
         files: the files that decide its content, by their names within the source; a text tells why one is unusable.
         class_names: the classes that the labels count.
         rows: reads the rows; can be called again.
+        count: of the rows; 0 where it is unknown.
+        notes: what its user should be told of how it was understood.
+        of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
+        options: whatever else decides the pixels, as JSON can hold it.
     """
 
     files: Mapping[str, Path | str]
     class_names: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
+    count: int = 0
+    notes: tuple[str, ...] = ()
+    of_volumes: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading a source: the slices, the rows that hold none, and what its user should be told."""
+    """What came of reading a source: the slices, the rows that hold none, and what its user should be told.
+
+    Args:
+        slices: of one size.
+        bad: the rows that hold no slice.
+        notes: of how the source was read.
+        sizes: int64 (N, 2), height and width of each slice in its file; None where they are not known.
+        rows: int64 (N, 2), the place of each slice's row among all, and its number there; beside sizes.
+    """
 
     slices: SliceSet
     bad: tuple[BadRow, ...] = ()
     notes: tuple[str, ...] = ()
+    sizes: np.ndarray | None = None
+    rows: np.ndarray | None = None
 
 
-def gather(rows: Iterable[Row], class_names: Sequence[str], size: int | None) -> Reading:
-    """Decode rows into one slice set.
+def gather(
+    rows: Iterable[Row],
+    class_names: Sequence[str],
+    size: int | None,
+    options: ReadOptions = AS_IT_IS,
+    *,
+    scratch: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Reading:
+    """Decode rows into one slice set of one size, whatever sizes their files have.
+
+    Grey images of more than 8 bits are brought to 8 by the bits that the brightest of them uses.
 
     Args:
         rows: read once, and one at a time.
         class_names: the classes that the labels count.
-        size: height and width to bring every slice to; None: 128, and a slice of another size than most is bad.
+        size: height and width to bring every slice to; None: 128.
+        options: of which stretch and subject_pattern count.
+        scratch: a folder for the pixels until they are all there; None keeps them in memory.
+        progress: is told how many rows are done.
     """
+    target = size or SIZE
     seen: list[Row] = []
     reasons: list[str] = []
-    shapes: list[tuple[int, int]] = []
-    pixels = bytearray()  # grows in place, where a list of arrays would be held twice while it is joined
-    target = size or SIZE
-    for row in rows:
-        seen.append(replace(row, content=None))
-        try:
-            image = decode(_content(row, class_names))
-        except DataError as error:
-            reasons.append(str(error))
-            continue
-        reasons.append("")
-        shapes.append((image.shape[0], image.shape[1]))
-        pixels += resize(image, target).tobytes()
-    images = np.frombuffer(pixels, np.uint8).reshape(-1, target, target)
-    if size is None:
-        images, shapes = _without_misfits(images, shapes, reasons)
+    found: list[_Decoded] = []
+    deep: dict[int, np.ndarray] = {}
+    with _Scratch(scratch) as pixels:
+        for row, one in _decode_all(rows, class_names, target, options.stretch):
+            seen.append(row)
+            reasons.append(one if isinstance(one, str) else "")
+            if not isinstance(one, str):
+                if one.pixels.dtype != np.uint8:
+                    deep[len(found)] = one.pixels
+                pixels.write(one.pixels.astype(np.uint8).tobytes())
+                found.append(replace(one, pixels=_NO_PIXELS))
+            progress(len(seen))
+        images = pixels.as_array((len(found), target, target))
+    brightest = max((found[at].brightest for at in deep), default=0)
+    for at, wide in deep.items():
+        images[at] = to_8_bits(wide, bits_of(brightest))
     names = unique_names(seen)
     good = [index for index, reason in enumerate(reasons) if not reason]
+    slices, notes = _slice_set(images, [seen[at] for at in good], [names[at] for at in good], class_names, options)
+    told = zip(seen, names, reasons, strict=True)
+    return Reading(
+        slices,
+        tuple(BadRow(row.number, name, reason) for row, name, reason in told if reason),
+        (*_told(seen), *notes, *_depth_notes(len(deep), brightest)),
+        sizes=np.array([one.shape for one in found], np.int64).reshape(-1, 2),
+        rows=np.array([(at, seen[at].number) for at in good], np.int64).reshape(-1, 2),
+    )
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A slice at its final size, the shape that its file has, and its brightest pixel there."""
+
+    pixels: np.ndarray
+    shape: tuple[int, int]
+    brightest: int
+
+
+_NO_PIXELS = np.zeros((0, 0), np.uint8)
+
+
+def _decode_all(
+    rows: Iterable[Row], class_names: Sequence[str], size: int, stretch: bool
+) -> Iterator[tuple[Row, _Decoded | str]]:
+    """Decode rows on several threads, in order; the row without its content, and the slice or why there is none."""
+    waiting: deque[tuple[Row, int, Future[_Decoded | str]]] = deque()
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
+        weight = 0
+        for row in rows:
+            bare = replace(row, content=None, pixels=None)
+            own = len(row.content or b"")
+            waiting.append((bare, own, pool.submit(_decode_row, row, class_names, size, stretch)))
+            weight += own
+            while len(waiting) > 64 or (weight > IN_FLIGHT and waiting):
+                done, own, future = waiting.popleft()
+                weight -= own
+                yield done, future.result()
+        for done, _, future in waiting:
+            yield done, future.result()
+
+
+def _decode_row(row: Row, class_names: Sequence[str], size: int, stretch: bool) -> _Decoded | str:
+    try:
+        _check_row(row, class_names)
+        image = decode_deep(row.content or b"") if row.pixels is None else row.pixels
+    except DataError as error:
+        return str(error)
+    height, width = image.shape
+    return _Decoded(fit(image, size, stretch=stretch), (height, width), int(image.max(initial=0)))
+
+
+class _Scratch(contextlib.ExitStack):
+    """Pixels on disk until they are all there; in memory without a folder, or where the disk takes no more."""
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__()
+        self._memory = bytearray()  # grows in place, where a list of arrays would be held twice while it is joined
+        self._file: IO[bytes] | None = None
+        self._size = 0
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - gather closes it
+                self._file = self.enter_context(file)
+
+    def write(self, pixels: bytes) -> None:
+        try:
+            if self._file is not None and self._file.write(pixels) == len(pixels):
+                self._size += len(pixels)
+                return
+        except OSError:
+            pass
+        if self._file is not None:
+            self._file.seek(0)
+            self._memory += self._file.read(self._size)
+            self._file = None
+        self._memory += pixels
+
+    def as_array(self, shape: tuple[int, int, int]) -> np.ndarray:
+        """Return the pixels as an array that can be changed; one on disk is mapped, not read."""
+        if self._file is None or not shape[0]:
+            return np.frombuffer(self._memory, np.uint8).reshape(shape)
+        return np.memmap(self._file, np.uint8, "r+", shape=shape)
+
+
+def _slice_set(
+    images: np.ndarray, rows: Sequence[Row], names: Sequence[str], class_names: Sequence[str], options: ReadOptions
+) -> tuple[SliceSet, tuple[str, ...]]:
+    """Return the set, its subjects named by the source or else by paths, and what a user should be told of those."""
+    own = any(row.subject for row in rows) and options.subject_pattern is None
+    who, notes = ([NOBODY] * len(rows), ()) if own else identify([row.path for row in rows], options.subject_pattern)
+    known = list(zip(rows, who, strict=True))
     slices = SliceSet.of(
         images,
-        np.array([seen[index].label for index in good], np.int64),
-        paths=[names[index] for index in good],
-        parts=[seen[index].part for index in good],
-        subjects=_numbered([seen[index].subject for index in good]),
+        np.array([row.label for row in rows], np.int64),
+        paths=names,
+        parts=[row.part for row in rows],
+        subjects=np.array([row.subject if own else one.subject for row, one in known], str),
+        sessions=np.array([row.session or one.session for row, one in known], str),
+        positions=np.array([one.position if math.isnan(row.position) else row.position for row, one in known]),
+        covariates=as_covariates([{**one.further, **row.covariates} for row, one in known]),
         class_names=class_names,
     )
-    told = zip(seen, names, reasons, strict=True)
-    bad = tuple(BadRow(row.number, name, reason) for row, name, reason in told if reason)
-    return Reading(slices, bad, _notes(shapes, target))
+    return slices, notes
 
 
-def _numbered(subjects: Sequence[str]) -> list[int]:
-    """Numbers from 0 for subjects in natural order, -1 for those without a name."""
-    number = {name: place for place, name in enumerate(sorted({*subjects} - {""}, key=natural))}
-    return [number.get(name, UNKNOWN) for name in subjects]
+def as_covariates(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
+    """Return the columns of a table of texts: float64 where every known one is a number, str otherwise.
+
+    Args:
+        rows: each by the names of the columns; "" or no entry where unknown.
+
+    Example:
+        >>> as_covariates([{"age": "71", "sex": "F"}, {"age": ""}])
+        {'age': array([71., nan]), 'sex': array(['F', ''], dtype='<U1')}
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _as_column([row.get(name, "") for row in rows]) for name in names}
 
 
-def _content(row: Row, class_names: Sequence[str]) -> bytes:
+def _as_column(texts: Sequence[str]) -> np.ndarray:
+    # 007 is the name of a site, and no number
+    if all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?", text) for text in texts if text):
+        return np.array([float(text or "nan") for text in texts], np.float64)
+    return np.array(texts, str)
+
+
+def _check_row(row: Row, class_names: Sequence[str]) -> None:
     if row.problem:
         raise DataError(row.problem)
-    if row.content is None:
+    if row.content is None and row.pixels is None:
         raise DataError("has no image bytes")
     if row.label is None:
         raise DataError("has no label")
     if not 0 <= row.label < len(class_names):
         raise DataError(f"has the label {row.label}, outside the {len(class_names)} classes {', '.join(class_names)}")
-    return row.content
-
-
-def _without_misfits(
-    images: np.ndarray, shapes: list[tuple[int, int]], reasons: list[str]
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The images of the most common shape, and their shapes; the others get a reason."""
-    if len(set(shapes)) < 2:
-        return images, shapes
-    common = Counter(shapes).most_common(1)[0][0]
-    decoded = [index for index, reason in enumerate(reasons) if not reason]
-    for index, shape in zip(decoded, shapes, strict=True):
-        if shape != common:
-            reasons[index] = (
-                f"is {_text(shape)} where most slices are {_text(common)}; read with size={SIZE} to resize every slice"
-            )
-    fits = np.array([shape == common for shape in shapes])
-    return images[fits], [common] * int(fits.sum())
 
 
 def unique_names(rows: list[Row]) -> list[str]:
@@ -154,17 +298,16 @@ def unique_names(rows: list[Row]) -> list[str]:
     return [f"{name}#{row.number}" for name, row in zip(names, rows, strict=True)]
 
 
-def _notes(shapes: list[tuple[int, int]], target: int) -> tuple[str, ...]:
-    resized = Counter(shape for shape in shapes if shape != (target, target))
-    if not resized:
+def _told(rows: Sequence[Row]) -> list[str]:
+    """Return what rows tell of their files, each with its total."""
+    totals: Counter[str] = Counter()
+    for row in rows:
+        totals.update(row.told)
+    return [f"{count:,} {words}" for words, count in totals.items()]
+
+
+def _depth_notes(count: int, brightest: int) -> tuple[str, ...]:
+    if not count or bits_of(brightest) == 16:
         return ()
-    sides = [side for shape in resized for side in shape]
-    ways = [("by area", max(sides) > target), ("bilinearly", min(sides) < target)]
-    how = " and ".join(way for way, used in ways if used)
-    common = _text(resized.most_common(1)[0][0])
-    sizes = common if len(resized) == 1 else f"{len(resized)} sizes, most often {common},"
-    return (f"{resized.total()} slices of {sizes} were resized to {_text((target, target))} {how}",)
-
-
-def _text(shape: tuple[int, int]) -> str:
-    return f"{shape[0]}×{shape[1]}"
+    bits = bits_of(brightest)
+    return (f"{count:,} slices of 16 bits use {bits} of them, so that {2**bits - 1:,} is white",)

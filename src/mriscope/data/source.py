@@ -1,15 +1,22 @@
 """What the text of a source names: files, a data set of the Hugging Face hub, or the phantom."""
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
+from mriscope.data.read_options import AS_IT_IS, ReadOptions, split_options
+from mriscope.errors import DataError
 from mriscope.recipe import Recipe
 
 if TYPE_CHECKING:
     from mriscope.data.rows import Reading
 
 SourceKind = Literal["path", "hub", "phantom"]
+KINDS = (
+    "a folder of class folders of images or volumes, of parquet files, of images with a CSV file that names their "
+    "labels, or in BIDS; a parquet or CSV file; hf:owner/name; or phantom"
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,18 @@ class DataSource:
         """Return the text that names the same source from any folder: of a path the absolute one."""
         return str(Path(self.text).expanduser().resolve()) if self.kind == "path" else self.text
 
-    def read(self, *, skip_bad: bool = False, size: int | None = None, manifest: str | None = None) -> "Reading":
+    def read(
+        self,
+        *,
+        skip_bad: bool = False,
+        size: int | None = None,
+        manifest: str | None = None,
+        options: ReadOptions = AS_IT_IS,
+    ) -> "Reading":
         """Read the slices, see mriscope.data.readers.read_rows."""
         from mriscope.data.readers import read_rows  # which parses the texts that it is given
 
-        return read_rows(self.text, skip_bad=skip_bad, size=size, manifest=manifest)
+        return read_rows(self.text, skip_bad=skip_bad, size=size, manifest=manifest, options=options)
 
 
 def parse_source(source: str | Path) -> DataSource:
@@ -60,6 +74,26 @@ def parse_source(source: str | Path) -> DataSource:
     if isinstance(source, Path) and kind != "path":
         return DataSource("path", f"./{text}")
     return DataSource(kind, text)
+
+
+def find_path(source: str | Path) -> Path:
+    """Return the file or folder that a source means, without its options.
+
+    Raises:
+        DataError: it is not there, or neither a file nor a folder.
+    """
+    name, _ = split_options(source)
+    if not str(name):
+        raise DataError(f"no source is named; expected {KINDS}")
+    try:
+        path = Path(name).expanduser()
+        mode = path.stat().st_mode
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
+        raise DataError(f"{name} {reason}; expected {KINDS}") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe may never answer, and a device never end
+        raise DataError(f"{name} is no ordinary file, but a named pipe or a device; expected {KINDS}")
+    return path
 
 
 def _find_kind(text: str) -> SourceKind:

@@ -38,15 +38,15 @@ class Split:
 
 
 def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Split:
-    """Return the split that came with the data; the validation part is drawn from its training part.
+    """Return the split that came with the data; a validation part that it lacks is drawn from its training part.
 
     It is drawn as the test part was: by subject where train and test are known to share none, else by slice. Held-out
     subjects would make the choice of an epoch honest on a test part that is not, and are no help where subjects are
     unknown.
 
     Args:
-        slices: a set whose `parts` are "train" or "test".
-        validation: share of the training part, in (0, 1).
+        slices: a set whose `parts` are "train", "test" and, where it is published, "validation".
+        validation: share of the training part, in (0, 1); without effect where a validation part is published.
         seed: of the draw.
 
     Raises:
@@ -54,7 +54,13 @@ def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Sp
     """
     train, test = (np.flatnonzero(slices.parts == part) for part in ("train", "test"))
     if not len(train) or not len(test):
-        raise DataError("the source publishes no train and test part; use split.protocol=by_slice or by_subject")
+        found = ", ".join(sorted({*slices.parts.tolist()} - {""})) or "none"
+        raise DataError(
+            f"the source publishes no train and test part (it has {found}); use split.protocol=by_slice or by_subject"
+        )
+    held = np.flatnonzero(slices.parts == "validation")
+    if len(held):
+        return Split("published", train, held, test)
     apart = slices.knows_subjects and not len(np.intersect1d(slices.subjects[train], slices.subjects[test]))
     kept, held = divide(slices, train, validation, apart, stream(seed, "validation"))
     return Split("published", kept, held, test)

@@ -53,6 +53,7 @@ def predict(
         probabilities=probabilities,
         class_names=slices.class_names,
         severity=severity,
+        subject_ids=slices.subject_ids,
     )
 
 

@@ -134,7 +134,7 @@ def stack_repeats(repeats: Sequence[Predictions]) -> Predictions:
     Raises:
         DataError: there are no repeats, or two have other classes.
     """
-    return replace(join(repeats), subjects=units_of(repeats))
+    return replace(join(repeats), subjects=units_of(repeats), subject_ids=())
 
 
 def mean_over(repeats: Sequence[Predictions], metric: Metric | ClassMetric) -> Any:

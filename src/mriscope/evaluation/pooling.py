@@ -15,7 +15,7 @@ def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
     """Pool the slices of each subject into one row; rows are in the order of the subjects' numbers.
 
     A subject's label is that of most of its slices, as in a split by subject, and of several that tie the first in the
-    order of class_names. Its path is "subject-" and its number.
+    order of class_names. Its path is "subject-" and its name.
 
     Args:
         predictions: of slices whose subjects are all known; each subject's in one part.
@@ -35,7 +35,7 @@ def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
     if (divided := parts[subject_of_row] != predictions.parts).any():
         row = int(divided.argmax())
         raise DataError(
-            f"subject {predictions.subjects[row]} has slices in {parts[subject_of_row[row]]} and in "
+            f"subject {predictions.subject_names[row]} has slices in {parts[subject_of_row[row]]} and in "
             f"{predictions.parts[row]}; pool one part at a time, as of_part gives it"
         )
     pooled = _means(POOLINGS[how](predictions), subject_of_row)
@@ -46,10 +46,10 @@ def pool_by_subject(predictions: Predictions, how: str) -> Predictions:
         pooled / pooled.sum(axis=1, keepdims=True),
         subjects=numbers,
         parts=parts,
-        paths=[f"subject-{number}" for number in numbers],
+        paths=[f"subject-{name}" for name in predictions.subject_names[first]],
         class_names=predictions.class_names,
     )
-    return replace(by_subject, severity=predictions.severity)
+    return replace(by_subject, severity=predictions.severity, subject_ids=predictions.subject_ids)
 
 
 def choose_pooling(validation: Predictions) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.data.slices import CLASS_NAMES, UNKNOWN, known_severity
+from mriscope.data.slices import (
+    CLASS_NAMES,
+    UNKNOWN,
+    join_subjects,
+    known_severity,
+    names_of_subjects,
+    number_subjects,
+)
 from mriscope.errors import DataError, RunError, UnknownNameError, check_type
 from mriscope.files import write_bytes
 
@@ -33,6 +40,7 @@ class Predictions:
         class_names: name of each of the K classes, in the order of the labels.
         severity: the same names from the least to the most severe; None where the names themselves tell, or nothing
             does.
+        subject_ids: what each subject is called, by its number; () where the numbers themselves are the names.
 
     Raises:
         DataError: an array has another shape or type, or a value outside its range.
@@ -46,6 +54,7 @@ class Predictions:
     probabilities: np.ndarray
     class_names: tuple[str, ...] = CLASS_NAMES
     severity: tuple[str, ...] | None = None
+    subject_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count, classes = len(self.labels), len(self.class_names)
@@ -75,6 +84,12 @@ class Predictions:
         for wrong, name, values, expected in (
             ((self.labels < 0) | (self.labels >= len(self.class_names)), "label", self.labels, "an index of a class"),
             (self.subjects < UNKNOWN, "subject", self.subjects, "a number from 0, or -1 where it is unknown"),
+            (
+                (self.subjects >= len(self.subject_ids)) & bool(self.subject_ids),
+                "subject",
+                self.subjects,
+                f"one of the {len(self.subject_ids)} that subject_ids names",
+            ),
             (~np.isin(self.parts, PARTS), "part", self.parts, f"one of {', '.join(PARTS)}"),
             (~np.isfinite(sums), "sum of probabilities", sums, "finite (did the training diverge?)"),
             ((self.probabilities < 0).any(axis=1), "least probability", self.probabilities.min(axis=1), "0 or more"),
@@ -90,20 +105,26 @@ class Predictions:
         labels: Sequence[int] | np.ndarray,
         probabilities: Sequence[Sequence[float]] | np.ndarray,
         *,
-        subjects: Sequence[int] | np.ndarray | None = None,
+        subjects: Sequence[int] | Sequence[str] | np.ndarray | None = None,
         parts: Sequence[str] | np.ndarray | None = None,
         paths: Sequence[str] | np.ndarray | None = None,
         class_names: Sequence[str] = CLASS_NAMES,
     ) -> "Predictions":
-        """Make predictions from plain sequences; subjects left out are unknown, parts "test", and paths row numbers."""
+        """Make predictions from plain sequences; subjects left out are unknown, parts "test", and paths row numbers.
+
+        Subjects may be numbers, -1 where unknown, or texts, "" where unknown.
+        """
         count = len(labels)
+        who = np.full(count, UNKNOWN) if subjects is None else np.asarray(subjects)
+        numbers, ids = number_subjects(who.tolist()) if who.dtype.kind == "U" else (np.asarray(who, np.int64), ())
         return cls(
             paths=_to_texts([str(row) for row in range(count)] if paths is None else paths),
             labels=np.asarray(labels, np.int64),
-            subjects=np.full(count, UNKNOWN) if subjects is None else np.asarray(subjects, np.int64),
+            subjects=numbers,
             parts=_to_texts(["test"] * count if parts is None else parts),
             probabilities=np.asarray(probabilities, np.float32).reshape(-1, len(class_names)),
             class_names=tuple(class_names),
+            subject_ids=ids,
         )
 
     def __len__(self) -> int:
@@ -132,6 +153,11 @@ class Predictions:
     def knows_subjects(self) -> bool:
         """Tell whether the subject of every slice is known."""
         return len(self) > 0 and bool((self.subjects != UNKNOWN).all())
+
+    @property
+    def subject_names(self) -> np.ndarray:
+        """Return str (N,), what the subject of each slice is called; "" where unknown."""
+        return names_of_subjects(self.subjects, self.subject_ids)
 
     @property
     def n_subjects(self) -> int:
@@ -163,13 +189,15 @@ def join(several: Sequence[Predictions]) -> Predictions:
             names = " and ".join(", ".join(classes) for classes in (several[0].class_names, one.class_names))
             raise DataError(f"predictions of other classes do not join: {names}")
     columns = {name: np.concatenate([getattr(one, name) for one in several]) for name in _ROWS}
-    return replace(several[0], **columns)
+    columns["subjects"], ids = join_subjects([(one.subjects, one.subject_ids) for one in several])
+    return replace(several[0], **columns, subject_ids=ids)
 
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
     """Write predictions as a parquet file, which appears whole or not at all.
 
-    Its columns are path, label, predicted, subject, part, and probability_<class name> for each class.
+    Its columns are path, label, predicted, subject, part, and probability_<class name> for each class. Subjects are
+    whole numbers, -1 where unknown; or texts, "" where unknown, if they have names.
 
     Raises:
         RunError: the file cannot be written.
@@ -181,12 +209,13 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         predictions.paths.tolist(),
         predictions.labels,
         predictions.predicted,
-        predictions.subjects,
+        predictions.subject_names.tolist() if predictions.subject_ids else predictions.subjects,
         predictions.parts.tolist(),
         *predictions.probabilities.T,
     ]
+    schema = _schema(predictions.class_names, "string" if predictions.subject_ids else "int64")
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=_schema(predictions.class_names)), buffer, write_page_checksum=True)
+    pq.write_table(pa.table(columns, schema=schema), buffer, write_page_checksum=True)
     write_bytes(path, buffer.getvalue())
 
 
@@ -209,18 +238,17 @@ def read_predictions(path: str | Path) -> Predictions:
         ) from error
 
 
-def _schema(class_names: Sequence[str]) -> Any:
+def _schema(class_names: Sequence[str], subject: str) -> Any:
     import pyarrow as pa
 
-    fixed = [("path", "string"), ("label", "int64"), ("predicted", "int64"), ("subject", "int64"), ("part", "string")]
+    fixed = [("path", "string"), ("label", "int64"), ("predicted", "int64"), ("subject", subject), ("part", "string")]
     return pa.schema([*fixed, *((_PREFIX + name, "float32") for name in class_names)])
 
 
 def _of_table(table: Any) -> Predictions:
     class_names = [name.removeprefix(_PREFIX) for name in table.column_names if name.startswith(_PREFIX)]
-    expected = _schema(class_names)
-    if not class_names or not table.schema.equals(expected):
-        fixed = ", ".join(expected.names[:5])
+    if not class_names or not any(table.schema.equals(_schema(class_names, kind)) for kind in ("int64", "string")):
+        fixed = ", ".join(_schema(class_names, "int64").names[:5])
         raise DataError(f"its columns are {', '.join(table.column_names)}, not {fixed}, {_PREFIX}<class name>, ...")
     if any(column.null_count for column in table.columns):
         raise DataError("some of its values are missing")
@@ -228,7 +256,7 @@ def _of_table(table: Any) -> Predictions:
     predictions = Predictions.of(
         column["label"],
         np.stack([column[_PREFIX + name] for name in class_names], axis=1),
-        subjects=column["subject"],
+        subjects=np.array(table["subject"].to_pylist()),
         parts=table["part"].to_pylist(),
         paths=table["path"].to_pylist(),
         class_names=class_names,

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mriscope.models
 from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type, suggest
+from mriscope.models.names import TIMM
 from mriscope.models.registration import Estimator, makers, register, register_estimator
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
 ]
 
 INPUT_SIZE = 128
-TIMM = "timm:"
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,16 @@ def create_model(
                 raise
             raise RecipeError("model_options", [f"{name} refuses them: {error}"]) from error
     return model.to(memory_format=torch.channels_last)
+
+
+def check_model(name: str) -> None:
+    """Refuse the name of a model that does not exist, without making one.
+
+    Raises:
+        UnknownNameError: the message names the near ones.
+    """
+    if not name.startswith(TIMM):
+        _find_maker(name)
 
 
 def list_models() -> list[ModelSummary]:

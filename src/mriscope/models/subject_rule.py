@@ -116,7 +116,7 @@ class SubjectRule(nn.Module):
         Raises:
             DataError: a subject or position is unknown.
         """
-        if not slices.knows_subjects or (slices.positions < 0).any():
+        if not slices.knows_subjects or np.isnan(slices.positions).any():
             raise DataError(
                 "this model looks at all slices of a subject in order, and some slices name no subject or position; "
                 "name them in the source or in a manifest, or train a model that looks at single slices"

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mriscope.data.manifest import COLUMNS
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.slices import SliceSet
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import ORIGINS, table
@@ -78,8 +78,8 @@ def _doubt(facts: Facts) -> str:
     share = (
         f"of {power['open']:,} of the {total:,} test slices ({_hundred(power['open'] / total)} %) nothing can be said"
     )
-    if one["known_from"] == "manifest":
-        return f"{share}, as the manifest leaves subjects unknown"
+    if (named := str(one["known_from"]).partition(",")[0]) in ("manifest", "source"):
+        return f"{share}, as the {named} leaves subjects unknown"
     if one["level"] is None or not one["groups"]:
         return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
     return (
@@ -167,9 +167,11 @@ def subjects_text(facts: Facts) -> str:
     text = f"{one['n']:,} subjects{origin}, {each} slices each."
     if one["known_slices"] < facts["n_slices"]:
         rest = facts["n_slices"] - one["known_slices"]
+        share = f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no"
+        if one["known_from"] in ("source, partly", "manifest, partly"):
+            return f"{text}{share} named subject.{evidence}"
         text += (
-            f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no subject "
-            "beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
+            f"{share} subject beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
             f"({one['groups']:,} groups were found in all)."
         )
     return text + evidence
@@ -321,13 +323,14 @@ def slices_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     part_of = np.full(len(slices), "", "U10")
     for name, rows in parts.items():
         part_of[rows] = name
+    subjects = slices.subject_names.tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row, path in enumerate(slices.paths):
-        numbers = ("" if value == UNKNOWN else value for value in (slices.subjects[row], slices.positions[row]))
-        names = (path, part_of[row], slices.class_names[slices.labels[row]])
-        writer.writerow((*map(spreadsheet_safe, names), *numbers))
+        position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
+        names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
+        writer.writerow((*map(spreadsheet_safe, names), position))
     return text.getvalue()
 
 
@@ -400,10 +403,10 @@ def next_steps(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _slice_text(slices: SliceSet, row: int) -> str:
-    subject, position = slices.subjects[row], slices.positions[row]
+    subject, position = slices.subject_names[row], slices.positions[row]
     name = slices.class_names[slices.labels[row]].replace("_", " ")
-    known = "subject unknown" if subject == UNKNOWN else f"subject {subject}"
-    return f"{name}, {known}" + ("" if position == UNKNOWN else f", position {position}")
+    known = f"subject {subject}" if subject else "subject unknown"
+    return f"{name}, {known}" + ("" if np.isnan(position) else f", position {position:.10g}")
 
 
 def audit_page(

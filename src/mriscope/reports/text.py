@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.data.slices import SliceSet
+from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.results import DataSummary, Estimate, Metrics
 
 TITLES = {
@@ -20,6 +20,8 @@ ORIGINS = {
     "pixels, partly": " recovered from pixels, other slices in doubt",
     "manifest": " named by the manifest",
     "source": " named by the source",
+    "manifest, partly": " named by the manifest, other slices unnamed",
+    "source, partly": " named by the source, other slices unnamed",
 }
 """How subjects came to be known."""
 CALIBRATION_TITLES = {
@@ -46,9 +48,13 @@ def describe_slices(slices: SliceSet) -> DataSummary:
         subjects = np.unique(slices.subjects[chosen])
         classes[name] = {"slices": int(chosen.sum()), **by_part, "subjects": int((subjects >= 0).sum())}
     height, width = slices.images.shape[1:]
+    timed = bool((slices.sessions != "").any())
     return DataSummary(
         n_slices=len(slices),
-        n_subjects=slices.n_subjects if slices.knows_subjects else None,
+        n_subjects=slices.n_subjects or None,
+        n_unnamed=int((slices.subjects == UNKNOWN).sum()),
+        n_sessions=len({*zip(slices.subjects.tolist(), slices.sessions.tolist(), strict=True)}) if timed else None,
+        covariates=tuple(sorted(slices.covariates)),
         size=(height, width),
         parts={part: int((slices.parts == part).sum()) for part in parts},
         classes=classes,
@@ -59,12 +65,18 @@ def describe_slices(slices: SliceSet) -> DataSummary:
 def slices_text(source: str, summary: DataSummary) -> str:
     """Format what a source holds: a table of the classes under a line of totals."""
     subjects = "subjects unknown" if summary.n_subjects is None else f"{summary.n_subjects:,} subjects"
+    if summary.n_subjects is not None and summary.n_unnamed:
+        known = summary.n_slices - summary.n_unnamed
+        subjects += f" of {known:,} of {summary.n_slices:,} slices"
+    if summary.n_sessions is not None:
+        subjects += f" in {summary.n_sessions:,} sessions"
     subjects += ORIGINS.get(summary.subjects_from or "", "")
     height, width = summary.size
     columns = ["slices", *summary.parts, *(["subjects"] if summary.n_subjects is not None else [])]
     rows = [[name, *(f"{one[column]:,}" for column in columns)] for name, one in summary.classes.items()]
     head = f"{source}: {summary.n_slices:,} slices of {height}×{width}, {subjects}"
-    return "\n".join([head, "", table(["class", *columns], rows), "", f"fingerprint {summary.fingerprint[:16]}"])
+    told = [f"covariates: {', '.join(summary.covariates)}", ""] if summary.covariates else []
+    return "\n".join([head, "", table(["class", *columns], rows), "", *told, f"fingerprint {summary.fingerprint[:16]}"])
 
 
 def metrics_text(metrics: Metrics) -> str:

@@ -56,7 +56,7 @@ class CohortGroup(Record):
 
     class_name: str = Field(validation_alias="class", serialization_alias="class")
     third: str | None
-    positions: tuple[int, int] | None
+    positions: tuple[float, float] | None
     n_slices: Count
     n_subjects: Count | None
     width: Seconds | None

@@ -135,7 +135,13 @@ class DataSummary(ResultFile):
 
     n_slices: Count
     n_subjects: Count | None
-    """None where the subject of a slice is unknown."""
+    """None where no subject is known."""
+    n_unnamed: Count | None = None
+    """Slices whose subject is unknown."""
+    n_sessions: Count | None = None
+    """Scanning sessions of subjects; None where none is known."""
+    covariates: tuple[str, ...] = ()
+    """Further columns of the set, such as age."""
     size: tuple[Count, Count]
     """Height and width in pixels."""
     parts: dict[str, Count]

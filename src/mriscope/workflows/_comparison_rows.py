@@ -151,8 +151,8 @@ def _check_slices(one: EvaluatedRun, other: EvaluatedRun) -> None:
             f"{common:,} are the same; train both with the same split and seed"
         )
     orders = [np.argsort(run.tested.paths) for run in (one, other)]
-    for name in ("labels", "subjects"):
-        here, there = (getattr(run.tested, name)[order] for run, order in zip((one, other), orders, strict=True))
+    for name, column in (("labels", "labels"), ("subjects", "subject_names")):
+        here, there = (getattr(run.tested, column)[order] for run, order in zip((one, other), orders, strict=True))
         if not np.array_equal(here, there):
             path = one.tested.paths[orders[0]][int((here != there).argmax())]
             raise RunError(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mriscope.data.manifest import names_subjects
+from mriscope.data.read_options import ReadOptions
 from mriscope.data.readers import report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, SliceSet, known_severity
@@ -21,8 +23,8 @@ class Loaded:
         source: as mriscope.read takes it.
         slices: their subjects are those of a manifest, else of the source, else those that pixels tell beyond doubt.
         reading: the slices with no more subjects than were named, and the rows that hold none.
-        subjects_from: manifest, source, pixels or "pixels, partly"; None where no subject is known, or one that a
-            manifest or the source leaves out.
+        subjects_from: manifest, source or pixels, with ", partly" where some slices have no subject; None where all
+            have none.
     """
 
     source: str
@@ -39,6 +41,7 @@ def load(
     source: str,
     *,
     size: int | None = None,
+    stretch: bool = False,
     manifest: str | None = None,
     skip_bad: bool = False,
     recipe: Recipe | None = None,
@@ -51,16 +54,20 @@ def load(
     Args:
         source: as mriscope.read takes it.
         size: height and width to bring slices to, as mriscope.read takes it.
+        stretch: as mriscope.read takes it.
         manifest: a CSV file that gives the slices their subjects.
         skip_bad: leave unusable rows out, where they would be an error.
-        recipe: its input size and manifest replace those above, and its severity has to fit.
+        recipe: its input size, stretch and manifest replace those above, and its severity has to fit.
 
     Raises:
         DataError: the source or the manifest cannot be read or do not fit, or the recipe's size or severity.
     """
+    parsed = parse_source(source)
     if recipe is not None:
-        size, manifest = None if recipe.input.size == SIZE else recipe.input.size, recipe.manifest
-    reading = parse_source(source).read(skip_bad=skip_bad, size=size, manifest=manifest)
+        own = parsed.kind == "phantom" and recipe.input.size == SIZE  # a phantom has a size that it was made at
+        size, manifest = None if own else recipe.input.size, recipe.manifest
+        stretch = recipe.input.stretch
+    reading = parsed.read(skip_bad=skip_bad, size=size, manifest=manifest, options=ReadOptions(stretch=stretch))
     slices = reading.slices
     if recipe is not None:
         height, width = slices.images.shape[1:]
@@ -70,5 +77,6 @@ def load(
                 f"set input.size={height}"
             )
         known_severity(slices.class_names, recipe.severity)
-    known = slices if manifest is not None else with_known_subjects(slices, source)
-    return Loaded(source, known, reading, origin_of_subjects(slices, known, manifest))
+    named = manifest if manifest is not None and names_subjects(manifest) else None
+    known = slices if named else with_known_subjects(slices, source)
+    return Loaded(source, known, reading, origin_of_subjects(slices, known, named))

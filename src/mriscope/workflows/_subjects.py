@@ -34,7 +34,9 @@ def _recover(slices: SliceSet) -> dict[str, Any]:
 
 
 def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
-    """Return the slices with their subjects: as they are where known, else as pixels tell beyond doubt, else unknown.
+    """Return the slices with their subjects: as they are where some are known, else as pixels tell, else unknown.
+
+    What a person named is not guessed at, so that slices which a source leaves unnamed stay so beside named ones.
 
     Pixels are compared at 128×128, whatever size the slices were read at, so that every network of a comparison is
     judged on the same subjects.
@@ -43,7 +45,7 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
         slices: of the source.
         source: read again where the slices have another size.
     """
-    if slices.knows_subjects or not len(slices):
+    if slices.n_subjects or not len(slices):
         return slices
     native = slices if slices.images.shape[1:] == (SIZE, SIZE) else read_silently(source, SIZE).slices
     found = recovered(native)
@@ -55,14 +57,14 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
 
 
 def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:
-    """Return manifest, source, pixels or "pixels, partly"; None where no subject is known, or a name is missing.
+    """Return manifest, source or pixels, with ", partly" where some slices have no subject; None where all have none.
 
     Args:
         slices: as they were read.
         known: with_known_subjects of them.
         manifest: what gave them subjects.
     """
-    if known.knows_subjects:
-        return "manifest" if manifest else "source" if slices.knows_subjects else "pixels"
-    recovered_some = known.n_subjects > 0 and not manifest and not slices.n_subjects
-    return PARTLY if recovered_some else None
+    if not known.n_subjects:
+        return None
+    origin = "manifest" if manifest else "source" if slices.n_subjects else "pixels"
+    return origin if known.knows_subjects else f"{origin}, partly"

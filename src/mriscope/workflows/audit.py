@@ -16,6 +16,7 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
+from mriscope.data.manifest import names_subjects
 from mriscope.data.readers import read_silently
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
@@ -23,6 +24,7 @@ from mriscope.data.split_files import read_split_file, split_file
 from mriscope.errors import ArgumentError, DataError, RunError, check_type
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
+from mriscope.progress import saying
 from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, slices_csv, verdict_text
 from mriscope.reports.page import Picture, label_source
@@ -30,7 +32,6 @@ from mriscope.run_directory import RECIPE
 from mriscope.training.devices import pick_device
 from mriscope.version import __version__
 from mriscope.workflows._load import Loaded, load
-from mriscope.workflows._progress import saying
 from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
 
 PUBLISHED = "published"
@@ -92,10 +93,11 @@ def audit_source(
     parts = _split_of(slices, source, split)
     device = str(pick_device("auto"))
     found = recovered(reading.slices)
-    if known_from in (None, PARTLY) and not manifest:
+    named = manifest if manifest is not None and names_subjects(manifest) else None
+    if known_from in (None, PARTLY) and named is None:
         found = _with_own_copies(slices, found, device)
         slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
-        known_from = origin_of_subjects(reading.slices, slices, manifest)
+        known_from = origin_of_subjects(reading.slices, slices, named)
     neighbours = find_neighbours(slices.images, device=device)
     search = None
     if parts is not None:
@@ -172,10 +174,12 @@ def exit_code(facts: Mapping[str, Any]) -> int:
 
 
 def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit | None:
-    train, test = (np.flatnonzero(slices.parts == part) for part in ("train", "test"))
+    train, validation, test = (np.flatnonzero(slices.parts == part) for part in ("train", "validation", "test"))
+    if not len(test):  # of two parts the second is what a model is judged on, whatever it is called
+        validation, test = test, validation
     if split in (None, PUBLISHED):
         if len(train) and len(test):
-            return AuditedSplit(PUBLISHED, train, np.empty(0, np.int64), test)
+            return AuditedSplit(PUBLISHED, train, validation, test)
         if split is None:
             return None
         raise DataError(f"{source} publishes no train and test part; name a split file, or leave --split out")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mriscope.data.manifest import subjects_of
-from mriscope.data.slices import UNKNOWN, slice_digests
+from mriscope.data.slices import number_subjects, slice_digests
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import Predictions, write_predictions
@@ -103,7 +103,8 @@ def _read_part(directory: RunDirectory, part: str, manifest: str | None) -> Pred
     if manifest is None:
         return predictions
     labels = [predictions.class_names[label] for label in predictions.labels]
-    return replace(predictions, subjects=subjects_of(predictions.paths.tolist(), labels, manifest))
+    subjects, ids = number_subjects(subjects_of(predictions.paths.tolist(), labels, manifest).tolist())
+    return replace(predictions, subjects=subjects, subject_ids=ids)
 
 
 def _count_shared(directory: RunDirectory, part: str, manifest: str | None) -> tuple[bool | None, int | None]:
@@ -120,7 +121,7 @@ def _count_shared(directory: RunDirectory, part: str, manifest: str | None) -> t
     parts = directory.parts()
     seen = subjects_of([*parts.train, *parts.validation], (), manifest)
     tested = subjects_of(parts.test, (), manifest)
-    if UNKNOWN in seen or UNKNOWN in tested:
+    if "" in seen or "" in tested:
         return None, None
     shared = len(np.intersect1d(seen, tested))
     return shared > 0, shared

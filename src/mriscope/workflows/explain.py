@@ -157,7 +157,7 @@ def explain_run(
         given = Images(slices.images, tuple(slices.paths.tolist()))
         truths = [class_names[label] for label in slices.labels]
     else:
-        given = read_images(images, directory.recipe.input.size)
+        given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
         truths = [None] * len(given)
     found = explain(
         model,

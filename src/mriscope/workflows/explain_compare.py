@@ -26,11 +26,11 @@ from mriscope.explain.metrics.comparison import (
 from mriscope.explain.metrics.recommendation import RULE, MethodScores, recommend
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
+from mriscope.progress import saying
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture, label_source
 from mriscope.results import Cohort, ExplainComparison, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
-from mriscope.workflows._progress import saying
 from mriscope.workflows.explain import check_methods, describe_protocol, open_network, sample_test_slices
 
 
@@ -115,7 +115,7 @@ def _with_subjects(slices: SliceSet, directory: RunDirectory) -> SliceSet:
     if not (directory.path / PREDICTIONS).is_file():
         return slices
     kept = directory.predictions()
-    subject_of = dict(zip(kept.paths.tolist(), kept.subjects.tolist(), strict=True))
+    subject_of = dict(zip(kept.paths.tolist(), kept.subject_names.tolist(), strict=True))
     if not all(path in subject_of for path in slices.paths.tolist()):
         return slices
     return slices.with_subjects(np.array([subject_of[path] for path in slices.paths.tolist()]), slices.positions)

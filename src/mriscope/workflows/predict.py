@@ -31,7 +31,7 @@ def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: 
     if isinstance(images, str | Path):
         raise ArgumentTypeError(f"images is {str(images)!r}; give a list of files and folders")
     directory = open_run(folder)
-    given = read_images(images, directory.recipe.input.size)
+    given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
     model, class_names = load_model(directory, pick_device(device))
     probabilities = predict_probabilities(model, given.images, directory.recipe.input.scale)
     return [

@@ -16,7 +16,7 @@ from mriscope.errors import RunError, check_type
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
-from mriscope.models.registry import count_parameters
+from mriscope.models.registry import check_model, count_parameters
 from mriscope.recipe import Recipe
 from mriscope.reports.figures import draw_run
 from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
@@ -79,6 +79,7 @@ def run(
     check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
+    check_model(recipe.model)
     path, place = Path(folder), pick_device(device)
     init_process_group(place)
     loaded = load(recipe.data, recipe=recipe, skip_bad=skip_bad)

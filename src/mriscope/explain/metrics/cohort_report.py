@@ -83,15 +83,15 @@ def position_thirds(positions: np.ndarray) -> np.ndarray:
     """Return the third of the range of positions that each lies in.
 
     Args:
-        positions: int64 (N,), -1 where unknown.
+        positions: float64 (N,), nan where unknown.
 
     Returns:
         int64 (N,), 0 for the low third, 1 and 2; -1 for all where one is unknown, so that groups stay comparable.
     """
-    if (positions == UNKNOWN).any():
-        return np.full_like(positions, UNKNOWN)
+    if np.isnan(positions).any():
+        return np.full(len(positions), UNKNOWN)
     low, high = positions.min(), positions.max()
-    return (positions - low) * 3 // (high - low + 1)
+    return ((positions - low) * 3 // (high - low + 1)).astype(np.int64)
 
 
 def _record(one: MeanMap, group: _Group, positions: np.ndarray, class_names: Sequence[str]) -> CohortGroup:
@@ -100,7 +100,7 @@ def _record(one: MeanMap, group: _Group, positions: np.ndarray, class_names: Seq
     return CohortGroup(
         class_name=class_title(class_names[label]),
         third=THIRDS[third] if known else None,
-        positions=(int(positions.min()), int(positions.max())) if known else None,
+        positions=(float(positions.min()), float(positions.max())) if known else None,
         n_slices=one.n_slices,
         n_subjects=one.n_subjects,
         width=None if math.isnan(width) else width,

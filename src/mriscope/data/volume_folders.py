@@ -1,0 +1,268 @@
+"""Volumes in class folders: NIfTI files, DICOM series, and the slices of the figshare brain tumours."""
+
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mriscope.data import matlab
+from mriscope.data.dicom import Frame, Header
+from mriscope.data.folders import name_classes
+from mriscope.data.identifiers import identify
+from mriscope.data.layout import Place, find_places
+from mriscope.data.listing import problem_of
+from mriscope.data.naming import natural, part_order, printable
+from mriscope.data.nifti import LARGEST_FILE, is_nifti
+from mriscope.data.rows import Row, Source
+from mriscope.data.sandbox import Request, Sandbox, children_for
+from mriscope.data.scans import Scan, read_scans
+from mriscope.data.series import Series, find_series
+from mriscope.data.volumes import Cut
+from mriscope.errors import DataError, need
+
+SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".pdf", ".xls", ".xlsx")
+"""Files that go with volumes and hold none, as do those of NO_VOLUMES."""
+NO_VOLUMES = ("dicomdir", "license", "readme", "changes")
+ONE_PATIENT = "series have one and the same PatientID; it was taken for nobody's"
+_AT_ONCE = 64  # headers that one request asks for
+
+Listing = Mapping[str, Path]
+"""The files of a source by their paths within it."""
+
+
+def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
+    """Open a source of NIfTI files in class folders, listed but unread.
+
+    Folders are understood as by `open_folders`; a subject is told by a folder, else by the name of the file.
+
+    Args:
+        name: the source as its user wrote it.
+        files: all files of the source.
+        cut: how volumes become slices.
+
+    Raises:
+        DataError: folders that tell no classes.
+    """
+    volumes = [path for path in files if is_nifti(path)]
+    places, class_names, labels = _places(name, volumes)
+    order = _in_order(volumes, places)
+    identities, notes = identify(order)
+    scans = []
+    for path, who in zip(order, identities, strict=True):
+        scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
+        scans.append(_in_place(scan, places[path], labels))
+    return volume_source(files, class_names, lambda _: scans, cut, strangers(files, volumes), notes=notes)
+
+
+def open_listed_volumes(
+    table: Path, lines: Sequence[Row], class_names: tuple[str, ...], cut: Cut, notes: Sequence[str]
+) -> Source:
+    """Open a source of the NIfTI files that a table names.
+
+    Args:
+        table: the CSV file; paths are relative to its folder.
+        lines: what each of its rows tells of a file, without its pixels.
+        class_names: the classes that labels count.
+        cut: how volumes become slices.
+        notes: what the user should be told of the table.
+    """
+    need("volumes", "nibabel")
+    files = {line.path: table.parent / line.path for line in lines}
+    scans = [
+        Scan(
+            line.path,
+            {"task": "nifti", "files": [str(files[line.path])]},
+            **{name: getattr(line, name) for name in ("label", "part", "subject", "session", "covariates")},
+            problem=problem_of(files[line.path], LARGEST_FILE) or ("" if line.label is not None else "has no label"),
+        )
+        for line in lines
+    ]
+    return volume_source({table.name: table, **files}, class_names, lambda _: scans, cut, notes=notes)
+
+
+def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:
+    """Open a source of DICOM files in class folders, listed but unread.
+
+    Each series in a folder is a volume; see `find_series`. Its subject is what the folders call it, or the patient of
+    its files by a number. Nothing that could name a person is read, but for a keyed digest of PatientID, whose key is
+    drawn anew for each reading.
+
+    Args:
+        name: the source as its user wrote it.
+        files: all files of the source.
+        dicoms: those that are DICOM.
+        cut: how volumes become slices.
+        pattern: which series of a folder to take, by number or description.
+
+    Raises:
+        DataError: folders that tell no classes.
+    """
+    places, class_names, labels = _places(name, dicoms)
+    order = _in_order(dicoms, places)
+
+    def scans(sandbox: Sandbox) -> Iterable[Scan]:
+        headers, problems = _read_headers({path: files[path] for path in order}, sandbox)
+        series = find_series(headers, pattern)
+        series.sort(key=lambda one: part_order(places[one.path].part))
+        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series])
+        subjects, told = _subjects(series, [who.subject for who in folders])
+        sessions = _sessions(series, subjects)
+        for one, subject, session in zip(series, subjects, sessions, strict=True):
+            named = sorted({path for layer in one.layers for path, _ in layer})
+            layers = [[(str(files[path]), frame) for path, frame in layer] for layer in one.layers]
+            frames = [asdict(frame) for frame in one.frames]
+            request = {
+                "task": "dicom",
+                "files": [str(files[path]) for path in named],
+                "layers": layers,
+                "frames": frames,
+                "voxels": one.voxels,
+            }
+            scan = Scan(one.name, request, subject=subject, session=session, problem=one.problem, told=told)
+            told = {}
+            yield _in_place(scan, places[one.path], labels)
+        yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
+
+    return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
+
+
+def open_tumour_slices(files: Listing) -> Source:
+    """Open a folder of the figshare brain tumours, one slice a MATLAB file; cvind.mat, their folds, is passed over."""
+    slices = [path for path in files if path.lower().endswith(".mat") and not path.lower().endswith("cvind.mat")]
+    order = sorted(slices, key=lambda path: [*map(natural, path.split("/"))])
+
+    def rows() -> Iterator[Row]:
+        with Sandbox(children_for(files.values())) as sandbox:
+            asked = sandbox.map(order, lambda path: {"task": "matlab", "files": [str(files[path])]})
+            for number, (path, answer) in enumerate(asked):
+                if isinstance(answer, DataError) or answer.images is None:
+                    yield Row(number, printable(path), problem=str(answer))
+                else:
+                    label, subject = answer.facts["label"], printable(answer.facts["subject"])
+                    yield Row(number, printable(path), label=label, subject=subject, pixels=answer.images[0])
+        odd = enumerate((path for path in strangers(files, slices) if not path.lower().endswith(".mat")), len(order))
+        yield from (Row(number, printable(path), problem="is no MATLAB file") for number, path in odd)
+
+    return Source(deciding(files), matlab.CLASSES, rows)
+
+
+def volume_source(
+    files: Listing,
+    class_names: tuple[str, ...],
+    scans: Callable[[Sandbox], Iterable[Scan]],
+    cut: Cut,
+    odd: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Source:
+    """Return the source of some scans.
+
+    Args:
+        files: those that decide its content.
+        class_names: the classes that labels count.
+        scans: finds them, with the sandbox that they will be read in.
+        cut: how they become slices.
+        odd: files that are no volumes; they come last, each as a bad row.
+        notes: what the user should be told.
+    """
+
+    def rows() -> Iterator[Row]:
+        number = -1
+        with Sandbox(children_for(files.values())) as sandbox:
+            for row in read_scans(scans(sandbox), cut, sandbox):
+                number = row.number
+                yield row
+        for at, path in enumerate(odd, number + 1):
+            yield Row(at, printable(path), problem="is no volume; expected .nii, .nii.gz or DICOM files")
+
+    return Source(deciding(files), class_names, rows, notes=tuple(notes), of_volumes=True)
+
+
+def deciding(files: Listing) -> dict[str, Path | str]:
+    """Return files as `Source.files`: those that are not there, or may never end, by why they are not read."""
+    return {path: problem_of(file, LARGEST_FILE) or file for path, file in files.items()}
+
+
+def strangers(files: Listing, volumes: Collection[str]) -> list[str]:
+    """Return the files that are neither volumes nor known to go with them, in order."""
+    known = set(volumes)
+    names = {path: path.lower().rpartition("/")[2] for path in files if path not in known}
+    return sorted(
+        path for path, name in names.items() if not name.endswith(SIDECARS) and name.partition(".")[0] not in NO_VOLUMES
+    )
+
+
+def _places(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[str, ...], dict[str, int]]:
+    """Return the place of each file, the names of the classes, and the label of each class folder."""
+    chains = {path: tuple(path.split("/")[:-1]) for path in paths}
+    places = find_places(name, chains.values())
+    class_names, labels = name_classes(name, sorted({place.class_folder for place in places.values()} - {""}))
+    return {path: places[chain] for path, chain in chains.items()}, class_names, labels
+
+
+def _in_place(scan: Scan, place: Place, labels: Mapping[str, int]) -> Scan:
+    problem = scan.problem or ("" if place.class_folder else "lies in no class folder")
+    return replace(scan, label=labels.get(place.class_folder), part=place.part, problem=problem)
+
+
+def _in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
+    return sorted(paths, key=lambda path: (part_order(places[path].part), *map(natural, path.split("/"))))
+
+
+def _read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], dict[str, str]]:
+    """Return the headers of files, and for those that have none the reason."""
+    salt = secrets.token_hex(32)
+    headers: dict[str, Header] = {}
+    problems: dict[str, str] = {}
+
+    def request_of(paths: Sequence[str]) -> Request:
+        return {"task": "dicom headers", "files": [str(files[path]) for path in paths], "salt": salt, "voxels": 0}
+
+    waiting = list(files)
+    batches = [waiting[start : start + _AT_ONCE] for start in range(0, len(waiting), _AT_ONCE)]
+    while batches:
+        again: list[list[str]] = []
+        for paths, answer in sandbox.map(batches, request_of):
+            if not isinstance(answer, DataError):
+                for path, found in zip(paths, answer.facts["headers"], strict=True):
+                    if "error" in found:
+                        problems[path] = str(found["error"])
+                    else:
+                        headers[path] = _header(found)
+            elif len(paths) == 1:
+                problems[paths[0]] = str(answer)
+            else:
+                again += [[path] for path in paths]  # one of them ended the process: find out which
+        batches = again
+    return headers, problems
+
+
+def _header(found: Mapping[str, Any]) -> Header:
+    return Header(**{**found, "frames": [Frame(**frame) for frame in found["frames"]]})
+
+
+def _subjects(series: Sequence[Series], folders: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """Return what the subject of each series is called, and what is to be told of it.
+
+    A patient's number counts the patients in the order of the series. Where each folder's subject is one patient and
+    each patient one folder's, the folders' names serve.
+    """
+    patients = [one.patient for one in series]
+    studies = {one.study for one in series}
+    if len(set(patients)) == 1 and patients[0] and len(studies) > 1:
+        return list(folders), {ONE_PATIENT: len(series)}
+    pairs = set(zip(patients, folders, strict=True))
+    if all(folders) and len(pairs) == len(set(patients)) == len(set(folders)):
+        return list(folders), {}
+    number = {who: place for place, who in enumerate(dict.fromkeys(filter(None, patients)), 1)}
+    named = zip(patients, folders, strict=True)
+    return [f"patient-{number[who]:03d}" if who else folder for who, folder in named], {}
+
+
+def _sessions(series: Sequence[Series], subjects: Sequence[str]) -> list[str]:
+    """Return the place of each series' study among those of its subject by time, from 1; "" where no study is told."""
+    studies: dict[str, set[tuple[str, str]]] = {}
+    for one, subject in zip(series, subjects, strict=True):
+        studies.setdefault(subject, set()).add((one.when, one.study))
+    places = {who: {study: str(at) for at, (_, study) in enumerate(sorted(of), 1)} for who, of in studies.items()}
+    return [places[who][one.study] if who and one.study else "" for one, who in zip(series, subjects, strict=True)]
