@@ -7,6 +7,7 @@ last.ckpt           the state of the training, for going on
 history.csv         loss and accuracy of each epoch
 model.safetensors   the weights kept
 predictions.parquet probabilities for the validation and the test part
+baselines/          predictions of each baseline for the same parts
 figures/            pictures
 tracking.json       which run of MLflow records it
 metrics.json        written last: present means finished
@@ -18,9 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 
+from mriscope.choices import Baseline
 from mriscope.data.source import parse_source
 from mriscope.errors import RunError, check_type
 from mriscope.evaluation.predictions import Predictions, read_predictions
@@ -31,6 +34,7 @@ from mriscope.results import IMPORTED, Environment, Metrics, Parts, SplitRecord
 RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
 WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
 CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
+BASELINE_FOLDER, BASELINES = "baselines", get_args(Baseline)
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
 TRACKING = "tracking.json"
 FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS, TRACKING)
@@ -106,7 +110,19 @@ class RunDirectory:
             RunError: it is missing or damaged, or the weights were imported and so have no predictions.
         """
         self._refuse_imported()
-        found = read_predictions(self.path / PREDICTIONS)
+        return self._read_predictions(self.path / PREDICTIONS)
+
+    def baselines(self) -> dict[str, Predictions]:
+        """Read the predictions of each baseline for the same parts, by name; none where an earlier version trained.
+
+        Raises:
+            RunError: one is damaged.
+        """
+        files = {name: self.path / BASELINE_FOLDER / f"{name}.parquet" for name in BASELINES}
+        return {name: self._read_predictions(file) for name, file in files.items() if file.is_file()}
+
+    def _read_predictions(self, file: Path) -> Predictions:
+        found = read_predictions(file)
         return found if self.recipe.severity is None else replace(found, severity=self.recipe.severity)
 
     def parts(self) -> Parts:
@@ -231,7 +247,8 @@ def _check_place(path: Path) -> None:
 
 def _remove_files(folder: Path) -> None:
     """Remove what a run wrote: metrics.json first, so that no moment shows a finished run without its parts."""
-    for name in (METRICS, RECIPE, *FILES, BAD_ROWS, *(f"{FIGURES}/{picture}" for picture in PICTURES)):
+    baselines = (f"{BASELINE_FOLDER}/{name}.parquet" for name in BASELINES)
+    for name in (METRICS, RECIPE, *FILES, BAD_ROWS, *baselines, *(f"{FIGURES}/{picture}" for picture in PICTURES)):
         if name != ENVIRONMENT:
             (folder / name).unlink(missing_ok=True)
 

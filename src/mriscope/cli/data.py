@@ -10,6 +10,7 @@ from mriscope.cli.early import check_data
 from mriscope.cli.options import (
     SOURCE,
     AsJson,
+    Covariates,
     ImageColumn,
     LabelColumn,
     Manifest,
@@ -31,6 +32,7 @@ data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=N
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
+    covariates: Covariates = None,
     plane: Plane = None,
     slices: Slices = None,
     series: Series = None,
@@ -51,14 +53,22 @@ def data_info(
     from mriscope.data.read_options import with_options
 
     check_data(source, manifest)
+    check_data(None, covariates)
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
     told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
     cut = {"plane": plane, "slices": slices, "series": series}
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
-    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad)
-    print(summary.to_json() if as_json else slices_text(source, summary))
+    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad, covariates=covariates)
+    if as_json:
+        print(summary.to_json())
+        return
+    print(slices_text(source, summary))
+    if summary.covariate_table is not None:
+        from mriscope.reports.confounds import covariates_text
+
+        print(covariates_text(summary.covariate_table))
 
 
 @data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from mriscope.choices import FoldProtocol, Protocol
-from mriscope.cli.early import check_data, check_recipe
-from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, Track
+from mriscope.cli.early import check_condition, check_data, check_recipe
+from mriscope.cli.options import LOCAL_STORE, SOURCE, Covariates, Device, Manifest, Resume, SkipBad, Track, Where
 from mriscope.errors import ArgumentError
 
 app = typer.Typer()
@@ -59,6 +59,8 @@ def crossval(
     protocol: Annotated[FoldProtocol, typer.Option(help="Whether folds divide subjects or slices.")] = "by_subject",
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
+    covariates: Covariates = None,
+    where: Where = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: runs/, the recipe's name and -crossval.")
     ] = None,
@@ -80,11 +82,13 @@ def crossval(
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
     check_recipe(settings)
+    check_data(None, covariates)
+    check_condition(where)
     from mriscope.reports.crossvalidation import crossvalidation_text
     from mriscope.workflows.crossval import crossvalidate
 
     folder = out or Path("runs", f"{recipe.stem}-crossval")
-    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "covariates": covariates, "where": where}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     print(crossvalidation_text(summary))
     print(f"written to {folder}")

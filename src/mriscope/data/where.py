@@ -76,8 +76,10 @@ class Condition:
         """
         for name in self.names:
             if name not in columns:
-                known = f"; {suggest(name, columns)}" if columns else ", and nothing is known of these slices"
-                raise self._error(f"there is no column {name!r}{known}. Covariates are given with --covariates")
+                raise ArgumentError(
+                    f"--where {self.text!r}: nothing called {name!r} is known of these slices, {suggest(name, columns)}; "
+                    "--covariates FILE adds covariates"
+                )
         found = self._evaluate(self._tree, columns)
         return found.true & found.known
 

@@ -163,7 +163,7 @@ def covariate_aurocs(
                 auroc=here.bounded(auroc, drawn, positive),
                 n_positive=int(positive.sum()),
                 n_negative=int((~positive).sum()),
-                separates=bool(strict.low > 0.5) and min(positive.sum(), (~positive).sum()) > 1,
+                separates=bool(strict.low > 0.5 and min(positive.sum(), (~positive).sum()) > 1),
             )
         )
     return found

@@ -172,8 +172,11 @@ class Predictions:
         """
         if name not in PARTS:
             raise UnknownNameError("part", name, PARTS)
-        chosen = self.parts == name
-        return replace(self, **{column: getattr(self, column)[chosen] for column in _ROWS})
+        return self.select(self.parts == name)
+
+    def select(self, rows: np.ndarray) -> "Predictions":
+        """Return some rows, by a mask or by indices, which also order them."""
+        return replace(self, **{column: getattr(self, column)[rows] for column in _ROWS})
 
 
 def join(several: Sequence[Predictions]) -> Predictions:

@@ -92,6 +92,12 @@ def metrics_text(metrics: Metrics) -> str:
     rows += [*_delong_rows(metrics), *_calibration_rows(metrics)]
     level = f"{100 * interval.level:.0f} % interval"
     lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(["metric", "value", level, ""], rows)]
+    from mriscope.reports.confounds import baselines_text, confounding_text  # which formats with what stands here
+
+    if metrics.baselines:
+        lines += ["", baselines_text(metrics.baselines)]
+    for found in metrics.confounding:
+        lines += ["", confounding_text(found)]
     for note in filter(None, (interval.note, metrics.omitted)):
         lines += ["", f"note: {note}"]
     return "\n".join(lines)
@@ -99,6 +105,8 @@ def metrics_text(metrics: Metrics) -> str:
 
 def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
     """Say what was evaluated, where it was not each slice in the run's own classes."""
+    if metrics.where:
+        yield f"where {metrics.where}"
     if metrics.task:
         yield f"task {metrics.task}: {', '.join(metrics.classes)}"
     if pooling := metrics.pooling:

@@ -5,6 +5,17 @@ version 1. A number that does not exist is nan in Python and null in JSON, and t
 alone. Nothing that is not finite leaves as JSON.
 """
 
+from mriscope.results.confounds import (
+    AdjustedAuroc,
+    BaselineScores,
+    Confounding,
+    CovariateAuroc,
+    CovariateCell,
+    CovariateDifference,
+    CovariateTable,
+    MatchedPairs,
+    Stratum,
+)
 from mriscope.results.explanations import (
     Agreement,
     Cohort,
@@ -42,26 +53,35 @@ from mriscope.results.runs import (
     SplitRecord,
     TrainingSummary,
 )
-from mriscope.results.studies import Comparison, CrossValidation, FoldResult, PairedTest, Standing
+from mriscope.results.studies import Comparison, CrossValidation, FoldBaselines, FoldResult, PairedTest, Standing
 
 __all__ = [
     "IMPORTED",
+    "AdjustedAuroc",
     "Agreement",
+    "BaselineScores",
     "Calibration",
     "ClassMetrics",
     "Cohort",
     "CohortGroup",
     "Comparison",
+    "Confounding",
     "Count",
+    "CovariateAuroc",
+    "CovariateCell",
+    "CovariateDifference",
+    "CovariateTable",
     "CrossValidation",
     "DataSummary",
     "Environment",
     "Estimate",
     "ExplainComparison",
+    "FoldBaselines",
     "FoldResult",
     "ImportedMetrics",
     "ImportedWeights",
     "Interval",
+    "MatchedPairs",
     "MethodResult",
     "Metrics",
     "Number",
@@ -79,6 +99,7 @@ __all__ = [
     "Share",
     "SplitRecord",
     "Standing",
+    "Stratum",
     "TrainingSummary",
     "describe_problems",
 ]

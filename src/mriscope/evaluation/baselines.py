@@ -1,0 +1,140 @@
+"""Baselines that any model should surpass: two scalars of the brain, the majority class, and 1-nearest-neighbour."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mriscope.data.slices import SliceSet
+from mriscope.evaluation.differences import paired_difference
+from mriscope.evaluation.intervals import bootstrap_repeats
+from mriscope.evaluation.metrics import HEADLINE, applicable, auroc
+from mriscope.evaluation.predictions import Predictions
+from mriscope.models.nearest_neighbour import NearestNeighbour
+from mriscope.models.subject_rule import memoize_by_content
+from mriscope.models.tissue import brain_fractions
+from mriscope.results import Estimate
+from mriscope.results.confounds import BaselineScores
+
+LOG = logging.getLogger("mriscope")
+
+SCALARS = ("brain_fraction", "csf_fraction")
+RESAMPLES = 500
+MOST_PAIRS = 3e8
+"""Of a training and another slice that 1-nearest-neighbour compares: minutes on one core."""
+
+_measure = memoize_by_content(lambda images: np.array(brain_fractions(images)))
+
+
+def predict_baselines(
+    train: SliceSet, asked: SliceSet, part: str | np.ndarray, severity: tuple[str, ...] | None = None
+) -> dict[str, Predictions]:
+    """Fit every baseline to training slices, and predict others.
+
+    A scalar is measured of all slices of a subject, or of each slice where subjects are unknown, and a multinomial
+    logistic regression makes it probabilities. The majority class has the shares of the training slices.
+
+    Args:
+        train: at least one slice.
+        asked: the slices to predict, at least one, of the same size and classes.
+        part: of `asked`, as mriscope.evaluation.inference.predict takes it.
+        severity: likewise.
+
+    Returns:
+        by name; without 1-nearest-neighbour where there are too many pairs to compare, which is logged.
+
+    Example:
+        >>> from mriscope import make_phantom
+        >>> slices = make_phantom(8, slices=2, size=32).slices
+        >>> sorted(predict_baselines(slices[:8], slices[8:], "test"))
+        ['brain_fraction', 'csf_fraction', 'majority_class', 'nearest_neighbour']
+    """
+    classes = len(train.class_names)
+    known, given = measure_scalars(train), measure_scalars(asked)
+    shares = np.bincount(train.labels, minlength=classes) / len(train)
+    found = {
+        name: _fit_scalar(known[:, column], given[:, column], train.labels, shares)
+        for column, name in enumerate(SCALARS)
+    }
+    found["majority_class"] = np.broadcast_to(shares, (len(asked), classes))
+    if len(train) * len(asked) > MOST_PAIRS:
+        LOG.warning("1-nearest-neighbour is left out: it would compare %s × %s slices", len(train), len(asked))
+    else:
+        nearest = NearestNeighbour(classes, train.images.shape[1])
+        nearest.fit(train, 0)
+        found["nearest_neighbour"] = nearest.predict_probabilities(asked)
+    return {
+        name: Predictions(
+            paths=asked.paths,
+            labels=asked.labels,
+            subjects=asked.subjects,
+            parts=np.broadcast_to(np.asarray(part), len(asked)),
+            probabilities=probabilities.astype(np.float32),
+            class_names=asked.class_names,
+            severity=severity,
+            subject_ids=asked.subject_ids,
+        )
+        for name, probabilities in found.items()
+    }
+
+
+def measure_scalars(slices: SliceSet) -> np.ndarray:
+    """Return the scalars of the subject of each slice, or of the slice where subjects are unknown.
+
+    Returns:
+        float64 (N, 2), in the order of SCALARS; nan where there is no brain.
+    """
+    units = slices.subjects if slices.knows_subjects else np.arange(len(slices))
+    order = np.lexsort((slices.positions, units))
+    starts = np.unique(units[order], return_index=True)[1]
+    values = np.empty((len(slices), len(SCALARS)))
+    for rows in np.split(order, starts[1:]):
+        values[rows] = _measure(slices.images[rows])
+    return values
+
+
+def score_baselines(
+    repeats: Sequence[Predictions],
+    baselines: Mapping[str, Sequence[Predictions]],
+    *,
+    intervals: bool = True,
+    seed: int = 0,
+) -> dict[str, BaselineScores]:
+    """Compute the metrics of baselines on the rows of a model, and by how much the model's AUROC is above theirs.
+
+    Args:
+        repeats: of the model, the rows that its metrics are of; one or more.
+        baselines: of each, the same rows in as many repeats.
+        intervals: whether to draw any; without them there is no difference either.
+        seed: of the draw.
+    """
+    found = {}
+    for name, rows in baselines.items():
+        metrics = applicable(HEADLINE, rows[0])
+        if not intervals:
+            values = {metric: float(np.mean([compute(one) for one in rows])) for metric, compute in metrics.items()}
+            bare = {metric: Estimate(value, np.nan, np.nan) for metric, value in values.items()}
+            found[name] = BaselineScores(metrics=bare)
+            continue
+        over = paired_difference(repeats, rows, auroc, resamples=RESAMPLES, seed=seed)
+        found[name] = BaselineScores(
+            metrics=bootstrap_repeats(rows, metrics, resamples=RESAMPLES, seed=seed),
+            auroc_over=Estimate(over.value, over.low, over.high),
+        )
+    return found
+
+
+def _fit_scalar(known: np.ndarray, asked: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the probabilities (M, K) of a logistic regression on one number, fitted to training slices."""
+    from sklearn.linear_model import LogisticRegression
+
+    found = np.broadcast_to(shares, (len(asked), len(shares))).copy()
+    usable, given = ~np.isnan(known), ~np.isnan(asked)
+    spread = known[usable].std() if usable.any() else 0.0
+    if spread == 0 or len(np.unique(labels[usable])) < 2 or not given.any():
+        return found
+    middle = known[usable].mean()
+    model = LogisticRegression(C=100.0, max_iter=1000).fit((known[usable, None] - middle) / spread, labels[usable])
+    found[given] = 0
+    found[np.ix_(given, model.classes_)] = model.predict_proba((asked[given, None] - middle) / spread)
+    return found
