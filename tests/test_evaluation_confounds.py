@@ -13,10 +13,10 @@ TRUTH = float(norm.cdf(1.0 / np.sqrt(2)))
 
 
 def confounded(count: int, seed: int) -> Units:
-    """Half are ill and eight years older; a score rises with age and, by 1, with the disease."""
+    """Half are ill and twelve years older; a score rises with age and, by 1, with the disease."""
     rng = np.random.default_rng(seed)
     ill = np.arange(count) % 2 == 1
-    age = 65 + 8 * rng.standard_normal(count) + 8 * ill
+    age = 65 + 8 * rng.standard_normal(count) + 12 * ill
     score = 0.15 * (age - 65) + ill + rng.standard_normal(count)
     return Units("ill vs well", "subject", ill, score[None], {"age": age, "sex": rng.choice(["F", "M"], count)})
 

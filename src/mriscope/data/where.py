@@ -77,8 +77,8 @@ class Condition:
         for name in self.names:
             if name not in columns:
                 raise ArgumentError(
-                    f"--where {self.text!r}: nothing called {name!r} is known of these slices, {suggest(name, columns)}; "
-                    "--covariates FILE adds covariates"
+                    f"--where {self.text!r}: nothing called {name!r} is known of these slices, "
+                    f"{suggest(name, columns)}; --covariates FILE adds covariates"
                 )
         found = self._evaluate(self._tree, columns)
         return found.true & found.known

@@ -35,6 +35,9 @@ def find_baselines(directory: RunDirectory) -> dict[str, Predictions]:
     """
     if kept := directory.baselines():
         return kept
+    if not (directory.path / SPLIT).is_file():
+        LOG.warning("%s stands without baselines, as it has no %s", directory.path, SPLIT)
+        return {}
     try:
         slices, split = load_own(directory)
         return write_baselines(directory, slices, split)

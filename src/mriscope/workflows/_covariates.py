@@ -1,5 +1,6 @@
 """What is known of the slices that a run is evaluated on: covariates, and the condition that chooses among them."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,11 @@ import numpy as np
 from mriscope.data.covariates import with_covariates
 from mriscope.data.slices import SliceSet
 from mriscope.data.where import Condition, columns_of
-from mriscope.errors import ArgumentError, RunError
+from mriscope.errors import ArgumentError, MriscopeError, RunError
+from mriscope.run_directory import RunDirectory
+from mriscope.workflows._baselines import load_own
+
+LOG = logging.getLogger("mriscope")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,24 @@ class Known:
         if missing := [path for path in paths.tolist() if path not in place_of]:
             raise RunError(f"the source lacks {missing[0]}, which the run was evaluated on; it has changed since")
         return np.array([place_of[path] for path in paths.tolist()], np.int64)
+
+
+def know_own(directory: RunDirectory, covariates: str | None, condition: Condition | None) -> Known | None:
+    """Find what is known of a run's own slices; None where nothing is asked for and its source brings nothing.
+
+    Raises:
+        MriscopeError: something is asked for, and the source or file cannot be read or does not fit.
+        ArgumentError: the condition names no column, or chooses no slice.
+    """
+    if covariates is not None or condition is not None:
+        return know(load_own(directory)[0], covariates, condition)
+    if not directory.environment.covariates:
+        return None
+    try:
+        return know(load_own(directory)[0], None, None)
+    except MriscopeError as error:
+        LOG.warning("%s is evaluated without its covariates: %s", directory.path, error)
+        return None
 
 
 def know(slices: SliceSet, covariates: str | None, condition: Condition | None) -> Known:

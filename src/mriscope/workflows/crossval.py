@@ -18,8 +18,8 @@ from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
-from mriscope.workflows._baselines import find_baselines, load_own
-from mriscope.workflows._covariates import Known, know
+from mriscope.workflows._baselines import find_baselines
+from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
 from mriscope.workflows.split import fold_name, fold_recipe
 
@@ -106,11 +106,9 @@ def crossvalidate(
         Fold(*numbers, str(one.path), one.metrics(), one.predictions(), find_baselines(one))
         for numbers, one in runs.items()
     ]
-    first, known = next(iter(runs.values())), None
-    if covariates or condition or first.environment.covariates:
-        known = know(load_own(first)[0], covariates, condition)
-        if condition is not None:
-            done = _restrict(done, known, condition)
+    known = know_own(next(iter(runs.values())), covariates, condition)
+    if known is not None and condition is not None:
+        done = _restrict(done, known, condition)
     summary = summarize_folds(
         done,
         model=recipe.model,

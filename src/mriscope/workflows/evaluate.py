@@ -19,8 +19,8 @@ from mriscope.reports.figures import draw_evaluation
 from mriscope.results import IMPORTED, BaselineScores, Confounding, Metrics
 from mriscope.run_directory import FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
-from mriscope.workflows._baselines import find_baselines, load_own, predict_other
-from mriscope.workflows._covariates import Known, know
+from mriscope.workflows._baselines import find_baselines, predict_other
+from mriscope.workflows._covariates import Known, know, know_own
 from mriscope.workflows._load import load
 from mriscope.workflows._model import load_model
 
@@ -77,7 +77,7 @@ def evaluate_run(
             )
         part, protocol = part or "test", directory.protocol
         predictions = _read_part(directory, part, manifest)
-        slices = load_own(directory)[0] if covariates or condition or directory.environment.covariates else None
+        known = know_own(directory, covariates, condition)
         beside = {name: _own(one.of_part(part), manifest) for name, one in find_baselines(directory).items()}
     elif part is not None:
         raise RunError(f"all of {source} is evaluated, whatever the part; leave out --part or --data")
@@ -85,10 +85,10 @@ def evaluate_run(
         protocol = IMPORTED if directory.imported else "external"
         predictions, slices = _predict_all(directory, source, manifest, device, skip_bad)
         part, beside = "whole", predict_other(directory, slices)
+        known = know(slices, covariates, condition)
     validation = None  # none where it is what is evaluated, or the run has no predictions of its own
     if not directory.imported and part != "validation":
         validation = _read_part(directory, "validation", manifest if source is None else None)
-    known = None if slices is None else know(slices, covariates, condition)
     if known is not None and condition is not None:
         chosen = known.chosen[known.rows_of(predictions.paths)]
         if not chosen.any():
