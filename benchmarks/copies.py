@@ -6,19 +6,20 @@ Of the 200 subjects of the public set 180 are references and 20, drawn anew by e
 is made of slices of both, by Pillow and numpy. An origin is found where it is the very slice that was altered; it is
 false where a slice of a held-out subject gets one, or another subject's slice is given. In the second table the slices
 that were altered are no references, only their neighbours are: an origin should then be of the same subject, and should
-not be called a copy. The method was built on slices of the same subjects, with other draws. Words after the name choose
-alterations: `python3 benchmarks/copies.py everything`.
+not be called a copy. The method was built on slices of the same subjects, with other draws. Each draw is kept in
+runs/bench/ as soon as it is measured, so that the command goes on where it was cut off.
 """
 
 import io
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from keeping import Kept
 from numpy.random import Generator, default_rng
 from PIL import Image
 
@@ -27,6 +28,10 @@ from mriscope.audit.subjects import recover_subjects
 from mriscope.data.readers import read
 
 QUERIES, SEEDS, HELD_OUT = 400, 5, 20
+HEADER = (
+    "\n| alteration | origin found % | false origin % | same subject % | called a copy % | s per slice |\n"
+    "|--|--|--|--|--|--|"
+)
 Alteration = Callable[[np.ndarray, Generator], np.ndarray]
 
 
@@ -122,7 +127,7 @@ def measure(queries: np.ndarray, own: np.ndarray, known: np.ndarray, truth: Trut
     same = certain & (truth.subjects[first] == truth.subjects[own])
     right = (certain & (first == own))[shared].mean()
     shares = [right, (certain & ~same).mean(), same[shared].mean(), found.copy[shared].mean()]
-    return [*(100 * share for share in shares), seconds / len(queries)]
+    return [*(100 * float(share) for share in shares), seconds / len(queries)]
 
 
 def run(truth: Truth, change: Alteration, seed: int, queries: int, references: int | None, whole: bool) -> list[float]:
@@ -136,39 +141,37 @@ def run(truth: Truth, change: Alteration, seed: int, queries: int, references: i
     return measure(altered, made_of, known if whole else np.setdiff1d(known, own), truth)
 
 
-def show(title: str, rows: Iterable[tuple[str, list[list[float]]]]) -> None:
-    print(f"\n{title}\n")
-    print("| alteration | origin found % | false origin % | same subject % | called a copy % | s per slice |")
-    print("|--|--|--|--|--|--|", flush=True)
-    for name, runs in rows:
-        *shares, seconds = np.mean(runs, axis=0)
-        print(f"| {name} | {' | '.join(f'{share:.2f}' for share in shares)} | {seconds:.4f} |", flush=True)
-
-
 def main() -> None:
     images = read(os.environ["MRISCOPE_DATA"]).images
-    truth = Truth(images, recover_subjects(images).subjects)
-    changes = [one for one in (*ALONE, everything) if one.__name__ in sys.argv[1:] or not sys.argv[1:]]
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; {QUERIES} + {QUERIES} queries, {SEEDS} seeds")
-    seeds = range(SEEDS)
-    show(
-        "Origins among the references",
-        ((one.__name__, [run(truth, one, seed, QUERIES, None, True) for seed in seeds]) for one in changes),
+    truth, kept = Truth(images, recover_subjects(images).subjects), Kept("copies")
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, commit {kept.commit}; "
+        f"{QUERIES} + {QUERIES} queries, {SEEDS} seeds"
     )
-    show(
-        "Origins taken out of the references, which hold their neighbours",
-        (
-            (one.__name__, [run(truth, one, seed, QUERIES, None, False) for seed in seeds])
-            for one in (rotate, everything)
-        ),
-    )
-    show(
-        "200 copies of 200 references, and 200 slices of held-out subjects",
-        [("everything", [run(truth, everything, seed, 200, 200, True) for seed in seeds])],
-    )
-    every = np.arange(len(images))
+
+    def show(title: str, changes: tuple[Alteration, ...], queries: int, references: int | None, whole: bool) -> None:
+        print(f"\n{title}\n{HEADER}", flush=True)
+        for change in changes:
+            seeds = {f"{title}, {change.__name__}, seed {seed}": seed for seed in range(SEEDS)}
+            draws = [
+                kept.get(key, partial(run, truth, change, seed, queries, references, whole))
+                for key, seed in seeds.items()
+            ]
+            print_row(change.__name__, draws)
+
+    show("Origins among the references", (*ALONE, everything), QUERIES, None, True)
+    title = "Origins taken out of the references, which hold their neighbours"
+    show(title, (rotate, everything), QUERIES, None, False)
+    show("200 copies of 200 references, and 200 slices of held-out subjects", (everything,), 200, 200, True)
+    title, every = "Copies of all slices, and all slices as references", np.arange(len(images))
+    print(f"\n{title}\n{HEADER}", flush=True)
     copies = alter(images, everything, default_rng(0))
-    show("Copies of all slices, and all slices as references", [("everything", [measure(copies, every, every, truth)])])
+    print_row("everything", [kept.get(title, lambda: measure(copies, every, every, truth))])
+
+
+def print_row(name: str, draws: list[list[float]]) -> None:
+    *shares, seconds = np.mean(draws, axis=0)
+    print(f"| {name} | {' | '.join(f'{share:.2f}' for share in shares)} | {seconds:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

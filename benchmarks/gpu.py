@@ -159,7 +159,7 @@ def few_slices(source: Path, folder: Path) -> Path:
 def environment(device: torch.device, setting: Setting) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     found = describe_environment(name)
-    commit = found.commit or carried_commit(setting.carried)
+    commit = carried_commit(setting.carried) or found.commit  # git there may know another state
     return found.model_copy(update={"commit": commit}).model_dump(mode="json")
 
 

@@ -7,20 +7,24 @@ Twenty sets of each kind, of the phantom (60 subjects of 6 slices) and of the re
 software, background and noise of its own, drawn at random. Planted: the slices of one class differ in one respect, in
 sets of the latter sort (grey levels: of the former); or those of 70 % of its subjects and of 10 % of the others. Named
 means that the surest fact is the planted one and its class the right one. Each set is also judged as if its subjects
-were unknown.
+were unknown. Each set is kept in runs/bench/ as soon as it is judged, so that the command goes on where it was cut off.
+A number after the name is the first seed (0): `.venv/bin/python benchmarks/shortcuts.py 100` draws twenty others.
 """
 
 import io
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from keeping import Kept
 from PIL import Image
 
 from mriscope.audit.shortcuts import FEWEST, Shortcuts, fact_text, find_shortcuts, pixel_facts
@@ -117,55 +121,67 @@ def traits_of(
     return [drawn[int(one)] for one in slices.subjects], slices.class_names[target]
 
 
-def of_phantom() -> Iterator[SliceSet]:
-    for seed in range(SETS):
+def of_phantom(first: int) -> Iterator[SliceSet]:
+    for seed in range(first, first + SETS):
         yield make_phantom(SUBJECTS, 6, seed=seed, size=SIZE).slices
 
 
-def of_real() -> Iterator[SliceSet]:
+def of_real(first: int) -> Iterator[SliceSet]:
     source = os.environ["MRISCOPE_DATA"]
     slices = with_known_subjects(read(source), source)
-    for seed in range(SETS):
+    for seed in range(first, first + SETS):
         drawn = np.random.default_rng(seed).choice(np.unique(slices.subjects), SUBJECTS, replace=False)
         yield slices[np.isin(slices.subjects, drawn) & (slices.positions % 8 == 4)]
 
 
-def count(sets: list[SliceSet], mixed: bool, plant: str = "", shares: tuple[float, float] = (1, 0)) -> str:
+def judge(whole: SliceSet, seed: int, mixed: bool, plant: str, shares: tuple[float, float]) -> list[list]:
+    """Of a set with its subjects and without: whether it is flagged, whether rightly named, and the surest fact."""
     changed, facts = PLANTS[plant] if plant else ({}, set())
-    flagged, named, wrong = np.zeros(2, int), np.zeros(2, int), []
-    for seed, whole in enumerate(sets):
-        rng = np.random.default_rng([seed, mixed])
-        subjects = [len(np.unique(whole.subjects[whole.labels == label])) for label in range(len(whole.class_names))]
-        slices = whole[np.isin(whole.labels, np.flatnonzero(np.array(subjects) >= FEWEST))]
-        traits, target = traits_of(slices, rng, mixed, changed, shares)
-        for way, found in enumerate(shortcuts(slices, traits, rng)):
-            first = found.facts[0] if found and found.facts else None
-            if not found or not first:
-                continue
-            flagged[way] += found.flagged
-            named[way] += found.flagged and first.fact in facts and first.class_name == target
-            if found.flagged != bool(plant):
-                where = f"set {seed}, subjects {('known', 'unknown')[way]}"
-                wrong.append(f"{where}: informedness {first.informedness:.2f}, p {first.p:.3f}, {fact_text(first)}")
-    cells = [f"{flagged[way]} | {named[way] if plant else '–'}" for way in (0, 1)]
-    return f"{' | '.join(cells)} |" + "".join(f"\n    {one}" for one in wrong)
+    rng = np.random.default_rng([seed, mixed])
+    subjects = [len(np.unique(whole.subjects[whole.labels == label])) for label in range(len(whole.class_names))]
+    slices = whole[np.isin(whole.labels, np.flatnonzero(np.array(subjects) >= FEWEST))]
+    traits, target = traits_of(slices, rng, mixed, changed, shares)
+    rows = []
+    for found in shortcuts(slices, traits, rng):
+        first = found.facts[0] if found and found.facts else None
+        flagged = bool(found and found.flagged)
+        named = bool(first and flagged and first.fact in facts and first.class_name == target)
+        text = f"informedness {first.informedness:.2f}, p {first.p:.3f}, {fact_text(first)}" if first else "no fact"
+        rows.append([flagged, named, text])
+    return rows
 
 
-def measure(name: str) -> None:
-    start, sets = time.perf_counter(), list({"phantom": of_phantom, "real": of_real}[name]())
+def measure(name: str, first: int, kept: Kept) -> None:
+    start, sets = time.perf_counter(), list({"phantom": of_phantom, "real": of_real}[name](first))
+
+    def print_row(title: str, mixed: bool, plant: str = "", shares: tuple[float, float] = (1, 0)) -> None:
+        found = []
+        for seed, whole in enumerate(sets, first):
+            key = f"{name}, {title}, {'mixed' if mixed else 'alike'}, seed {seed}"
+            found.append(kept.get(key, partial(judge, whole, seed, mixed, plant, shares)))
+        counts = np.array([[way[:2] for way in one] for one in found]).sum(axis=0)
+        cells = (f"{flagged} | {named if plant else '–'}" for flagged, named in counts)
+        print(f"| {title} | {' | '.join(cells)} |", flush=True)
+        for seed, one in enumerate(found, first):
+            for way, (flagged, _, text) in zip(("known", "unknown"), one, strict=True):
+                if flagged != bool(plant):
+                    print(f"    set {seed}, subjects {way}: {text}", flush=True)
+
     print(
-        f"\n{name}, flagged of {SETS}\n| set | subjects known | named | unknown | named |\n|--|--|--|--|--|", flush=True
+        f"\n{name}, flagged of {SETS}\n\n| set | subjects known | named | unknown | named |\n|--|--|--|--|--|",
+        flush=True,
     )
-    for mixed, sort in ((False, "files alike"), (True, "files of many kinds")):
-        print(f"| clean, {sort} | {count(sets, mixed)}", flush=True)
+    print_row("clean, files alike", mixed=False)
+    print_row("clean, files of many kinds", mixed=True)
     for plant in PLANTS:
-        mixed = plant != "grey levels"  # which are all used again once a slice is resized or saved as JPEG
-        print(f"| {plant} | {count(sets, mixed, plant)}", flush=True)
+        print_row(plant, plant != "grey levels", plant)  # all levels are used again after resizing or JPEG
     for plant in ("size", "EXIF"):
-        print(f"| {plant} in 70 % / 10 % | {count(sets, True, plant, (0.7, 0.1))}", flush=True)
+        print_row(f"{plant} in 70 % / 10 %", True, plant, (0.7, 0.1))
     print(f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
+    kept = Kept("shortcuts")
+    print(f"commit {kept.commit}")
     for name in ("phantom", "real") if "MRISCOPE_DATA" in os.environ else ("phantom",):
-        measure(name)
+        measure(name, int(sys.argv[1]) if len(sys.argv) > 1 else 0, kept)

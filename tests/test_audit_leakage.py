@@ -9,7 +9,6 @@ from audit_sets import nothing_found
 from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.leakage import (
     AuditedSplit,
-    LeakageReport,
     audit_slices,
     copy_groups,
     near_duplicate_threshold,
@@ -18,9 +17,9 @@ from mriscope.audit.leakage import (
     similar_pairs,
     worst_pairs,
 )
-from mriscope.audit.verdict import Power
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
+from mriscope.results import LeakageReport, Power
 
 CLASSES = ("sick", "well")
 

@@ -8,9 +8,10 @@ from data_files import encoded, pixels, write_parquet
 from sklearn.naive_bayes import CategoricalNB
 
 from mriscope.audit import shortcuts
-from mriscope.audit.shortcuts import FactScore, Shortcuts, fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
+from mriscope.audit.shortcuts import fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.data.file_facts import FileFact
 from mriscope.data.readers import read
+from mriscope.results import Shortcuts
 
 SUBJECTS, SLICES = 40, 3
 LABELS = np.repeat(np.arange(SUBJECTS) % 4, SLICES)
@@ -169,7 +170,13 @@ def test_a_fact_in_words():
     assert fact_text(found.facts[0]) == (
         "size: 512×512 in 100 % of AD and 0 % of the other classes, most often 256×256"
     )
-    number = FactScore("background level", False, "Non_Demented", "9", None, "0", None, 1.0, 0.002, True)
+    assert found.told == (fact_text(found.facts[0]),)
+    number = found.facts[0].model_copy(
+        update={
+            **{"fact": "background level", "class_name": "Non_Demented", "inside": "9", "outside": "0"},
+            **{"share_inside": None, "share_outside": None},
+        }
+    )
     assert fact_text(number) == "background level: 9 (median) in Non Demented, 0 in the other classes"
 
 

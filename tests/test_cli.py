@@ -278,8 +278,8 @@ def test_explain_takes_images_a_layer_and_a_class(call, run_folder, picture, tmp
     words = ("--images", picture, "--layer", "features.conv1", "--class", "Mild_Demented", "--study-exponents")
     code, _, err = call("explain", run_folder, *words, "--out", tmp_path / "out")
     assert code == 0, err
-    names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"grid.png", "000_slice_gradcam.png", "explain.html", "pictures.json"}
+    names = {file.name for file in (tmp_path / "out").iterdir() if file.name[0] != "."}
+    assert names == {"grid.png", "000_slice_gradcam.png", "explain.html"}
 
 
 def test_explain_shows_several_methods_in_one_matrix_and_a_page(call, run_folder, tmp_path):
@@ -311,12 +311,11 @@ def test_explain_marks_a_leaky_run(call, run_folder, tmp_path):
 def test_explain_compare_prints_the_tables_and_a_recommendation(call, run_folder, tmp_path):
     code, out, err = call("explain-compare", run_folder, "--n", 6, "--methods", "gradcam,layercam", "--out", tmp_path)
     assert code == 0, err
-    written = {file.name for file in tmp_path.iterdir()}
+    written = {file.name for file in tmp_path.iterdir() if file.name[0] != "."}
     assert written - {"cohort.png"} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
     assert ("and cohort.png" in out) == ("cohort.png" in written)
     for words in ("split by subject", "Grad-CAM", "Random map", "Centre map", "Insertion less deletion", "recommended"):
         assert words.lower() in out.lower()
-    assert "4/4  Centre map" in err
 
 
 def test_explain_takes_away_what_it_wrote_before_and_nothing_else(call, run_folder, tmp_path):
@@ -330,7 +329,7 @@ def test_explain_takes_away_what_it_wrote_before_and_nothing_else(call, run_fold
     assert call(*word, "--n", 2, "--seed", 5)[0] == 0
     after = {file.name for file in out.iterdir()}
     assert len([name for name in after if name.endswith(".png")]) == 1 + 2 + 1
-    assert {"grid.png", "pictures.json", "000_mine.png", "notes.txt"} < after
+    assert {"grid.png", "explain.html", "000_mine.png", "notes.txt"} < after
 
 
 @pytest.mark.parametrize("listed", ["damaged", "{}", '["../outside.png", "notes.txt", 3]'])

@@ -216,6 +216,19 @@ def test_the_header_that_leaves_the_parser_names_nobody(tmp_path: Path):
     assert dicom.read_header(path, b"1") == dicom.read_header(path, b"1")
 
 
+def test_what_a_damaged_value_says_is_not_repeated(tmp_path: Path):
+    image = dataset(np.ones((4, 4), np.int16))
+    (path,) = write_dicoms(tmp_path, [image], ["a.dcm"])
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\x28\x00\x30\x00DS") + 8  # the value of PixelSpacing, behind its length
+    content[at : at + 3] = b"Doe"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        dicom.read_header(path, SALT)
+    assert "Doe" not in str(error.value)
+    assert "is a damaged DICOM file" in str(error.value)
+
+
 def bad_file(path: Path, kind: str) -> Path:
     image = dataset(np.ones((4, 4), np.int16))
     if kind == "colour":

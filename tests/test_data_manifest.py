@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mriscope.data.manifest import names_subjects, with_manifest
+from mriscope.data.manifest import manifest_csv, names_subjects, with_manifest
 from mriscope.data.readers import read
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
-from mriscope.reports.audit import slices_csv
 
 
 def three() -> SliceSet:
@@ -185,6 +184,6 @@ def test_a_named_pipe_is_refused_and_not_opened(tmp_path: Path):
 
 def test_what_an_audit_writes_comes_back(tmp_path: Path):
     slices = three().with_subjects(np.array(["=007", "12.0", ""]), np.array([-1.5, np.nan, 30]))
-    found = with_manifest(three(), written(tmp_path, slices_csv(slices, {})))
+    found = with_manifest(three(), written(tmp_path, manifest_csv(slices, {})))
     assert found.subject_names.tolist() == ["=007", "12.0", ""]
     assert np.array_equal(found.positions, slices.positions, equal_nan=True)

@@ -1,5 +1,6 @@
 """Parquet sources: every row of the hub's schema arrives, and every file that has another is refused in a sentence."""
 
+import json
 import random
 from pathlib import Path
 
@@ -195,6 +196,19 @@ def test_the_real_slices(real_slices_folder: Path):
     assert counts == {"train": [724, 49, 2566, 1781], "test": [172, 15, 634, 459]}
     assert len(set(found.paths.tolist())) == 6400
     assert read(real_slices_folder / "test-00000-of-00001.parquet").fingerprint == found[5120:].fingerprint
+
+
+@pytest.mark.parametrize(("columns", "names"), [(20_000, 4), (2, 300_000), (2, 1_001)])
+def test_metadata_without_measure_is_refused_before_it_is_read(tmp_path, columns, names):
+    features = {"label": {"names": [f"class {number}" for number in range(names)]}}
+    fields = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())]
+    fields += [(f"column {number}", pa.int8()) for number in range(columns - 2)]
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.schema(fields, metadata=metadata).empty_table()
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(DataError, match=r"its metadata has [\d,]+ bytes, at most|names 1,001 classes, at most 1,000"):
+        read(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("word", ["val", "valid", "validation", "dev"])

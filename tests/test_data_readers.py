@@ -281,3 +281,19 @@ def test_options_of_a_source_are_part_of_its_text(tmp_path: Path):
     ):
         with pytest.raises(DataError, match=re.escape(message)):
             read(f"{tmp_path / 'x.parquet'}{text}")
+
+
+@pytest.mark.parametrize("named", ["images/{}.png", "../other/{}.png", "{root}/other/{}.png"])
+@pytest.mark.parametrize("source", ["set", "set/labels.csv"])
+def test_images_that_a_table_names_are_read_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, source: str
+):
+    monkeypatch.setattr(listing, "SETTLED", -5.0)
+    for folder in ("set/images", "other"):
+        write_files(tmp_path / folder, {f"{row}.png": png(row) for row in range(2)})
+    rows = "".join(f"{named.format(row, root=tmp_path)},{row}\n" for row in range(2))
+    (tmp_path / "set" / "labels.csv").write_text(f"path,label\n{rows}")
+    assert np.array_equal(read(tmp_path / source).images, [pixels(0), pixels(1)])
+    for folder in ("set/images", "other"):
+        write_files(tmp_path / folder, {"1.png": png(9)})
+    assert np.array_equal(read(tmp_path / source).images, [pixels(0), pixels(9)])

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_files import write_files
 from volume_files import axial_series, brain, enhanced, write_dicoms, write_nifti, write_tumour
@@ -70,6 +72,14 @@ def listed(root: Path) -> None:
     write_files(root, {"table.csv": "\n".join(["path,label,subject", *rows]).encode()})
 
 
+def packed(root: Path) -> None:
+    contents = [write_nifti(root.parent / f"{seed}.nii.gz", brain(seed, SHAPE)).read_bytes() for seed in range(4)]
+    told = pa.array([{"bytes": one, "path": f"{at}.nii.gz"} for at, one in enumerate(contents)])
+    table = pa.table({"nifti": told, "label": ["AD", "CN", "AD", "CN"], "subject": ["007", "008", "009", "010"]})
+    root.mkdir()
+    pq.write_table(table, root / "train-00000.parquet")
+
+
 def two_series(root: Path) -> None:
     dicom(root)
     for seed in range(4):
@@ -96,6 +106,7 @@ ROWS: list[tuple[Callable[[Path], None], int, int]] = [
     (copies, 16, 4),
     (dicom, 40, 4),
     (listed, 12, 3),
+    (packed, 12, 4),
     (two_series, 16, 4),
     (tumours, 6, 4),
 ]

@@ -113,7 +113,9 @@ def test_an_unknown_option_is_named():
 
 @pytest.mark.parametrize("dropout", ["x", 2, -0.5, None, [0.5]])
 def test_a_value_that_an_option_does_not_take_is_refused(dropout):
-    with pytest.raises(RecipeError, match="model_options: compact_cnn refuses them: "):
+    with pytest.raises(
+        RecipeError, match=r"model_options: compact_cnn refuses them: |dropout: is .+; compact_cnn takes a number"
+    ):
         create_model("compact_cnn", options={"dropout": dropout})
 
 
@@ -157,3 +159,19 @@ def test_a_network_of_ones_own_is_created_by_its_name(monkeypatch):
     assert register(one_layer) is one_layer
     assert create_model("one_layer", classes=3, size=8)(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
     assert "one_layer" in [one.name for one in list_models()]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"width": 100_000}, r"would have [\d,]+ parameters, at most 2,000,000,000 are taken"),
+        ({"width": 2**62}, "refuses them"),
+        ({"width": 0}, "refuses them"),
+        ({"width": 2.5}, r"model_options\.width: is 2\.5; residual_cnn takes a whole number"),
+        ({"places": -1}, "refuses them"),
+        ({"mirror": "x"}, r"model_options\.mirror: is 'x'; residual_cnn takes true or false"),
+    ],
+)
+def test_options_that_make_no_network_are_refused_before_they_cost_anything(options, reason):
+    with pytest.raises(RecipeError, match=reason):
+        create_model("residual_cnn", size=32, options=options)

@@ -1,9 +1,13 @@
+import os
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mriscope.errors import RecipeError
 from mriscope.recipe import Recipe, make_recipe, read_recipe, write_recipe
+from mriscope.recipe_yaml import dump_yaml, load_yaml
 
 FAN_OUT = ", ".join(
     f"{name}: &{name} [*{above}, *{above}, *{above}, *{above}]" for above, name in pairwise("abcdefghijk")
@@ -65,9 +69,12 @@ def test_every_problem_is_listed_at_once_with_the_near_names(recipe_file):
         ("model: " + "[" * 5000, "is not valid YAML"),
         (f"model: m\nmodel_options: {{a: &a [x, x, x, x], {FAN_OUT}}}", "holds more than 10,000 values"),
         (f"model: m\nx: {{a: &a [x, x, x, x], {FAN_OUT}}}\ntraining: {{epochs: *k}}", "holds more than 10,000 values"),
-        ("model: m\nmodel_options: &m {a: *m}", "holds more than 10,000 values"),
-        ("model: m\nmodel_options: {dropout: .nan}", "model_options: dropout is not a number; give one"),
-        ("model: m\ntraining: {schedule_options: {T_max: .nan}}", "training.schedule_options: T_max is not a number"),
+        ("model: m\nmodel_options: &m {a: *m}", "is nested more than 20 deep"),
+        ("model: m\nmodel_options: {dropout: .nan}", "model_options: dropout is not a finite number; give one"),
+        (
+            "model: m\ntraining: {schedule_options: {T_max: .nan}}",
+            "training.schedule_options: T_max is not a finite number",
+        ),
     ],
 )
 def test_files_that_are_no_recipe_say_why(recipe_file, text, message):
@@ -115,3 +122,64 @@ def test_folds_and_files_fit_together(split, problem):
     with pytest.raises(RecipeError) as found:
         make_recipe({"model": "m", "split": split})
     assert found.value.problems[0].startswith(problem)
+
+
+SIXTIES = ":".join(["59"] * 3000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: m\nx: " + "{a: " * 2000 + "1" + "}" * 2000, "nested more than 20 deep"),
+        ("- " * 20_000, "nested more than 20 deep"),
+        ("\n".join(f"k{number}: 1" for number in range(20_000)), "at most 65,536 are read"),
+        ("model: m\n" + "\n".join(f"k{number}: 1" for number in range(6_000)), "6,000 settings do not fit"),
+        ("model: m\nseed: " + "9" * 5000, "seed: '999.+ should be a valid integer"),
+        (f"model: m\nseed: {SIXTIES}", "should be a valid integer"),
+        (f"model: m\nseed: !!int {SIXTIES}", r"a tag \(!\) stands before a value"),
+        ("model: m\ntraining: {batch_size: 1" + "0" * 30 + "}", r"training\.batch_size is .+ more than 64 bits"),
+        ("model: m\ntraining: {epochs: 1000000000}", r"training\.epochs: 1000000000 should be less than or equal to"),
+        ("model: m\ntraining: {learning_rate: .inf}", "inf should be a finite number"),
+        ("model: " + "x" * 20_000, "model has 20,000 characters, at most 10,000 are taken"),
+        ("model: m\na: &a {x: 1}\nb: {<<: *a}", "b: unknown key"),
+        ("model: m\n[1, 2]: 3", "a key is no text"),
+        ("model: m\nmodel_options: {1: 2}", "the key 1 is no short text"),
+        ("model: m\nmodel_options: !!set {a}", "a tag"),
+        ("model: m\nmodel_options: {a: [1, [.inf]]}", "a is not a finite number"),
+    ],
+)
+def test_what_is_too_large_or_no_plain_value_is_refused_at_once(recipe_file, text, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_recipe(recipe_file(text))
+    assert len(str(caught.value)) < 5000
+
+
+def test_a_tag_on_the_command_line_and_a_pipe_are_refused(recipe_file, tmp_path):
+    for value in ("!!python/object/apply:os.system [true]", "[" * 3000):
+        with pytest.raises(RecipeError, match="is not valid YAML"):
+            read_recipe(recipe_file("model: m\n"), [f"model_options.x={value}"])
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "~nobody-of-that-name/x", "a\0b"):
+        with pytest.raises(RecipeError, match="cannot be read"):
+            read_recipe(path)
+
+
+def test_settings_from_python_are_checked_too():
+    deep: dict[str, object] = {}
+    place = deep
+    for _ in range(5000):
+        place["a"] = place = {}
+    for settings in (deep, {"model": "m", "seed": 10**5000}, {"model": "m", "model_options": {"a": object()}}):
+        with pytest.raises(RecipeError):
+            make_recipe(settings)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_plain_values_survive_the_way_to_yaml_and_back(value):
+    assert load_yaml(dump_yaml({"key": value})) == {"key": value}

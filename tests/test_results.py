@@ -14,10 +14,12 @@ from mriscope.data.phantom import make_phantom
 from mriscope.data.splits import read_split
 from mriscope.errors import DataError, MriscopeError, RunError, WriteError
 from mriscope.recipe import make_recipe
+from mriscope.reports.audit import audit_page, audit_text
 from mriscope.reports.crossvalidation import crossvalidation_markdown, crossvalidation_text
 from mriscope.reports.page import run_page
 from mriscope.reports.text import metrics_text
 from mriscope.results import (
+    Audit,
     CrossValidation,
     Environment,
     Estimate,
@@ -166,6 +168,8 @@ KINDS: dict[str, type[ResultFile]] = {
     "split_file": SplitRecord,
     "summary": CrossValidation,
     "explain_compare": ExplainComparison,
+    "audit": Audit,
+    "audit_alone": Audit,
 }
 
 
@@ -252,6 +256,9 @@ def use(name: str, found: Any, folder: Path) -> None:
     elif isinstance(found, CrossValidation):
         crossvalidation_text(found)
         crossvalidation_markdown(found)
+    elif isinstance(found, Audit):
+        audit_text(found)
+        audit_page(found, next_steps=(), pictures={}, strips=(), strips_caption="")
     elif name == "split":
         found.write(folder / "split.json")
         read_split(folder / "split.json", PHANTOM)

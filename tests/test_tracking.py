@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +383,68 @@ def test_a_file_that_is_no_database_is_one_sentence_at_once(folder, tmp_path):
         open_small(f"sqlite:///{tmp_path / 'thesis.db'}", folder)
     with pytest.raises(MriscopeError, match=r"\(unable to open database file\)"):
         open_small(f"sqlite:///{tmp_path}", folder)
+
+
+def test_a_database_of_something_else_gets_no_tables(folder, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "thesis.db")) as database:
+        database.execute("CREATE TABLE patients (name TEXT)")
+    with pytest.raises(
+        MriscopeError, match=r"thesis\.db is a database of something else \(it has the table patients\)"
+    ):
+        open_small(f"sqlite:///{tmp_path / 'thesis.db'}", folder)
+    with closing(sqlite3.connect(tmp_path / "thesis.db")) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("patients",)]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a%2Fb", "a?b", "a%25b#c"])
+def test_a_store_may_lie_in_a_folder_of_any_name(folder, tmp_path, empty_database, name):
+    place = tmp_path / name
+    place.mkdir()
+    shutil.copyfile(empty_database, place / "mlflow.db")
+    with open_small(f"sqlite:///{place}/mlflow.db", folder) as tracker:
+        tracker.epoch(epoch(1))
+    client = client_of(f"sqlite:///{place}/mlflow.db")
+    assert client.get_run(tracker.run_id).data.metrics["train_loss"] == epoch(1)["train_loss"]
+    (tmp_path / "note.txt").write_text("kept")
+    client.log_artifact(tracker.run_id, str(tmp_path / "note.txt"))
+    assert len(list((place / "artifacts").rglob("note.txt"))) == 1
+    assert {one.name for one in tmp_path.iterdir()} >= {name}
+    assert not (tmp_path / name.partition("?")[0]).is_file()
+
+
+def test_a_deleted_experiment_may_be_restored(uri, folder):
+    client, experiment = connect(store_of(uri), "deleted")
+    client.delete_experiment(experiment)
+    with pytest.raises(MriscopeError, match=rf"was deleted; restore it with `mlflow .+ --experiment-id {experiment}`"):
+        open_tracker(uri, folder, make_recipe(SETTINGS), MACHINE, experiment="deleted")
+    client.restore_experiment(experiment)
+    with open_tracker(uri, folder, make_recipe(SETTINGS), MACHINE, experiment="deleted") as tracker:
+        assert tracker.run_id
+
+
+@pytest.mark.parametrize(("status", "reason"), [(404, "error code 404"), (200, "not in a valid JSON format")])
+def test_a_server_of_something_else_is_one_sentence(folder, status, reason):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>a page</html>")
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(MriscopeError, match=reason) as caught:
+                open_small(f"http://127.0.0.1:{other.server_port}", folder)
+        finally:
+            other.shutdown()
+            thread.join()
+    assert "html" not in str(caught.value)
 
 
 def test_none_tracks_nothing(folder):

@@ -16,6 +16,7 @@ from mriscope.errors import DataError, MriscopeError, UnknownNameError
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics.comparison import cheap_methods
+from mriscope.output_folder import OutputFolder
 from mriscope.recipe import make_recipe
 from mriscope.reports.explanation_comparison import METRICS, comparison_text
 from mriscope.results import Estimate, ExplainComparison
@@ -82,7 +83,7 @@ def test_every_method_and_baseline_has_every_figure_with_its_interval(compared):
 def test_the_three_files_say_the_same(compared):
     facts, out = compared
     files = {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
-    assert {file.name for file in out.iterdir()} == {*files, "cohort.png"}
+    assert {file.name for file in out.iterdir() if file.name[0] != "."} == {*files, "cohort.png"}
     assert ExplainComparison.read(out / "explain_compare.json") == facts
     rows = list(csv.DictReader((out / "explain_compare.csv").read_text().splitlines()))
     assert [float(row["deletion"]) for row in rows] == [one.metrics["deletion"].value for one in facts.methods]
@@ -122,8 +123,8 @@ def test_subjects_are_those_that_the_run_was_judged_by(run_folder, tmp_path):
     shutil.copytree(run_folder, tmp_path / "run")
     kept = RunDirectory(tmp_path / "run").predictions()
     write_predictions(replace(kept, subjects=np.zeros(len(kept), np.int64)), tmp_path / "run" / "predictions.parquet")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "cohort.png").write_text("of an earlier comparison")
+    with OutputFolder(tmp_path / "out", "explain-compare").writing(["cohort.png"]) as out:
+        (out / "cohort.png").write_text("of an earlier comparison")
     facts = compare_methods(tmp_path / "run", tmp_path / "out", ("gradcam",), count=4)
     assert facts.n_subjects == 1
     assert not facts.methods[0].metrics["deletion"].has_interval

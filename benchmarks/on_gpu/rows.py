@@ -216,12 +216,12 @@ def _run(name: str, recipe: Recipe, setting: Setting, *, search: bool) -> RowRes
 def _note_origin(directory: RunDirectory, setting: Setting) -> None:
     """Say in environment.json that this program trained the run, and of which commit it is."""
     found = directory.environment
-    changes = {"program": PROGRAM, "commit": found.commit or carried_commit(setting.carried)}
+    changes = {"program": PROGRAM, "commit": carried_commit(setting.carried) or found.commit}
     found.model_copy(update=changes).write(directory.path / ENVIRONMENT)
 
 
 def carried_commit(folder: Path) -> str | None:
-    """Return the commit that `--prepare` noted, as the device machine has no git history."""
+    """Return the commit that `--prepare` noted; git on the device machine, where it is there, may know another."""
     file = folder / "commit"
     return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 

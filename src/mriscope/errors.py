@@ -21,6 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+_LONGEST_NAME = 100  # characters of a mistyped name that are compared with the known ones
+
 
 class MriscopeError(Exception):
     """A mistake that its user can mend; the command line prints its text alone and exits with 2."""
@@ -77,13 +79,17 @@ class RecipeError(MriscopeError, ValueError):
     """A recipe whose settings are unknown or do not fit.
 
     Attributes:
-        problems: one sentence per unfit setting.
+        problems: one sentence per unfit setting; the message lists the first 20.
     """
+
+    SHOWN = 20
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         one = f"{where}: {problems[0]}"
-        many = f"{where}: {len(problems)} settings do not fit" + "".join(f"\n  {text}" for text in problems)
+        many = f"{where}: {len(problems):,} settings do not fit"
+        many += "".join(f"\n  {text}" for text in problems[: self.SHOWN])
+        many += f"\n  ... and {len(problems) - self.SHOWN:,} more" if len(problems) > self.SHOWN else ""
         super().__init__(one if len(problems) == 1 else many)
 
 
@@ -125,7 +131,7 @@ class MissingExtraError(MriscopeError, ImportError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return the hint that ends an unknown-name message: the near names (lr is near learning_rate), or else all."""
     names = {full.lower(): full for full in sorted(known)}
-    wanted = name.lower()
+    wanted = name.lower()[:_LONGEST_NAME]
     near = [low for low in names if wanted == "".join(word[:1] for word in low.split("_"))]
     for least in (0.8, 0.6):  # the far ones only where there is no closer one
         near = near or difflib.get_close_matches(wanted, names, n=3, cutoff=least)

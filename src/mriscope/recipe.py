@@ -1,32 +1,41 @@
 """Recipe: all settings that determine a result, read from one YAML file; frozen and strict."""
 
 import math
-import re
 import reprlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.choices import Protocol, Scale
 from mriscope.errors import RecipeError, check_type, suggest
+from mriscope.files import read_file
+from mriscope.recipe_yaml import DEEPEST, dump_yaml, load_yaml
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Number = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Number = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-_MOST_VALUES = 10_000  # of a recipe; a YAML file of a few hundred bytes can stand for billions
+# Limits of a recipe: a YAML file of a few hundred bytes can stand for billions of values, or nest without end.
+_MOST_BYTES, _MOST_VALUES, _LONGEST_TEXT, _LARGEST_NUMBER = 65_536, 10_000, 10_000, 2**63
 _TOGETHER = "together"  # the type of an error about several settings
 
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options that are not numbers; no library that takes them looks for that."""
-    for name, value in options.items():
-        if isinstance(value, float) and math.isnan(value):
-            raise PydanticCustomError(_TOGETHER, "{name} is not a number; give one", {"name": name})
+    """Refuse options that are no plain values, or not finite; no library that takes them looks for that."""
+    for name, option in options.items():
+        pending: list[Any] = [option]
+        while pending:
+            value = pending.pop()
+            if isinstance(value, list | tuple | dict):
+                pending += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise PydanticCustomError(_TOGETHER, "{name} is not a finite number; give one", {"name": name})
+            elif not isinstance(value, str | int | float | None):
+                text = "{name} is {kind}; give a number, a text, true, false or a list"
+                raise PydanticCustomError(_TOGETHER, text, {"name": name, "kind": type(value).__name__})
     return options
 
 
@@ -51,7 +60,7 @@ SigmaRange = Annotated[tuple[Probability, Probability], BeforeValidator(_check_r
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, and values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InputSettings(Settings):
@@ -256,12 +265,12 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """
     check_type("the recipe", path, (str, Path), "the path of a YAML file")
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+        content = load_yaml(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(str(path), [f"cannot be read ({reason}); name a YAML recipe"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a ValueError
-        raise RecipeError(str(path), [f"is not valid YAML: {' '.join(str(error).split())}"]) from error
+    except ValueError as error:
+        raise RecipeError(str(path), [f"is not valid YAML: {error}"]) from error
     if not isinstance(content, dict):
         raise RecipeError(str(path), [f"holds {_show(content)} where settings such as `model: baseline_cnn` belong"])
     return make_recipe(_apply_changes(content, changes), str(path))
@@ -280,23 +289,40 @@ def make_recipe(settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
         (3, 'by_subject')
     """
     check_type("settings", settings, Mapping, "a mapping such as {'model': 'compact_cnn'}")
-    pending: list[Any] = [settings]
-    for _ in range(_MOST_VALUES):
-        if not pending:
-            break
-        value = pending.pop()
-        pending += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    else:
-        raise RecipeError(where, [f"holds more than {_MOST_VALUES:,} values; leave out what repeats others (YAML's *)"])
+    problem = _find_excess(settings)
+    if problem:
+        raise RecipeError(where, [problem])
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        raise RecipeError(where, [_describe_error(item) for item in error.errors()]) from error
+        raise RecipeError(where, [_describe_error(item) for item in error.errors(include_url=False)]) from error
+
+
+def _find_excess(settings: object) -> str | None:
+    """Return in a sentence what makes settings too large to be a recipe; None where nothing does."""
+    pending: list[tuple[str, object, int]] = [("", settings, 0)]
+    for _ in range(_MOST_VALUES):
+        if not pending:
+            return None
+        key, value, depth = pending.pop()
+        if isinstance(value, Mapping):
+            if other := [name for name in value if not isinstance(name, str) or len(name) > _LONGEST_TEXT]:
+                return f"the key {_show(other[0])} is no short text; put a number in quotes"
+            pending += [(f"{key}.{name}"[-100:], one, depth + 1) for name, one in value.items()]
+        elif isinstance(value, list | tuple):
+            pending += [(key, one, depth + 1) for one in value]
+        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            return f"{key.strip('.')} has {len(value):,} characters, at most {_LONGEST_TEXT:,} are taken"
+        elif isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
+            return f"{key.strip('.')} is {_show(value)}, a number of more than 64 bits; give a smaller one"
+        if depth > DEEPEST:
+            return f"is nested more than {DEEPEST} deep; a recipe has sections, options and lists"
+    return f"holds more than {_MOST_VALUES:,} values; leave out what repeats others (YAML's *)"
 
 
 def write_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML, with every default spelled out."""
-    return yaml.dump(recipe.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return dump_yaml(recipe.model_dump())
 
 
 def flatten_settings(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -323,9 +349,9 @@ def _apply_changes(settings: dict[str, Any], changes: Sequence[str]) -> dict[str
         if not isinstance(target, dict):
             raise RecipeError("--set", [f"{key} lies under a setting that holds a single value"])
         try:
-            target[name] = yaml.load(value, _Loader)  # noqa: S506 - it is a SafeLoader
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise RecipeError("--set", [f"the value of {key} is not valid YAML: {value!r}"]) from error
+            target[name] = load_yaml(value)
+        except ValueError as error:
+            raise RecipeError("--set", [f"the value of {key} is not valid YAML: {_show(value)}"]) from error
     return settings
 
 
@@ -333,7 +359,7 @@ def _describe_error(item: Any) -> str:
     """Turn one of pydantic's errors into a sentence: where, what was found, what was expected."""
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {suggest(str(item['loc'][-1]), _known_keys(item['loc'][:-1]))}"
+        return f"{key[-100:]}: unknown key; {suggest(str(item['loc'][-1]), _known_keys(item['loc'][:-1]))}"
     if item["type"] == "missing":
         return f"{key}: missing; every recipe needs it"
     if item["type"] == _TOGETHER:
@@ -353,25 +379,6 @@ def _known_keys(sections: Sequence[Any]) -> list[str]:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write out thousands of digits
+        return f"a number of {value.bit_length():,} bits"
     return "nothing" if value is None else reprlib.repr(value)
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice (YAML keeps the last) and reads 1e-3 as a number (YAML 1.2)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """A safe dumper that quotes a text which the loader would read as a number."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-    )

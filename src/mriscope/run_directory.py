@@ -14,6 +14,7 @@ metrics.json        written last: present means finished
 """
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +28,9 @@ from mriscope.choices import Baseline
 from mriscope.data.source import parse_source
 from mriscope.errors import RunError, check_type
 from mriscope.evaluation.predictions import Predictions, read_predictions
-from mriscope.files import remove_unfinished, write_text
+from mriscope.files import read_file, remove_unfinished, write_text
+from mriscope.output_folder import LIST, OutputFolder, written_with
+from mriscope.output_folder import LOCK as LIST_LOCK
 from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
 from mriscope.results import IMPORTED, Environment, Metrics, Parts, SplitRecord
 
@@ -39,6 +42,8 @@ LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
 TRACKING = "tracking.json"
 FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS, TRACKING)
 PICTURES = ("training.png", "slices.png", "confusion.png", "roc.png")
+BASELINE_FILES = tuple(f"{BASELINE_FOLDER}/{name}.parquet" for name in BASELINES)
+WRITTEN = (*FILES, BAD_ROWS, *BASELINE_FILES, *(f"{FIGURES}/{picture}" for picture in PICTURES))
 
 
 @dataclass(frozen=True)
@@ -148,8 +153,8 @@ class RunDirectory:
             RunError: history.csv is missing or damaged.
         """
         try:
-            with (self.path / HISTORY).open(newline="", encoding="utf-8") as file:
-                rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            text = io.StringIO(read_file(self.path / HISTORY).decode(), newline="")
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(text)]
             if not all("epoch" in row for row in rows):
                 raise ValueError("no epoch")
         except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -204,7 +209,7 @@ def prepared_run(
         remove_unfinished(run.path)
         remove_unfinished(run.path / FIGURES)
         if not (run.path / RECIPE).is_file():
-            environment.write(run.path / ENVIRONMENT)  # first: it is what tells a run from a stranger's folder
+            environment.write(run.path / ENVIRONMENT)
             split.write(run.path / SPLIT)
             write_text(run.path / RECIPE, write_recipe(recipe))
         yield run
@@ -223,10 +228,11 @@ def empty_run(path: str | Path) -> None:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Lock a run's directory against other processes within the block."""
-    _check_place(path)
+    check_place(path)
     path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path / LOCK, timeout=0):
+            output_of_run(path).claim(WRITTEN)  # before the first file: what is not listed is somebody else's
             yield
     except Timeout as error:
         raise RunError(
@@ -234,21 +240,33 @@ def _lock(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_place(path: Path) -> None:
-    """Refuse a folder that mriscope did not make, as its files may be somebody's work."""
-    if path.exists() and not path.is_dir():
+def output_of_run(path: Path) -> OutputFolder:
+    """Return the folder of a run as a place to write to; environment.json shows which folders older runs wrote."""
+    return OutputFolder(path, "train", written_with(ENVIRONMENT, Environment.read, WRITTEN))
+
+
+def check_place(path: str | Path) -> None:
+    """Refuse a folder that mriscope did not make, or files in a run's that it did not write: they are somebody's work.
+
+    Raises:
+        RunError: the path is a file, or a folder with other files.
+        WriteError: it is a run directory, in which a file would be replaced that mriscope did not write.
+    """
+    folder = output_of_run(Path(path))
+    if folder.path.exists() and not folder.path.is_dir():
         raise RunError(f"{path} is a file; name a folder for the run with --out")
-    if not path.is_dir() or (path / ENVIRONMENT).is_file():
-        return
-    strangers = sorted(one.name for one in path.iterdir() if one.name not in (LOCK, BAD_ROWS))
-    if strangers:
-        raise RunError(f"{path} holds {strangers[0]} and is no run directory; name an empty or new folder with --out")
+    if folder.path.is_dir() and ENVIRONMENT not in folder.written():
+        strangers = sorted(one.name for one in folder.path.iterdir() if one.name not in (LOCK, LIST, LIST_LOCK))
+        if strangers:
+            raise RunError(
+                f"{path} holds {strangers[0]} and is no run directory; name an empty or new folder with --out"
+            )
+    folder.check(WRITTEN)
 
 
 def _remove_files(folder: Path) -> None:
     """Remove what a run wrote: metrics.json first, so that no moment shows a finished run without its parts."""
-    baselines = (f"{BASELINE_FOLDER}/{name}.parquet" for name in BASELINES)
-    for name in (METRICS, RECIPE, *FILES, BAD_ROWS, *baselines, *(f"{FIGURES}/{picture}" for picture in PICTURES)):
+    for name in (METRICS, RECIPE, *WRITTEN):
         if name != ENVIRONMENT:
             (folder / name).unlink(missing_ok=True)
 

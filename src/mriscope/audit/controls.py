@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mriscope.audit.similarity import nearest
+from mriscope.audit.similarity import nearest, nearest_rows, standardised
 from mriscope.data.slices import UNKNOWN, SliceSet, majority_labels
 from mriscope.data.splits import Split, by_slice, by_subject
 from mriscope.errors import DataError
 from mriscope.evaluation.intervals import bootstrap, interval_unit
 from mriscope.evaluation.metrics import accuracy, balanced_accuracy
 from mriscope.evaluation.predictions import Predictions
-from mriscope.results import Estimate
+from mriscope.results import Controls, ControlScore, PermutedScore
 
 DRAWS = 10
 PERMUTATIONS = 20
@@ -53,7 +53,10 @@ class Neighbours:
         similarity, index = self.similarity[rows][first], self.index[rows][first]
         beyond = np.flatnonzero(~inside.any(axis=1))
         if len(beyond):
-            further, which = nearest(self.images[rows[beyond]], self.images[reference], 1, device=self.device)
+            asking, there = (
+                standardised(self.images, among=some, device=self.device) for some in (rows[beyond], reference)
+            )
+            further, which = nearest_rows(asking, there, 1, same=False)
             similarity[beyond], index[beyond] = further[:, 0], reference[which[:, 0]]
         return similarity, index
 
@@ -66,73 +69,6 @@ def find_neighbours(images: np.ndarray, *, device: str = "cpu") -> Neighbours:
         device: where to compute, as torch names it.
     """
     return Neighbours(images, *nearest(images, None, _K, device=device), device)
-
-
-@dataclass(frozen=True)
-class Score:
-    """How often the nearest slice of the training part has the label of a test slice (1-nearest-neighbour).
-
-    Args:
-        draws: how many splits were judged.
-        n_slices: test slices, over all draws.
-        n_subjects: subjects among them; None where unknown.
-        accuracy: of all draws together.
-        balanced_accuracy: of all draws together.
-        least: lowest accuracy of a draw.
-        greatest: highest accuracy of a draw.
-        majority: share of the most common class among the test slices.
-        unit: what the intervals resample: subject or slice.
-    """
-
-    draws: int
-    n_slices: int
-    n_subjects: int | None
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    least: float
-    greatest: float
-    majority: float
-    unit: str
-
-
-@dataclass(frozen=True)
-class Permuted:
-    """Accuracy of the nearest neighbour when the labels of whole subjects are shuffled between them.
-
-    Such labels say nothing of disease, so what is above chance is recognised brains.
-
-    Args:
-        permutations: how often they were shuffled.
-        mean: accuracy, the mean over the permutations.
-        least: of a permutation.
-        greatest: of a permutation.
-        chance: probability that two subjects drawn at random have the same class.
-    """
-
-    permutations: int
-    mean: float
-    least: float
-    greatest: float
-    chance: float
-
-
-@dataclass(frozen=True)
-class Controls:
-    """Scores without training, by how train and test were divided; None where there is no such division.
-
-    Args:
-        audited: on the audited split.
-        by_slice: on random splits of slices.
-        by_subject: on random splits of subjects.
-        audited_permuted: on the audited split, labels shuffled between subjects.
-        by_subject_permuted: on the splits of subjects, labels shuffled between subjects.
-    """
-
-    audited: Score | None
-    by_slice: Score | None
-    by_subject: Score | None
-    audited_permuted: Permuted | None
-    by_subject_permuted: Permuted | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +123,7 @@ def match(neighbours: Neighbours, train: np.ndarray, test: np.ndarray) -> Matche
     return Matches(test, neighbours.among(test, train)[1])
 
 
-def score(slices: SliceSet, draws: Sequence[Matches], *, seed: int = 0) -> Score | None:
+def score(slices: SliceSet, draws: Sequence[Matches], *, seed: int = 0) -> ControlScore | None:
     """The score of some draws, its intervals by bootstrap over subjects where they are known; None without draws."""
     if not draws:
         return None
@@ -196,7 +132,7 @@ def score(slices: SliceSet, draws: Sequence[Matches], *, seed: int = 0) -> Score
     metrics = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
     estimates = bootstrap(predictions, metrics, resamples=_RESAMPLES, seed=seed)
     each = [float((slices.labels[one.rows] == slices.labels[one.nearest]).mean()) for one in draws]
-    return Score(
+    return ControlScore(
         draws=len(draws),
         n_slices=len(rows),
         n_subjects=len(np.unique(slices.subjects[rows])) if predictions.knows_subjects else None,
@@ -208,7 +144,7 @@ def score(slices: SliceSet, draws: Sequence[Matches], *, seed: int = 0) -> Score
     )
 
 
-def permuted(slices: SliceSet, draws: Sequence[Matches], permutations: int, *, seed: int = 0) -> Permuted | None:
+def permuted(slices: SliceSet, draws: Sequence[Matches], permutations: int, *, seed: int = 0) -> PermutedScore | None:
     """Accuracy with labels shuffled between subjects, a subject's class being that of most of its slices.
 
     None without draws, or where the subject of a slice is unknown.
@@ -221,7 +157,13 @@ def permuted(slices: SliceSet, draws: Sequence[Matches], permutations: int, *, s
     for _ in range(permutations):
         labels = random.permutation(classes)[subject]
         means.append(float(np.mean([(labels[one.rows] == labels[one.nearest]).mean() for one in draws])))
-    return Permuted(permutations, float(np.mean(means)), min(means), max(means), chance_agreement(classes))
+    return PermutedScore(
+        permutations=permutations,
+        mean=float(np.mean(means)),
+        least=min(means),
+        greatest=max(means),
+        chance=chance_agreement(classes),
+    )
 
 
 def subject_classes(slices: SliceSet) -> tuple[np.ndarray, np.ndarray]:

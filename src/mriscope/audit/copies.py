@@ -190,6 +190,7 @@ def find_copies(
     queries: np.ndarray,
     references: np.ndarray | None = None,
     *,
+    among: np.ndarray | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Copies:
@@ -198,8 +199,12 @@ def find_copies(
     Args:
         queries: uint8 (Q, H, W).
         references: uint8 (R, H, W) of the same size, where to look; None for the other queries.
+        among: int64 (M,), rows of the references to look among, so that these need not be copied; None for all.
         device: where to compute, as torch names it.
         progress: called with the queries that are done and Q.
+
+    Returns:
+        of each query its origin, as a place in `among` where that is given.
 
     Raises:
         DataError: the images are of another type or of different sizes.
@@ -212,9 +217,10 @@ def find_copies(
             raise DataError(f"images are {images.dtype} {images.shape}; slices to compare are uint8 (N, H, W)")
     if queries.shape[1:] != known.shape[1:]:
         raise DataError(f"slices of {queries.shape[1:]} and {known.shape[1:]} pixels differ in size; resize one")
-    if len(known) <= (references is None) or not len(queries):
+    among = np.arange(len(known)) if among is None else among
+    if len(among) <= (references is None) or not len(queries):
         return _nothing(len(queries))
-    index = _index(known, device)
+    index = _index(known, among, device)
     level, rate = _level(index)
     found = []
     for start in range(0, len(queries), BLOCK):
@@ -272,11 +278,11 @@ def undo(image: np.ndarray, pose: Pose) -> np.ndarray:
     return np.clip(np.rint(moved), 0, 255).astype(np.uint8)
 
 
-def _index(references: np.ndarray, device: str) -> _Index:
+def _index(references: np.ndarray, among: np.ndarray, device: str) -> _Index:
     import torch
 
-    starts = range(0, len(references), BLOCK)
-    images = torch.cat([shrink(references[at : at + BLOCK], _FINE, device).half() for at in starts])
+    blocks = (among[at : at + BLOCK] for at in range(0, len(among), BLOCK))
+    images = torch.cat([shrink(references[block], _FINE, device).half() for block in blocks])
     atlas = build_atlas(coarse(images[_some(len(images), _TO_CLUSTER)].float()))
     found = [atlas.locate(coarse(some.float())) for some in images.split(BLOCK)]
     poses = Similarity(torch.cat([one.turn for one in found]), torch.cat([one.move for one in found]))

@@ -8,7 +8,7 @@ long axis of the whole set, in geodesic distances over the slices' neighbour gra
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,15 +23,19 @@ _GROUPS_PER_DIRECTION = 3  # more directions would fit what is peculiar to the s
 _ORDERED, _GROUPS, _SHARE = 3, 6, 0.2  # slices of a group, groups, and their share of the set, that tell a direction
 _ROUNDS, _RIDGE = 4, 1e-3
 _FEW_BRAINS, _UNSURE = 150, 6.0  # heights rest on the mean of the brains: few of them leave more steps in doubt
-_LEAST, _UNREGISTERED, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
-_REFERENCES, _ALIKE, _AGREED = 6000, 15, 30
+_LEAST, _ORDER_MARGIN, _CAUTION = 1.5, 4.0, 1.5  # margins in steps, and what is seen within brains times this
+_REFERENCES, _ALIKE, _AGREED = 6000, 15, 20
 _LANDMARKS, _NEAR = 1500, 8
 _AGREE = 1.0  # steps, beside the margin, within which heights of similar slices agree
 _DISPLACED = 0.02  # of the width: 0.001 to 0.002 in registered brains, 0.01 in the phantom's
 _LEAST_GAP, _BEYOND = 1.0, 20.0  # steps between the ends of families on one scale, and between scales
 _BLOCK = 1024  # slices
 _HITS, _CLEAR, _GROUPS_BESIDE = (8, 100), 0.9, 3  # similar slices; their share, and groups, that make a family
-_CUT, _CUT_ALIGNED = 0.12, 0.03  # least conductance of a family: without holes 0.14 and more, aligned 0.04 and more
+_CUT, _CUT_ORDER, _CUT_ALIGNED = (
+    0.12,
+    0.15,
+    0.03,
+)  # least conductance of a family: without holes 0.14 and more, aligned 0.04 and more
 _COPY = 0.05  # of the largest distance of a slice to the next: what is nearer is its copy
 _LONGEST = 1000  # slices of a group that are put in order by their graph; more are ordered by height alone
 
@@ -65,13 +69,15 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
         return Heights(np.full(len(rows), np.nan), np.inf, np.full(len(rows), -1))
     orders = seriate(rows, members)
-    found = _fit(rows, orders, groups)
+    found, disagreement = _fit(rows, orders, groups)
     least = max(_LEAST, min(_FEW_BRAINS / len(orders), _UNSURE))
-    margin = max(least, _CAUTION * _out_of_order(found, orders))
+    margin = max(least, _CAUTION * _out_of_order(found, orders), _CAUTION * disagreement)
     found, compared, cut = _along(found, orders), rows, _CUT
     if displacement(images, members) > _DISPLACED:
         compared, cut = aligned(images, groups), _CUT_ALIGNED
-        found, margin = _by_order(compared, orders, groups, found), max(least, _UNREGISTERED)
+    if compared is not rows or margin > _ORDER_MARGIN:
+        found, margin = _by_order(compared, orders, groups, found), max(least, _ORDER_MARGIN)
+        cut = cut if compared is not rows else _CUT_ORDER
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
     found = -found if rising > 0 else found
@@ -87,7 +93,8 @@ def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarr
     """
     ends = {
         one: np.median([np.sort(heights[rows])[[0, -1]] for rows in members if families[rows[0]] == one], axis=0)
-        for one in {families[rows[0]] for rows in members} - {-1}
+        for one in np.unique([families[rows[0]] for rows in members])
+        if one >= 0
     }
     out, above, top = heights.copy(), 0.0, -np.inf
     for one in sorted(ends, key=lambda family: ends[family].sum()):
@@ -118,11 +125,31 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
     alike = ordered[_alike_in_other_groups(features[ordered], groups[ordered])]
     here = np.repeat(ordered, alike.shape[1])
     apart = place[alike.ravel()] - place[here]
-    mine, theirs = groups[here], groups[alike.ravel()]
-    shift = np.zeros(count)
+    edges, pair = np.unique(groups[here] * count + groups[alike.ravel()], return_inverse=True)
+    return (
+        place + _shifts(np.divmod(edges, count), _median_of(apart, pair, len(edges)), np.bincount(pair), count)[groups]
+    )
+
+
+def _shifts(pairs: tuple[np.ndarray, np.ndarray], apart: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
+    """Shifts of groups whose differences are those of pairs in the least sum of absolute residuals, float64 (G,).
+
+    All shifts are found at once, by reweighted least squares: were each moved by the median of its own pairs, many
+    pieces that agree with each other would not follow the few whole brains that tell where they lie.
+    """
+    from scipy.sparse import csr_matrix, diags
+    from scipy.sparse.linalg import cg
+
+    (mine, theirs), shift = pairs, np.zeros(count)
     for _ in range(_AGREED):
-        shift += (_median_of(apart + shift[theirs] - shift[mine], mine, count)) / 2
-    return place + shift[groups]
+        strength = weight / np.maximum(np.abs(shift[mine] - shift[theirs] - apart), _LEAST_GAP)
+        edges = csr_matrix((strength, (mine, theirs)), (count, count))
+        edges = edges + edges.T
+        pull = csr_matrix((strength * apart, (mine, theirs)), (count, count))
+        degree = np.asarray(edges.sum(axis=1)).ravel()
+        laplacian = diags(degree + 1e-6 * degree.mean()) - edges
+        shift = cg(laplacian, np.asarray((pull - pull.T).sum(axis=1)).ravel(), shift, rtol=1e-6)[0]
+    return shift
 
 
 def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
@@ -159,8 +186,9 @@ def _families(rows: "Tensor", heights: Heights, orders: list[np.ndarray], least:
     agree = np.abs(heights.values[alike] - heights.values[:, None]) <= heights.margin + _AGREE
     pairs = np.repeat(groups, alike.shape[1]), groups[alike].ravel()
     hits = csr_matrix((agree.ravel().astype(float), pairs), (size, size))
-    whole = hits[numbers][:, numbers]
-    whole, family, found = whole + whole.T, np.full(size, -1), 0
+    mutual = hits + hits.T
+    numbers = numbers[np.asarray(mutual[numbers][:, numbers].sum(axis=1)).ravel() > 0]
+    whole, family, found = mutual[numbers][:, numbers], np.full(size, -1), 0
     waiting = [np.arange(len(numbers))]
     while waiting:
         some = waiting.pop()
@@ -184,8 +212,9 @@ def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
     from scipy.sparse.csgraph import connected_components
     from scipy.sparse.linalg import eigsh
 
-    degree, count = np.asarray(weight.sum(axis=1)).ravel(), weight.shape[0]
-    if count < 2 * _GROUPS_BESIDE or (degree == 0).any():
+    degree = np.asarray(weight.sum(axis=1)).ravel()
+    count = len(degree)
+    if count < 2 * _GROUPS_BESIDE:
         return np.inf, np.zeros(count, bool)
     parts = connected_components(weight, directed=False)[1]
     largest = parts == np.bincount(parts).argmax()
@@ -193,7 +222,8 @@ def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
         return 0.0, largest
     root = 1 / np.sqrt(degree)
     scaled = diags(root) @ weight @ diags(root) + diags(np.ones(count))  # eigenvalues in 0..2, the largest sought
-    vectors = eigsh(scaled, k=2, v0=np.sqrt(degree) + np.arange(count) / count, tol=1e-6)[1]
+    options: dict[str, Any] = {"k": 2, "v0": np.sqrt(degree) + np.arange(count) / count, "tol": 1e-6}
+    vectors = np.asarray(eigsh(scaled, **options)[1])
     order = np.argsort(vectors[:, 0] * root, kind="stable")
     sorted_, volume = weight[order][:, order].tocoo(), degree[order].cumsum()
     crossing = np.zeros(count + 1)  # an entry crosses the cuts between its two places
@@ -213,8 +243,8 @@ def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
     return float(np.quantile([(np.maximum.accumulate(one) - one).max() for one in upwards], 0.99))
 
 
-def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> np.ndarray:
-    """Heights by one linear function of the image for all brains, float64 (N,)."""
+def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
+    """Heights by one linear function of the image for all brains, float64 (N,), and how far brains disagree on them."""
     features = _components(rows, _DIRECTIONS[1])
     fitted = features[:, : int(np.clip(len(orders) // _GROUPS_PER_DIRECTION, *_DIRECTIONS))]
     heights = _along_the_long_axis(features[:, :_LONG_AXIS])
@@ -223,7 +253,7 @@ def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> np.nda
         heights = fitted @ _one_step_a_slice(fitted, orders)
     alike = _alike_in_other_groups(features, groups)
     means = heights[alike].mean(axis=1)
-    return means[alike].mean(axis=1)
+    return means[alike].mean(axis=1), float(np.std(heights - means))
 
 
 def _along(heights: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:

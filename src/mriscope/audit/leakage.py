@@ -1,16 +1,15 @@
 """What a split shares between its parts, and what that does to a score."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mriscope.audit.controls import Controls, Neighbours, run_controls
+from mriscope.audit.controls import Neighbours, run_controls
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import (
     CopySearch,
     Evidence,
-    Power,
     choose_queries,
     proven_shared,
     search_copies,
@@ -18,6 +17,18 @@ from mriscope.audit.verdict import (
 )
 from mriscope.data.slices import UNKNOWN, SliceSet, slice_digests
 from mriscope.errors import DataError
+from mriscope.results import (
+    ClassSummary,
+    Conflicts,
+    Duplicates,
+    KnownFrom,
+    LeakageReport,
+    Part,
+    Power,
+    Sharing,
+    SplitSummary,
+    SubjectSummary,
+)
 
 DUPLICATE = 0.001
 """1 - correlation up to which slices are near-duplicates where pixels tell no subjects apart."""
@@ -41,131 +52,6 @@ class AuditedSplit:
 
 
 @dataclass(frozen=True)
-class SubjectFacts:
-    """Which subjects there are, and what tells.
-
-    Args:
-        known_from: source, manifest, pixels, or pixels in part; None where no slice has a known subject.
-        n: how many are known; None as above.
-        known_slices: slices that have one.
-        fewest: slices of the subject with the fewest.
-        most: slices of the subject with the most.
-        groups: groups of two slices or more that pixels find, subjects and pieces of subjects.
-        clear: whether pixels give every slice a subject.
-        threshold: correlation of pixels above which two slices are near-duplicates.
-        level: whitened correlation that links two slices; None where pixels tell nothing.
-        weakest: the least by which a linked slice is linked; None without links.
-        strongest: the highest between slices of two groups; None without any.
-    """
-
-    known_from: str | None
-    n: int | None
-    known_slices: int
-    fewest: int | None
-    most: int | None
-    groups: int
-    clear: bool
-    threshold: float
-    level: float | None
-    weakest: float | None
-    strongest: float | None
-
-
-@dataclass(frozen=True)
-class ClassFacts:
-    """How many slices and subjects a class has; subjects are None where unknown."""
-
-    slices: int
-    share: float
-    subjects: int | None
-    parts: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """Slices that are equal or nearly so. One of a single grey value shows no brain, and is equal to none.
-
-    Args:
-        exact_groups: groups of slices with equal pixels.
-        exact_slices: slices in these groups.
-        near_slices: slices whose nearest slice is more similar than the threshold, equal ones among them.
-        near_pairs_across_subjects: pairs above the threshold of slices of two known subjects.
-    """
-
-    exact_groups: int
-    exact_slices: int
-    near_slices: int
-    near_pairs_across_subjects: int | None
-
-
-@dataclass(frozen=True)
-class Conflicts:
-    """Slices that should agree in their label and do not.
-
-    Args:
-        exact_groups: groups of equal slices with several labels.
-        near_pairs: pairs above the threshold with two labels.
-        subjects: subjects whose slices have several labels; None where unknown.
-        examples: paths and classes of the first pairs, the most similar first.
-    """
-
-    exact_groups: int
-    near_pairs: int
-    subjects: int | None
-    examples: tuple[tuple[str, str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What the test part, or one class of it, shares with the parts before it.
-
-    Slices of unknown subject count for no subject; where no subject is known at all, what is said of them is None.
-
-    Args:
-        test_slices: slices judged.
-        test_subjects: their subjects.
-        slices_in_train: test slices whose subject has slices in the training part.
-        slices_in_validation: ... in the validation part.
-        slices_in_either: ... in one of the two.
-        subjects_in_train: test subjects with slices in the training part.
-        subjects_in_validation: ... in the validation part.
-        subjects_in_either: ... in one of the two.
-        exact_copies: test slices with an equal slice in the training or validation part.
-        near_copies: test slices with one there that is more similar than the threshold.
-    """
-
-    test_slices: int
-    test_subjects: int | None
-    slices_in_train: int | None
-    slices_in_validation: int | None
-    slices_in_either: int | None
-    subjects_in_train: int | None
-    subjects_in_validation: int | None
-    subjects_in_either: int | None
-    exact_copies: int
-    near_copies: int
-
-
-@dataclass(frozen=True)
-class SplitFacts:
-    """A split: its protocol, the slices of its parts, what the test part shares, in all and by class, and the doubt.
-
-    Args:
-        protocol: of the split.
-        parts: slices of each part.
-        shared: what the test part shares.
-        classes: the same by class.
-        power: what is proven, excluded and open.
-    """
-
-    protocol: str
-    parts: Mapping[str, int]
-    shared: Sharing
-    classes: Mapping[str, Sharing]
-    power: Power
-
-
-@dataclass(frozen=True)
 class Pair:
     """A slice, the slice most similar to it, and their correlation."""
 
@@ -174,32 +60,12 @@ class Pair:
     similarity: float
 
 
-@dataclass(frozen=True)
-class LeakageReport:
-    """Everything an audit finds; see audit_slices.
-
-    Args:
-        leaky: whether test slices show brains of the training or validation part; None where that cannot be told, or
-            no split was audited.
-    """
-
-    leaky: bool | None
-    fingerprint: str
-    n_slices: int
-    subjects: SubjectFacts
-    classes: Mapping[str, ClassFacts]
-    duplicates: Duplicates
-    conflicts: Conflicts
-    split: SplitFacts | None
-    controls: Controls
-
-
 def audit_slices(
     slices: SliceSet,
     neighbours: Neighbours,
     found: RecoveredSubjects,
     *,
-    known_from: str | None,
+    known_from: KnownFrom | None,
     split: AuditedSplit | None = None,
     search: CopySearch | None = None,
     seed: int = 0,
@@ -213,7 +79,7 @@ def audit_slices(
         slices: with whatever is known of subjects.
         neighbours: find_neighbours of its images.
         found: recover_subjects of its images, for the threshold and the evidence.
-        known_from: source, manifest, pixels, or pixels in part; None where no subject is known.
+        known_from: how subjects are known; None where none is.
         split: the parts to audit; None audits the data alone.
         search: for altered copies of test slices in the other parts, as `search_of` makes it; None where none was made.
         seed: of the controls.
@@ -231,16 +97,18 @@ def audit_slices(
         near = neighbours.among(split.test, split.learned)[0] > threshold
         named = slices.subjects if known_from in ("source", "manifest") else None
         evidence = weigh(named, found, search, split.test, split.learned, same | near)
-        facts = _split_facts(slices, split, evidence, same, near)
-    parts = {} if split is None else {"train": split.train, "validation": split.validation, "test": split.test}
+        facts = _summarise_split(slices, split, evidence, same, near)
+    parts: dict[Part, np.ndarray] = {}
+    if split is not None:
+        parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return LeakageReport(
         leaky=None if facts is None else facts.power.leaky,
         fingerprint=slices.fingerprint,
         n_slices=len(slices),
-        subjects=_subject_facts(slices, found, known_from, threshold),
-        classes={name: _class_facts(slices, label, parts) for label, name in enumerate(slices.class_names)},
-        duplicates=_duplicates(slices, neighbours, copies, threshold),
-        conflicts=_conflicts(slices, neighbours, copies, threshold),
+        subjects=_summarise_subjects(slices, found, known_from, threshold),
+        classes={name: _summarise_class(slices, label, parts) for label, name in enumerate(slices.class_names)},
+        duplicates=_count_duplicates(slices, neighbours, copies, threshold),
+        conflicts=_count_conflicts(slices, neighbours, copies, threshold),
         split=facts,
         controls=run_controls(slices, neighbours, None if split is None else (split.learned, split.test), seed=seed),
     )
@@ -310,12 +178,12 @@ def similar_pairs(neighbours: Neighbours, threshold: float) -> tuple[np.ndarray,
     return pairs[order], values[order]
 
 
-def _subject_facts(
-    slices: SliceSet, found: RecoveredSubjects, known_from: str | None, threshold: float
-) -> SubjectFacts:
+def _summarise_subjects(
+    slices: SliceSet, found: RecoveredSubjects, known_from: KnownFrom | None, threshold: float
+) -> SubjectSummary:
     known = slices.subjects[slices.subjects != UNKNOWN]
     counts = np.unique(known, return_counts=True)[1] if len(known) else None
-    return SubjectFacts(
+    return SubjectSummary(
         known_from=known_from,
         n=None if counts is None else len(counts),
         known_slices=len(known),
@@ -330,9 +198,9 @@ def _subject_facts(
     )
 
 
-def _class_facts(slices: SliceSet, label: int, parts: Mapping[str, np.ndarray]) -> ClassFacts:
+def _summarise_class(slices: SliceSet, label: int, parts: Mapping[Part, np.ndarray]) -> ClassSummary:
     mine = slices.labels == label
-    return ClassFacts(
+    return ClassSummary(
         slices=int(mine.sum()),
         share=float(mine.mean()),
         subjects=len(np.unique(slices.subjects[mine])) if slices.knows_subjects else None,
@@ -340,7 +208,7 @@ def _class_facts(slices: SliceSet, label: int, parts: Mapping[str, np.ndarray]) 
     )
 
 
-def _duplicates(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float) -> Duplicates:
+def _count_duplicates(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float) -> Duplicates:
     sizes = np.unique(copies, return_counts=True)[1]
     pairs = similar_pairs(neighbours, threshold)[0]
     across = slices.subjects[pairs[:, 0]] != slices.subjects[pairs[:, 1]]
@@ -352,49 +220,50 @@ def _duplicates(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, th
     )
 
 
-def _conflicts(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float) -> Conflicts:
+def _count_conflicts(slices: SliceSet, neighbours: Neighbours, copies: np.ndarray, threshold: float) -> Conflicts:
     pairs = similar_pairs(neighbours, threshold)[0]
     labels = slices.labels[pairs]
     odd = pairs[labels[:, 0] != labels[:, 1]]
     return Conflicts(
-        exact_groups=_groups_with_several(copies, slices.labels),
+        exact_groups=_count_groups_with_several(copies, slices.labels),
         near_pairs=len(odd),
-        subjects=_groups_with_several(slices.subjects, slices.labels) if slices.knows_subjects else None,
-        examples=tuple(_named(slices, one, other) for one, other in odd[:SHOWN].tolist()),
+        subjects=_count_groups_with_several(slices.subjects, slices.labels) if slices.knows_subjects else None,
+        examples=tuple(_name_pair(slices, one, other) for one, other in odd[:SHOWN].tolist()),
     )
 
 
-def _named(slices: SliceSet, one: int, other: int) -> tuple[str, str, str, str]:
+def _name_pair(slices: SliceSet, one: int, other: int) -> tuple[str, str, str, str]:
     names = [slices.class_names[slices.labels[row]] for row in (one, other)]
     return str(slices.paths[one]), names[0], str(slices.paths[other]), names[1]
 
 
-def _groups_with_several(groups: np.ndarray, labels: np.ndarray) -> int:
+def _count_groups_with_several(groups: np.ndarray, labels: np.ndarray) -> int:
     """How many groups hold more than one label."""
     both = np.unique(np.stack([groups, labels], axis=1), axis=0)
     return int((np.unique(both[:, 0], return_counts=True)[1] > 1).sum())
 
 
-def _split_facts(
+def _summarise_split(
     slices: SliceSet, split: AuditedSplit, evidence: Evidence, same: np.ndarray, near: np.ndarray
-) -> SplitFacts:
+) -> SplitSummary:
     def shared(chosen: np.ndarray) -> Sharing:
-        return _sharing(slices, split, split.test[chosen], int(same[chosen].sum()), int((near | same)[chosen].sum()))
+        exact, close = int(same[chosen].sum()), int((near | same)[chosen].sum())
+        return _count_sharing(slices, split, split.test[chosen], exact, close)
 
     labels = slices.labels[split.test]
-    return SplitFacts(
+    return SplitSummary(
         protocol=split.protocol,
         parts={name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         shared=shared(np.full(len(labels), True)),
         classes={name: shared(labels == label) for label, name in enumerate(slices.class_names)},
-        power=evidence.power,
+        power=Power(**asdict(evidence.power)),
     )
 
 
-def _sharing(slices: SliceSet, split: AuditedSplit, test: np.ndarray, exact: int, near: int) -> Sharing:
+def _count_sharing(slices: SliceSet, split: AuditedSplit, test: np.ndarray, exact: int, near: int) -> Sharing:
     known = slices.subjects != UNKNOWN
     if not known.any():
-        return Sharing(len(test), None, None, None, None, None, None, None, exact, near)
+        return Sharing(test_slices=len(test), exact_copies=exact, near_copies=near)
     judged = slices.subjects[test[known[test]]]
     inside = [
         judged[np.isin(judged, slices.subjects[rows[known[rows]]])]

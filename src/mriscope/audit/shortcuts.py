@@ -14,6 +14,7 @@ import numpy as np
 
 from mriscope.data.file_facts import FileFact, read_file_facts
 from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.results import FactScore, Shortcuts
 
 SHUFFLES = 999
 ALPHA = 0.005
@@ -32,62 +33,6 @@ BINS = 12
 _MOST = 1000  # subjects, or slices of unknown subject, that are drawn at random from more
 _BLOCK = 256  # slices at a time
 _STEP = 8  # grey levels by which a pixel differs from the background at least
-
-
-@dataclass(frozen=True)
-class FactScore:
-    """How far one fact tells one class from the others.
-
-    Args:
-        fact: its name.
-        from_brain: whether the brain shown has a say in it.
-        class_name: the class that it tells best.
-        inside: its usual value there, or the value that is more frequent there than elsewhere.
-        share_inside: share of the class that has this value; None for numbers, where `inside` is the median.
-        outside: the same of the other classes.
-        share_outside: share of the other classes that has the value `inside`; None for numbers.
-        informedness: sensitivity and specificity of the cross-validated classifier, less 1: 0 is chance, 1 is perfect.
-        p: probability that labels without a meaning reach as much with any fact and class.
-        flagged: whether it counts as a shortcut.
-    """
-
-    fact: str
-    from_brain: bool
-    class_name: str
-    inside: str
-    share_inside: float | None
-    outside: str
-    share_outside: float | None
-    informedness: float
-    p: float
-    flagged: bool
-
-
-@dataclass(frozen=True)
-class Shortcuts:
-    """What facts about the files tell of the class.
-
-    Args:
-        flagged: whether one of them is a shortcut.
-        score: balanced accuracy of a classifier on all facts in which the brain has no say, cross-validated.
-        chance: what it reaches with shuffled labels, on average.
-        p: probability that it reaches as much with them.
-        unit: what is shuffled and scored: subject, or slice where the subject of one is unknown.
-        units: how many.
-        shuffles: how often labels were shuffled.
-        left_out: classes with fewer than five subjects (or slices of unknown subject).
-        facts: those that vary, the surest first.
-    """
-
-    flagged: bool
-    score: float
-    chance: float
-    p: float
-    unit: str
-    units: int
-    shuffles: int
-    left_out: tuple[str, ...]
-    facts: tuple[FactScore, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +97,7 @@ def find_shortcuts(
         inside = units.labels[units.unit] == best
         informedness = float(reached[0, number, best])
         scores.append(_score(fact, inside, str(class_names[kept[best]]), informedness, float(p[number, best]), unit))
+    scores.sort(key=lambda score: (not score.flagged, score.p, -score.informedness))
     return Shortcuts(
         flagged=any(score.flagged for score in scores),
         score=float(balanced[0]),
@@ -161,7 +107,8 @@ def find_shortcuts(
         units=len(units.labels),
         shuffles=SHUFFLES,
         left_out=tuple(str(class_names[label]) for label in np.setdiff1d(labels, kept)),
-        facts=tuple(sorted(scores, key=lambda score: (not score.flagged, score.p, -score.informedness))),
+        facts=tuple(scores),
+        told=tuple(fact_text(score) for score in scores if score.flagged),
     )
 
 

@@ -18,21 +18,23 @@ SIDE = 32
 """Pixels along a side at which slices are compared; smaller images are compared as they are."""
 SEARCHED_WHOLE = 100_000
 """Slices up to which each is compared with all; of more, each with those of the clusters near it."""
+_PIXELS = 2**24  # of a block of slices
 _COMPARED_WHOLE = 20_000  # slices up to which all pixels are compared
 _ROWS, _EXACT = 1024, 16  # slices of a block; of the most similar ones, those whose pixels are all compared
 _PROBES, _REDUCED = 32, 256  # clusters that a slice is compared with; dimensions in which slices and clusters are found
 _SLICES_PER_DIRECTION, _DIRECTIONS = 3, 512
 
 
-def standardised(images: np.ndarray, *, device: str = "cpu") -> "Tensor":
+def standardised(images: np.ndarray, *, among: np.ndarray | None = None, device: str = "cpu") -> "Tensor":
     """Slices as rows whose dot product is their correlation: block means less their mean, at unit length.
 
     Args:
         images: uint8 (N, H, W).
+        among: int64 (M,), rows to take, so that these images need not be copied; None for all.
         device: where to compute, as torch names it.
 
     Returns:
-        float32 (N, D) on the device, D at most SIDE × SIDE; a slice of one grey value is all 0, so like no other.
+        float32 (M, D) on the device, D at most SIDE × SIDE; a slice of one grey value is all 0, so like no other.
 
     Raises:
         DataError: the images are of another type or shape.
@@ -43,11 +45,13 @@ def standardised(images: np.ndarray, *, device: str = "cpu") -> "Tensor":
     if images.ndim != 3 or images.dtype != np.uint8:
         raise DataError(f"images are {images.dtype} {images.shape}; slices to compare are uint8 (N, H, W)")
     height, width = (min(SIDE, side) for side in images.shape[1:])
-    rows = torch.empty(len(images), height * width, device=device)
-    for start in range(0, len(images), _ROWS):
-        block = torch.from_numpy(np.array(images[start : start + _ROWS])).to(device, torch.float32)
+    among = np.arange(len(images)) if among is None else among
+    rows = torch.empty(len(among), height * width, device=device)
+    step = max(1, min(_ROWS, _PIXELS // (images[0].size if len(images) else 1)))
+    for start in range(0, len(among), step):
+        block = torch.from_numpy(images[among[start : start + step]]).to(device, torch.float32)
         means = torch.nn.functional.adaptive_avg_pool2d(block[:, None], (height, width)).flatten(1)
-        rows[start : start + _ROWS] = unit(means - means.mean(1, keepdim=True))
+        rows[start : start + step] = unit(means - means.mean(1, keepdim=True))
     return rows
 
 

@@ -108,7 +108,7 @@ def search_copies(
     """
     from scipy.stats import binom
 
-    found = find_copies(images[queries], images[references], device=device, progress=progress)
+    found = find_copies(images[queries], images, among=references, device=device, progress=progress)
     rate = found.false_rate if np.isfinite(found.false_rate) else 1.0
     chance = float(binom.sf(int(found.certain.sum()) - 1, len(queries), rate)) if found.certain.any() else 1.0
     return CopySearch(queries, references, found, chance < _CHANCE)

@@ -4,19 +4,20 @@ Nothing heavy is imported before a command needs it, so that --help answers at o
 """
 
 import logging
-import os
 import sys
 from typing import Annotated, cast
 
 import typer
 
 from mriscope.cli.beside import app as other_commands
+from mriscope.cli.console import ReaderGoneError, set_up_streams, silence
 from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
 from mriscope.cli.explanations import app as explanation_commands
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
 from mriscope.errors import InterruptedTrainingError, MriscopeError
+from mriscope.files import visible
 
 # The common kind of every mistake on the command line; typer carries it under a private name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -41,15 +42,27 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line; a user's mistake is a sentence on stderr and exit code 2."""
-    logging.basicConfig(format="note: %(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    set_up_streams()
+    notes = logging.StreamHandler(sys.stderr)
+    notes.setFormatter(_VisibleFormatter("note: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[notes], force=True)
     sys.exit(_run_app(sys.argv[1:]))
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Format a record such that no name within steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _run_app(words: list[str]) -> int:
     if not words or words == ["data"]:
         words = [*words, "--help"]
     try:
-        return app(words, prog_name="mriscope", standalone_mode=False) or 0
+        code = app(words, prog_name="mriscope", standalone_mode=False) or 0
+        sys.stdout.flush()  # what cannot be written is an error now, not when the program has ended
+        return code
     except UsageError as error:
         message = error.format_message().replace("Value error, ", "")  # typer's own prefix for a wrong choice
         return _fail(f"{message} (mriscope --help shows how)", 2)
@@ -59,15 +72,16 @@ def _run_app(words: list[str]) -> int:
         return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # whoever read the output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except ReaderGoneError:
+        silence(sys.stdout)
+        return 141  # as of a program that SIGPIPE ended
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+        silence(sys.stdout)
+        return _fail(f"{error.filename or 'the output, or a file'}: {error.strerror or error}", 2)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"mriscope: {message}", file=sys.stderr)
+    print(f"mriscope: {visible(message)}", file=sys.stderr)
     return code
 
 

@@ -1,11 +1,11 @@
 """Commands about data: whose slices a source holds, and what a split of them shares."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mriscope.cli.console import print_json
 from mriscope.cli.early import check_data
 from mriscope.cli.options import (
     SOURCE,
@@ -62,7 +62,7 @@ def data_info(
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
     summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad, covariates=covariates)
     if as_json:
-        print(summary.to_json())
+        print_json(summary.to_json())
         return
     print(slices_text(source, summary))
     if summary.covariate_table is not None:
@@ -96,6 +96,7 @@ def audit(
         ),
     ] = None,
     manifest: Manifest = None,
+    covariates: Covariates = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path("audit"),
     repair: Annotated[
         Path | None,
@@ -127,17 +128,20 @@ def audit(
     from mriscope.data.read_options import with_options
 
     check_data(source, manifest, None if split == "published" else split)
-    from mriscope.reports.audit import audit_text, repaired_text
+    check_data(None, covariates)
+    from mriscope.reports.audit import audit_text, repair_text
     from mriscope.workflows.audit import audit_source, exit_code
 
     told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
     cut = {"plane": plane, "slices": slices, "series": series}
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
-    facts = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
+    found = audit_source(
+        source, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
+    )
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(found.to_json())
     else:
-        print(audit_text(facts), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
-        if "repaired" in facts:
-            print(repaired_text(facts["repaired"]))
-    raise typer.Exit(exit_code(facts))
+        print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
+        if found.repaired is not None:
+            print(repair_text(found.repaired))
+    raise typer.Exit(exit_code(found))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
+from mriscope.cli.console import print_json
 from mriscope.cli.early import check_condition, check_data, check_images, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
@@ -29,6 +30,7 @@ from mriscope.cli.options import (
     Track,
     Where,
 )
+from mriscope.files import file_stem
 
 app = typer.Typer()
 
@@ -74,7 +76,7 @@ def train(
     from mriscope.training.devices import rank
     from mriscope.workflows.train import run
 
-    folder = out or Path("runs", recipe.stem)
+    folder = out or Path("runs", file_stem(recipe))
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
     if rank() == 0:
@@ -125,7 +127,7 @@ def evaluate(
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
     chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
-    print(metrics.to_json() if as_json else metrics_text(metrics))
+    print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")

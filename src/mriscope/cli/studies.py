@@ -9,6 +9,7 @@ from mriscope.choices import FoldProtocol, Protocol
 from mriscope.cli.early import check_condition, check_data, check_recipe
 from mriscope.cli.options import LOCAL_STORE, SOURCE, Covariates, Device, Manifest, Resume, SkipBad, Track, Where
 from mriscope.errors import ArgumentError
+from mriscope.files import file_stem
 
 app = typer.Typer()
 
@@ -87,7 +88,7 @@ def crossval(
     from mriscope.reports.crossvalidation import crossvalidation_text
     from mriscope.workflows.crossval import crossvalidate
 
-    folder = out or Path("runs", f"{recipe.stem}-crossval")
+    folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "covariates": covariates, "where": where}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     print(crossvalidation_text(summary))

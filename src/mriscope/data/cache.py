@@ -54,7 +54,12 @@ def content_key(files: Mapping[str, Path | str], **options: object) -> str:
     return _digest([FORMAT, options, content])
 
 
-def cached(key_of: Callable[[], str], build: Callable[[], Reading], stamp: str | None = None) -> Reading:
+def cached(
+    key_of: Callable[[], str],
+    build: Callable[[], Reading],
+    stamp: str | None = None,
+    covers: Callable[[], bool] = lambda: True,
+) -> Reading:
     """Return the reading that is kept under a key, or else the one that is built, and kept from now on.
 
     A cache that cannot be written costs one logged warning, not the reading.
@@ -64,6 +69,7 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading], stamp: str |
         build: reads the source.
         stamp: a digest that is the same as long as key_of gives the same, and is found without reading the source;
             None where there is none. Neither the source nor an entry that nobody wrote to since is read again.
+        covers: tells, once the source is open, whether the stamp tells of all its files.
 
     Returns:
         the reading, its images memory-mapped and read-only wherever the cache could be used.
@@ -72,7 +78,7 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading], stamp: str |
         return kept
     key = key_of()
     if kept := _load(key):
-        _keep_stamp(stamp, key)
+        _keep_stamp(stamp if covers() else None, key)
         return kept
     if os.path.lexists(cache_folder() / key):
         LOG.warning("%s was damaged or changed; its source is decoded anew", cache_folder() / key)
@@ -85,12 +91,12 @@ def cached(key_of: Callable[[], str], build: Callable[[], Reading], stamp: str |
         LOG.warning("%s: decoded slices cannot be kept there (%s); every reading decodes anew", cache_folder(), error)
         return built
     if kept := _load(key):
-        _keep_stamp(stamp, key)
+        _keep_stamp(stamp if covers() else None, key)
     return kept or built
 
 
 def _load_stamped(stamp: str) -> Reading | None:
-    """Return the entry that a source had when it bore this stamp, unless a file of the entry was written to since."""
+    """Read the entry that a source had when it bore this stamp, unless a file of the entry was written to since."""
     try:
         kept = json.loads(_stamp_file(stamp).read_text(encoding="utf-8"))
         place = cache_folder() / kept["key"]
@@ -145,7 +151,7 @@ def _load(key: str) -> Reading | None:
 
 
 def _open(place: Path, key: str, *, checked: bool = False) -> Reading:
-    """Return the reading of an entry, after all that was recorded of it is found unchanged, unless it was before."""
+    """Return the reading of an entry, once everything recorded of it is found unchanged, unless it was before."""
     record: Any = json.loads((place / "entry.json").read_text(encoding="utf-8"))
     entry = record["entry"]
     if entry["key"] != key or not (checked or record["sha256"] == _digest(entry)):

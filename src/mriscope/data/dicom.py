@@ -1,6 +1,7 @@
 """DICOM files: what their headers say, without anything that names a person, and the volume that a series makes."""
 
 import hmac
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _TAGS = [
     *("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "BitsAllocated"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _META = 8192  # bytes that hold the meta information of a file
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
@@ -195,6 +197,8 @@ class _Images:
         if self._open is None or self._open[0] != path:
             with _as_data_errors():
                 dataset = _read_dataset(path)
+                if dataset.file_meta.TransferSyntaxUID in _JPEG_2000:
+                    _check_streams(dataset)
                 pixels = np.asarray(dataset.pixel_array)
                 self._open = path, dataset, pixels.reshape(-1, int(dataset.Rows), int(dataset.Columns))
         return self._open[1:]
@@ -219,6 +223,22 @@ def _read_dataset(path: Path, tags: list[str] | None = None) -> Any:
     if min(sides) < 1 or np.prod(sides, dtype=object) > MAX_VOXELS:
         raise DataError(f"claims {' × '.join(map(str, sides))} pixels; expected 1 to {MAX_VOXELS:,} in all")
     return dataset
+
+
+def _check_streams(dataset: Any) -> None:
+    """Check that JPEG 2000 streams are of the size that the header tells, as decoders take memory for what they claim.
+
+    The marker SIZ follows that of the stream's start, and tells width and height and the offsets within them
+    (ISO/IEC 15444-1, A.5.1).
+    """
+    from pydicom.encaps import generate_frames
+
+    expected = int(dataset.Columns), int(dataset.Rows)
+    for stream in generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)):
+        at = stream[:256].find(b"\xff\x4f\xff\x51")  # a JP2 file has some boxes before it
+        width, height, left, top = (int.from_bytes(stream[at + place : at + place + 4]) for place in (8, 12, 16, 20))
+        if at < 0 or (width - left, height - top) != expected:
+            raise DataError(f"holds a JPEG 2000 image that is not of {expected[0]}×{expected[1]} pixels, as it tells")
 
 
 def _transfer_syntax(path: Path) -> str:
@@ -316,5 +336,5 @@ def _as_data_errors() -> Iterator[None]:
         except (DataError, MemoryError):
             raise
         except Exception as error:
-            text = " ".join(str(error).split())[:120]
+            text = re.sub(r"(['\"]).*?(\1|$)", "…", " ".join(str(error).split()))[:120]  # values may name a person
             raise DataError(f"is a damaged DICOM file ({text or type(error).__name__})") from error

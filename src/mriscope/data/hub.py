@@ -21,7 +21,7 @@ def fetch(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     name = source.removeprefix("hf:").removeprefix("//")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise DataError(f"{source} names no data set of the hub; write hf:owner/name")
 
     def snapshot(local: bool) -> Path:

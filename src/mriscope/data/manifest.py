@@ -1,5 +1,7 @@
 """What a CSV file tells of slices: subjects, sessions, positions and covariates, by path or by subject."""
 
+import csv
+import io
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from mriscope.data.rows import as_covariates
 from mriscope.data.slices import SliceSet
 from mriscope.data.tables import ROLES, Table, find_column, is_index, known, position_of, read_table
 from mriscope.errors import DataError, suggest
+from mriscope.files import spreadsheet_safe
 
 COLUMNS = ("path", "part", "label", "subject", "position")
 """What `mriscope audit` writes to slices.csv, and session where one is known."""
@@ -76,6 +79,27 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
     rows = _rows_by_path(paths, table, columns["path"], "the run's", None)
     _check_labels(labels, rows, columns, manifest)
     return _subjects(rows, columns["subject"])
+
+
+def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
+    """Format slices as a manifest: path, part, label, subject, position; empty where unknown.
+
+    Args:
+        slices: the set.
+        parts: the rows of each part.
+    """
+    part_of = np.full(len(slices), "", "U10")
+    for name, rows in parts.items():
+        part_of[rows] = name
+    subjects = slices.subject_names.tolist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row, path in enumerate(slices.paths):
+        position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
+        names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
+        writer.writerow((*map(spreadsheet_safe, names), position))
+    return text.getvalue()
 
 
 def _lacks(table: Table, column: str) -> DataError:

@@ -60,7 +60,7 @@ def canonical_class(name: str) -> str | None:
 
 
 def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Count off classes that are named by texts.
+    """Return numbers for classes that are named by texts.
 
     Labels that all mean one of the four classes of this field, whatever their case and punctuation, are those; others
     are classes of their own, in natural order.

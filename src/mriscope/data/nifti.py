@@ -78,11 +78,12 @@ def _parse_header(start: bytes) -> Any:
         raise DataError("is no NIfTI file: it begins with neither 348 nor 540, the size of a header")
     try:
         header = kind.from_fileobj(io.BytesIO(start[: kind.template_dtype.itemsize]))
-        if header["magic"].item() not in (b"n+1", b"n+2"):
-            raise DataError("is no NIfTI file of one part (n+1 or n+2); join .hdr and .img to one .nii")
-        return header
+        one_part = header["magic"].item() in (b"n+1", b"n+2")
     except (HeaderDataError, ValueError, KeyError, ArithmeticError, OSError) as error:
         raise DataError(f"has a damaged NIfTI header ({error})") from error
+    if not one_part:
+        raise DataError("is no NIfTI file of one part (n+1 or n+2); join .hdr and .img to one .nii")
+    return header
 
 
 def _checked_claims(header: Any, most: int) -> tuple[tuple[int, ...], np.dtype, int]:

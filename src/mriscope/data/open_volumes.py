@@ -30,7 +30,7 @@ def open_volumes(name: str, root: Path, options: ReadOptions) -> Source | None:
 
     Raises:
         DataError: volumes that are not laid out as one of the kinds expects.
-        MissingExtra: the packages that read them are not installed.
+        MissingExtraError: the packages that read them are not installed.
     """
     files = {path: Path(entry.path) for path, entry in sorted(walk(name, root), key=lambda one: one[0])}
     cut = Cut(options.plane, options.slices)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ from mriscope.data.naming import (
     part_order,
     printable,
 )
-from mriscope.data.read_options import AS_IT_IS, ReadOptions
+from mriscope.data.read_options import AS_IT_IS, OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
 from mriscope.data.tables import column_notes, find_column, is_index, known, position_of
+from mriscope.data.volume_folders import open_packed_volumes
+from mriscope.data.volumes import Cut
 from mriscope.errors import DataError
 
 EXPECTED = "expected an image, as bytes or a struct of bytes and path, and a label, as a number or a text"
@@ -31,6 +34,8 @@ BATCH = 64  # rows at most
 BUDGET = 2**24  # bytes of a batch
 MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what unpacks to more than both is no image
 LONGEST_PATH = 1024
+LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400
+MOST_CLASSES = 1_000
 _ROLES = ("image", "label", "subject", "session", "position", "part")
 
 
@@ -46,6 +51,8 @@ class _File:
     numbers: bool
     """Whether labels are whole numbers that count the classes, and not their names."""
     count: int
+    volumes: bool
+    """Whether its images are NIfTI volumes."""
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -88,13 +95,15 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     notes = column_notes(next(iter(files)), first.columns, _ROLES)
     if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:
         notes += (f"labels are numbers without names, and taken to count {', '.join(CLASS_NAMES)}",)
-    return Source(
-        {file: one.path for file, one in files.items()},
-        class_names,
-        lambda: (row for file, one in files.items() for row in _rows(one, file, numbers[file])),
-        sum(one.count for one in files.values()),
-        notes,
-    )
+    paths_of = {file: one.path for file, one in files.items()}
+
+    def rows() -> Iterator[Row]:
+        return (row for file, one in files.items() for row in _rows(one, file, numbers[file]))
+
+    if any(one.volumes for one in files.values()):
+        return open_packed_volumes(paths_of, rows, class_names, Cut(options.plane, options.slices), notes)
+    options.refuse(OF_VOLUMES, f"{name} holds no volumes")
+    return Source(paths_of, class_names, rows, sum(one.count for one in files.values()), notes)
 
 
 def _part(file: Path) -> str:
@@ -124,6 +133,7 @@ def _open(path: Path, part: str, options: ReadOptions) -> _File:
     try:
         if not path.stat().st_size:
             raise ValueError("it is empty, 0 bytes")
+        _check_footer(path)
         with pq.ParquetFile(path) as parquet:
             schema: Any = parquet.schema_arrow
             count = parquet.metadata.num_rows
@@ -143,7 +153,20 @@ def _open(path: Path, part: str, options: ReadOptions) -> _File:
     taken = {*columns.values()}
     others = [field for field in schema if field.name not in taken and not is_index(field.name)]
     covariates = tuple(field.name for field in others if _is_plain(field.type))
-    return _File(path, part, columns, covariates, _class_names(schema, str(columns["label"])), _counts(label), count)
+    volumes = columns["image"] == "nifti" or _feature(schema, str(columns["image"])).get("_type") == "Nifti"
+    return _File(
+        path, part, columns, covariates, _class_names(schema, str(columns["label"])), _counts(label), count, volumes
+    )
+
+
+def _check_footer(path: Path) -> None:
+    """Refuse metadata that would cost hundreds of megabytes to read: thousands of columns or of class names."""
+    with path.open("rb") as file:
+        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    length = int.from_bytes(end[:4], "little")
+    if end[4:] == b"PAR1" and length > LARGEST_FOOTER:
+        raise ValueError(f"its metadata has {length:,} bytes, at most {LARGEST_FOOTER:,} are read")
 
 
 def _unpacked(group: Any, columns: Collection[str]) -> tuple[int, int]:
@@ -295,15 +318,24 @@ def _path(named: bytes | None, path: Path, number: int) -> str:
     return text if text.isprintable() and 0 < len(text) <= LONGEST_PATH else f"{path.stem}#{number}"
 
 
+def _feature(schema: Any, column: str) -> dict[str, Any]:
+    """Return what the metadata of the Hugging Face hub say of a column, {} where there are none."""
+    try:
+        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    return feature if isinstance(feature, dict) else {}
+
+
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
     """The names of the label column in the schema's metadata, if there are any, in this field's own spelling."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[label]["names"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
+    names = _feature(schema, label).get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
         return None
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"the metadata of a parquet file names {len(names):,} classes, at most {MOST_CLASSES:,} are read"
+        )
     canonical = [canonical_class(name) for name in names]
     own = None not in canonical and len(set(canonical)) == len(names)
     return tuple(printable(str(name)) for name in (canonical if own else names))

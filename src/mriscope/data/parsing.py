@@ -81,7 +81,7 @@ def main() -> None:
         except (DataError, OSError, MemoryError) as error:
             _send(out, Answer({"error": _reason(error)}))
         except Exception as error:  # a parser's own mistake; the file is to blame until someone shows that it is not
-            _send(out, Answer({"error": f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]})"}))
+            _send(out, Answer({"error": f"is damaged ({type(error).__name__})"}))
 
 
 def _send(out: BinaryIO, said: Answer) -> None:

@@ -25,13 +25,14 @@ from mriscope.data.sizes import settle_sizes
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.source import KINDS, find_path, parse_source
 from mriscope.data.tables import SUFFIXES as TABLES
-from mriscope.errors import BadRowsError, DataError, check_type
-from mriscope.files import spreadsheet_safe, write_text
+from mriscope.errors import BadRowsError, DataError, WriteError, check_type
+from mriscope.files import read_file, spreadsheet_safe, write_text
 from mriscope.progress import saying
 
 LOG = logging.getLogger("mriscope")
 
 SIZES = range(16, 1025)
+_BAD_ROWS_HEADER = ("row", "path", "reason")
 
 
 def read(
@@ -89,6 +90,8 @@ def read(
         (8, 128, 128)
     """
     check_type("source", source, (str, Path), "a path, hf:owner/name, or phantom")
+    if skip_bad:
+        check_bad_rows_place(bad_rows_to or "bad_rows.csv")
     options = ReadOptions(
         stretch=stretch,
         image_column=image_column,
@@ -143,11 +146,27 @@ def report_bad_rows(source: str | Path, reading: Reading, to: str | Path) -> Non
         return
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("row", "path", "reason"))
+    writer.writerow(_BAD_ROWS_HEADER)
     writer.writerows(map(spreadsheet_safe, astuple(row)) for row in reading.bad)
+    check_bad_rows_place(to)
     write_text(to, table.getvalue())
     total = len(reading.bad) + len(reading.slices)
     LOG.warning("%s: %d of %d rows are unusable and were left out; %s lists them", source, len(reading.bad), total, to)
+
+
+def check_bad_rows_place(to: str | Path) -> None:
+    """Refuse to replace a file that is no list of bad rows, as it is somebody else's; call it before reading.
+
+    Raises:
+        WriteError: there is such a file.
+    """
+    path = Path(to)
+    try:
+        ours = not path.exists() or read_file(path).startswith(",".join(_BAD_ROWS_HEADER).encode())
+    except OSError:
+        ours = False
+    if not ours:
+        raise WriteError(f"{to} is no list of bad rows and would be replaced; move it, or work in another folder")
 
 
 def _read_phantom(spec: str, size: int | None) -> Reading:
@@ -187,10 +206,16 @@ def _read_files(source: str | Path, size: int, options: ReadOptions) -> Reading:
         return replace(settle_sizes(told, size, options.stretch), sizes=None) if one.of_volumes else told
 
     return cached(
-        lambda: content_key(open_once().files, **decoder, own=dict(open_once().options)),
+        lambda: content_key(open_once().files, **decoder),
         build,
         None if marked is None else content_key({"": f"{path.absolute()} {marked}"}, **decoder),
+        lambda: all(path == file or (path.is_dir() and _is_below(at)) for at, file in open_once().files.items()),
     )
+
+
+def _is_below(name: str) -> bool:
+    """Tell whether a file that a source names lies below its folder; a table may name others."""
+    return not name.startswith("/") and ".." not in name.split("/") and ":" not in name
 
 
 def open_source(source: str | Path, options: ReadOptions = AS_IT_IS) -> Source:
@@ -203,13 +228,12 @@ def open_path(name: str, path: Path, options: ReadOptions) -> Source:
     """Return the source at a path; `name` is what its user calls it."""
     if path.is_dir() and (volumes := open_volumes(name, path, options)):
         return volumes
-    if path.suffix.lower() not in TABLES:  # a table may list volumes
-        options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     if path.is_dir():
         if files := parquet_files(path):
             return open_parquet(name, path, files, options)
         if table := find_image_table(path, options):
             return open_image_table(f"{name}/{table.name}", table, options)
+        options.refuse(OF_VOLUMES, f"{name} holds no volumes")
         options.refuse(OF_TABLES, f"{name} has folders of images and no table of them")
         return open_folders(name, path)
     if path.is_file() and path.suffix.lower() == ".parquet":

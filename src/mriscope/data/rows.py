@@ -69,7 +69,6 @@ class Source:
         count: of the rows; 0 where it is unknown.
         notes: what its user should be told of how it was understood.
         of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
-        options: whatever else decides the pixels, as JSON can hold it.
     """
 
     files: Mapping[str, Path | str]
@@ -78,7 +77,6 @@ class Source:
     count: int = 0
     notes: tuple[str, ...] = ()
     of_volumes: bool = False
-    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from mriscope.errors import DataError
 
 MEMORY = 4 * 2**30  # bytes of addresses, of which libraries take a part without using it
-SECONDS = 4.0  # of processor time, besides ...
+SECONDS = 1.5  # of processor time, besides ...
 SECONDS_PER_MIB = 1.0  # ... of files; a volume takes a tenth of it
 SHARE = 2**25  # bytes of files that are worth a child of their own
 PATIENCE = 600  # seconds by the clock, for files on disks that hang
@@ -158,6 +158,8 @@ class _Child:
                 return Answer(facts)
             images = np.frombuffer(self._receive(int(np.prod(shape, dtype=object))), np.uint8).reshape(shape)
             return Answer(facts, images)
+        except DataError:
+            raise
         except (OSError, EOFError, ValueError) as error:
             raise DataError(self._why_it_ended()) from error
         finally:

@@ -197,7 +197,7 @@ class SliceSet:
 
     @property
     def subject_names(self) -> np.ndarray:
-        """Return str (N,), what the subject of each slice is called; "" where unknown.
+        """Str (N,), what the subject of each slice is called; "" where unknown.
 
         Example:
             >>> pixels = np.zeros((3, 16, 16), np.uint8)

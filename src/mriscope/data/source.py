@@ -42,7 +42,10 @@ class DataSource:
     @property
     def address(self) -> str:
         """Return the text that names the same source from any folder: of a path the absolute one."""
-        return str(Path(self.text).expanduser().resolve()) if self.kind == "path" else self.text
+        try:
+            return str(Path(self.text).expanduser().resolve()) if self.kind == "path" else self.text
+        except (OSError, ValueError, RuntimeError):  # no file can have this name, as reading will say
+            return self.text
 
     def read(
         self,

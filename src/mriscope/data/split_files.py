@@ -68,7 +68,7 @@ def read_split_file(path: str | Path, slices: SliceSet) -> Split:
             or holds other slices by their paths.
     """
     remedy = "make one with `mriscope split`"
-    record = SplitRecord.read(Path(path).expanduser(), error=DataError, remedy=remedy)
+    record = SplitRecord.read(path, error=DataError, remedy=remedy)
     parts = {part: getattr(record.parts, part) for part in PARTS}
     _check_once(path, parts)
     row_of = {name: row for row, name in enumerate(slices.paths.tolist())}

@@ -1,6 +1,7 @@
 """Volumes in class folders: NIfTI files, DICOM series, and the slices of the figshare brain tumours."""
 
 import secrets
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".
 """Files that go with volumes and hold none, as do those of NO_VOLUMES."""
 NO_VOLUMES = ("dicomdir", "license", "readme", "changes")
 ONE_PATIENT = "series have one and the same PatientID; it was taken for nobody's"
+_KEPT = 64  # files that are unpacked at a time, more than the sandbox asks for ahead
 _AT_ONCE = 64  # headers that one request asks for
 
 Listing = Mapping[str, Path]
@@ -79,6 +81,42 @@ def open_listed_volumes(
         for line in lines
     ]
     return volume_source({table.name: table, **files}, class_names, lambda _: scans, cut, notes=notes)
+
+
+def open_packed_volumes(
+    files: Mapping[str, Path],
+    packed: Callable[[], Iterable[Row]],
+    class_names: tuple[str, ...],
+    cut: Cut,
+    notes: Sequence[str],
+) -> Source:
+    """Open a source of NIfTI files that are values of a table, such as the feature `Nifti` of the Hugging Face hub.
+
+    Args:
+        files: those that decide its content.
+        packed: reads the rows, each with the bytes of a file as its content.
+        class_names: the classes that labels count.
+        cut: how volumes become slices.
+        notes: what the user should be told of the table.
+    """
+    need("volumes", "nibabel")
+
+    def rows() -> Iterator[Row]:
+        with tempfile.TemporaryDirectory() as place, Sandbox(children_for(files.values())) as sandbox:
+            yield from read_scans(_unpack(packed(), Path(place)), cut, sandbox)
+
+    return Source(files, class_names, rows, notes=tuple(notes), of_volumes=True)
+
+
+def _unpack(rows: Iterable[Row], folder: Path) -> Iterator[Scan]:
+    """Write each file to a folder for the sandbox to read, and remove it once that is long done."""
+    for number, row in enumerate(rows):
+        path = folder / f"{number}.nii"
+        path.write_bytes(row.content or b"")
+        (folder / f"{number - _KEPT}.nii").unlink(missing_ok=True)
+        about = {name: getattr(row, name) for name in ("label", "part", "subject", "session", "covariates", "problem")}
+        about["problem"] = row.problem or ("" if row.content else "has no bytes of a volume")
+        yield Scan(row.path, {"task": "nifti", "files": [str(path)]}, **about)
 
 
 def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:

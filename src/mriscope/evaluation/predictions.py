@@ -18,13 +18,14 @@ from mriscope.data.slices import (
     number_subjects,
 )
 from mriscope.errors import DataError, RunError, UnknownNameError, check_type
-from mriscope.files import write_bytes
+from mriscope.files import read_file, write_bytes
 
 PARTS = ("train", "validation", "test")
 
 _TOLERANCE = 1e-3  # of a row's sum; bfloat16 softmax stays well within
 _ROWS = ("paths", "labels", "subjects", "parts", "probabilities")
 _PREFIX = "probability_"
+_MOST_COLUMNS, _MOST_ROWS_PER_BYTE, _LONGEST_TEXT = 10_000, 8, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,16 +230,36 @@ def read_predictions(path: str | Path) -> Predictions:
         RunError: the file is missing, damaged, or holds something else.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        content = io.BytesIO(Path(path).read_bytes())
-        return _of_table(pq.read_table(content, page_checksum_verification=True))
+        content = read_file(path)
+        return _of_table(_read_table(content))
     except (OSError, ValueError, pa.ArrowException, DataError) as error:  # pyarrow raises OSError for damaged pages too
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise RunError(
             f"{path}: cannot be read as predictions ({reason}); name a finished run, or train it again"
         ) from error
+
+
+def _read_table(content: bytes) -> Any:
+    """Read a table that is as large as its file says: no rows or texts that a few bytes repeat without end."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found = pq.ParquetFile(io.BytesIO(content)).metadata
+    if found.num_rows > _MOST_ROWS_PER_BYTE * len(content) or found.num_columns > _MOST_COLUMNS:
+        raise DataError(f"it claims {found.num_rows:,} rows of {found.num_columns:,} columns in {len(content):,} bytes")
+    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True, read_dictionary=["path", "part"])
+    for place, column in enumerate(table.columns):
+        if not pa.types.is_dictionary(column.type):
+            continue
+        lengths = (pc.call_function("binary_length", [one.dictionary]) for one in column.chunks)
+        longest = max((pc.call_function("max", [one]).as_py() or 0 for one in lengths), default=0)
+        if longest > _LONGEST_TEXT:
+            raise DataError(f"a {table.column_names[place]} has {longest:,} bytes, at most {_LONGEST_TEXT:,} are read")
+        table = table.set_column(place, table.column_names[place], column.cast(column.type.value_type))
+    return table
 
 
 def _schema(class_names: Sequence[str], subject: str) -> Any:

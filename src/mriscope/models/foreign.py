@@ -2,7 +2,6 @@
 
 import logging
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mriscope.errors import DataError
+from mriscope.files import check_archive
 
 LOG = logging.getLogger("mriscope")
 
@@ -60,17 +60,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         DataError: the file cannot be read, holds other objects than tensors, no weights at all, or several models.
     """
     try:
+        check_archive(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a file of torch.save") from error
+    except ValueError as error:
+        raise DataError(f"{path} holds no plain weights ({error}); {_REMEDY}") from error
+    try:
         if path.suffix == ".safetensors":
             return _strip_wrappers(load_file(path))
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise DataError(f"{path} is a compressed archive, which torch.save never writes; {_REMEDY}")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name a file of torch.save") from error
-    except DataError:
-        raise
     except Exception as error:  # a damaged or hostile file may fail in any way
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f" (it asks for {named[1]})" if named else ""

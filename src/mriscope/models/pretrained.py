@@ -177,7 +177,13 @@ def _network(name: str, size: int, weights: str) -> Any:
     build = partial(timm.create_model, name, in_chans=1, num_classes=0, **({"img_size": size} if fixed else {}))
     if weights == "none":
         return build()
-    return _from_hub(build, name) if weights == "imagenet" else _from_file(build, name, Path(weights).expanduser())
+    if weights == "imagenet":
+        return _from_hub(build, name)
+    try:
+        path = Path(weights).expanduser()
+    except RuntimeError as error:  # the home of a user who is not known
+        raise RecipeError("model_options.weights", [f"{weights} names no file ({error}); {_REMEDY}"]) from error
+    return _from_file(build, name, path)
 
 
 def _from_hub(build: Callable[..., nn.Module], name: str) -> nn.Module:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 INPUT_SIZE = 128
+_KINDS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number"}
+_MOST_PARAMETERS = 2_000_000_000  # 8 GB of weights, and three times as much to train them
 
 
 @dataclass(frozen=True)
@@ -85,20 +89,32 @@ def create_model(
     """
     check_type("name", name, str, "the name of a model, such as one that list_models gives")
     maker = _find_maker(name)
-    known = set(inspect.signature(maker).parameters) - {"classes", "size", "pretrained"}
-    for option in options or {}:
+    known = dict(inspect.signature(maker).parameters)
+    for given in ("classes", "size", "pretrained"):
+        known.pop(given, None)
+    for option, value in (options or {}).items():
         if option not in known:
             hint = suggest(option, known) if known else "it has no options"
             raise RecipeError("model_options", [f"{name} has no option {option!r}; {hint}"])
+        kind = known[option].annotation
+        if kind in _KINDS and (not isinstance(value, _KINDS[kind]) or isinstance(value, bool) != (kind is bool)):
+            raise RecipeError(
+                f"model_options.{option}", [f"is {reprlib.repr(value)}; {name} takes {_KIND_NAMES[kind]}"]
+            )
+    if options and not name.startswith(TIMM):
+        _check_size(name, partial(_make, maker, pretrained=False, classes=classes, size=size, **options))
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         try:
             model = _make(maker, pretrained=pretrained, classes=classes, size=size, **(options or {}))
-        except (TypeError, ValueError) as error:
+            if options and not isinstance(model, Estimator):
+                _try(model, classes, size)
+        except Exception as error:  # options reach functions that may refuse them in any way
             if isinstance(error, MriscopeError) or not options:
                 raise
-            raise RecipeError("model_options", [f"{name} refuses them: {error}"]) from error
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise RecipeError("model_options", [f"{name} refuses them: {reason}"]) from error
     return model.to(memory_format=torch.channels_last)
 
 
@@ -164,6 +180,28 @@ def _find_maker(name: str) -> Callable[..., nn.Module]:
     if name not in known:
         raise UnknownNameError("model", name, known)
     return known[name]
+
+
+def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
+    """Refuse a network that options make too large for any machine, before its weights take memory."""
+    try:
+        with torch.device("meta"):  # shapes without memory or arithmetic
+            parameters = count_parameters(make())
+    except Exception:  # what cannot be made without weights is tried with them
+        return
+    if parameters > _MOST_PARAMETERS:
+        problem = f"{name} would have {parameters:,} parameters, at most {_MOST_PARAMETERS:,} are taken"
+        raise RecipeError("model_options", [problem])
+
+
+def _try(model: nn.Module, classes: int, size: int) -> None:
+    """Predict two blank slices, as some options fail only then; the model stays as it is."""
+    training, device = model.training, next(model.parameters()).device
+    with torch.no_grad():
+        logits = model.eval()(torch.zeros(2, 1, size, size, device=device))
+    model.train(training)
+    if logits.shape != (2, classes):
+        raise ValueError(f"its output for two slices has the shape {tuple(logits.shape)}")
 
 
 def _make(maker: Callable[..., nn.Module], *, pretrained: bool, **arguments: Any) -> nn.Module:

@@ -1,22 +1,18 @@
-"""An audit in words, as CSV and as a page of its own."""
+"""An audit in words and as a page of its own."""
 
-import csv
 import io
-import shlex
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mriscope.data.manifest import COLUMNS
 from mriscope.data.slices import SliceSet
-from mriscope.files import spreadsheet_safe
+from mriscope.reports.confounds import auroc_rows, cell_rows, warn
 from mriscope.reports.page import Picture, render
 from mriscope.reports.text import ORIGINS, table
-
-Facts = Mapping[str, Any]
+from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
 
 CONTROLS = {
     "audited": "the audited split",
@@ -34,53 +30,47 @@ _GAP = 4  # pixels between the slices of a pair
 
 @dataclass(frozen=True)
 class Strip:
-    """Two slices side by side, and what is known of them."""
+    """Slices side by side, their correlation, and a line about each."""
 
     picture: Picture
     similarity: float
-    left: str
-    right: str
+    lines: tuple[str, ...]
 
 
-def verdict_text(facts: Facts) -> str:
+def verdict_text(audit: Audit) -> str:
     """Return what the audit comes to, in one or two sentences."""
-    if facts["split"] is None:
+    split = audit.split
+    if split is None:
         return "No split was audited: the source publishes none and none was named with --split."
-    protocol, power = facts["split"]["protocol"].replace("_", " "), facts["split"]["power"]
-    if facts["leaky"] is None:
-        return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt(facts)}. {_way_out(facts)}"
-    if facts["leaky"]:
-        doubt = f" Of {_slices(power['open'])} more nothing can be said." if power["open"] else ""
+    protocol, power = split.protocol.replace("_", " "), split.power
+    if audit.leaky is None:
+        way_out = "Name the subjects with --manifest"
+        way_out += ", or let --repair DIR write a split of those that are sure." if audit.subjects.n else "."
+        return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt_text(audit, power)}. {way_out}"
+    if audit.leaky:
+        doubt = f" Of {_count_slices(power.open)} more nothing can be said." if power.open else ""
         little = f"so a score on the {protocol} split says little about new brains"
-        return f"LEAKY: {_leak(facts)}, {little}{_proof(facts)}.{doubt}"
-    known = ORIGINS[facts["subjects"]["known_from"]].strip() if facts["subjects"]["known_from"] else "as pixels tell"
-    who = f"the {facts['split']['shared']['test_subjects']:,} test subjects" if facts["subjects"]["n"] else "the brains"
+        return f"LEAKY: {_leak_text(audit, split)}, {little}{_proof_text(audit)}.{doubt}"
+    known = ORIGINS[audit.subjects.known_from].strip() if audit.subjects.known_from else "as pixels tell"
+    who = f"the {split.shared.test_subjects:,} test subjects" if audit.subjects.n else "the brains"
+    searched = f", and none of {_count_slices(power.searched)} looked at is an altered copy of a slice there"
     return (
         f"No leak found: {who} of the {protocol} split, {known}, have no slice in its training or validation part"
-        f"{_searched(power)}."
+        f"{searched if power.searched else ''}."
     )
 
 
-def _slices(count: int) -> str:
+def _count_slices(count: int) -> str:
     return f"{count:,} test slice{'' if count == 1 else 's'}"
 
 
-def _searched(power: Facts) -> str:
-    if not power["searched"]:
-        return ""
-    return f", and none of {_slices(power['searched'])} looked at is an altered copy of a slice there"
-
-
-def _doubt(facts: Facts) -> str:
+def _doubt_text(audit: Audit, power: Power) -> str:
     """Why it cannot be told."""
-    power, one = facts["split"]["power"], facts["subjects"]
-    total = power["shared"] + power["settled"] + power["open"]
-    share = (
-        f"of {power['open']:,} of the {total:,} test slices ({_hundred(power['open'] / total)} %) nothing can be said"
-    )
-    if (named := str(one["known_from"]).partition(",")[0]) in ("manifest", "source"):
+    known, total = audit.subjects, power.shared + power.settled + power.open
+    share = f"of {power.open:,} of the {total:,} test slices ({_hundred(power.open / total)} %) nothing can be said"
+    if (named := str(known.known_from).partition(",")[0]) in ("manifest", "source"):
         return f"{share}, as the {named} leaves subjects unknown"
-    if one["level"] is None or not one["groups"]:
+    if known.level is None or not known.groups:
         return f"{share}, as no two slices are alike enough to be of one brain beyond doubt"
     return (
         f"{share}: no training slice is near enough in height to be compared, as where both parts hold pieces of a "
@@ -88,250 +78,215 @@ def _doubt(facts: Facts) -> str:
     )
 
 
-def _way_out(facts: Facts) -> str:
-    if facts["subjects"]["n"]:
-        return "Name the subjects with --manifest, or let --repair DIR write a split of those that are sure."
-    return "Name the subjects with --manifest."
-
-
-def _leak(facts: Facts) -> str:
+def _leak_text(audit: Audit, split: SplitSummary) -> str:
     """What is shared, as far as it is proven."""
-    shared, power, known = facts["split"]["shared"], facts["split"]["power"], facts["subjects"]
-    slices = shared["test_slices"]
-    everyone = known["known_slices"] == facts["n_slices"]
-    if everyone and shared["subjects_in_either"]:
-        share = _percent_of(shared["slices_in_either"], slices)
-        part = "training" if shared["slices_in_train"] == shared["slices_in_either"] else "training or validation"
+    shared, power = split.shared, split.power
+    slices = shared.test_slices
+    if audit.subjects.known_slices == audit.n_slices and shared.subjects_in_either:
+        share = _share_of(shared.slices_in_either or 0, slices)
+        part = "training" if shared.slices_in_train == shared.slices_in_either else "training or validation"
         return (
-            f"{shared['subjects_in_either']:,} of the {shared['test_subjects']:,} test subjects, with {share} of the "
+            f"{shared.subjects_in_either:,} of the {shared.test_subjects:,} test subjects, with {share} of the "
             f"test slices, also have slices in the {part} part"
         )
-    if power["altered"] * 2 >= power["shared"]:
+    if power.altered * 2 >= power.shared:
         return (
-            f"{power['altered']:,} of the {slices:,} test slices ({_percent_of(power['altered'], slices)}) are altered "
+            f"{power.altered:,} of the {slices:,} test slices ({_share_of(power.altered, slices)}) are altered "
             "copies of slices in the training part, or show the same brain"
         )
-    if shared["near_copies"] >= power["shared"]:
-        exact = shared["exact_copies"] == shared["near_copies"]
-        kind = "an exact copy" if exact else "a copy that is all but equal"
-        return f"{shared['near_copies']:,} of the {slices:,} test slices have {kind} in the training part"
+    if shared.near_copies >= power.shared:
+        kind = "an exact copy" if shared.exact_copies == shared.near_copies else "a copy that is all but equal"
+        return f"{shared.near_copies:,} of the {slices:,} test slices have {kind} in the training part"
     return (
-        f"{power['shared']:,} of the {slices:,} test slices ({_percent_of(power['shared'], slices)}) show brains that "
+        f"{power.shared:,} of the {slices:,} test slices ({_share_of(power.shared, slices)}) show brains that "
         "the training part shows too"
     )
 
 
-def _percent_of(count: int, total: int) -> str:
+def _share_of(count: int, total: int) -> str:
     return f"{100 * count / total:.4g} %"
 
 
-def _proof(facts: Facts) -> str:
-    controls = facts["controls"]
-    if controls["audited"]["accuracy"]["value"] <= controls["audited"]["majority"]:
+def _proof_text(audit: Audit) -> str:
+    audited, honest = audit.controls.audited, audit.controls.by_subject
+    if audited is None or not audited.accuracy.value > audited.majority:
         return ""  # pixels alone prove nothing here
-    told = f": without any training, the most similar training slice has the class of {_percent(controls['audited'])}"
-    honest = controls["by_subject"]
-    return f"{told} of them" + (f", and of {_percent(honest)} where no subject is shared" if honest else "")
+    told = f": without any training, the most similar training slice has the class of {_accuracy_text(audited)}"
+    return f"{told} of them" + (f", and of {_accuracy_text(honest)} where no subject is shared" if honest else "")
 
 
-def audit_text(facts: Facts) -> str:
+def audit_text(audit: Audit) -> str:
     """The verdict, then the figures behind it, as the command prints them."""
-    found = [
-        subjects_text(facts),
-        power_text(facts),
-        duplicates_text(facts),
-        conflicts_text(facts),
-        shortcuts_text(facts),
-    ]
-    lines = [verdict_text(facts), "", *filter(None, found), ""]
-    lines += [table(*class_table(facts)), *filter(None, [few_subjects_text(facts)]), ""]
-    lines += [table(*control_table(facts))]
-    permuted = permuted_table(facts)
-    return "\n".join([*lines, "", table(*permuted)] if permuted[1] else lines)
+    lines = [audit.verdict, "", *evidence_texts(audit), shortcuts_text(audit), ""]
+    lines += [table(*class_table(audit)), *filter(None, [few_subjects_text(audit)]), ""]
+    lines += [table(*control_table(audit))]
+    permuted = permuted_table(audit)
+    lines += ["", table(*permuted)] if permuted[1] else []
+    if audit.covariate_table is not None:
+        lines += ["", table(*cell_rows(audit.covariate_table)), "", table(*auroc_rows(audit.covariate_table.aurocs))]
+    return "\n".join(lines)
 
 
-def subjects_text(facts: Facts) -> str:
+def subjects_text(audit: Audit) -> str:
     """Return how many subjects there are, and how that is known."""
-    one = facts["subjects"]
+    one = audit.subjects
     evidence = ""
-    if one["level"] is not None and one["weakest"] is not None:
+    if one.level is not None and one.weakest is not None:
         evidence = (
-            f" Pixels link two slices from a whitened correlation of {one['level']:.2f} on, which one pair of two "
-            f"brains in a hundred such sets reaches; linked slices have {one['weakest']:.2f} or more"
-            + (f", others {one['strongest']:.2f} at most." if one["strongest"] is not None else ".")
+            f" Pixels link two slices from a whitened correlation of {one.level:.2f} on, which one pair of two "
+            f"brains in a hundred such sets reaches; linked slices have {one.weakest:.2f} or more"
+            + (f", others {one.strongest:.2f} at most." if one.strongest is not None else ".")
         )
-    if one["n"] is None:
+    if one.n is None:
         return f"Subjects unknown: no slice has a subject beyond doubt.{evidence}"
-    each = f"{one['fewest']}" if one["fewest"] == one["most"] else f"{one['fewest']} to {one['most']}"
-    origin = ORIGINS.get(one["known_from"] or "", "")
-    text = f"{one['n']:,} subjects{origin}, {each} slices each."
-    if one["known_slices"] < facts["n_slices"]:
-        rest = facts["n_slices"] - one["known_slices"]
-        share = f" {rest:,} of {facts['n_slices']:,} slices ({_percent_of(rest, facts['n_slices'])}) have no"
-        if one["known_from"] in ("source, partly", "manifest, partly"):
+    each = f"{one.fewest}" if one.fewest == one.most else f"{one.fewest} to {one.most}"
+    origin = ORIGINS.get(one.known_from or "", "")
+    text = f"{one.n:,} subjects{origin}, {each} slices each."
+    if one.known_slices < audit.n_slices:
+        rest = audit.n_slices - one.known_slices
+        share = f" {rest:,} of {audit.n_slices:,} slices ({_share_of(rest, audit.n_slices)}) have no"
+        if one.known_from in ("source, partly", "manifest, partly"):
             return f"{text}{share} named subject.{evidence}"
         text += (
             f"{share} subject beyond doubt: they link to no other slice, or are pieces that may belong to a subject "
-            f"({one['groups']:,} groups were found in all)."
+            f"({one.groups:,} groups were found in all)."
         )
     return text + evidence
 
 
-def evidence_texts(facts: Facts) -> list[str]:
+def evidence_texts(audit: Audit) -> list[str]:
     """Return what speaks for the verdict, one text for each kind of evidence."""
-    texts = [subjects_text(facts), power_text(facts), duplicates_text(facts), conflicts_text(facts)]
-    return [text for text in texts if text]
+    texts = [subjects_text(audit), power_text(audit), duplicates_text(audit), conflicts_text(audit)]
+    warnings = [] if audit.covariate_table is None else list(warn(audit.covariate_table))
+    return [text for text in texts if text] + warnings
 
 
-def power_text(facts: Facts) -> str:
+def power_text(audit: Audit) -> str:
     """Return of how many test slices something is proven; "" where no split was audited."""
-    if facts["split"] is None:
+    if audit.split is None:
         return ""
-    power = facts["split"]["power"]
+    power = audit.split.power
     text = (
-        f"Test slices: {power['shared']:,} proven to share their brain with the training or validation part, "
-        f"{power['settled']:,} proven not to, {power['open']:,} open."
+        f"Test slices: {power.shared:,} proven to share their brain with the training or validation part, "
+        f"{power.settled:,} proven not to, {power.open:,} open."
     )
-    if power["searched"]:
-        text += f" Altered copies were looked for of {power['searched']:,}, and found of {power['altered']:,}."
+    if power.searched:
+        text += f" Altered copies were looked for of {power.searched:,}, and found of {power.altered:,}."
     return text
 
 
-def shortcuts_text(facts: Facts) -> str:
+def shortcuts_text(audit: Audit) -> str:
     """Return whether facts about the files alone tell the class."""
-    one = facts.get("shortcuts")
+    one = audit.shortcuts
     if one is None:
         return "Whether facts about the files tell the class cannot be told: fewer than two classes have five subjects."
-    score = (
-        f"{_hundred(one['score'])} % of classes right on the mean, chance {_hundred(one['chance'])} %, p {one['p']:.3g}"
-    )
-    if not one["flagged"]:
+    score = f"{_hundred(one.score)} % of classes right on the mean, chance {_hundred(one.chance)} %, p {one.p:.3g}"
+    if not one.flagged:
         return f"No shortcut found: facts about the files tell the class no better than chance ({score})."
     return (
-        f"SHORTCUT: the file tells the class. {'; '.join(one['told'])}. A classifier on such facts alone has {score}; "
+        f"SHORTCUT: the file tells the class. {'; '.join(one.told)}. A classifier on such facts alone has {score}; "
         "a network may learn the source instead of the disease."
     )
 
 
-def repaired_text(repaired: Facts) -> str:
+def repair_text(repair: Repair) -> str:
     """Return what the split is that replaces the audited one."""
-    left = f"{repaired['left_out']:,} slices in doubt are left out, " if repaired["left_out"] else ""
+    left = f"{repair.left_out:,} slices in doubt are left out, " if repair.left_out else ""
     return (
-        f"repaired split: {repaired['file']}; {left}class shares of its training and test part differ by "
-        f"{100 * repaired['uneven']:.1f} points at most. Its own audit: {repaired['verdict']}"
+        f"repaired split: {repair.file}; {left}class shares of its training and test part differ by "
+        f"{100 * repair.uneven:.1f} points at most. Its own audit: {repair.verdict}"
     )
 
 
-def duplicates_text(facts: Facts) -> str:
+def duplicates_text(audit: Audit) -> str:
     """Exact and near-duplicates, in all and across the parts."""
-    one, known = facts["duplicates"], facts["subjects"]
-    meaning = "more alike than any slices of two brains" if known["clear"] else "all but equal"
+    one, known = audit.duplicates, audit.subjects
+    meaning = "more alike than any slices of two brains" if known.clear else "all but equal"
     text = (
-        f"Exact duplicates: {one['exact_slices']:,} slices in {one['exact_groups']:,} groups. Near-duplicates "
-        f"(correlation above {known['threshold']:.4f}, {meaning}): {one['near_slices']:,} of "
-        f"{facts['n_slices']:,} slices have one"
+        f"Exact duplicates: {one.exact_slices:,} slices in {one.exact_groups:,} groups. Near-duplicates "
+        f"(correlation above {known.threshold:.4f}, {meaning}): {one.near_slices:,} of "
+        f"{audit.n_slices:,} slices have one"
     )
-    if facts["split"] is None:
+    if audit.split is None:
         return f"{text}."
-    shared = facts["split"]["shared"]
+    shared = audit.split.shared
     return (
-        f"{text}; of {shared['test_slices']:,} test slices, {shared['near_copies']:,} have one in the training or "
-        f"validation part, and {shared['exact_copies']:,} an exact copy."
+        f"{text}; of {shared.test_slices:,} test slices, {shared.near_copies:,} have one in the training or "
+        f"validation part, and {shared.exact_copies:,} an exact copy."
     )
 
 
-def conflicts_text(facts: Facts) -> str:
+def conflicts_text(audit: Audit) -> str:
     """Labels that contradict each other."""
-    one = facts["conflicts"]
-    subjects = "" if one["subjects"] is None else f", {one['subjects']:,} subjects with several"
+    one = audit.conflicts
+    subjects = "" if one.subjects is None else f", {one.subjects:,} subjects with several"
     return (
-        f"Conflicting labels: {one['exact_groups']:,} groups of exact duplicates with several, "
-        f"{one['near_pairs']:,} pairs of near-duplicates with two{subjects}."
+        f"Conflicting labels: {one.exact_groups:,} groups of exact duplicates with several, "
+        f"{one.near_pairs:,} pairs of near-duplicates with two{subjects}."
     )
 
 
-def few_subjects_text(facts: Facts) -> str:
+def few_subjects_text(audit: Audit) -> str:
     """Classes of so few subjects that no figure for them can say much; "" where there is none."""
     few = [
-        f"{name} has {one['slices']:,} slices, but {one['subjects']} subject{'s' * (one['subjects'] != 1)}"
-        for name, one in facts["classes"].items()
-        if one["slices"] and one["subjects"] is not None and one["subjects"] < FEW
+        f"{name} has {one.slices:,} slices, but {one.subjects} subject{'s' * (one.subjects != 1)}"
+        for name, one in audit.classes.items()
+        if one.slices and one.subjects is not None and one.subjects < FEW
     ]
     return f"{'; '.join(few)}: figures for so few say little." if few else ""
 
 
-def class_table(facts: Facts) -> tuple[list[str], list[list[str]]]:
+def class_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     """Head and rows: each class in slices and in subjects, and what its test slices share."""
-    split = facts["split"]
-    known = facts["subjects"]["n"] is not None
+    split = audit.split
+    known = audit.subjects.n is not None
     columns = ["class", "slices", "share", *["subjects"] * known]
     if split is not None:
-        columns += [*_parts(split), *["test slices, subject seen", "test subjects", "of them seen"] * known]
-    return columns, [_class_row(facts, name, known) for name in facts["classes"]]
+        columns += [*_filled_parts(split), *["test slices, subject seen", "test subjects", "of them seen"] * known]
+    return columns, [_class_row(audit, name, known) for name in audit.classes]
 
 
-def _class_row(facts: Facts, name: str, known: bool) -> list[str]:
-    one = facts["classes"][name]
-    row = [name, f"{one['slices']:,}", f"{100 * one['share']:.1f} %", *[f"{one['subjects']}"] * known]
-    if facts["split"] is not None:
-        shared = facts["split"]["classes"][name]
-        keys = ("slices_in_either", "test_subjects", "subjects_in_either") if known else ()
-        row += [
-            f"{count:,}"
-            for count in (*(one["parts"][part] for part in _parts(facts["split"])), *(shared[key] for key in keys))
-        ]
+def _class_row(audit: Audit, name: str, known: bool) -> list[str]:
+    one = audit.classes[name]
+    row = [name, f"{one.slices:,}", f"{100 * one.share:.1f} %", *[f"{one.subjects}"] * known]
+    if audit.split is not None:
+        shared = audit.split.classes[name]
+        row += [f"{one.parts[part]:,}" for part in _filled_parts(audit.split)]
+        counts = (shared.slices_in_either, shared.test_subjects, shared.subjects_in_either) if known else ()
+        row += [f"{count:,}" for count in counts]
     return row
 
 
-def _parts(split: Facts) -> list[str]:
-    return [part for part, count in split["parts"].items() if count]
+def _filled_parts(split: SplitSummary) -> list[Part]:
+    return [part for part, count in split.parts.items() if count]
 
 
-def control_table(facts: Facts) -> tuple[list[str], list[list[str]]]:
+def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     """Head and rows: 1-nearest-neighbour on pixels by way of splitting."""
     columns = ["1-nearest-neighbour on", "draws", "accuracy", "95 % interval", "of a draw", "most common class"]
     rows = []
     for name, title in CONTROLS.items():
-        if one := facts["controls"][name]:
-            figure = one["accuracy"]
-            bounds = "none" if figure["low"] is None else f"{_hundred(figure['low'])} – {_hundred(figure['high'])}"
-            spread = f"{_hundred(one['least'])} – {_hundred(one['greatest'])}" if one["draws"] > 1 else ""
-            value, majority = f"{_hundred(figure['value'])} %", f"{_hundred(one['majority'])} %"
-            rows.append([title, f"{one['draws']}", value, f"{bounds} by {one['unit']}", spread, majority])
+        one: ControlScore | None = getattr(audit.controls, name)
+        if one is not None:
+            low, high = _hundred(one.accuracy.low), _hundred(one.accuracy.high)
+            bounds = f"{low} – {high} % by {one.unit}" if one.accuracy.has_interval else "none"
+            spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %" if one.draws > 1 else ""
+            value, majority = f"{_hundred(one.accuracy.value)} %", f"{_hundred(one.majority)} %"
+            rows.append([title, f"{one.draws}", value, bounds, spread, majority])
     return columns, rows
 
 
-def permuted_table(facts: Facts) -> tuple[list[str], list[list[str]]]:
+def permuted_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     """Head and rows: the same with labels shuffled between subjects."""
     columns = ["labels shuffled between subjects", "shuffles", "accuracy", "of a shuffle", "chance"]
     rows = []
     for name, title in PERMUTED.items():
-        if one := facts["controls"][name]:
-            spread = f"{_hundred(one['least'])} – {_hundred(one['greatest'])}"
-            shares = f"{_hundred(one['mean'])} %", spread, f"{_hundred(one['chance'])} %"
-            rows.append([title, f"{one['permutations']}", *shares])
+        one: PermutedScore | None = getattr(audit.controls, name)
+        if one is not None:
+            spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %"
+            mean, chance = f"{_hundred(one.mean)} %", f"{_hundred(one.chance)} %"
+            rows.append([title, f"{one.permutations}", mean, spread, chance])
     return columns, rows
-
-
-def slices_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
-    """The slices as a manifest: path, part, label, subject, position; empty where unknown.
-
-    Args:
-        slices: the set.
-        parts: the rows of each part.
-    """
-    part_of = np.full(len(slices), "", "U10")
-    for name, rows in parts.items():
-        part_of[rows] = name
-    subjects = slices.subject_names.tolist()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row, path in enumerate(slices.paths):
-        position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
-        names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
-        writer.writerow((*map(spreadsheet_safe, names), position))
-    return text.getvalue()
 
 
 def pair_strip(slices: SliceSet, row: int, other: int, similarity: float, sides: tuple[str, str]) -> Strip:
@@ -344,18 +299,11 @@ def pair_strip(slices: SliceSet, row: int, other: int, similarity: float, sides:
         similarity: correlation of the two.
         sides: what each is, such as "test" and "training".
     """
-    height, width = slices.images.shape[1:]
-    pixels = np.full((height, 2 * width + _GAP), 255, np.uint8)
-    pixels[:, :width], pixels[:, width + _GAP :] = slices.images[row], slices.images[other]
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
     left, right = (
         f"{side}: {_slice_text(slices, one)} ({slices.paths[one]})"
         for side, one in zip(sides, (row, other), strict=True)
     )
-    return Strip(
-        Picture(f"{slices.paths[row]} beside {slices.paths[other]}", "", file.getvalue()), similarity, left, right
-    )
+    return Strip(_picture((left, right), (slices.images[row], slices.images[other])), similarity, (left, right))
 
 
 def copy_strip(slices: SliceSet, row: int, origin: int, undone: np.ndarray, change: str, similarity: float) -> Strip:
@@ -369,37 +317,22 @@ def copy_strip(slices: SliceSet, row: int, origin: int, undone: np.ndarray, chan
         change: what the change is, in words.
         similarity: correlation of the two after the change is taken back.
     """
-    height, width = slices.images.shape[1:]
-    pixels = np.full((height, 3 * width + 2 * _GAP), 255, np.uint8)
-    pixels[:, :width] = slices.images[row]
-    pixels[:, width + _GAP : 2 * width + _GAP] = undone
-    pixels[:, 2 * (width + _GAP) :] = slices.images[origin]
+    lines = (
+        f"test: {_slice_text(slices, row)} ({slices.paths[row]})",
+        f"in the middle the same, with its change taken back: {change}",
+        f"training: {_slice_text(slices, origin)} ({slices.paths[origin]})",
+    )
+    return Strip(_picture(lines, (slices.images[row], undone, slices.images[origin])), similarity, lines)
+
+
+def _picture(lines: Sequence[str], images: Sequence[np.ndarray]) -> Picture:
+    """Slices in a row, white between them."""
+    gap = np.full((len(images[0]), _GAP), 255, np.uint8)
+    pixels = np.hstack([part for image in images for part in (gap, image)][1:])
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    title = f"{slices.paths[row]}, the same with its change taken back, and {slices.paths[origin]}"
-    left = f"test: {_slice_text(slices, row)} ({slices.paths[row]}); {change}, taken back in the middle"
-    right = f"training: {_slice_text(slices, origin)} ({slices.paths[origin]})"
-    return Strip(Picture(title, "", file.getvalue()), similarity, left, right)
-
-
-def next_steps(facts: Facts) -> list[tuple[str, str]]:
-    """Return what to do next: why, and the command."""
-    source = shlex.quote(facts["source"])
-    crossval = f"mriscope crossval recipes/honest/tissue_families.yaml --data {source}"
-    if facts["split"] is None:
-        return [("Make a split by subject", f"mriscope split {source} --protocol by_subject --out splits")]
-    if facts["leaky"] is False:
-        return [
-            ("Train and judge by subject", f"mriscope crossval recipes/honest/tissue_families.yaml --data {source}")
-        ]
-    steps = []
-    if facts["subjects"]["n"]:
-        steps.append(("Write a split of the sure subjects", f"mriscope audit {source} --repair repaired"))
-    if facts["subjects"]["known_slices"] == facts["n_slices"]:
-        steps.append(("Evaluate by subject", crossval))
-    else:
-        steps.append(("Name the subjects yourself", f"mriscope audit {source} --manifest subjects.csv"))
-    return steps
+    count = ("", "", "Two", "Three")[len(images)]
+    return Picture(f"{count} slices side by side. {'; '.join(lines)}", "", file.getvalue())
 
 
 def _slice_text(slices: SliceSet, row: int) -> str:
@@ -410,44 +343,44 @@ def _slice_text(slices: SliceSet, row: int) -> str:
 
 
 def audit_page(
-    title: str, facts: Facts, pictures: Mapping[str, Picture], strips: Sequence[Strip], strips_caption: str
+    audit: Audit,
+    *,
+    next_steps: Sequence[tuple[str, str]],
+    pictures: Mapping[str, Picture],
+    strips: Sequence[Strip],
+    strips_caption: str,
 ) -> str:
     """The audit as HTML: the verdict, the figures behind it, and the pairs that show it.
 
     Args:
-        title: of the page.
-        facts: what audit.json holds.
+        audit: what was found.
+        next_steps: why, and the command.
         pictures: controls and similarity, as far as they exist.
         strips: pairs of slices.
         strips_caption: what pairs these are.
     """
     return render(
         "audit.html.j2",
-        title=title,
-        facts=facts,
-        verdict=verdict_text(facts),
-        evidence=[
-            *filter(None, (subjects_text(facts), power_text(facts), duplicates_text(facts), conflicts_text(facts)))
-        ],
-        shortcuts=shortcuts_text(facts),
-        next_steps=next_steps(facts),
-        classes=class_table(facts),
-        few=few_subjects_text(facts),
-        controls=control_table(facts),
-        permuted=permuted_table(facts),
+        title=f"Audit of {audit.source}",
+        audit=audit,
+        evidence=evidence_texts(audit),
+        shortcuts=shortcuts_text(audit),
+        next_steps=next_steps,
+        classes=class_table(audit),
+        few=few_subjects_text(audit),
+        controls=control_table(audit),
+        permuted=permuted_table(audit),
         pictures=pictures,
         strips=strips,
         strips_caption=strips_caption,
     )
 
 
-def _percent(score: Mapping[str, Any]) -> str:
-    figure = score["accuracy"]
-    bounds = (
-        "" if figure["low"] is None else f" (95 % interval {_hundred(figure['low'])} to {_hundred(figure['high'])})"
-    )
-    return f"{_hundred(figure['value'])} %{bounds}"
+def _accuracy_text(score: ControlScore) -> str:
+    figure = score.accuracy
+    bounds = f" (95 % interval {_hundred(figure.low)} to {_hundred(figure.high)} %)" if figure.has_interval else ""
+    return f"{_hundred(figure.value)} %{bounds}"
 
 
-def _hundred(share: float | None) -> str:
-    return "undefined" if share is None else f"{100 * share:.1f}"
+def _hundred(share: float) -> str:
+    return "undefined" if math.isnan(share) else f"{100 * share:.1f}"

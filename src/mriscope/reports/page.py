@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from mriscope.data.source import parse_source
+from mriscope.files import visible
 from mriscope.reports.text import join_estimate, metric_title, protocol_text
 from mriscope.results import Environment, Metrics
 
@@ -20,11 +21,13 @@ class Picture:
         title: stands above it.
         caption: says what can be seen.
         png: the file's bytes.
+        alt: says what is seen to those who do not see it; the title where it is empty.
     """
 
     title: str
     caption: str
     png: bytes
+    alt: str = ""
 
     @property
     def address(self) -> str:
@@ -59,14 +62,21 @@ def run_page(
     )
 
 
+def _show(value: Any) -> Any:
+    """Make a text's control characters visible; what is markup already stays."""
+    return visible(value) if type(value) is str else value
+
+
 def label_source(source: str | None) -> str:
     """Return a source without the folders above it, which may name people."""
     return "unknown" if source is None else parse_source(source).label
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of this folder; what values hold is escaped, and none may be missing."""
+    """Fill a template of this folder; values are escaped, control characters too, and none may be missing."""
     loader = jinja2.PackageLoader("mriscope.reports")
-    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    pages = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_show
+    )
     pages.filters |= {"estimate": join_estimate, "metric_title": metric_title, "source_label": label_source}
     return pages.get_template(template).render(**values)

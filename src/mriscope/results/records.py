@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from mriscope.errors import MriscopeError, RunError
-from mriscope.files import write_text
+from mriscope.files import read_file, write_text
 
 _LISTED = 5  # problems of a file that its message names
 
@@ -119,7 +119,7 @@ class ResultFile(Record):
                 file, the first fields that do not fit, and what was expected of each.
         """
         try:
-            content = Path(path).read_bytes()
+            content = read_file(path)
         except OSError as reason:
             found = f"cannot be read ({reason.strerror or reason})"
             raise error(f"{path} {found}; {remedy or cls.REMEDY}") from reason

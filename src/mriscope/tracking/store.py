@@ -1,12 +1,13 @@
 """The store of tracked runs: a server, or a database that is created where there is none."""
 
+import errno
 import logging
 import os
 import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ _UNLESS_SET = {
 _LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SECONDS_TO_MAKE_A_DATABASE = 120
+_SECONDS_TO_ANSWER = 5
 
 # Warning filters, logging levels and the model that MLflow is handed belong to the process, not to a thread.
 _mlflow_lock = threading.RLock()
@@ -59,12 +61,32 @@ def store_of(uri: str) -> str:
             f"{uri!r} is no place to track runs in; write a server as http://localhost:5000, a database as {LOCAL}, "
             f"or {NONE}"
         )
-    return f"sqlite:///{sqlite_file(uri)}" if scheme == "sqlite" else uri
+    return _sqlite_store(uri) if scheme == "sqlite" else uri
 
 
-def sqlite_file(uri: str) -> Path:
-    """Return the file of a SQLite URI, as an absolute path."""
-    return Path(uri.removeprefix("sqlite:///")).expanduser().resolve()
+def _sqlite_store(uri: str) -> str:
+    """Return the URI that SQLAlchemy takes for a file, whatever characters are in its path."""
+    try:
+        file = str(Path(uri.removeprefix("sqlite:///")).expanduser().resolve())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise MriscopeError(f"{uri!r} names no file ({error}); write a database as {LOCAL}") from error
+    if not set("%?") & set(file):
+        return f"sqlite:///{file}"
+    import sqlalchemy
+
+    for escaped in (file.replace("%", "%25").replace("?", "%3F"), file):  # SQLAlchemy 2.0 takes no escapes yet
+        if sqlalchemy.make_url(f"sqlite:///{escaped}").database == file:
+            return f"sqlite:///{escaped}"
+    raise MriscopeError(f"SQLAlchemy opens no database in {file}, for its % or ?; name another with --track URI")
+
+
+def sqlite_file(store: str) -> Path:
+    """Return the file of a SQLite store, which `store_of` returned."""
+    if "%" not in store:
+        return Path(store.removeprefix("sqlite:///"))
+    import sqlalchemy
+
+    return Path(sqlalchemy.make_url(store).database or "")
 
 
 def artifacts_uri(store: str) -> str:
@@ -87,6 +109,7 @@ def connect(store: str, experiment: str) -> tuple["MlflowClient", str]:
     """
     os.environ.update(ALWAYS | {name: value for name, value in _UNLESS_SET.items() if name not in os.environ})
     with translated_errors(store), _lock_store(store):  # several processes that fill a new database would break it
+        _check_server(store)
         from mlflow import MlflowClient
 
         _check_database(store)
@@ -122,17 +145,35 @@ def _lock_store(store: str) -> AbstractContextManager[Any]:
     return FileLock(file.with_name(f".{file.name}.lock"), timeout=_SECONDS_TO_MAKE_A_DATABASE)
 
 
+def _check_server(store: str) -> None:
+    """Raise soon for a server that takes the question and never answers; MLflow would wait for 10 s, twice."""
+    if not store.startswith(("http://", "https://")):
+        return
+    import requests
+
+    with suppress(requests.RequestException):
+        try:
+            requests.get(f"{store.rstrip('/')}/health", timeout=_SECONDS_TO_ANSWER, stream=True).close()
+        except requests.Timeout as error:
+            raise TimeoutError(errno.ETIMEDOUT, f"no answer within {_SECONDS_TO_ANSWER} s") from error
+
+
 def _check_database(store: str) -> None:
-    """Raise at once for a database that does not answer; MLflow would try ten times within a minute and a half."""
+    """Raise at once for a database that does not answer or is not MLflow's; MLflow would try for 90 seconds."""
     if store.split(":")[0].split("+")[0] not in _DATABASES:
         return
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(store)
     try:
-        sqlalchemy.inspect(engine).get_table_names()
+        tables = sqlalchemy.inspect(engine).get_table_names()
     finally:
         engine.dispose()
+    if tables and "alembic_version" not in tables:  # MLflow would put its own tables beside them
+        raise MriscopeError(
+            f"{redact(store)} is a database of something else (it has the table {tables[0]}); name another with "
+            "--track URI"
+        )
 
 
 def _experiment_id(client: "MlflowClient", store: str, name: str) -> str:
@@ -140,6 +181,12 @@ def _experiment_id(client: "MlflowClient", store: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise MriscopeError(
+            f"the experiment {name} in {redact(store)} was deleted; restore it with `mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}` (MLFLOW_TRACKING_URI={redact(store)}), or name another database "
+            "with --track URI"
+        )
     if found is not None:
         return found.experiment_id
     beside = artifacts_uri(store) if is_sqlite(store) else None
@@ -164,7 +211,7 @@ def root_cause(error: BaseException) -> str:
     while inner := [one for one in error.args if isinstance(one, BaseException)]:  # as urllib3 wraps what was reset
         error = inner[0]
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return redact(" ".join(text.split()))[:200]
+    return redact(" ".join(text.partition(" Response body:")[0].split()))[:200]
 
 
 @contextmanager

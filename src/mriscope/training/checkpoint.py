@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mriscope.errors import RunError
-from mriscope.files import write_bytes
+from mriscope.files import check_archive, check_file, write_bytes
 
 # One entry for everything, as safetensors writes several in an order that changes from process to process.
 METADATA = "mriscope"
@@ -59,6 +59,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     problem = f"{path} is damaged or no checkpoint of mriscope; train with --fresh to begin anew"
     try:
+        check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle may fail in any way
         raise RunError(problem) from error
@@ -97,6 +98,7 @@ def read_weights(path: Path) -> SavedModel:
     """
     remedy = "train the run again with --fresh"
     try:
+        check_file(path)
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             written = file.metadata()[METADATA]

@@ -21,13 +21,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mriscope.data.augmentation import augment
 from mriscope.data.batches import Scale, batch, one_channel, rescaled, scaled
 from mriscope.data.slices import SliceSet
-from mriscope.errors import RecipeError, RunError, TrainingError
+from mriscope.errors import RunError, TrainingError
 from mriscope.files import replacing
 from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
 from mriscope.training.devices import all_reduce_sum, broadcast_buffers, rank, world_size
 from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective, n_hardest
-from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule
+from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule, try_options
 from mriscope.training.progress import Monitor
 from mriscope.training.sampling import balanced, epoch_batches, n_batches, shuffled, step_seed
 from mriscope.training.signals import StopRequest, stop_signals
@@ -38,7 +38,6 @@ HISTORY = "history.csv"
 SECONDS_BETWEEN_CHECKPOINTS = 120  # what a kill can cost at most; an epoch's end is always written
 VALIDATION_BATCH = 128
 _SCHEDULED = ("lr", "betas", "momentum")  # what schedules change of an optimizer's settings
-_CHECKED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
 
 
 @dataclass(frozen=True)
@@ -167,22 +166,15 @@ def train(
 def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int) -> None:
     """Check that settings fit a network and the size of its training part, before anything is written.
 
-    The schedule is run for some epochs, as some options are looked at only then.
-
     Raises:
         UnknownNameError: there is no such optimizer.
         RecipeError: the optimizer or the schedule refuses its options.
     """
-    schedule = make_schedule(settings, make_optimizer(settings, model), n_batches(n_training, settings.batch_size))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch wants steps of the optimizer between those of the schedule
-            schedule.after_step()
-            for _ in range(min(settings.epochs, _CHECKED_EPOCHS)):
-                schedule.after_epoch(1.0)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        problem = f"{settings.schedule} refuses them: {error}"
-        raise RecipeError("training.schedule_options", [problem]) from error
+    batches = n_batches(n_training, settings.batch_size)
+    make_schedule(settings, make_optimizer(settings, model), batches)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch wants steps of the optimizer between those of the schedule
+        try_options(settings, batches)
 
 
 def _train_epoch(job: _Job, state: TrainingState, batches: list[np.ndarray], stop: StopRequest) -> None:

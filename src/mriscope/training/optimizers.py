@@ -1,6 +1,7 @@
 """Optimizer and learning-rate schedule from settings."""
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.optim import Optimizer, lr_scheduler
 from mriscope.errors import RecipeError, UnknownNameError
 from mriscope.recipe import TrainingSettings
 
+_TRIED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
 _UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
 
 
@@ -34,8 +36,8 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
         options.setdefault("fused", True)
     try:
         return optimizer(weights, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise RecipeError("training.optimizer_options", [f"{settings.optimizer} refuses them: {error}"]) from error
+    except Exception as error:  # torch checks some options, and fails in any way on others
+        raise refused_options("training.optimizer_options", settings.optimizer, error) from error
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,41 @@ def make_schedule(settings: TrainingSettings, optimizer: Optimizer, steps_per_ep
                 scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **given)
             case "constant":
                 raise TypeError(f"it takes no options, and got {', '.join(given)}")
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise RecipeError("training.schedule_options", [f"{kind} refuses them: {error}"]) from error
+    except Exception as error:  # as above
+        raise refused_options("training.schedule_options", kind, error) from error
     return Schedule(kind, scheduler)
+
+
+def try_options(settings: TrainingSettings, steps_per_epoch: int) -> None:
+    """Take a few steps of optimizer and schedule on two weights, as some options are looked at only then.
+
+    Raises:
+        RecipeError: they fail, or lead to a learning rate that is none.
+    """
+    weights = nn.Linear(2, 2, bias=False)
+    optimizer = make_optimizer(settings, weights)
+    weights.weight.grad = torch.ones_like(weights.weight)
+    try:
+        optimizer.step()
+    except Exception as error:
+        raise refused_options("training.optimizer_options", settings.optimizer, error) from error
+    schedule = make_schedule(settings, optimizer, steps_per_epoch)
+    try:
+        schedule.after_step()
+        for _ in range(min(settings.epochs, _TRIED_EPOCHS)):
+            schedule.after_epoch(1.0)
+        rate = learning_rate(optimizer)
+    except Exception as error:
+        raise refused_options("training.schedule_options", settings.schedule, error) from error
+    if not 0 <= rate < math.inf:
+        problem = f"{settings.schedule} leads to a learning rate of {rate:g}; it must stay finite and not below 0"
+        raise RecipeError("training.schedule_options", [problem])
+
+
+def refused_options(key: str, name: str, error: Exception) -> RecipeError:
+    """Return the error that says in one line why torch does not take options."""
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return RecipeError(key, [f"{name} refuses them: {reason}"])
 
 
 def learning_rate(optimizer: Optimizer) -> float:

@@ -9,7 +9,7 @@ from mriscope.data.splits import Split, read_split
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.baselines import predict_baselines
 from mriscope.evaluation.predictions import Predictions, write_predictions
-from mriscope.run_directory import BASELINE_FOLDER, SPLIT, RunDirectory
+from mriscope.run_directory import BASELINE_FILES, BASELINE_FOLDER, SPLIT, RunDirectory, output_of_run
 from mriscope.workflows._load import load
 
 LOG = logging.getLogger("mriscope")
@@ -20,6 +20,7 @@ def write_baselines(directory: RunDirectory, slices: SliceSet, split: Split) -> 
     rows = np.concatenate([split.validation, split.test])
     parts = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
     found = predict_baselines(slices[split.train], slices[rows], parts, directory.recipe.severity)
+    output_of_run(directory.path).claim(BASELINE_FILES)
     folder = directory.path / BASELINE_FOLDER
     folder.mkdir(exist_ok=True)
     for name, one in found.items():

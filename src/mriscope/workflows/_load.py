@@ -5,14 +5,17 @@ from pathlib import Path
 
 from mriscope.data.manifest import names_subjects
 from mriscope.data.read_options import ReadOptions
-from mriscope.data.readers import report_bad_rows
+from mriscope.data.readers import check_bad_rows_place, report_bad_rows
 from mriscope.data.rows import Reading
 from mriscope.data.slices import SIZE, SliceSet, known_severity
 from mriscope.data.source import parse_source
 from mriscope.errors import DataError
 from mriscope.recipe import Recipe
+from mriscope.results import KnownFrom
 from mriscope.run_directory import BAD_ROWS
 from mriscope.workflows._subjects import origin_of_subjects, with_known_subjects
+
+__all__ = ["Loaded", "check_bad_rows_place", "load"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Loaded:
     source: str
     slices: SliceSet
     reading: Reading
-    subjects_from: str | None
+    subjects_from: KnownFrom | None
 
     def report_bad_rows(self, to: str | Path = BAD_ROWS) -> None:
         """List the rows that were left out in a CSV file, and say how many; without any, do nothing."""

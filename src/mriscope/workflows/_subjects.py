@@ -4,24 +4,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mriscope.audit import heights, joining, linking, separation, similarity, subjects
-from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.audit.subjects import RECOVERY_VERSION, RecoveredSubjects, recover_subjects
 from mriscope.data.cache import cached_arrays, content_key
 from mriscope.data.readers import read_silently
 from mriscope.data.slices import SIZE, SliceSet
+from mriscope.results import KnownFrom
 
-PARTLY = "pixels, partly"
+PARTLY: KnownFrom = "pixels, partly"
 """How subjects are known where pixels leave some slices in doubt."""
-METHOD = {
-    module.__name__: Path(str(module.__file__))
-    for module in (similarity, linking, heights, separation, joining, subjects)
-}
-"""What is found by other code is another finding."""
 
 
 def recovered(slices: SliceSet) -> RecoveredSubjects:
     """Recover the subjects of a set; the result is kept in the user's cache folder, so that a set costs it once."""
-    arrays = cached_arrays("subjects", content_key(METHOD, data=slices.fingerprint), lambda: _recover(slices))
+    key = content_key({}, method=RECOVERY_VERSION, data=slices.fingerprint)
+    arrays = cached_arrays("subjects", key, lambda: _recover(slices))
     kept = [arrays[field.name] for field in fields(RecoveredSubjects)]
     values: list[Any] = [value if value.ndim else value.item() for value in kept]
     return RecoveredSubjects(*values)
@@ -30,7 +26,7 @@ def recovered(slices: SliceSet) -> RecoveredSubjects:
 def _recover(slices: SliceSet) -> dict[str, Any]:
     from mriscope.training.devices import pick_device  # torch, which a set that is known already does not need
 
-    return vars(subjects.recover_subjects(slices.images, device=str(pick_device("auto"))))
+    return vars(recover_subjects(slices.images, device=str(pick_device("auto"))))
 
 
 def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
@@ -56,7 +52,7 @@ def with_known_subjects(slices: SliceSet, source: str | Path) -> SliceSet:
     return slices.with_subjects(found.subjects[rows], found.positions[rows])
 
 
-def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> str | None:
+def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) -> KnownFrom | None:
     """Return manifest, source or pixels, with ", partly" where some slices have no subject; None where all have none.
 
     Args:
@@ -66,5 +62,6 @@ def origin_of_subjects(slices: SliceSet, known: SliceSet, manifest: str | None) 
     """
     if not known.n_subjects:
         return None
-    origin = "manifest" if manifest else "source" if slices.n_subjects else "pixels"
-    return origin if known.knows_subjects else f"{origin}, partly"
+    if known.knows_subjects:
+        return "manifest" if manifest else "source" if slices.n_subjects else "pixels"
+    return "manifest, partly" if manifest else "source, partly" if slices.n_subjects else PARTLY

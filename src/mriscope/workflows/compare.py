@@ -15,7 +15,8 @@ from mriscope.errors import ArgumentTypeError, InterruptedTrainingError, Mriscop
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
-from mriscope.files import write_text
+from mriscope.files import file_stem, read_file, write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
@@ -24,6 +25,8 @@ from mriscope.run_directory import RECIPE, RunDirectory, open_run
 from mriscope.workflows._comparison_rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 
 LOG = logging.getLogger("mriscope")
+
+FILES = ("ranking.csv", "ranking.md", "ranking.png", "compare.html")
 
 
 def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
@@ -35,11 +38,12 @@ def compare_runs(folders: Sequence[str | Path], out: str | Path) -> Comparison:
 
     Raises:
         RunError: a run is missing, unfinished or named twice, or two runs were not evaluated on the same slices.
+        WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
     """
     if isinstance(folders, str | Path):
         raise ArgumentTypeError(f"folders is {str(folders)!r}; give a list of two or more runs")
-    _check_place(Path(out))
-    return _compare(group_by_recipe([open_run(folder) for folder in folders]), Path(out), {})
+    output = _checked_output(Path(out))
+    return _compare(group_by_recipe([open_run(folder) for folder in folders]), output, {})
 
 
 def compare_recipes(
@@ -69,11 +73,12 @@ def compare_recipes(
     Raises:
         RecipeError: there are fewer than two recipes, or two of one name.
         RunError: fewer than two recipes gave a row, or two were not evaluated on the same slices.
+        WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
         InterruptedTrainingError: Ctrl-C; the same call goes on.
     """
     if isinstance(patterns, str):
         raise ArgumentTypeError(f"patterns is {patterns!r}; give a list of recipes or patterns of them")
-    _check_place(Path(out))
+    output = _checked_output(Path(out))
     recipes, failures = _read_recipes(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
     runs = _train_missing(recipes, seeds, Path(folder), settings, failures)
@@ -81,7 +86,7 @@ def compare_recipes(
         reasons = "".join(f"\n  {name}: {why}" for name, why in failures.items())
         raise RunError(f"{len(runs)} of the recipes could be trained; a comparison needs two{reasons}")
     rows = [make_row(name, done, recipes[name].study) for name, done in runs.items()]
-    return _compare(rows, Path(out), failures)
+    return _compare(rows, output, failures)
 
 
 def _recipe_files(patterns: Sequence[str]) -> list[Path]:
@@ -94,8 +99,8 @@ def _recipe_files(patterns: Sequence[str]) -> list[Path]:
         files |= dict.fromkeys(found)
     if len(files) < 2:
         raise RecipeError("--recipes", [f"names {next(iter(files))} alone; a comparison needs two recipes"])
-    for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
-        if one.stem == other.stem:
+    for one, other in pairwise(sorted(files, key=file_stem)):
+        if file_stem(one) == file_stem(other):
             raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
     return list(files)
 
@@ -108,9 +113,9 @@ def _read_recipes(
     changes = [f"{name}={json.dumps(value)}" for name, value in settings.items() if value]
     for file in files:
         try:
-            recipes[file.stem] = read_recipe(file, changes)
+            recipes[file_stem(file)] = read_recipe(file, changes)
         except RecipeError as error:
-            _note_failure(failures, file.stem, error)
+            _note_failure(failures, file_stem(file), error)
     return recipes, failures
 
 
@@ -166,12 +171,25 @@ def _note_failure(failures: dict[str, str], name: str, error: Exception, before:
     LOG.warning("%s failed and is left out: %s", name, failures[name])
 
 
-def _check_place(out: Path) -> None:
+def _checked_output(out: Path) -> OutputFolder:
+    """Return the folder of a comparison; ranking.csv shows which files there an older version wrote."""
     if (out / RECIPE).is_file():
         raise RunError(f"{out} is a run directory; name another folder for the comparison with --out")
+    output = OutputFolder(out, "compare", written_with("ranking.csv", _check_ranking, FILES))
+    output.check(FILES)
+    return output
 
 
-def _compare(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Comparison:
+def _check_ranking(path: Path) -> None:
+    try:
+        if read_file(path).startswith(b"rank,recipe,"):
+            return
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})") from error
+    raise RunError(f"{path} is no ranking of mriscope")
+
+
+def _compare(rows: Sequence[Row], out: OutputFolder, failures: Mapping[str, str]) -> Comparison:
     check_comparable(rows)
     first = rows[0].runs[0]
     tested = [row.tested for row in rows]
@@ -183,11 +201,12 @@ def _compare(rows: Sequence[Row], out: Path, failures: Mapping[str, str]) -> Com
         notes=list(_list_notes(rows)),
         failures=dict(failures),
     )
-    picture = out / "ranking.png"
-    write_text(out / "ranking.csv", comparison_csv(comparison))
-    write_text(out / "ranking.md", comparison_markdown(comparison))
-    _draw(comparison, picture)
-    write_text(out / "compare.html", comparison_page(comparison, picture.read_bytes()))
+    with out.writing(FILES) as folder:
+        write_text(folder / "ranking.csv", comparison_csv(comparison))
+        write_text(folder / "ranking.md", comparison_markdown(comparison))
+        picture = folder / "ranking.png"
+        _draw(comparison, picture)
+        write_text(folder / "compare.html", comparison_page(comparison, picture.read_bytes()))
     return comparison
 
 

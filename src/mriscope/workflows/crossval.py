@@ -4,7 +4,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,20 @@ from mriscope.data.where import Condition
 from mriscope.errors import ArgumentError, RecipeError, RunError, check_type
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.files import write_bytes, write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
-from mriscope.results import CrossValidation
-from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, RunDirectory, empty_run, recipe_changes
+from mriscope.results import CrossValidation, Environment
+from mriscope.run_directory import (
+    ENVIRONMENT,
+    METRICS,
+    PREDICTIONS,
+    RECIPE,
+    RunDirectory,
+    check_place,
+    empty_run,
+    recipe_changes,
+)
 from mriscope.workflows._baselines import find_baselines
 from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
@@ -26,6 +36,7 @@ from mriscope.workflows.split import fold_name, fold_recipe
 LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
+FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
 VERSION = 2
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
@@ -86,9 +97,11 @@ def crossvalidate(
     }
     runs = {numbers: RunDirectory(place / fold_name(*numbers)) for numbers in recipes}
     _check_place(place, None if fresh else recipes[0, 0])
+    output = _checked_output(place, runs.values())
     if fresh:
         _check_fits(recipes[0, 0], settings)
         _remove_files(place)
+    output.claim(FILES)
     missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
     for numbers in missing:
         from mriscope.workflows.train import run
@@ -137,12 +150,22 @@ def _restrict(done: Sequence[Fold], known: Known, condition: Condition) -> list[
     return kept
 
 
+def _checked_output(place: Path, runs: Iterable[RunDirectory]) -> OutputFolder:
+    """Return the folder, in which no file is in the way; its first fold shows what a version without a list wrote."""
+    proof = f"{fold_name(0, 0)}/{ENVIRONMENT}"
+    output = OutputFolder(place, "crossval", written_with(proof, Environment.read, FILES))
+    output.check(FILES)
+    for run in runs:
+        check_place(run.path)
+    return output
+
+
 def _check_place(place: Path, recipe: Recipe | None) -> None:
     """Refuse, before anything is trained, a folder of other things or of the folds of another recipe than the given."""
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} is a file; name a folder for the cross-validation with --out")
     for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name.startswith(".") or one.name in (SUMMARY, MARKDOWN, PREDICTIONS):
+        if one.name.startswith(".") or one.name in FILES:
             continue
         if not _FOLD.fullmatch(one.name):
             raise RunError(
@@ -170,7 +193,7 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
 
 def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
-    for name in (SUMMARY, MARKDOWN, PREDICTIONS):
+    for name in FILES:
         (place / name).unlink(missing_ok=True)
     for one in sorted(place.iterdir()) if place.is_dir() else ():
         if _FOLD.fullmatch(one.name):

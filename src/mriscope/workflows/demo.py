@@ -4,13 +4,16 @@ from pathlib import Path
 
 from mriscope.data.source import strip_folders
 from mriscope.files import write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
-from mriscope.run_directory import FIGURES
-from mriscope.workflows.explain import GRID, explain_run
+from mriscope.results import Environment
+from mriscope.run_directory import ENVIRONMENT, FIGURES
+from mriscope.workflows.explain import GRID, checked_output, explain_run
 from mriscope.workflows.train import run
 
 RECIPE = Path(__file__).with_name("demo.yaml")
+REPORT = "report.html"
 
 PICTURES = {
     "slices.png": ("Slices", "Drawn at random from the data, a column for each class."),
@@ -30,7 +33,11 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
     Returns:
         the report.
     """
-    report, explained = Path(out) / "report.html", Path(out) / "explain"
+    report, explained = Path(out) / REPORT, Path(out) / "explain"
+    # The run within the folder shows that an older version wrote the report.
+    output = OutputFolder(Path(out), "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
+    output.check([REPORT])
+    checked_output(explained)
     directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=fresh)
     explain_run(directory.path, explained)
     pictures = [
@@ -40,5 +47,6 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
     caption = "Grad-CAM on slices of the test part: warm colours mark what spoke for the predicted class."
     pictures.append(Picture("Explanations", caption, (explained / GRID).read_bytes()))
     title, recipe = "mriscope demo: synthetic brains", write_recipe(strip_folders(directory.recipe))
-    write_text(report, run_page(title, directory.metrics(), recipe, directory.environment, pictures))
+    with output.writing([REPORT]):
+        write_text(report, run_page(title, directory.metrics(), recipe, directory.environment, pictures))
     return report

@@ -15,15 +15,18 @@ from mriscope.evaluation.confounding import confounding_of
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.scoring import Aggregated, EvaluationConfig, aggregate, evaluate
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.reports.figures import draw_evaluation
 from mriscope.results import IMPORTED, BaselineScores, Confounding, Metrics
-from mriscope.run_directory import FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
+from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.workflows._baselines import find_baselines, predict_other
 from mriscope.workflows._covariates import Known, know, know_own
-from mriscope.workflows._load import load
+from mriscope.workflows._load import check_bad_rows_place, load
 from mriscope.workflows._model import load_model
 
+FILES = (PREDICTIONS, f"{FIGURES}/confusion.png", f"{FIGURES}/roc.png", METRICS)
+RELIABILITY = f"{FIGURES}/reliability.png"
 _UNKNOWN_PAST = "the weights were imported, so slices of this source may have trained them, which flatters the metrics"
 
 
@@ -66,10 +69,13 @@ def evaluate_run(
         RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
         DataError: the source cannot be read or has other classes, or subjects are unknown and needed.
         ArgumentError: the condition cannot be read, names no column, or is true of no slice.
+        WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
     """
     condition = None if where is None else Condition(where)
     config = EvaluationConfig(level, task, pooling)
     directory = open_run(folder)
+    if out is not None:
+        _check_output(out)
     if source is None:
         if skip_bad:
             raise RunError(
@@ -117,12 +123,11 @@ def evaluate_run(
         model=directory.recipe.model,
     )
     if out is not None:
-        out = Path(out)
-        if (out / RECIPE).exists():
-            raise RunError(f"{out} is a run directory, which keeps its own metrics; name another folder with --out")
-        write_predictions(aggregated.rows, out / PREDICTIONS)
-        draw_evaluation(out / FIGURES, aggregated.rows, metrics)
-        metrics.write(out / METRICS)
+        written = FILES if metrics.calibration is None else (*FILES, RELIABILITY)
+        with _output(out).writing(written) as place:
+            write_predictions(aggregated.rows, place / PREDICTIONS)
+            draw_evaluation(place / FIGURES, aggregated.rows, metrics)
+            metrics.write(place / METRICS)
     return metrics
 
 
@@ -177,10 +182,24 @@ def _count_shared(directory: RunDirectory, part: str, manifest: str | None) -> t
     return shared > 0, shared
 
 
+def _output(out: str | Path) -> OutputFolder:
+    """Return the folder of an evaluation; metrics.json shows which files there an older version wrote."""
+    earlier = written_with(METRICS, Metrics.read, (*FILES, RELIABILITY))
+    return OutputFolder(Path(out), "evaluate", earlier)
+
+
+def _check_output(out: str | Path) -> None:
+    if (Path(out) / RECIPE).exists():
+        raise RunError(f"{out} is a run directory, which keeps its own metrics; name another folder with --out")
+    _output(out).check((*FILES, RELIABILITY))
+
+
 def _predict_all(
     directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool
 ) -> tuple[Predictions, SliceSet]:
     """Predict all slices of a source that the run has not seen."""
+    if skip_bad:
+        check_bad_rows_place(BAD_ROWS)
     model, class_names = load_model(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
     loaded = load(source, recipe=recipe, skip_bad=skip_bad)

@@ -1,6 +1,7 @@
 """Explain a run: maps of its slices as pictures and a page."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
 from mriscope.explain.postprocess import study_exponents
-from mriscope.files import write_bytes, write_text
+from mriscope.files import file_stem, read_file, write_bytes, write_text
 from mriscope.models.registry import list_estimators
+from mriscope.output_folder import OutputFolder
 from mriscope.reports.explanation import EmptyMap, explanation_page
 from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
@@ -30,8 +32,8 @@ from mriscope.version import __version__
 from mriscope.workflows._load import load
 from mriscope.workflows._model import load_model
 
-LISTED, PAGE, GRID = "pictures.json", "explain.html", "grid.png"
-"""The first names the pictures that an explanation wrote, so that the next one can take them away."""
+PAGE, GRID = "explain.html", "grid.png"
+LISTED = "pictures.json"  # where older versions named the pictures that an explanation wrote
 ALL = "all"
 _TILE, _ROW = 256, 1300  # pixels; the most that a slice and a row of slices are enlarged to
 
@@ -68,7 +70,7 @@ class ExplainedSlices:
     """Slices with their true classes, where known, and their maps."""
 
     images: Images
-    truths: Sequence[str | None]
+    truths: list[str | None]
     class_names: Sequence[str]
     found: Mapping[str, Explanation]
 
@@ -82,7 +84,7 @@ class ExplainedSlices:
             lines = [] if truth is None else [f"true {class_title(truth)}"]
             lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
             if explained != predicted:
-                lines.append(f"explained {class_title(self.class_names[explained])} {row[explained]:.2f}")
+                lines.append(f"explained {class_title(self.class_names[int(explained)])} {row[explained]:.2f}")
             titles.append("\n".join(lines))
         return titles
 
@@ -148,6 +150,7 @@ def explain_run(
         MriscopeError: no finished run, or an unknown method, layer, class, colour map or image.
     """
     directory = open_run(folder)
+    output = checked_output(out)
     check_colours(options.colormap, options.alpha)
     model, class_names = open_network(directory, device)
     if options.class_name is not None and options.class_name not in class_names:
@@ -155,10 +158,13 @@ def explain_run(
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
-        truths = [class_names[label] for label in slices.labels]
+        truths: list[str | None] = [class_names[label] for label in slices.labels]
     else:
         given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
         truths = [None] * len(given)
+    names = [(row, name) for row in range(len(given)) for name in options.methods]
+    files = {one: f"{one[0]:03d}_{file_stem(given.paths[one[0]])}_{one[1]}.png" for one in names}
+    output.check(files.values())
     found = explain(
         model,
         scaled(torch.from_numpy(np.array(given.images)), directory.recipe.input.scale),
@@ -169,7 +175,8 @@ def explain_run(
         eigen_smooth=options.eigen_smooth,
         flip_smooth=options.flip_smooth,
     )
-    return _write(Path(out), directory, ExplainedSlices(given, truths, class_names, found), options, own=images is None)
+    shown = ExplainedSlices(given, truths, class_names, found)
+    return _write(output, directory, shown, options, files, own=images is None)
 
 
 def open_network(directory: RunDirectory, device: str) -> tuple[nn.Module, tuple[str, ...]]:
@@ -192,17 +199,21 @@ def describe_protocol(directory: RunDirectory) -> str:
 
 
 def _write(
-    out: Path, directory: RunDirectory, shown: ExplainedSlices, options: ExplainOptions, *, own: bool
+    out: OutputFolder,
+    directory: RunDirectory,
+    shown: ExplainedSlices,
+    options: ExplainOptions,
+    files: Mapping[tuple[int, str], str],
+    *,
+    own: bool,
 ) -> list[Path]:
     """Write pictures and page in the place of those that an earlier explanation left there."""
     maps = {name: one.maps.cpu().numpy() for name, one in shown.found.items()}
     colours = {"colormap": options.colormap, "alpha": options.alpha, "by_strength": options.by_strength}
     heading = f"{directory.recipe.model}, {describe_protocol(directory)}"
     pictures = {GRID: _grid(shown, maps, {**colours, "heading": heading})}
-    for row, path in enumerate(shown.images.paths):
-        for name in maps:
-            pixels = overlay(shown.images.images[row], maps[name][row], **colours)
-            pictures[f"{row:03d}_{Path(path).stem}_{name}.png"] = png_bytes(pixels)
+    for (row, name), file in files.items():
+        pictures[file] = png_bytes(overlay(shown.images.images[row], maps[name][row], **colours))
     count = len(shown.images)
     which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
     which += " of the test part" if own and not directory.imported else ""
@@ -219,13 +230,11 @@ def _write(
         shown.empty_maps,
         leaky=directory.leaky,
     )
-    for name in _earlier(out):
-        (out / name).unlink(missing_ok=True)
-    write_text(out / LISTED, json.dumps(list(pictures), indent=2) + "\n")  # first, so that a kill leaves none unlisted
-    for name, content in pictures.items():
-        write_bytes(out / name, content)
-    write_text(out / PAGE, page)
-    return [out / name for name in pictures]
+    with out.writing([*pictures, PAGE]) as folder:
+        for name, content in pictures.items():
+            write_bytes(folder / name, content)
+        write_text(folder / PAGE, page)
+    return [out.path / name for name in pictures]
 
 
 def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mapping[str, Any]) -> bytes:
@@ -258,14 +267,27 @@ def _facts(directory: RunDirectory, shown: ExplainedSlices, options: ExplainOpti
     ]
 
 
+def checked_output(out: str | Path) -> OutputFolder:
+    """Return the folder of an explanation, its page and grid free to write.
+
+    Raises:
+        WriteError: they are there, and mriscope did not write them.
+    """
+    output = OutputFolder(Path(out), "explain", _earlier)
+    output.check([PAGE, GRID])
+    return output
+
+
 def _earlier(out: Path) -> list[str]:
-    """Return what an earlier explanation wrote there; other files are somebody else's."""
+    """Return what an older version wrote there, by its list of pictures; other files are somebody else's."""
     try:
-        listed = json.loads((out / LISTED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # nothing is listed, so nothing is known to be ours
+        listed = json.loads(read_file(out / LISTED))
+    except (OSError, ValueError, RecursionError):
         return []
-    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    return [name for name in names if name == Path(name).name and name.endswith(".png")]
+    pattern = re.compile(rf"{re.escape(GRID)}|[0-9]{{3,}}_[^/\\]*_({'|'.join(METHODS)})\.png")
+    if not isinstance(listed, list) or not all(isinstance(one, str) and pattern.fullmatch(one) for one in listed):
+        return []
+    return [*listed, LISTED, PAGE] if GRID in listed else []
 
 
 def sample_test_slices(directory: RunDirectory, source: str | None, count: int, seed: int) -> SliceSet:

@@ -26,12 +26,15 @@ from mriscope.explain.metrics.comparison import (
 from mriscope.explain.metrics.recommendation import RULE, MethodScores, recommend
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
+from mriscope.output_folder import OutputFolder, written_with
 from mriscope.progress import saying
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture, label_source
 from mriscope.results import Cohort, ExplainComparison, Recommendation
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 from mriscope.workflows.explain import check_methods, describe_protocol, open_network, sample_test_slices
+
+FILES = ("explain_compare.csv", "explain_compare.html", "explain_compare.json")
 
 
 def compare_methods(
@@ -66,8 +69,11 @@ def compare_methods(
 
     Raises:
         MriscopeError: no finished run of a network, no data, or an unknown method or layer.
-        WriteError: a file cannot be written.
+        WriteError: a file cannot be written, or one of its name is there that mriscope did not write.
     """
+    earlier = written_with("explain_compare.json", ExplainComparison.read, (*FILES, COHORT))
+    output = OutputFolder(Path(out), "explain-compare", earlier)
+    output.check((*FILES, COHORT))
     directory, names = open_run(folder), check_methods(methods or cheap_methods())
     model, class_names = open_network(directory, device)
     sampled = sample_test_slices(directory, source, count, seed)
@@ -97,16 +103,14 @@ def compare_methods(
         heading=f"{directory.recipe.model}, {describe_protocol(directory)}",
     )
     result = _result(directory, case, slices, scores, recommendation, cohort)
-    out = Path(out)
     shown = None if picture is None else Picture("Mean maps", CAPTION, picture)
-    write_text(out / "explain_compare.csv", comparison_csv(result))
     page = comparison_page(f"Explanations of {result.model} compared", result, shown)
-    write_text(out / "explain_compare.html", page)
-    result.write(out / "explain_compare.json")
-    if picture is None:
-        (out / COHORT).unlink(missing_ok=True)  # an earlier comparison's, which the page does not speak of
-    else:
-        write_bytes(out / COHORT, picture)
+    with output.writing(FILES if picture is None else (*FILES, COHORT)) as place:
+        write_text(place / "explain_compare.csv", comparison_csv(result))
+        write_text(place / "explain_compare.html", page)
+        result.write(place / "explain_compare.json")
+        if picture is not None:
+            write_bytes(place / COHORT, picture)
     return result
 
 

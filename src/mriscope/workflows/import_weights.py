@@ -14,7 +14,7 @@ from mriscope.models.foreign import match_weights, read_state_dict
 from mriscope.models.registry import count_parameters, create_model
 from mriscope.recipe import make_recipe
 from mriscope.results import ImportedMetrics, ImportedWeights, ParameterCount
-from mriscope.run_directory import ENVIRONMENT, METRICS, RECIPE, WEIGHTS, RunDirectory
+from mriscope.run_directory import ENVIRONMENT, METRICS, RECIPE, WEIGHTS, WRITTEN, RunDirectory, output_of_run
 from mriscope.training.checkpoint import put_weights, save_weights
 
 LOG = logging.getLogger("mriscope")
@@ -60,6 +60,7 @@ def import_weights(
     put_weights(network, matching.weights, source)
 
     directory = RunDirectory(folder)
+    output_of_run(folder).claim(WRITTEN)
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     origin = ImportedWeights(file=source.name, sha256=digest, matched_by=matching.way, by_order=list(matching.by_order))

@@ -31,6 +31,7 @@ from mriscope.run_directory import (
     SPLIT,
     WEIGHTS,
     RunDirectory,
+    check_place,
     prepared_run,
 )
 from mriscope.tracking.store import NONE, store_of
@@ -81,6 +82,7 @@ def run(
     check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if track != NONE:
         store_of(track)  # a mistyped address is named before anything is read
+    check_place(folder)  # so are files of somebody else's in the way
     check_model(recipe.model)
     path, place = Path(folder), pick_device(device)
     init_process_group(place)
