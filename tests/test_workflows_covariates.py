@@ -88,7 +88,6 @@ def test_crossval_prints_baselines_and_what_is_left_beside_covariates(folds: Pat
     assert same.auroc_over is not None
     model = plain.subject["non_vs_demented"] if plain.subject else {}
     assert same.metrics["accuracy"].value == model["accuracy"].value
-    assert plain.baselines.subject["non_vs_demented"]["majority_class"].metrics["auroc"].value <= 0.5
     summary = crossvalidate(_recipe(), folds, folds=2, covariates=str(ages), where="age >= 60")
     assert summary.where == "age >= 60"
     assert summary.n_slices < plain.n_slices

@@ -78,7 +78,9 @@ class Fold:
             update={
                 "n_slices": len(tested),
                 "n_subjects": tested.n_subjects if tested.knows_subjects else None,
-                "metrics": bootstrap(tested, applicable(METRICS, tested), resamples=RESAMPLES // 4),
+                "metrics": bootstrap(tested, applicable(METRICS, tested), resamples=RESAMPLES // 4)
+                if len(tested)
+                else {},
             }
         )
         baselines = {name: select(one) for name, one in self.baselines.items()}
