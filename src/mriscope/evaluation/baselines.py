@@ -1,7 +1,8 @@
 """Baselines that any model should surpass: two scalars of the brain, the majority class, and 1-nearest-neighbour."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,9 +11,6 @@ from mriscope.evaluation.differences import paired_difference
 from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import HEADLINE, applicable, auroc
 from mriscope.evaluation.predictions import Predictions
-from mriscope.models.nearest_neighbour import NearestNeighbour
-from mriscope.models.subject_rule import memoize_by_content
-from mriscope.models.tissue import brain_fractions
 from mriscope.results import Estimate
 from mriscope.results.confounds import BaselineScores
 
@@ -23,7 +21,14 @@ RESAMPLES = 500
 MOST_PAIRS = 3e8
 """Of a training and another slice that 1-nearest-neighbour compares: minutes on one core."""
 
-_measure = memoize_by_content(lambda images: np.array(brain_fractions(images)))
+
+@lru_cache(maxsize=1)
+def _measurer() -> Callable[[np.ndarray], np.ndarray]:
+    """Return what measures the scalars of a unit's slices, and remembers them; made late, as it imports torch."""
+    from mriscope.models.subject_rule import memoize_by_content
+    from mriscope.models.tissue import brain_fractions
+
+    return memoize_by_content(lambda images: np.array(brain_fractions(images)))
 
 
 def predict_baselines(
@@ -60,6 +65,8 @@ def predict_baselines(
     if len(train) * len(asked) > MOST_PAIRS:
         LOG.warning("1-nearest-neighbour is left out: it would compare %s × %s slices", len(train), len(asked))
     else:
+        from mriscope.models.nearest_neighbour import NearestNeighbour  # which imports torch
+
         nearest = NearestNeighbour(classes, train.images.shape[1])
         nearest.fit(train, 0)
         found["nearest_neighbour"] = nearest.predict_probabilities(asked)
@@ -87,9 +94,9 @@ def measure_scalars(slices: SliceSet) -> np.ndarray:
     units = slices.subjects if slices.knows_subjects else np.arange(len(slices))
     order = np.lexsort((slices.positions, units))
     starts = np.unique(units[order], return_index=True)[1]
-    values = np.empty((len(slices), len(SCALARS)))
+    values, measure = np.empty((len(slices), len(SCALARS))), _measurer()
     for rows in np.split(order, starts[1:]):
-        values[rows] = _measure(slices.images[rows])
+        values[rows] = measure(slices.images[rows])
     return values
 
 
