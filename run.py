@@ -148,7 +148,7 @@ def setup() -> None:
     wanted = fingerprint()
     if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
         return
-    print("Setting up .venv (the first time takes a few minutes: PyTorch is large) ...", file=sys.stderr)
+    print("Setting up .venv (the first time takes a few minutes and 7 GB: PyTorch brings CUDA) ...", file=sys.stderr)
     make_venv()
     with tempfile.TemporaryDirectory() as folder:
         pinned_uv = Path(folder, "uv.txt")

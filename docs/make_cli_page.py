@@ -14,6 +14,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "export",
     "explain",
     "explain-compare",
     "compare",

@@ -1,8 +1,12 @@
 """Sets of slices for the tests of the audit, and what it would find in them, written down by hand."""
 
+from dataclasses import replace
+
 import numpy as np
+from scipy.ndimage import map_coordinates, zoom
 
 from mriscope.audit.subjects import RecoveredSubjects
+from mriscope.data.phantom import make_phantom
 from mriscope.data.slices import UNKNOWN, SliceSet
 
 
@@ -34,6 +38,18 @@ def some_brains(slices: SliceSet, count: int, seed: int = 0) -> SliceSet:
     chosen = np.random.default_rng(seed).choice(np.unique(slices.subjects), count, replace=False)
     few = slices[np.isin(slices.subjects, chosen)]
     return few.with_subjects(np.unique(few.subjects, return_inverse=True)[1], few.positions)
+
+
+def warped_brains(count: int) -> SliceSet:
+    """Brains of the phantom, each bent by a smooth random field, so that they differ more by shape than by height."""
+    brains, rng = make_phantom(count, 32, size=64).slices, np.random.default_rng(0)
+    images, plain = brains.images.copy(), np.mgrid[:64, :64].astype(float)
+    for subject in range(count):
+        field = np.array([zoom(rng.normal(0, 3, (7, 7)), 64 / 7, order=3) for _ in plain], float)
+        field -= field[:, 16:48, 16:48].mean(axis=(1, 2), keepdims=True)  # no brain is moved as a whole
+        for row in np.flatnonzero(brains.subjects == subject):
+            images[row] = map_coordinates(brains.images[row], plain + field, order=1, mode="nearest")
+    return replace(brains, images=images)
 
 
 def nameless(train: SliceSet, test: SliceSet) -> SliceSet:

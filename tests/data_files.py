@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from mriscope.data.naming import CLASS_NAMES
+
 Rows = Sequence[tuple[bytes | None, str | None, int | None]]
 
 
@@ -29,7 +31,7 @@ def png(seed: int, height: int = 128, width: int = 128) -> bytes:
     return encoded(pixels(seed, height, width))
 
 
-def write_parquet(path: Path, rows: Rows, names: Sequence[str] | None = None) -> Path:
+def write_parquet(path: Path, rows: Rows, names: Sequence[str] | None = CLASS_NAMES) -> Path:
     """A parquet file in the schema of the Hugging Face hub, from (bytes, path, label)."""
     image = pa.array(
         [None if content is None and name is None else {"bytes": content, "path": name} for content, name, _ in rows],

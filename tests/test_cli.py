@@ -20,7 +20,7 @@ from PIL import Image
 
 from mriscope import choices, cli
 from mriscope.data.slices import CLASS_NAMES
-from mriscope.evaluation.calibration import fit_temperature
+from mriscope.evaluation.calibration import fit_temperature, scale_by_temperature
 from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subject
 from mriscope.evaluation.predictions import read_predictions, write_predictions
 from mriscope.evaluation.tasks import TASKS, to_task
@@ -347,17 +347,17 @@ def test_explain_takes_away_nothing_that_is_not_its_own(call, run_folder, tmp_pa
 def test_predict_prints_class_and_probabilities_of_files_and_folders(call, run_folder, picture):
     code, out, err = call("predict", run_folder, picture, picture.parent, "--json")
     assert code == 0, err
-    answers = json.loads(out)
+    answers = json.loads(out)["slices"]
     assert [answer["path"] for answer in answers] == [str(picture)] * 2
     for answer in answers:
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert answer["class"] == max(answer["probabilities"], key=answer["probabilities"].get)
     _, out, _ = call("predict", run_folder, picture)
-    assert out.splitlines()[0].split() == ["image", "class", *CLASS_NAMES]
+    assert out.splitlines()[0].split()[:6] == ["image", "class", *CLASS_NAMES]
 
 
 def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_path):
-    """A test slice saved as a picture gets the probabilities that the run recorded for it."""
+    """A test slice saved as a picture gets the probabilities that the run recorded for it, calibrated."""
     from mriscope.data.readers import read
 
     slices = read("phantom:subjects=24,slices=6,seed=1", size=32)
@@ -365,8 +365,10 @@ def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_pa
     row = slices.paths.tolist().index(tested.paths[0])
     Image.fromarray(np.array(slices.images[row])).save(tmp_path / "one.png")
     _, out, _ = call("predict", run_folder, tmp_path / "one.png", "--json")
-    said = list(json.loads(out)[0]["probabilities"].values())
-    np.testing.assert_allclose(said, tested.probabilities[0], atol=1e-6)
+    answer = json.loads(out)
+    said = list(answer["slices"][0]["probabilities"].values())
+    expected = scale_by_temperature(tested.probabilities[:1], answer["inference"]["temperature"])[0]
+    np.testing.assert_allclose(said, expected, atol=1e-6)
 
 
 def test_splits_are_written_and_named(call, tmp_path):
@@ -479,11 +481,14 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["explain", "{run}", "--images", "{tmp}/no.png", "--out", "{tmp}/e"], "there is no file"),
         (["explain", "{run}", "--alpha", "2"], "Invalid value for '--alpha'"),
         (["predict", "{run}", "{tmp}/no.png"], "there is no file"),
-        (["predict", "{run}", "{tmp}"], "holds no JPEG or PNG file"),
-        (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name JPEG or PNG files"),
+        (["predict", "{run}", "{tmp}"], "holds no image file; name one that does"),
+        (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name image files (.jpg,"),
         (["data", "info", "nowhere"], "does not exist"),
         (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
-        (["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"], "cannot be read (No such file"),
+        (
+            ["train", "{recipe}", "--set", "split.file={tmp}/x.json", "--out", "{tmp}/r"],
+            "x.json does not exist; name a file",
+        ),
         (
             ["crossval", "{recipe}", "--protocol", "published", "--out", "{tmp}/r"],
             "not one of 'by_subject', 'by_slice'",
@@ -493,8 +498,11 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["split", "phantom:subjects=8,slices=2", "--folds", "9", "--out", "{tmp}/s"], "9 folds need 9 subjects"),
         (["data", "fetch", "Falah"], "write hf:owner/name"),
         (["audit", "phantom:subjects=4", "--split", "published", "--out", "{tmp}/a"], "publishes no train and test"),
-        (["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
-        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "no.csv cannot be read (No such file"),
+        (
+            ["data", "info", "phantom:subjects=4", "--manifest", "{tmp}/no.csv"],
+            "no.csv does not exist; name a CSV file",
+        ),
+        (["evaluate", "{run}", "--manifest", "{tmp}/no.csv"], "no.csv does not exist; name a CSV file"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(call, run_folder, recipe, tmp_path, words, message):

@@ -145,3 +145,50 @@ def test_a_set_without_tables_says_what_to_add(tmp_path: Path):
     (root / "participants.tsv").unlink()
     with pytest.raises(DataError, match=r"has no participants.tsv or sessions.tsv with labels; add one"):
         read(root)
+
+
+def test_rows_of_one_subject_that_contradict_each_other_are_refused(tmp_path: Path):
+    root = plain(tmp_path / "set")
+    rows = [("participant_id", "diagnosis"), ("sub-0", "CN"), ("sub-1", "AD"), ("0", "AD"), ("sub-1", "AD")]
+    table(root / "participants.tsv", rows)
+    said = (
+        "row 1 of participants.tsv and row 3 of participants.tsv both name sub-0, with diagnosis CN and AD; keep one "
+        "of them, or give each its session_id"
+    )
+    with pytest.raises(DataError, match=f"^{said}$"):
+        open_source(root)
+    table(root / "participants.tsv", [row for row in rows if row[0] != "0"])  # a row twice, and the same: no harm
+    volumes(root, ["sub-0/anat/sub-0_T1w.nii"])
+    assert open_source(root).class_names == ("AD", "CN")
+
+
+def in_sessions(root: Path, named: Sequence[str]) -> Path:
+    """One subject, CN in ses-01 and AD in ses-02, by a table that calls these otherwise; the subject itself is MCI."""
+    volumes(root, [f"sub-1/ses-{one}/anat/sub-1_ses-{one}_T1w.nii" for one in ("01", "02")])
+    table(root / "participants.tsv", [("participant_id", "diagnosis"), ("sub-1", "MCI")])
+    rows = list(zip(named, ("CN", "AD"), strict=True))
+    table(root / "sub-1" / "sub-1_sessions.tsv", [("session_id", "diagnosis"), *rows])
+    return root
+
+
+@pytest.mark.parametrize("named", [("1", "2"), ("ses-1", "ses-002"), ("01", "02")])
+def test_sessions_are_matched_whatever_their_zeros(tmp_path: Path, named: Sequence[str]):
+    found = read(in_sessions(tmp_path / "set", named), size=16)
+    words = [found.class_names[label] for label in found.labels]
+    labels = {str(path).split("/")[1]: word for path, word in zip(found.paths, words, strict=True)}
+    assert labels == {"ses-01": "CN", "ses-02": "AD"}
+
+
+def test_sessions_of_a_table_that_are_no_folders_are_refused(tmp_path: Path):
+    said = (
+        r"row 1 of sub-1/sub-1_sessions.tsv names the session ses-M00 of sub-1, whose volumes are in ses-01, ses-02; "
+        "give both the same names"
+    )
+    with pytest.raises(DataError, match=said):
+        open_source(in_sessions(tmp_path / "set", ("M00", "M12")))
+
+
+def test_a_data_set_one_folder_below_is_named(tmp_path: Path):
+    plain(tmp_path / "set" / "rawdata")
+    with pytest.raises(DataError, match=r"holds a data set in BIDS in its folder rawdata; name that, .*set/rawdata$"):
+        open_source(tmp_path / "set")

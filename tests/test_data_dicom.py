@@ -321,3 +321,16 @@ def test_what_is_unusable_is_listed_and_the_rest_is_read(tmp_path: Path):
         "CN/c0/notes.doc": "is no volume; expected .nii, .nii.gz or DICOM files",
     }
     assert len(read(root, size=16, skip_bad=True, bad_rows_to=tmp_path / "bad.csv")) == 25
+
+
+def test_spellings_and_sessions_of_a_patient_id_are_one_patient(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    ids = {"AD/one": "p01", "AD/two": "P01 ", "CN/one": "OAS1_0001_MR1", "CN/two": "OAS1_0001_MR2", "CN/three": "p02"}
+    for at, (folder, patient) in enumerate(ids.items()):
+        study: dict[str, Any] = {"StudyInstanceUID": f"1.{at}", "SeriesInstanceUID": f"1.{at}.1"}
+        write_dicoms(tmp_path / "set" / folder, axial_series(brain(at, (8, 9, 4)), PatientID=patient, **study))
+    found = read(tmp_path / "set", size=16)
+    whose = {"/".join(path.split("/")[:2]): who for path, who in zip(found.paths, found.subject_names, strict=True)}
+    assert whose["AD/one"] == whose["AD/two"]
+    assert whose["CN/one"] == whose["CN/two"]
+    assert found.n_subjects == 3
+    assert "PatientIDs that differ only in case" in caplog.text

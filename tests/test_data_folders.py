@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -340,3 +341,58 @@ def test_a_folder_without_images_is_no_class(tmp_path: Path):
     with pytest.raises(BadRowsError, match=r"readme.txt\): is no image file"):
         read(tmp_path)
     assert read(tmp_path, skip_bad=True, bad_rows_to=tmp_path.with_suffix(".csv")).class_names == ("bar", "foo")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train_1/AD", "train_1/CN", "test_1/AD", "test_1/CN"),
+        ("train_AD", "train_CN", "test_AD", "test_CN"),
+        ("trainAD", "trainCN", "testAD", "testCN"),
+        ("AD_train", "CN_train", "AD_test", "CN_test"),
+    ],
+)
+def test_folders_that_may_be_parts_are_refused_with_both_readings(tmp_path: Path, folders: tuple[str, ...]):
+    write_files(tmp_path, {f"{folder}/{row}.png": png(row, 16, 16) for folder in folders for row in range(2)})
+    with pytest.raises(
+        DataError, match=f"can be read in two ways: the folders .*{folders[-1].split('/')[0]}.* are parts"
+    ):
+        read(tmp_path, size=16)
+
+
+def test_words_that_only_begin_like_parts_are_classes(tmp_path: Path):
+    names = ("tested", "trainable", "validity", "devoid")
+    write_files(tmp_path, {f"{name}/{row}.png": png(row, 16, 16) for name in names for row in range(2)})
+    assert read(tmp_path, size=16).class_names == tuple(sorted(names))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("path,CDR\nimg/0.png,0\n", "has the columns path, CDR, and none for the label; name it with --label-column"),
+        (
+            "path,label\nC:/x/0.png,AD\n",
+            "names no file that is there, the first 'C:/x/0.png'; expected paths from its own",
+        ),
+        ("path,label,label\n", "cannot be read as a table of images (.*has two columns 'label'; rename one)"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named_first(tmp_path: Path, table: str, said: str):
+    write_files(tmp_path, {f"img/{row}.png": png(row, 16, 16) for row in range(2)} | {"labels.csv": table.encode()})
+    with pytest.raises(DataError) as error:
+        read(tmp_path, size=16)
+    assert re.match(f"{tmp_path}/labels.csv is not used, as it {re.sub(r'([()])', r'.', said)}", str(error.value))
+
+
+def test_a_table_of_windows_paths_is_found(tmp_path: Path):
+    table = b"path,label\nimg\\0.png,AD\nimg\\1.png,CN\n"
+    write_files(tmp_path, {f"img/{row}.png": png(row, 16, 16) for row in range(2)} | {"labels.csv": table})
+    assert read(tmp_path, size=16).class_names == ("AD", "CN")
+
+
+def test_segmentations_beside_images_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    names = [f"{folder}/{row}{mask}.png" for folder in ("AD", "CN") for row in range(2) for mask in ("", "_mask")]
+    write_files(tmp_path, {name: png(row, 16, 16) for row, name in enumerate([*names, "CN/masked.png"])})
+    found = read(tmp_path, size=16)
+    assert found.paths.tolist() == ["AD/0.png", "AD/1.png", "CN/0.png", "CN/1.png", "CN/masked.png"]
+    assert "4 segmentations such as AD/0_mask.png lie beside the images and were left out" in caplog.text

@@ -66,6 +66,33 @@ def test_numbered_files_are_subjects_only_where_several_share_one():
     assert notes == ()
 
 
+@pytest.mark.parametrize("form", ["{}/patient{}/{}.png", "{}/case_{}_{}.png", "train/{}/Subject {}/{}.png"])
+def test_numbers_below_several_classes_count_anew_in_each(form: str):
+    rows = [(form.format(c, who, at), c) for c in ("AD", "CN") for who in (1, 2) for at in range(4)]
+    found, notes = identify([path for path, _ in rows], classes=[c for _, c in rows])
+    assert len({one.subject for one in found}) == 4
+    assert all(one.subject.startswith(f"{c}/") for one, (_, c) in zip(found, rows, strict=True))
+    assert "count subjects anew in each class (2 numbers occur in several)" in notes[1]
+    pattern = notes[1].split("'")[1]
+    assert len({one.subject for one in identify([path for path, _ in rows], pattern)[0]}) == 2
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}/sub-0{}_{}.png", "{}/OAS1_002{}_MR1_mpr-1_{}.jpg", "{}/133_S_091{}_{}.png", "patient{1}/{0}/{2}.png"],
+)
+def test_ids_of_cohorts_and_numbers_above_classes_mean_one_subject_throughout(form: str):
+    rows = [(form.format(c, who, at), c) for c in ("AD", "CN") for who in (1, 2) for at in range(4)]
+    found, notes = identify([path for path, _ in rows], classes=[c for _, c in rows])
+    assert len({one.subject for one in found}) == 2
+    assert len(notes) == 1
+
+
+def test_numbered_files_that_a_table_labels_mean_one_subject_throughout():
+    found, _ = identify([f"i/patient{at // 4}_{at}.png" for at in range(8)], classes=["AD", "CN"] * 4)
+    assert {one.subject for one in found} == {"patient0", "patient1"}
+
+
 def test_three_examples_of_other_subjects_are_shown():
     (note,) = identify([f"AD/sub-{who:02d}_{at}.png" for who in range(5) for at in range(2)] + ["AD/other.png"])[1]
     assert note == (
@@ -125,3 +152,39 @@ def test_a_pattern_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(DataError, match=r"takes more than 1 s on 1 names; leave out repetitions within repetitions"):
         identify(["a" * 60 + "!"], r"(?P<subject>(a+)+)$")
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("path", "position"),
+    [
+        ("AD/002_S_0002_2006-10-09.png", None),
+        ("AD/OAS1_0001_MR1_2006_10_9.png", None),
+        ("AD/002_S_0002_09.10.2006.png", None),
+        ("AD/002_S_0002_2006-10-09_10_10_10.png", None),
+        ("AD/002_S_0002_2006-10-09_045.png", 45),
+        ("AD/OAS1_0001_MR1_mpr-1_100.png", 100),
+    ],
+)
+def test_a_date_is_no_position(path: str, position: float | None):
+    (found,), _ = identify([path])
+    assert math.isnan(found.position) if position is None else found.position == position
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "series-{who}#z{at:03d}",
+        "train-{who:05d}-of-00003#{at}",
+        "data/train-{who:05d}-of-00003.parquet/{at}.png",
+        "AD/fold{who}/{at}.png",
+        "train_{who}/{at}.png",
+    ],
+)
+def test_numbers_of_series_shards_and_folds_suggest_no_subject(name: str):
+    _, notes = identify([name.format(who=who, at=at) for who in range(3) for at in range(8)])
+    assert not notes
+
+
+def test_numbers_of_folders_still_suggest_a_subject():
+    _, notes = identify([f"AD/{who:04d}/{at}.png" for who in range(3) for at in range(8)])
+    assert "--subject-pattern" in notes[0]

@@ -187,3 +187,21 @@ def test_what_an_audit_writes_comes_back(tmp_path: Path):
     found = with_manifest(three(), written(tmp_path, manifest_csv(slices, {})))
     assert found.subject_names.tolist() == ["=007", "12.0", ""]
     assert np.array_equal(found.positions, slices.positions, equal_nan=True)
+
+
+def test_what_an_audit_writes_keeps_covariates(tmp_path: Path):
+    slices = SliceSet.of(
+        np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
+        [0, 1, 0],
+        subjects=["a", "b", "a"],
+        paths=["x", "y", "z"],
+        covariates={"age": [70.5, np.nan, 71.0], "site": ["=A1", "", "b"]},
+    )
+    lines = manifest_csv(slices, {"train": np.arange(3)}).splitlines()
+    assert lines[0] == "path,part,label,subject,position,age,site"
+    assert [line.split(",")[5:] for line in lines[1:]] == [["70.5", "'=A1"], ["", ""], ["71", "b"]]
+    (tmp_path / "slices.csv").write_text("\n".join(lines))
+    bare = SliceSet.of(slices.images, slices.labels, paths=slices.paths)
+    found = with_manifest(bare, tmp_path / "slices.csv").covariates
+    np.testing.assert_array_equal(found["age"], [70.5, np.nan, 71.0])
+    assert found["site"].tolist() == ["=A1", "", "b"]

@@ -221,3 +221,12 @@ def test_named_pipes_and_links_to_nowhere_are_bad_rows(tmp_path: Path):
     reasons = {bad.path: bad.reason for bad in error.value.rows}
     assert reasons["AD/pipe.nii"] == "is no ordinary file"
     assert reasons["CN/annexed.nii.gz"] == "cannot be read (No such file or directory)"
+
+
+def test_segmentations_beside_scans_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for seed, who in enumerate(("AD/p1", "CN/p2")):
+        write_nifti(tmp_path / f"{who}_T1.nii.gz", brain(seed, (8, 10, 4)))
+        write_nifti(tmp_path / f"{who}_seg.nii.gz", brain(seed + 9, (8, 10, 4)))
+    found = read(tmp_path, size=16)
+    assert {path.partition("#")[0] for path in found.paths.tolist()} == {"AD/p1_T1.nii.gz", "CN/p2_T1.nii.gz"}
+    assert "2 segmentations such as AD/p1_seg.nii.gz lie beside the images and were left out" in caplog.text

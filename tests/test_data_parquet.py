@@ -70,9 +70,10 @@ def test_a_row_without_a_usable_path_is_named_by_file_and_row(tmp_path: Path):
 
 def test_a_path_that_is_no_utf_8(tmp_path: Path):
     path = pa.array([b"caf\xe9.png"], pa.binary()).view(pa.string())
-    image = pa.StructArray.from_arrays([pa.array([png(0)]), path], ["bytes", "path"])
-    pq.write_table(pa.table({"image": image, "label": [0]}), tmp_path / "x.parquet")
-    assert read(tmp_path / "x.parquet").paths.tolist() == ["caf\N{REPLACEMENT CHARACTER}.png"]
+    path = pa.concat_arrays([path, pa.array(["b.png"])])
+    image = pa.StructArray.from_arrays([pa.array([png(0), png(1)]), path], ["bytes", "path"])
+    pq.write_table(pa.table({"image": image, "label": [0, 1]}), tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet").paths.tolist() == ["caf\N{REPLACEMENT CHARACTER}.png", "b.png"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,32 @@ def test_metadata_without_names_means_the_four_classes(tmp_path: Path, metadata:
     assert read(path).class_names == CLASS_NAMES
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1, 2, 3, 4, 2], ("1", "2", "3", "4")),
+        ([0, 1, 0, 1, 1], ("0", "1")),
+        ([0, 10, 9, 0, 9], ("0", "9", "10")),
+        ([3, 2, 1, 0, 2], CLASS_NAMES),
+    ],
+)
+def test_numbers_without_names_are_the_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, labels: list[int], names: tuple[str, ...]
+):
+    rows = [(png(row), f"{row}", label) for row, label in enumerate(labels)]
+    found = read(write_parquet(tmp_path / "x.parquet", rows, None))
+    assert found.class_names == names
+    expected = [CLASS_NAMES[label] if names == CLASS_NAMES else str(label) for label in labels]
+    assert [names[label] for label in found.labels] == expected
+    assert "without names" in caplog.text
+
+
+def test_a_label_below_zero_without_names_is_a_bad_row(tmp_path: Path):
+    rows = [(png(row), f"{row}", label) for row, label in enumerate((0, 1, -1))]
+    with pytest.raises(BadRowsError, match=r"row 2 .*has the label -1, which counts no class"):
+        read(write_parquet(tmp_path / "x.parquet", rows, None))
+
+
 def test_a_label_outside_the_classes_or_none_is_a_bad_row(tmp_path: Path):
     rows = [(png(0), "a", 0), (png(1), "b", 2), (png(2), "c", -1), (png(3), "d", None)]
     with pytest.raises(BadRowsError) as error:
@@ -124,7 +151,7 @@ def test_other_binary_types_and_no_path_at_all(tmp_path: Path, kind: pa.DataType
     image = pa.array([{"bytes": png(0)}, {"bytes": png(1)}], pa.struct([("bytes", kind)]))
     pq.write_table(pa.table({"image": image, "label": pa.array([3, 1], pa.int8())}), tmp_path / "x.parquet")
     found = read(tmp_path / "x.parquet")
-    assert found.labels.tolist() == [3, 1]
+    assert [found.class_names[label] for label in found.labels] == ["3", "1"]
     assert found.paths.tolist() == ["x#0", "x#1"]
 
 
@@ -204,7 +231,7 @@ def test_metadata_without_measure_is_refused_before_it_is_read(tmp_path, columns
     fields = [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())]
     fields += [(f"column {number}", pa.int8()) for number in range(columns - 2)]
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    table = pa.schema(fields, metadata=metadata).empty_table()
+    table = pa.Table.from_pylist([{}], schema=pa.schema(fields, metadata=metadata))
     with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
         writer.write_table(table)
     with pytest.raises(DataError, match=r"its metadata has [\d,]+ bytes, at most|names 1,001 classes, at most 1,000"):
@@ -252,7 +279,7 @@ def test_several_configurations_are_refused_with_a_way_out(tmp_path: Path):
         (pa.array(["Mild Dementia", "Non Demented", "Mild Dementia", None]), CLASS_NAMES),
         (pa.array([True, False, True, None]), ("False", "True")),
         (pa.array(["b", "a", "b", None]).dictionary_encode(), ("a", "b")),
-        (pa.array([0.0, 2.0, 0.0, float("nan")]), CLASS_NAMES),
+        (pa.array([0.0, 2.0, 0.0, float("nan")]), ("0", "2")),
         (pa.array(["10", "9", "10", "n/a"]), ("9", "10")),
     ],
 )
@@ -265,7 +292,8 @@ def test_labels_of_every_type(tmp_path: Path, labels: pa.Array, names: tuple[str
 
 
 def test_a_label_between_two_numbers_is_a_bad_row(tmp_path: Path):
-    pq.write_table(pa.table({"image": [png(0), png(1)], "label": [0.0, 0.5]}), tmp_path / "x.parquet")
+    labels = [0.0, 0.5, 1.0]
+    pq.write_table(pa.table({"image": [png(row) for row in range(3)], "label": labels}), tmp_path / "x.parquet")
     with pytest.raises(BadRowsError, match=r"has the label 0\.5, which counts no class"):
         read(tmp_path / "x.parquet")
 
@@ -310,3 +338,24 @@ def test_a_file_that_unpacks_to_far_more_than_images_do_is_refused(tmp_path: Pat
         pa.table({"image": image, "label": [0] * 20}), tmp_path / "x.parquet", compression="zstd", use_dictionary=False
     )
     assert "which no images do; write it again with images" in refusal(tmp_path / "x.parquet")
+
+
+def test_missing_shards_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    names = ("train-00000-of-00003", "train-00002-of-00003", "test-00000-of-00001")
+    for seed, name in enumerate(names):
+        write_parquet(tmp_path / f"{name}.parquet", [(png(seed), f"{seed}.png", seed)])
+    read(tmp_path)
+    assert "shards are missing, and the set is read without them: train-00001-of-00003.parquet;" in caplog.text
+    write_parquet(tmp_path / "train-00001-of-00003.parquet", [(png(9), "9.png", 3)])
+    caplog.clear()
+    read(tmp_path)
+    assert "missing" not in caplog.text
+
+
+@pytest.mark.parametrize("copy", ["x (1)", "x(2)", "x - Copy", "x copy 2", "x_copy"])
+def test_a_copy_of_a_file_is_refused(tmp_path: Path, copy: str):
+    write_parquet(tmp_path / "x.parquet", FOUR)
+    write_parquet(tmp_path / f"{copy}.parquet", [(png(8), "8.png", 0)])
+    assert len(read(tmp_path)) == 5
+    write_parquet(tmp_path / f"{copy}.parquet", FOUR)
+    assert f"{copy}.parquet is a copy of x.parquet; move it away" in refusal(tmp_path)

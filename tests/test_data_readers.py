@@ -99,7 +99,7 @@ def test_the_list_holds_no_formulas(tmp_path: Path):
 
 
 def test_nothing_is_left_out_when_it_cannot_be_listed(mixed: Path, tmp_path: Path):
-    with pytest.raises(WriteError, match=r"cannot be written \(Is a directory\)"):
+    with pytest.raises(WriteError, match=r"is no list of bad rows and would be replaced; move it"):
         read(mixed, skip_bad=True, bad_rows_to=tmp_path)
 
 
@@ -297,3 +297,9 @@ def test_images_that_a_table_names_are_read_again_when_they_change(
     for folder in ("set/images", "other"):
         write_files(tmp_path / folder, {"1.png": png(9)})
     assert np.array_equal(read(tmp_path / source).images, [pixels(0), pixels(9)])
+
+
+@pytest.mark.parametrize("option", ["slices=3", "plane=coronal", "label_column=dx", "subject_pattern=x"])
+def test_the_phantom_has_no_volumes_and_no_tables(option: str):
+    with pytest.raises(DataError, match=rf"^the phantom .*, and {option.split('=')[0]} is for"):
+        read(f"phantom?{option}")

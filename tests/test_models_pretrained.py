@@ -18,7 +18,7 @@ from mriscope.errors import DataError, RecipeError, UnknownNameError
 from mriscope.explain.cam import GradCAM
 from mriscope.models.registry import create_model
 from mriscope.recipe import make_recipe
-from mriscope.workflows._model import load_model
+from mriscope.workflows._model import load_network
 from mriscope.workflows.train import run
 
 # The smallest networks of four families; they stand in for the large ones.
@@ -376,5 +376,5 @@ def test_a_trained_run_is_loaded_without_the_weights_it_began_with(tmp_path):
     directory = run(recipe, tmp_path / "run", device="cpu", silent=True)
     expected = load_file(path)["layer1.0.conv1.weight"]
     path.unlink()
-    model, _ = load_model(directory, torch.device("cpu"))
+    model, _ = load_network(directory, torch.device("cpu"))
     assert torch.equal(model.get_parameter("features.layer1.0.conv1.weight"), expected)

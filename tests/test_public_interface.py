@@ -121,7 +121,7 @@ def test_a_manifest_does_not_go_with_slices(phantom_brains):
         ("scaled", (np.zeros((1, 8, 8), np.uint8), "unit")),
         ("compare_runs", ("run", "out")),
         ("compare_recipes", ("recipe.yaml", "out")),
-        ("SliceSet", ([1], [1], [1], [1], [1], [1])),
+        ("SliceSet", ([1], [1], [1], [1], [1], [1], [1])),
         ("Predictions", ([1], [1], [1], [1], [1])),
     ],
 )

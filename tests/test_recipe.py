@@ -2,7 +2,7 @@ import os
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mriscope.errors import RecipeError
@@ -181,5 +181,6 @@ def test_settings_from_python_are_checked_too():
         max_leaves=8,
     )
 )
+@example({"\x85": ["\u2028a", "b\u2029", " \x85 "]})
 def test_plain_values_survive_the_way_to_yaml_and_back(value):
     assert load_yaml(dump_yaml({"key": value})) == {"key": value}

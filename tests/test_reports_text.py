@@ -4,7 +4,7 @@ from result_files import environment, metrics
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
-from mriscope.reports.text import describe_slices, metrics_text, predictions_text, slices_text, table
+from mriscope.reports.text import describe_slices, metrics_text, slices_text, table
 
 METRICS = metrics(
     Predictions.of(
@@ -50,11 +50,6 @@ def test_figures_stand_under_their_protocol_with_their_intervals():
     accuracy = METRICS.metrics["accuracy"]
     row = next(line for line in lines if line.startswith("accuracy"))
     assert row.split() == ["accuracy", "0.750", f"{accuracy.low:.3f}", "–", f"{accuracy.high:.3f}"]
-
-
-def test_predictions_are_a_line_each():
-    found = [{"path": "a.png", "class": "well", "probabilities": {"sick": 0.25, "well": 0.75}}]
-    assert predictions_text(found).splitlines()[1].split() == ["a.png", "well", "0.250", "0.750"]
 
 
 def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():

@@ -56,8 +56,9 @@ def test_all_slices_of_a_subject_get_its_probabilities(runs):
 
 def test_a_finished_run_answers_for_images_as_its_estimator_can(runs, tmp_path):
     write_files(tmp_path, {"one.png": png(0, 32, 32)})
-    answer = predict_images(runs["nearest_neighbour"].path, [tmp_path / "one.png"])[0]
-    assert sum(answer["probabilities"].values()) == 1
+    answer = predict_images(runs["nearest_neighbour"].path, [tmp_path / "one.png"]).slices[0]
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.out_of_distribution is None
     with pytest.raises(MriscopeError, match="looks at all slices of a subject"):
         predict_images(runs["tissue_histograms"].path, [tmp_path / "one.png"])
 

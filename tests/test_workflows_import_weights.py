@@ -23,7 +23,7 @@ from mriscope.models.registry import create_model
 from mriscope.results import ImportedMetrics, ImportedWeights, Metrics
 from mriscope.run_directory import RunDirectory, open_run
 from mriscope.training.checkpoint import save_weights
-from mriscope.workflows._model import load_model
+from mriscope.workflows._model import load_network
 from mriscope.workflows.evaluate import evaluate_run
 from mriscope.workflows.explain import explain_run
 from mriscope.workflows.import_weights import import_weights
@@ -113,7 +113,7 @@ class TestTheBaselineFamily:
         theirs = study_cnn(name, size=128)
         torch.save(theirs.state_dict(), tmp_path / "study.pth")
         directory = import_weights(tmp_path / "study.pth", name, tmp_path / "run")
-        ours, class_names = load_model(open_run(directory.path), CPU)
+        ours, class_names = load_network(open_run(directory.path), CPU)
         images = torch.rand(3, 1, 128, 128)
         with torch.no_grad():
             torch.testing.assert_close(ours(images), theirs(images), atol=1e-6, rtol=0)
@@ -197,7 +197,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
         theirs = as_trained(create_model(name, size=SMALL, seed=1))
         torch.save(as_a_notebook_would(theirs, kinds), tmp_path / "study.pth")
         directory = import_weights(tmp_path / "study.pth", name, tmp_path / "run", size=SMALL)
-        ours, _ = load_model(directory, CPU)
+        ours, _ = load_network(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
         assert imported_of(directory).matched_by == "shapes"
         assert imported_of(directory).by_order == []
@@ -207,7 +207,7 @@ class TestFamiliesWhoseNamesAreNotKnown:
         torch.save(as_a_notebook_would(theirs), tmp_path / "study.pth")
         with caplog.at_level(logging.WARNING, "mriscope"):
             directory = import_weights(tmp_path / "study.pth", "keras_like", tmp_path / "run", size=SMALL)
-        ours, _ = load_model(directory, CPU)
+        ours, _ = load_network(directory, CPU)
         assert all(torch.equal(one, theirs.state_dict()[key]) for key, one in ours.state_dict().items())
         assert imported_of(directory).by_order == ["bn3", "bn6"]
         assert "2 layers share a shape and were matched by their order: bn3, bn6" in caplog.text
@@ -254,7 +254,7 @@ def test_torchvisions_large_networks_give_the_same_logits_here(name, tmp_path):
     directory = import_weights(tmp_path / "study.pth", name, tmp_path / "run", scale="imagenet")
     images = torch.rand(2, 1, 128, 128)
     with torch.no_grad():
-        torch.testing.assert_close(load_model(directory, CPU)[0](images), theirs(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(load_network(directory, CPU)[0](images), theirs(images), atol=1e-4, rtol=1e-4)
     assert imported_of(directory).by_order
 
 
@@ -387,10 +387,10 @@ class TestTheRunDirectory:
     def test_answers_for_an_image(self, imported, tmp_path):
         pixels = np.random.default_rng(0).integers(0, 256, (SMALL, SMALL), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "slice.png")
-        (answer,) = predict_images(imported, [tmp_path / "slice.png"])
+        (answer,) = predict_images(imported, [tmp_path / "slice.png"]).slices
         with torch.no_grad():
             expected = study_cnn()(torch.from_numpy(pixels).float()[None, None]).softmax(dim=1)[0]
-        assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+        assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
     def test_with_weights_that_are_not_finite_answers_nothing(self, imported, tmp_path):
         shutil.copytree(imported, tmp_path / "run")

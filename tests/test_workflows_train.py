@@ -19,7 +19,7 @@ from mriscope.data.slices import CLASS_NAMES
 from mriscope.data.splits import by_subject
 from mriscope.errors import DataError, MriscopeError, RecipeError, RunError, TrainingError
 from mriscope.recipe import Recipe, make_recipe
-from mriscope.reports import metrics_text
+from mriscope.reports.text import metrics_text
 from mriscope.run_directory import RunDirectory, open_run
 from mriscope.training.devices import describe_device
 from mriscope.workflows import train

@@ -28,12 +28,12 @@ from .explain.overlays import grid, overlay
 from .models.registry import create_model, list_models
 from .recipe import Recipe, make_recipe, read_recipe
 from .version import __version__
-from .workflows._model import load_model
 from .workflows.audit import audit_source as audit
 from .workflows.compare import compare_recipes, compare_runs
 from .workflows.crossval import crossvalidate
 from .workflows.evaluate import evaluate_run as evaluate
 from .workflows.explain import explain_run
+from .workflows.predict import TrainedModel, load_model
 from .workflows.predict import predict_images as predict
 from .workflows.train import run, train
 
@@ -52,6 +52,7 @@ __all__ = [
     "RecoveredSubjects",
     "RunError",
     "SliceSet",
+    "TrainedModel",
     "TrainingError",
     "UnknownNameError",
     "WriteError",

@@ -66,9 +66,14 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """A safe dumper that quotes a text which the loader would read as a number."""
+    """A safe dumper that quotes a text which the loader would read as a number, and line ends of Unicode."""
+
+    def represent_text(self, text: str) -> yaml.Node:
+        style = '"' if any(end in text for end in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+_Dumper.add_representer(str, _Dumper.represent_text)
 _NUMBERS = {
     "int": re.compile(r"[-+]?[0-9]{1,40}$|0x[0-9a-fA-F]{1,40}$"),
     "float": re.compile(

@@ -6,6 +6,8 @@ split.json          which slices were in which part
 last.ckpt           the state of the training, for going on
 history.csv         loss and accuracy of each epoch
 model.safetensors   the weights kept
+inference.json      temperature, prediction sets, distance from which a slice is out of distribution
+reference.safetensors   features of the training slices, summed up for that distance
 predictions.parquet probabilities for the validation and the test part
 baselines/          predictions of each baseline for the same parts
 figures/            pictures
@@ -40,7 +42,11 @@ CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
 BASELINE_FOLDER, BASELINES = "baselines", get_args(Baseline)
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
 TRACKING = "tracking.json"
-FILES = (RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS, PREDICTIONS, METRICS, TRACKING)
+INFERENCE, REFERENCE = "inference.json", "reference.safetensors"
+FILES = (
+    *(RECIPE, ENVIRONMENT, SPLIT, CHECKPOINT, HISTORY, WEIGHTS),
+    *(INFERENCE, REFERENCE, PREDICTIONS, METRICS, TRACKING),
+)
 PICTURES = ("training.png", "slices.png", "confusion.png", "roc.png")
 BASELINE_FILES = tuple(f"{BASELINE_FOLDER}/{name}.parquet" for name in BASELINES)
 WRITTEN = (*FILES, BAD_ROWS, *BASELINE_FILES, *(f"{FIGURES}/{picture}" for picture in PICTURES))

@@ -36,6 +36,7 @@ _CUT, _CUT_ORDER, _CUT_ALIGNED = (
     0.15,
     0.03,
 )  # least conductance of a family: without holes 0.14 and more, aligned 0.04 and more
+_NEAR_BY, _TOLD = 3.0, 0.87  # steps; their share is 0.88 and more where heights are right, else 0.86 at most
 _COPY = 0.05  # of the largest distance of a slice to the next: what is nearer is its copy
 _LONGEST = 1000  # slices of a group that are put in order by their graph; more are ordered by height alone
 
@@ -75,14 +76,30 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     found, compared, cut = _along(found, orders), rows, _CUT
     if displacement(images, members) > _DISPLACED:
         compared, cut = aligned(images, groups), _CUT_ALIGNED
-    if compared is not rows or margin > _ORDER_MARGIN:
+    elif margin > _ORDER_MARGIN:
+        cut = _CUT_ORDER
+    if cut != _CUT:
         found, margin = _by_order(compared, orders, groups, found), max(least, _ORDER_MARGIN)
-        cut = cut if compared is not rows else _CUT_ORDER
+    if _agreement(compared, found, orders, groups) < _TOLD:
+        margin = np.inf
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
     found = -found if rising > 0 else found
     families = _families(compared, Heights(found, margin, groups), orders, cut)
     return Heights(_put_apart(found, families, known), margin, families)
+
+
+def _agreement(rows: "Tensor", heights: np.ndarray, orders: list[np.ndarray], groups: np.ndarray) -> float:
+    """Of the slices most similar to those of a brain, the share that its heights put near them, in most brains.
+
+    Where brains differ more by shape than by height, a slice resembles those at other heights of brains as large as it
+    is there, and no height can be told from likeness.
+    """
+    ordered = np.concatenate(orders)
+    features = _components(rows, _DIRECTIONS[1])[ordered]
+    apart = heights[ordered][_alike_in_other_groups(features, groups[ordered])] - heights[ordered][:, None]
+    near, numbers = (np.abs(apart) <= _NEAR_BY).mean(axis=1), np.unique(groups[ordered], return_inverse=True)[1]
+    return float(np.median(np.bincount(numbers, near) / np.bincount(numbers)))
 
 
 def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
@@ -119,7 +136,9 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
     """
     place, count = np.full(len(groups), np.nan), int(groups.max()) + 1
     for order in map(_upwards(directions), orders):
-        place[order] = np.arange(len(order)) - (len(order) - 1) / 2
+        own = rows[order.copy()]
+        step = 1 - (own[1:] * own[:-1]).sum(1).cpu().numpy()
+        place[order] = np.append(0, (step > _COPY * step.max()).cumsum())  # a copy is no step
     features = _components(rows, _DIRECTIONS[1])
     ordered = np.flatnonzero(np.isfinite(place))
     alike = ordered[_alike_in_other_groups(features[ordered], groups[ordered])]
@@ -303,6 +322,8 @@ def _alike_in_other_groups(
 def _one_step_a_slice(features: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
     """The linear function of the features, float64 (K,), that grows by one along most steps of the given orders."""
     steps = np.concatenate([np.diff(features[one], axis=0) for one in orders])
+    length = np.linalg.norm(steps, axis=1)
+    steps = steps[length > _COPY * np.median(length[length > 0])]  # a copy is no step
     spread = steps.T @ steps
     spread += _RIDGE * np.trace(spread) / len(spread) * np.eye(len(spread))
     direction = np.linalg.solve(spread, steps.sum(axis=0))

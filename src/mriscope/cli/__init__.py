@@ -13,6 +13,7 @@ from mriscope.cli.beside import app as other_commands
 from mriscope.cli.console import ReaderGoneError, set_up_streams, silence
 from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
+from mriscope.cli.deployment import app as deployment_commands
 from mriscope.cli.explanations import app as explanation_commands
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
@@ -32,6 +33,7 @@ app = typer.Typer(
 for group in (
     data_commands,
     run_commands,
+    deployment_commands,
     explanation_commands,
     study_commands,
     other_commands,

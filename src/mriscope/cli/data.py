@@ -139,7 +139,7 @@ def audit(
         source, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
     )
     if as_json:
-        print(found.to_json())
+        print_json(found.to_json())
     else:
         print(audit_text(found), f"written to {out}; begin with {out / 'audit.html'}", sep="\n\n")
         if found.repaired is not None:

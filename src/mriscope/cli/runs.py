@@ -1,6 +1,5 @@
-"""Commands about one run: train, evaluate, predict."""
+"""Commands about one run: train, evaluate."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
 from mriscope.cli.console import print_json
-from mriscope.cli.early import check_condition, check_data, check_images, check_recipe, check_run
+from mriscope.cli.early import check_condition, check_data, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
@@ -128,23 +127,3 @@ def evaluate(
     chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
     print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))
-
-
-@app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
-def predict(
-    run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    as_json: AsJson = False,
-    device: Device = "auto",
-) -> None:
-    """Predict images with a run.
-
-    The predicted class and the probability of each class are printed.
-    """
-    check_run(run)
-    check_images(images)
-    from mriscope.reports.text import predictions_text
-    from mriscope.workflows.predict import predict_images
-
-    predictions = predict_images(run, images, device=device)
-    print(json.dumps(predictions, indent=2) if as_json else predictions_text(predictions))

@@ -7,7 +7,18 @@ import typer
 
 from mriscope.choices import FoldProtocol, Protocol
 from mriscope.cli.early import check_condition, check_data, check_recipe
-from mriscope.cli.options import LOCAL_STORE, SOURCE, Covariates, Device, Manifest, Resume, SkipBad, Track, Where
+from mriscope.cli.options import (
+    LOCAL_STORE,
+    SOURCE,
+    Covariates,
+    Device,
+    Manifest,
+    Resume,
+    SkipBad,
+    SubjectPattern,
+    Track,
+    Where,
+)
 from mriscope.errors import ArgumentError
 from mriscope.files import file_stem
 
@@ -71,6 +82,7 @@ def crossval(
     device: Device = "auto",
     resume: Resume = True,
     skip_bad: SkipBad = False,
+    subject_pattern: SubjectPattern = None,
     track: Track = LOCAL_STORE,
 ) -> None:
     """Cross-validate a recipe, fold by fold.
@@ -78,10 +90,13 @@ def crossval(
     Each fold is a run directory; finished ones are skipped, so that the same command resumes after a kill.
     summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject.
     """
+    from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
+    if subject_pattern is not None:
+        settings = settings.model_copy(update={"data": with_options(settings.data, subject_pattern=subject_pattern)})
     check_recipe(settings)
     check_data(None, covariates)
     check_condition(where)
@@ -109,6 +124,7 @@ def split(
     validation: Annotated[float, typer.Option(help="Share of the training part.")] = 0.1,
     manifest: Manifest = None,
     skip_bad: SkipBad = False,
+    subject_pattern: SubjectPattern = None,
 ) -> None:
     """Write splits as files.
 
@@ -116,7 +132,10 @@ def split(
     Train on one with: mriscope train RECIPE --set split.file=FILE
     """
     check_data(source, manifest)
+    from mriscope.data.read_options import with_options
     from mriscope.workflows.split import write_splits
+
+    source = with_options(source, subject_pattern=subject_pattern)
 
     given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
     files = write_splits(source, out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)

@@ -5,11 +5,11 @@ BIDS 1.10, https://bids-specification.readthedocs.io. A data set of derivatives 
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mriscope.data.naming import natural, number_classes, printable
+from mriscope.data.naming import natural, number_classes, printable, spelling_notes
 from mriscope.data.nifti import is_nifti
 from mriscope.data.rows import Source
 from mriscope.data.scans import Scan
@@ -35,6 +35,47 @@ class _Tables:
     cells: dict[Key, dict[str, str]] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    rows: dict[Key, str] = field(default_factory=dict)
+    """Where each subject and session stands first, such as "row 3 of participants.tsv"."""
+
+    def add(self, key: Key, told: dict[str, str], where: str) -> None:
+        """Add what a row tells.
+
+        Raises:
+            DataError: another row tells otherwise.
+        """
+        cells, first = self.cells.setdefault(key, {}), self.rows.setdefault(key, where)
+        if other := next((column for column, text in told.items() if cells.get(column, text) != text), None):
+            raise DataError(
+                f"{first} and {where} both name {' '.join(key).strip()}, with {other} {cells[other]} and "
+                f"{told[other]}; keep one of them, or give each its session_id"
+            )
+        cells.update(told)
+
+    def match_sessions(self, name: str, folders: Collection[Key]) -> None:
+        """Give the sessions of the tables the names of their folders: 1 is ses-01 where there is no ses-1.
+
+        Args:
+            name: the source as its user wrote it.
+            folders: the subject and the session of each volume.
+
+        Raises:
+            DataError: a subject has sessions in a table, and none of them is one of its folders.
+        """
+        for subject in sorted({subject for subject, _ in folders}):
+            of_folders = sorted({session for who, session in folders if who == subject})
+            by_number = {_unpadded(session): session for session in of_folders}
+            of_tables = [key for key, told in self.cells.items() if key[0] == subject and key[1] and told]
+            for key in of_tables:
+                session = by_number.get(_unpadded(key[1]), "")
+                if key[1] not in of_folders and session:
+                    self.add((subject, session), self.cells.pop(key), self.rows[key])
+            if of_tables and not any((subject, session) in self.cells for session in of_folders if session):
+                there = ", ".join(filter(None, of_folders)) or "no folder of a session"
+                raise DataError(
+                    f"{name}: {self.rows[of_tables[0]]} names the session {of_tables[0][1]} of {subject}, whose "
+                    f"volumes are in {there}; give both the same names"
+                )
 
     def cell(self, subject: str, session: str, column: str) -> str:
         """Return what stands in a column for a session, else for its subject; "" where neither is known."""
@@ -65,10 +106,12 @@ def open_bids(
         pattern: which volumes to take, such as *_desc-preproc_T1w.nii.gz; None: all of T1w.
 
     Raises:
-        DataError: no table, no such column, volumes of which several are one scan, or fewer than two classes.
+        DataError: no table, no such column, volumes of which several are one scan, rows that contradict each other,
+            sessions that are no folders, or fewer than two classes.
     """
     volumes = _volumes(name, files, pattern)
     tables = _read_tables(root, files)
+    tables.match_sessions(name, {key for path in files if (key := _entities(path))})
     column = _label_column(name, tables, label_column)
     keys = {path: key for path in volumes if (key := _entities(path))}
     words = {path: tables.cell(*key, column) for path, key in keys.items()}
@@ -91,6 +134,7 @@ def open_bids(
         )
     deciding = {**{path: files[path] for path in volumes}, **tables.files}
     notes = [] if label_column else [f"labels are the column {column} of {tables.columns[column]}"]
+    notes += spelling_notes(words.values())
     return volume_source(deciding, class_names, lambda _: scans, cut, notes=notes)
 
 
@@ -144,12 +188,16 @@ def _read_tables(root: Path, files: Listing) -> _Tables:
         for column in table.columns:
             if column not in ("participant_id", "session_id"):
                 tables.columns.setdefault(column, path)
-        for row in table.rows:
+        for number, row in enumerate(table.rows, 1):
             subject = _with_prefix("sub-", row.pop("participant_id", path.split("/")[0] if "/" in path else ""))
             session = _with_prefix("ses-", row.pop("session_id", ""))
             told = {column: text for column, text in row.items() if known(text)}
-            tables.cells.setdefault((subject, session), {}).update(told)
+            tables.add((subject, session), told, f"row {number} of {path}")
     return tables
+
+
+def _unpadded(session: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", session).lower()
 
 
 def _with_prefix(prefix: str, name: str) -> str:

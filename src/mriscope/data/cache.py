@@ -29,8 +29,8 @@ from mriscope.files import replacing, write_text
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 3
-"""Goes up with every change of the entries or of how pixels are made; entries of other formats are never opened."""
+FORMAT = 4
+"""Goes up with changes of the entries, or of how pixels and subjects are made; entries of others are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
 
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError)

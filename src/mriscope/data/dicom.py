@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mriscope.data.subject_ids import fold, split_session
 from mriscope.data.volumes import MAX_VOXELS, Volume
 from mriscope.errors import DataError
 
@@ -56,7 +57,7 @@ class Header:
     """What one file says of itself; digests stand for all that could name a person.
 
     Args:
-        patient: keyed digest of PatientID; "" where it is empty.
+        patient: keyed digest of PatientID in one case, without blanks and known sessions; "" where it is empty.
         study: keyed digest of StudyInstanceUID.
         series: keyed digest of SeriesInstanceUID.
         when: date and time of the study, only to order the studies of a patient.
@@ -65,6 +66,7 @@ class Header:
         rows: pixels down.
         columns: pixels across.
         frames: the images of the file.
+        spelling: keyed digest of PatientID as it is written.
     """
 
     patient: str
@@ -76,6 +78,7 @@ class Header:
     rows: int
     columns: int
     frames: list[Frame] = field(default_factory=list)
+    spelling: str = ""
 
 
 def is_dicom(path: Path) -> bool:
@@ -105,18 +108,22 @@ def read_header(path: Path, salt: bytes) -> Header:
             raise DataError(f"is {colours or 'of unknown colours'}, {samples} samples a pixel; expected grey images")
 
         def digest(name: str) -> str:
-            value = str(dataset.get(name) or "").strip()
+            return keyed(str(dataset.get(name) or "").strip())
+
+        def keyed(value: str) -> str:
             return hmac.digest(salt, value.encode(errors="replace"), "sha256").hex()[:32] if value else ""
 
         description = "".join(letter for letter in str(dataset.get("SeriesDescription") or "") if letter.isprintable())
         return Header(
-            *(digest(name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")),
+            keyed(fold(split_session(str(dataset.get("PatientID") or "").strip())[0])),
+            *(digest(name) for name in ("StudyInstanceUID", "SeriesInstanceUID")),
             when=f"{dataset.get('StudyDate') or ''} {dataset.get('StudyTime') or ''}",
             number=str(dataset.get("SeriesNumber") or "")[:12],
             description=description[:40],
             rows=int(dataset.Rows),
             columns=int(dataset.Columns),
             frames=_frames(dataset),
+            spelling=keyed(str(dataset.get("PatientID") or "")),
         )
 
 

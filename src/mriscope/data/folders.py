@@ -6,7 +6,7 @@ from pathlib import Path
 from mriscope.data.decoding import SUFFIXES
 from mriscope.data.layout import Place, find_places
 from mriscope.data.listing import problem_of, walk
-from mriscope.data.naming import canonical_class, natural, part_order, printable
+from mriscope.data.naming import canonical_class, natural, part_order, printable, segmentation_notes, segmentations
 from mriscope.data.rows import Row, Source
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError, suggest
@@ -22,8 +22,9 @@ def open_folders(name: str, root: Path) -> Source:
     Folders of train, validation (val, valid, dev) and test, in any case, sets, folds, planes and subjects may stand
     above the class folders or within them; see `find_places`. Class folders whose names mean the four classes of this
     field, whatever their case and punctuation, get those; folders of which none does are classes of their own, in
-    sorted order. Other folders within a class folder belong to it. Each file that is no image is a bad row, but for
-    hidden ones, those of PASSED_OVER, and tables and texts at the top. Links to folders are not followed.
+    sorted order. Other folders within a class folder belong to it. Segmentations beside images are left out, and
+    counted. Each file that is no image is a bad row, but for hidden ones, those of PASSED_OVER, and tables and texts
+    at the top. Links to folders are not followed.
 
     Args:
         name: the source as its user wrote it.
@@ -39,6 +40,8 @@ def open_folders(name: str, root: Path) -> Source:
             f"{name} holds no image files ({', '.join(SUFFIXES)}); expected one folder of them for each class, or "
             "parquet files"
         )
+    masks = segmentations(path for path in listed if _is_image(path))
+    listed = {path: file for path, file in listed.items() if path not in masks}
     chains = {path: tuple(path.split("/")[:-1]) for path in listed}
     places = find_places(name, {chains[path] for path in listed if _is_image(path)})
     class_names, labels = name_classes(name, sorted({place.class_folder for place in places.values()} - {""}))
@@ -55,7 +58,7 @@ def open_folders(name: str, root: Path) -> Source:
             place = place_of(path)
             yield Row(number, printable(path), "", place.part, labels.get(place.class_folder), content, problem)
 
-    return Source(files, class_names, rows, len(files))
+    return Source(files, class_names, rows, len(files), segmentation_notes(masks))
 
 
 def _is_image(path: str) -> bool:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mriscope.data.layout import begun_part, is_other
 from mriscope.data.naming import subject_of
 from mriscope.errors import DataError
 
@@ -38,6 +39,11 @@ _POSITION = re.compile(
     r"[\W_]*(?P<position>\d{1,4})\W*$",
     re.IGNORECASE,
 )
+_DATE = re.compile(
+    r"(?<!\d)((19|20)\d\d([-_.])(0?[1-9]|1[0-2])\3(0?[1-9]|[12]\d|3[01])|(0?[1-9]|[12]\d|3[01])([-_.])"
+    r"(0?[1-9]|[12]\d|3[01])\7(19|20)\d\d)(?!\d)([-_. T]+\d{2}[-_.:]\d{2}[-_.:]\d{2}(?!\d))?"
+)
+"""A date, as in 2006-10-09 or 9.10.2006, and the time behind it, which are no position."""
 _CHILD = """
 import json, re, sys
 pattern, names = json.load(sys.stdin)
@@ -66,18 +72,23 @@ class Identity:
 
 
 NOBODY = Identity()
+_NUMBERED = ("numbered folders", "numbered files")
 
 
-def identify(paths: Sequence[str], pattern: str | None = None) -> tuple[list[Identity], tuple[str, ...]]:
+def identify(
+    paths: Sequence[str], pattern: str | None = None, classes: Sequence[str] = ()
+) -> tuple[list[Identity], tuple[str, ...]]:
     """Read the subjects of slices from their paths.
 
     The ways in which BIDS, OASIS, ADNI and IXI name files and folders are known, and folders or files that begin with
-    patient, subject, case or the like and a number. One subject may be written in small or large letters.
+    patient, subject, case or the like and a number. One subject may be written in small or large letters. Such a number
+    that several class folders have is taken to count anew in each.
 
     Args:
         paths: of the slices within their source.
         pattern: a regular expression to search for in each path instead, with the named groups subject, session and
             position, of which subject is needed.
+        classes: of each path; nothing where they are unknown.
 
     Returns:
         an identity for each path; and what a user should be told: which names were recognised, with three examples, or
@@ -101,7 +112,8 @@ def identify(paths: Sequence[str], pattern: str | None = None) -> tuple[list[Ide
             found = [NOBODY if one.scheme == "numbered files" else one for one in found]
     spelling: dict[str, str] = {}
     found = [replace(one, subject=spelling.setdefault(one.subject.lower(), one.subject)) for one in found]
-    notes = _recognised(paths, found)
+    found, restart = _by_class(paths, found, classes) if pattern is None else (found, ())
+    notes = (*_recognised(paths, found), *restart)
     if not notes and (hint := _unused(paths)):
         notes = (hint,)
     return found, notes
@@ -136,11 +148,53 @@ def _complete(path: str, folders: Sequence[str], scheme: str, told: Mapping[str,
         named = [one["session"] for one in levels if "session" in one.groupdict() and one["session"]]
         named += [one[0] for folder in folders if (one := _SESSION.fullmatch(folder))]
         known["session"] = named[-1] if named else ""
-    place = _POSITION.search(rest)
+    place = _POSITION.search(_DATE.sub("date", rest))
     if place and place["plane"]:
         known["plane"] = place["plane"].upper()
     subject, session = known.pop("subject"), known.pop("session")
     return Identity(subject, session, float(place["position"]) if place else math.nan, known, scheme)
+
+
+def _by_class(
+    paths: Sequence[str], found: Sequence[Identity], classes: Sequence[str]
+) -> tuple[list[Identity], tuple[str, ...]]:
+    """Name numbered subjects by their class too, where one number lies below the folders of several classes.
+
+    A number above the class folders, or beside files of another class, is one subject's.
+    """
+    classes_above: dict[tuple[str, str], set[str]] = {}
+    numbered = [
+        (path, one.subject, name)
+        for path, one, name in zip(paths, found, classes, strict=False)
+        if one.scheme in _NUMBERED
+    ]
+    for path, subject, name in numbered:
+        classes_above.setdefault((subject, _above(path, subject)), set()).add(name)
+    several: dict[str, set[str]] = {}
+    for (subject, _), names in classes_above.items():
+        several.setdefault(subject, set()).update(names)
+    anew = {who: sorted(names) for who, names in several.items() if len(names) > 1}
+    mixed = {subject for (subject, _), names in classes_above.items() if len(names) > 1}
+    if not anew.keys() - mixed:
+        return list(found), ()
+    told = [
+        replace(one, subject=f"{name}/{one.subject}") if one.scheme in _NUMBERED and one.subject not in mixed else one
+        for one, name in zip(found, classes, strict=True)
+    ]
+    who = next(one for one in anew if one not in mixed)
+    pattern = re.sub(r"\d+", lambda _: r"\d+", who)
+    return told, (
+        f"{who} lies below the folders of several classes ({', '.join(anew[who])}), so numbers are taken to count "
+        f"subjects anew in each class ({len(anew.keys() - mixed):,} numbers occur in several); where a number is the "
+        f"same subject in all, say so with --subject-pattern '(?P<subject>{pattern})'",
+    )
+
+
+def _above(path: str, subject: str) -> str:
+    """Return the folders above the one, or the file, that a numbered subject is read from."""
+    *folders, _ = path.split("/")
+    levels = [at for at, folder in enumerate(folders) if subject_of(folder).lower() == subject.lower()]
+    return "/".join(folders[: levels[-1]] if levels else folders)
 
 
 def _by_pattern(paths: Sequence[str], pattern: str) -> list[Identity]:
@@ -214,7 +268,7 @@ def _text(one: Identity) -> str:
 
 def _unused(paths: Sequence[str]) -> str:
     """Point out names of one form with a number that several of them share, as the number of a subject would."""
-    names = [_numbered_end(path) for path in paths]
+    names = [_numbered_end(path.partition("#")[0]) for path in paths]
     forms = Counter(re.sub(r"\d+", "\0", name) for name in names)
     form, count = forms.most_common(1)[0] if forms else ("", 0)
     if form.count("\0") < 2 or count < max(FEW, len(paths) // 2):
@@ -234,6 +288,8 @@ def _unused(paths: Sequence[str]) -> str:
 
 
 def _numbered_end(path: str) -> str:
-    """Return the file of a path, below its folder where that has a number."""
+    """Return the file of a path, below its folder where that has a number; folds, sets and shards count none."""
     *_, folder, file = ["", *path.split("/")]
-    return f"{folder}/{file}" if re.search(r"\d", folder) else file
+    file = re.sub(r"-\d+-of-\d+", "", file)
+    counts = folder.isdigit() or not (is_other(folder) or begun_part(folder))
+    return f"{folder}/{file}" if counts and re.search(r"\d", folder) else file

@@ -1,18 +1,20 @@
 """Slices as image files that a CSV table names, each with its class and what else is known of it."""
 
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mriscope.data.folders import MAX_BYTES, content_of
 from mriscope.data.listing import problem_of
-from mriscope.data.naming import number_classes, part_of_folder, part_order, printable
+from mriscope.data.naming import number_classes, part_of_folder, part_order, printable, spelling_notes
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
 from mriscope.data.tables import (
     ROLES,
     SUFFIXES,
+    BadLineError,
     Table,
     column_notes,
     find_column,
@@ -30,21 +32,56 @@ def find_image_table(folder: Path, options: ReadOptions) -> Path | None:
     """Return the one table at the top of a folder that names images and their labels; None where there is none.
 
     Raises:
-        DataError: there are several.
+        DataError: there are several, or a row of one has more or fewer cells than its header.
     """
-    found = []
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
-        try:
-            table = read_table(path)
-            roles = _roles(table, options)
-        except DataError:
-            continue  # another table, which need not be one of images
-        if roles["path"] and roles["label"] and any((folder / row[str(roles["path"])]).is_file() for row in table.rows):
-            found.append(path)
+    found = [path for path, reason in _tables(folder, options).items() if not reason]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{folder} has several tables of images, {names}; name one of them as the source")
     return found[0] if found else None
+
+
+def _lists_images(path: Path, columns: tuple[str, ...], options: ReadOptions) -> bool:
+    try:
+        roles = _roles(Table(path, columns, []), options)
+    except DataError:
+        return False
+    return bool(roles["path"] and roles["label"])
+
+
+def why_unused(folder: Path, options: ReadOptions) -> str:
+    """Say why the first table at the top of a folder is none of its images; "" where there is no table."""
+    return next(
+        (f"{folder / path.name} is not used, as it {why}" for path, why in _tables(folder, options).items()), ""
+    )
+
+
+def _tables(folder: Path, options: ReadOptions) -> dict[Path, str]:
+    """Return the tables at the top of a folder, each with why it is none of its images, "" for one that is."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return {path: _unfit(folder, path, options) for path in paths}
+
+
+def _unfit(folder: Path, path: Path, options: ReadOptions) -> str:
+    try:
+        table = read_table(path)
+        roles = _roles(table, options)
+    except BadLineError as error:
+        if _lists_images(path, error.columns, options):
+            raise
+        return f"cannot be read as a table of images ({error})"
+    except DataError as error:
+        return f"cannot be read as a table of images ({error})"
+    if lacking := [role for role in ("path", "label") if not roles[role]]:
+        return (
+            f"has the columns {', '.join(table.columns) or '(none)'}, and none for the {' and the '.join(lacking)}"
+            + ("; name it with --label-column" if lacking == ["label"] else "")
+        )
+    column = str(roles["path"])
+    if not any((folder / row[column].replace("\\", "/")).is_file() for row in table.rows):
+        first = f", the first {table.rows[0][column]!r}" if table.rows else ""
+        return f"names no file that is there{first}; expected paths from its own folder on"
+    return ""
 
 
 def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
@@ -58,7 +95,7 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
         options: of which label_column and subject_column count.
 
     Raises:
-        DataError: the table cannot be read, lacks a column or rows, or names fewer than two classes.
+        DataError: the table cannot be read, lacks a column or rows, names one file twice, or fewer than two classes.
     """
     table = read_table(path)
     roles = _roles(table, options)
@@ -71,10 +108,12 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
             )
     if not table.rows:
         raise DataError(f"{name} has no rows; expected one row a slice")
-    class_names, number_of = number_classes(name, [known(row[str(roles["label"])]) for row in table.rows])
+    labels = [known(row[str(roles["label"])]) for row in table.rows]
+    class_names, number_of = number_classes(name, labels)
     lines = [_line(number, row, roles, number_of) for number, row in enumerate(table.rows)]
+    _check_once(name, lines)
     lines.sort(key=lambda line: part_order(line.part))
-    notes = column_notes(path.name, roles, ("subject", "session", "position", "part"))
+    notes = (*column_notes(path.name, roles, ("subject", "session", "position", "part")), *spelling_notes(labels))
     if all(is_nifti(line.path) for line in lines):
         return open_listed_volumes(path, lines, class_names, Cut(options.plane, options.slices), notes)
     options.refuse(OF_VOLUMES, f"{name} lists images and no volumes")
@@ -92,6 +131,19 @@ def _roles(table: Table, options: ReadOptions) -> dict[str, str | None]:
     given = {"label": options.label_column, "subject": options.subject_column}
     found = {role: find_column(role, table.columns, given.get(role), table.path) for role in ROLES}
     return {**found, "path": found["path"] or found["image"], "image": None}
+
+
+def _check_once(name: str, lines: Sequence[Row]) -> None:
+    """Refuse a table that names one file twice, whatever its rows say of it."""
+    first: dict[str, Row] = {}
+    for line in lines:
+        other = first.setdefault(posixpath.normpath(line.path), line)
+        if other is not line:
+            same = repr(replace(other, number=line.number, path=line.path)) == repr(line)  # nan is unequal to nan
+            raise DataError(
+                f"{name} names the file {line.path!r} twice, in rows {other.number + 1} and {line.number + 1}"
+                f"{', which say the same' if same else ', which differ in what they say of it'}; keep one"
+            )
 
 
 def _line(number: int, row: Mapping[str, str], roles: Mapping[str, str | None], number_of: Mapping[str, int]) -> Row:

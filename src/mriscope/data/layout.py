@@ -19,6 +19,8 @@ OTHER_WORDS = re.compile(
     re.IGNORECASE,
 )
 """Words in the names of folders that hold class folders, or lie within them: sets, folds, planes, sites, sessions."""
+_PART = "train|training|val|valid|validation|dev|test|testing"
+_BEGUN = re.compile(rf"(?P<first>(?i:{_PART}))(?=[\W_\dA-Z])|.*(?:[\W_\d]|(?<=[a-z])(?=[A-Z]))(?P<last>(?i:{_PART}))$")
 SHOWN = 4
 
 Chain = tuple[str, ...]
@@ -58,6 +60,7 @@ def find_places(name: str, chains: Iterable[Chain]) -> dict[Chain, Place]:
         Place(part='', class_folder='AD')
     """
     known = sorted(set(chains), key=lambda chain: [natural(folder) for folder in chain])
+    _check_begun(name, known)
     level = _class_levels(name, known)
     parts = _parts(name, {chain: level.get(chain) for chain in known})
     return {chain: Place(parts[chain], chain[level[chain]]) if chain in level else Place() for chain in known}
@@ -106,7 +109,7 @@ def _chosen(name: str, rest: Mapping[Chain, Sequence[int]]) -> int:
         raise _two_readings(name, rest, names, classes[0], classes[1])
     if classes:
         return classes[0]
-    telling = [depth for depth, folders in enumerate(names) if not all(map(_is_other, folders))]
+    telling = [depth for depth, folders in enumerate(names) if not all(map(is_other, folders))]
     telling = telling or [depth for depth, folders in enumerate(names) if len(folders) > 1]
     if not telling:
         return 0
@@ -161,10 +164,35 @@ def _parts(name: str, level: Mapping[Chain, int | None]) -> dict[Chain, str]:
     return {chain: next(iter(parts), "") for chain, parts in named.items()}
 
 
+def begun_part(folder: str) -> str:
+    """Return the part that a folder's name begins or ends with, beside more than `part_of_folder` knows, or "".
+
+    Example:
+        >>> begun_part("train_1"), begun_part("AD_test"), begun_part("train"), begun_part("tested")
+        ('train', 'test', '', '')
+    """
+    if part_of_folder(folder):
+        return ""
+    found = _BEGUN.match(folder)
+    return part_of_folder(found["first"] or found["last"]) if found else ""
+
+
+def _check_begun(name: str, chains: Sequence[Chain]) -> None:
+    """Refuse folders such as train_AD and test_AD, or train_1 and test_1, of which nobody knows what they are."""
+    begun = {folder: part for chain in chains for folder in chain if (part := begun_part(folder))}
+    if len(set(begun.values())) > 1:
+        raise DataError(
+            f"{name} can be read in two ways: the folders {_listed([*begun])} are parts, as their names begin or end, "
+            "or they are not; for the first move their images into folders such as train/CLASS and test/CLASS, for the "
+            "second rename them without train, validation and test"
+        )
+
+
 def _is_class_word(folder: str) -> bool:
     return bool(canonical_class(folder) or CLASS_WORDS.fullmatch(as_word(folder)))
 
 
-def _is_other(folder: str) -> bool:
+def is_other(folder: str) -> bool:
+    """Tell whether a folder is called as sets, folds, planes, sites and sessions are, or by a plain number."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", folder)
     return folder.isdigit() or any(map(OTHER_WORDS.fullmatch, words))

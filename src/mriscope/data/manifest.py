@@ -2,14 +2,17 @@
 
 import csv
 import io
+import logging
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mriscope.data.rows import as_covariates
 from mriscope.data.slices import SliceSet
+from mriscope.data.subject_ids import fold, split_session, unify_subjects
 from mriscope.data.tables import ROLES, Table, find_column, is_index, known, position_of, read_table
 from mriscope.errors import DataError, suggest
 from mriscope.files import spreadsheet_safe
@@ -18,6 +21,7 @@ COLUMNS = ("path", "part", "label", "subject", "position")
 """What `mriscope audit` writes to slices.csv, and session where one is known."""
 
 Rows = Sequence[Mapping[str, str]]
+LOG = logging.getLogger("mriscope")
 
 
 def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collection[str] = ()) -> SliceSet:
@@ -38,6 +42,7 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
     columns = {role: find_column(role, table.columns, None, manifest) for role in ROLES}
     if columns["path"] is None and columns["subject"] is not None:
         return _by_subject(slices, table, columns)
+    table, endings = _unify(table, columns["subject"], columns["path"])
     if columns["path"] is not None and {*table.columns} <= {columns["path"], columns["label"], columns["part"]}:
         raise _lacks(table, "subject")
     rows = _rows_by_path(slices.paths.tolist(), table, columns["path"], "the source's", passed_over)
@@ -45,6 +50,8 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
     subjects = slices.subject_names if columns["subject"] is None else _subjects(rows, columns["subject"])
     positions = slices.positions if columns["position"] is None else _positions(rows, columns["position"], manifest)
     sessions = None if columns["session"] is None else _texts(rows, columns["session"])
+    if sessions is None and any(endings.values()):
+        sessions = np.array([endings[row[str(columns["path"])]] for row in rows], str)
     return slices.with_subjects(subjects, positions, sessions=sessions, covariates=_covariates(table, rows, columns))
 
 
@@ -76,13 +83,14 @@ def subjects_of(paths: Sequence[str], labels: Sequence[str], manifest: str | Pat
     columns = {role: find_column(role, table.columns, None, manifest) for role in ("path", "label", "subject")}
     if columns["subject"] is None:
         raise _lacks(table, "subject")
+    table, _ = _unify(table, columns["subject"])
     rows = _rows_by_path(paths, table, columns["path"], "the run's", None)
     _check_labels(labels, rows, columns, manifest)
     return _subjects(rows, columns["subject"])
 
 
 def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
-    """Format slices as a manifest: path, part, label, subject, position; empty where unknown.
+    """Format slices as a manifest: path, part, label, subject, position, covariates; empty where unknown.
 
     Args:
         slices: the set.
@@ -94,12 +102,32 @@ def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     subjects = slices.subject_names.tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    covariates = {name: values for name, values in slices.covariates.items() if name not in COLUMNS}
+    writer.writerow((*COLUMNS, *map(spreadsheet_safe, covariates)))
     for row, path in enumerate(slices.paths):
         position = "" if np.isnan(slices.positions[row]) else f"{slices.positions[row]:.10g}"
         names = (path, part_of[row], slices.class_names[slices.labels[row]], subjects[row])
-        writer.writerow((*map(spreadsheet_safe, names), position))
+        further = [_cell(values[row]) for values in covariates.values()]
+        writer.writerow((*map(spreadsheet_safe, names), position, *further))
     return text.getvalue()
+
+
+def _unify(table: Table, column: str | None, path: str | None = None) -> tuple[Table, dict[str, str]]:
+    """Return the table with one spelling of each subject, and the session that its id ends with, by path."""
+    if column is None:
+        return table, {}
+    told = unify_subjects([known(row[column]) for row in table.rows])
+    for note in told.notes:
+        LOG.warning("%s: %s", table.path, note)
+    rows = [{**row, column: subject} for row, subject in zip(table.rows, told.subjects, strict=True)]
+    endings = zip(table.rows, told.sessions, strict=True)
+    return replace(table, rows=rows), {} if path is None else {row[path]: when for row, when in endings}
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return str(spreadsheet_safe(value))
+    return "" if np.isnan(value) else f"{value:.10g}"
 
 
 def _lacks(table: Table, column: str) -> DataError:
@@ -155,7 +183,7 @@ def _check_known(paths: Sequence[str], strangers: Sequence[str], table: Table) -
 def _check_labels(labels: Sequence[str], rows: Rows, columns: Mapping[str, str | None], manifest: str | Path) -> None:
     label, path = columns["label"], columns["path"]
     for row, own in zip(rows, labels, strict=False):
-        if label is not None and row[label] not in ("", own):
+        if label is not None and row[label].casefold() not in ("", own.casefold()):
             raise DataError(
                 f"{manifest} calls {row[path or label]!r} {row[label]} where the source says {own}; "
                 "correct the file, or leave its label column out"
@@ -198,13 +226,16 @@ def _by_subject(slices: SliceSet, table: Table, columns: Mapping[str, str | None
             "the subjects in the source, as with --subject-pattern"
         )
     row_of: dict[tuple[str, str], int] = {}
+    by_session = bool(session)
     for number, row in enumerate(table.rows):
-        key = (row[subject], known(row[session]) if session else "")
+        who, ending = split_session(row[subject])
+        key = (fold(who), known(row[session]) if session else ending)
+        by_session = by_session or bool(key[1])
         if row_of.setdefault(key, number) != number:
             raise DataError(f"{table.path} names {' '.join(key).strip()!r} twice; keep one row, or add a session")
     keys = zip(slices.subject_names.tolist(), slices.sessions.tolist(), strict=True)
     nothing = dict.fromkeys(table.columns, "")
-    found = [row_of.get((who, when) if session else (who, "")) for who, when in keys]
+    found = [row_of.get((fold(who), when if by_session else "")) for who, when in keys]
     if all(number is None for number in found):
         mine = next(name for name in slices.subject_names.tolist() if name)
         raise DataError(

@@ -1,7 +1,7 @@
 """What the names of files and folders say: the part, the class, the subject, the order."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from mriscope.errors import DataError
 
@@ -19,6 +19,7 @@ _SUBJECT = re.compile(
     r"|OAS[123]_?\d{4}\d?|\d{3}_S_\d{4,5}|IXI\d{3})(?![a-z\d]).*",
     re.IGNORECASE | re.DOTALL,
 )
+_SEGMENTATION = re.compile(r"[-_](mask|d?seg|segmentation)(\.[a-z]+|\.nii\.gz)$", re.IGNORECASE)
 _CANONICAL = {
     "no": "Non_Demented",
     "non": "Non_Demented",
@@ -48,6 +49,32 @@ def part_of_folder(folder: str) -> str:
     return next((part for part, words in _FOLDERS.items() if re.fullmatch(words, folder, re.IGNORECASE)), "")
 
 
+def segmentations(paths: Iterable[str]) -> set[str]:
+    """Return the files that segment others beside them, by their names' ends: _seg, _mask, _dseg, _segmentation.
+
+    A folder of nothing else has images of its own, which are none.
+
+    Example:
+        >>> sorted(segmentations(["AD/1.png", "AD/1_mask.png", "masks/2_mask.png"]))
+        ['AD/1_mask.png']
+    """
+    found, others = [], set()
+    for path in paths:
+        folder, _, file = path.rpartition("/")
+        if _SEGMENTATION.search(file):
+            found.append((folder, path))
+        else:
+            others.add(folder)
+    return {path for folder, path in found if folder in others}
+
+
+def segmentation_notes(left_out: Collection[str]) -> tuple[str, ...]:
+    """Say how many segmentations were left out."""
+    if not left_out:
+        return ()
+    return (f"{len(left_out):,} segmentations such as {min(left_out)} lie beside the images and were left out",)
+
+
 def part_order(part: str) -> int:
     """Return the place of a part: train, validation, test; slices of no part come first."""
     return PARTS.index(part) if part in PARTS else -1
@@ -63,7 +90,7 @@ def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], d
     """Return numbers for classes that are named by texts.
 
     Labels that all mean one of the four classes of this field, whatever their case and punctuation, are those; others
-    are classes of their own, in natural order.
+    are classes of their own, in natural order. Those that differ only in case are one class.
 
     Args:
         name: the source, for messages.
@@ -80,12 +107,31 @@ def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], d
         (('AD', 'MCI'), {'AD': 0, 'MCI': 1})
     """
     found = sorted({*labels} - {""}, key=natural)
-    if len(found) < 2:
+    spelling: dict[str, str] = {}
+    classes = [label for label in found if spelling.setdefault(label.casefold(), label) == label]
+    if len(classes) < 2:
         raise DataError(f"{name} has the labels {', '.join(found) or '(none)'}; expected two classes or more")
     meant = {label: canonical_class(label) for label in found}
     if all(meant.values()):
         return CLASS_NAMES, {label: CLASS_NAMES.index(str(known)) for label, known in meant.items()}
-    return tuple(map(printable, found)), {label: number for number, label in enumerate(found)}
+    return tuple(map(printable, classes)), {label: classes.index(spelling[label.casefold()]) for label in found}
+
+
+def spelling_notes(labels: Iterable[str]) -> tuple[str, ...]:
+    """Say which labels were taken for one class although they differ in case; the study's own classes aside.
+
+    Example:
+        >>> spelling_notes(["AD", "ad", "CN"])
+        ('labels that differ only in case are one class: AD, ad',)
+    """
+    found = sorted({*labels} - {""}, key=natural)
+    spellings: dict[str, list[str]] = {}
+    for label in found:
+        spellings.setdefault(label.casefold(), []).append(label)
+    several = [", ".join(same) for same in spellings.values() if len(same) > 1]
+    if not several or all(map(canonical_class, found)):
+        return ()
+    return (f"labels that differ only in case are one class: {'; '.join(several)}",)
 
 
 def subject_of(name: str) -> str:

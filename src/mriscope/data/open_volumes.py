@@ -12,7 +12,7 @@ from mriscope.data.read_options import ReadOptions
 from mriscope.data.rows import Source
 from mriscope.data.volume_folders import open_dicom_folders, open_nifti_folders, open_tumour_slices
 from mriscope.data.volumes import Cut
-from mriscope.errors import need
+from mriscope.errors import DataError, need
 
 OTHER_KINDS = (*SUFFIXES, ".parquet")
 
@@ -37,6 +37,9 @@ def open_volumes(name: str, root: Path, options: ReadOptions) -> Source | None:
     if is_bids(files):
         need("volumes", "nibabel")
         return open_bids(name, root, files, cut, options.label_column, options.series)
+    below = {path.partition("/")[0] for path in files if is_bids([path.partition("/")[2]])}
+    if folder := next((one for one in sorted(below) if f"{one}/participants.tsv" in files), None):
+        raise DataError(f"{name} holds a data set in BIDS in its folder {folder}; name that, {name}/{folder}")
     names = [path.lower() for path in files]
     if any(path.endswith(OTHER_KINDS) for path in names):
         return None

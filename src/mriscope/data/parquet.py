@@ -21,9 +21,11 @@ from mriscope.data.naming import (
     part_of_folder,
     part_order,
     printable,
+    spelling_notes,
 )
 from mriscope.data.read_options import AS_IT_IS, OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
+from mriscope.data.shards import check_copies, missing_shards
 from mriscope.data.tables import column_notes, find_column, is_index, known, position_of
 from mriscope.data.volume_folders import open_packed_volumes
 from mriscope.data.volumes import Cut
@@ -35,6 +37,7 @@ BUDGET = 2**24  # bytes of a batch
 MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what unpacks to more than both is no image
 LONGEST_PATH = 1024
 LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400
+_LARGEST_EXACT = 2**53  # below it a float64 holds every whole number
 MOST_CLASSES = 1_000
 _ROLES = ("image", "label", "subject", "session", "position", "part")
 
@@ -82,28 +85,42 @@ def open_parquet(name: str, root: Path, paths: Sequence[Path], options: ReadOpti
     """
     names = {path: path.relative_to(root) for path in paths}
     _check_parts(name, {path: _part(file) for path, file in names.items()}, names)
+    check_copies(name, names)
     files = {file.as_posix(): _open(path, _part(file), options) for path, file in names.items()}
-    class_names = _agreed(name, files) or CLASS_NAMES
-    numbers: dict[str, Mapping[str, int] | None] = dict.fromkeys(files)
-    unnamed = _agreed(name, files) is None
-    if not all(one.numbers for one in files.values()):
-        texts = [text for one in files.values() for text in _labels(one)]
-        class_names, numbering = number_classes(name, texts)
-        numbers.update(dict.fromkeys(files, numbering))
-        unnamed = False
+    class_names, numbering, said = _number_labels(name, files)
     first = next(iter(files.values()))
-    notes = column_notes(next(iter(files)), first.columns, _ROLES)
-    if unnamed and {text for one in files.values() for text in _labels(one)} < {"0", "1", "2", "3"}:
-        notes += (f"labels are numbers without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    notes = (*column_notes(next(iter(files)), first.columns, _ROLES), *said, *missing_shards(files))
     paths_of = {file: one.path for file, one in files.items()}
 
     def rows() -> Iterator[Row]:
-        return (row for file, one in files.items() for row in _rows(one, file, numbers[file]))
+        return (row for file, one in files.items() for row in _rows(one, file, numbering))
 
     if any(one.volumes for one in files.values()):
         return open_packed_volumes(paths_of, rows, class_names, Cut(options.plane, options.slices), notes)
     options.refuse(OF_VOLUMES, f"{name} holds no volumes")
     return Source(paths_of, class_names, rows, sum(one.count for one in files.values()), notes)
+
+
+def _number_labels(
+    name: str, files: Mapping[str, _File]
+) -> tuple[tuple[str, ...], Mapping[str, int] | None, tuple[str, ...]]:
+    """Return the names of the classes, the number of each label (None: its own value), and what is to be told.
+
+    Numbers without names count the four classes of the study where exactly 0 to 3 occur; others are names themselves.
+    """
+    numbers = all(one.numbers for one in files.values())
+    if numbers and (named := _agreed(name, files)):
+        return named, None, ()
+    texts = {text for one in files.values() for text in _labels(one)} - {""}
+    if not numbers:
+        return *number_classes(name, texts), spelling_notes(texts)
+    counts = {text for text in texts if text.isdecimal()}  # others, such as -1, are bad rows
+    if counts == set(map(str, range(len(CLASS_NAMES)))):
+        return CLASS_NAMES, None, (f"labels are 0 to 3 without names, and taken to count {', '.join(CLASS_NAMES)}",)
+    if len(counts) > MOST_CLASSES:
+        raise DataError(f"{name} has {len(counts):,} different labels, at most {MOST_CLASSES:,} are read")
+    class_names, numbering = number_classes(name, counts)
+    return class_names, numbering, (f"labels are numbers without names; the classes are {', '.join(class_names)}",)
 
 
 def _part(file: Path) -> str:
@@ -252,6 +269,8 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
     number = 0
     for batch in _batches(one, [*columns.values(), *one.covariates]):
         images = _images(batch.column(columns["image"]))
+        if "subject" in columns:
+            _check_exact(one, batch.column(columns["subject"]))
         told = {role: _texts(batch.column(name)) for role, name in columns.items() if role not in ("image", "label")}
         further = {name: _texts(batch.column(name)) for name in one.covariates}
         labels = batch.column(columns["label"])
@@ -279,7 +298,9 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
 def _label(value: Any, number_of: Mapping[str, int] | None) -> tuple[int | None, str]:
     """Return the number of a class, and why there is none."""
     if number_of is not None:
-        return number_of.get(known(value)), ""
+        text = known(value)
+        found = number_of.get(text)
+        return found, f"has the label {text}, which counts no class" if found is None and text else ""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None, ""
     return (int(value), "") if value % 1 == 0 else (None, f"has the label {value}, which counts no class")
@@ -309,7 +330,22 @@ def _texts(column: Any) -> list[str]:
 def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_EXACT:
+        return str(int(value))
     return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _check_exact(one: _File, column: Any) -> None:
+    """Refuse decimals as the ids of subjects where they are too large to tell neighbours apart."""
+    if not pa.types.is_floating(column.type):
+        return
+    bits = {16: 11, 32: 24}.get(column.type.bit_width, 53)
+    large = next((value for value in column.to_pylist() if value is not None and abs(value) >= 2**bits), None)
+    if large is not None:
+        raise DataError(
+            f"{one.path} has the subject {large:.17g} as a decimal number ({column.type}), which tells whole numbers "
+            f"apart below 2^{bits} only; write the column {one.columns['subject']} as whole numbers or texts"
+        )
 
 
 def _path(named: bytes | None, path: Path, number: int) -> str:

@@ -14,9 +14,9 @@ import PIL
 from mriscope.data.cache import cache_folder, cached, content_key
 from mriscope.data.folders import open_folders
 from mriscope.data.hub import fetch
-from mriscope.data.image_table import find_image_table, open_image_table
+from mriscope.data.image_table import find_image_table, open_image_table, why_unused
 from mriscope.data.listing import stamp
-from mriscope.data.manifest import with_manifest
+from mriscope.data.manifest import names_subjects, with_manifest
 from mriscope.data.open_volumes import open_volumes, takes_tables_from_above
 from mriscope.data.parquet import open_parquet, parquet_files
 from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOptions, split_options
@@ -119,8 +119,11 @@ def read_rows(
     if size is not None and not (isinstance(size, int) and size in SIZES):
         raise DataError(f"size is {size!r}; choose a whole number from {SIZES[0]} to {SIZES[-1]}")
     reading = read_silently(source, size, options)
+    hinted = manifest is not None and names_subjects(manifest)
     for note in reading.notes:
-        LOG.warning("%s: %s", source, note)
+        if hinted and "--subject-pattern" in note:  # the manifest names them
+            continue
+        LOG.warning("%s: %s", split_options(str(source))[0], note)
     total = len(reading.bad) + len(reading.slices)
     if reading.bad and not skip_bad:
         raise BadRowsError(str(source), reading.bad, total)
@@ -133,10 +136,13 @@ def read_rows(
 
 def read_silently(source: str | Path, size: int | None, options: ReadOptions = AS_IT_IS) -> Reading:
     """Return what a source holds, at a size as in `read`; nothing is said of it, and bad rows are no error."""
-    if parse_source(source).kind == "phantom":
-        return _read_phantom(str(source), size)
     name, own = split_options(source)
     options = own if options == AS_IT_IS else own.joined(options)
+    if parse_source(name).kind == "phantom":
+        options.refuse((*OF_VOLUMES, *OF_TABLES), "the phantom is made as slices")
+        if options.subject_pattern is not None:
+            raise DataError("the phantom tells its subjects, and subject_pattern is for names of files; leave it out")
+        return _read_phantom(str(name), size)
     return settle_sizes(_read_files(name, size or SIZE, options), size, options.stretch)
 
 
@@ -234,8 +240,12 @@ def open_path(name: str, path: Path, options: ReadOptions) -> Source:
         if table := find_image_table(path, options):
             return open_image_table(f"{name}/{table.name}", table, options)
         options.refuse(OF_VOLUMES, f"{name} holds no volumes")
-        options.refuse(OF_TABLES, f"{name} has folders of images and no table of them")
-        return open_folders(name, path)
+        unused = why_unused(path, options)
+        options.refuse(OF_TABLES, unused or f"{name} has folders of images and no table of them")
+        try:
+            return open_folders(name, path)
+        except DataError as error:
+            raise DataError(f"{unused}; and without it: {error}") if unused else error from None
     if path.is_file() and path.suffix.lower() == ".parquet":
         return open_parquet(name, path.parent, [path], options)
     if path.is_file() and path.suffix.lower() in TABLES:

@@ -15,9 +15,10 @@ from typing import IO
 import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
-from mriscope.data.identifiers import NOBODY, identify
+from mriscope.data.identifiers import NOBODY, Identity, identify
 from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.subject_ids import unify_subjects
 from mriscope.errors import BadRow, DataError
 
 IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
@@ -231,21 +232,32 @@ def _slice_set(
     images: np.ndarray, rows: Sequence[Row], names: Sequence[str], class_names: Sequence[str], options: ReadOptions
 ) -> tuple[SliceSet, tuple[str, ...]]:
     """Return the set, its subjects named by the source or else by paths, and what a user should be told of those."""
-    own = any(row.subject for row in rows) and options.subject_pattern is None
-    who, notes = ([NOBODY] * len(rows), ()) if own else identify([row.path for row in rows], options.subject_pattern)
+    who, notes = _whose(rows, class_names, options)
     known = list(zip(rows, who, strict=True))
     slices = SliceSet.of(
         images,
         np.array([row.label for row in rows], np.int64),
         paths=names,
         parts=[row.part for row in rows],
-        subjects=np.array([row.subject if own else one.subject for row, one in known], str),
+        subjects=np.array([one.subject for one in who], str),
         sessions=np.array([row.session or one.session for row, one in known], str),
         positions=np.array([one.position if math.isnan(row.position) else row.position for row, one in known]),
         covariates=as_covariates([{**one.further, **row.covariates} for row, one in known]),
         class_names=class_names,
     )
     return slices, notes
+
+
+def _whose(
+    rows: Sequence[Row], class_names: Sequence[str], options: ReadOptions
+) -> tuple[list[Identity], tuple[str, ...]]:
+    """Return the subjects that the source names, else those of paths, and what a user should be told of them."""
+    if any(row.subject for row in rows) and options.subject_pattern is None:
+        told = unify_subjects([row.subject for row in rows])
+        pairs = zip(told.subjects, told.sessions, strict=True)
+        return [replace(NOBODY, subject=subject, session=session) for subject, session in pairs], told.notes
+    classes = ["" if row.label is None else class_names[row.label] for row in rows]
+    return identify([row.path for row in rows], options.subject_pattern, classes)
 
 
 def as_covariates(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:

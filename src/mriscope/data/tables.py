@@ -44,13 +44,25 @@ class Table:
     rows: list[dict[str, str]]
 
 
+class BadLineError(DataError):
+    """A row of a table that has more or fewer cells than the header.
+
+    Attributes:
+        columns: the header's.
+    """
+
+    def __init__(self, columns: tuple[str, ...], text: str) -> None:
+        super().__init__(text)
+        self.columns = columns
+
+
 def read_table(path: str | Path) -> Table:
     """Read a CSV file: commas, semicolons or tabs; UTF-8 or UTF-16, with or without a mark; blank rows are left out.
 
     The apostrophe that `spreadsheet_safe` puts before a text is taken off.
 
     Raises:
-        DataError: the file cannot be read, is no table, or a row has more cells than the header.
+        DataError: the file cannot be read, is no table, or a row has more or fewer cells than the header.
     """
     path = Path(path).expanduser()
     try:
@@ -158,10 +170,18 @@ def _delimiter(text: str) -> tuple[str, str]:
 
 
 def _row(path: Path, number: int, header: Sequence[str], line: Sequence[str]) -> dict[str, str]:
+    columns = tuple(name for name in header if name)
     if any(line[len(header) :]):
-        raise DataError(
+        raise BadLineError(
+            columns,
             f"row {number} of {path} has {len(line)} cells where the header has {len(header)}; "
-            "put a cell that holds the delimiter in quotes"
+            "put a cell that holds the delimiter in quotes",
+        )
+    if any(header[len(line) :]):
+        raise BadLineError(
+            columns,
+            f"row {number} of {path} has {len(line)} cells where the header has {len(header)}; it lacks "
+            f"{', '.join(filter(None, header[len(line) :]))}, so give it an empty cell where a value is unknown",
         )
     padded = [*line, *[""] * (len(header) - len(line))]
     return {name: read_safe_cell(cell) for name, cell in zip(header, padded, strict=False) if name}

@@ -2,6 +2,7 @@
 
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
 from mriscope.data.listing import problem_of
-from mriscope.data.naming import natural, part_order, printable
+from mriscope.data.naming import natural, part_order, printable, segmentation_notes, segmentations
 from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.rows import Row, Source
 from mriscope.data.sandbox import Request, Sandbox, children_for
@@ -25,6 +26,7 @@ from mriscope.errors import DataError, need
 SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".pdf", ".xls", ".xlsx")
 """Files that go with volumes and hold none, as do those of NO_VOLUMES."""
 NO_VOLUMES = ("dicomdir", "license", "readme", "changes")
+RESPELLED = "patients have PatientIDs that differ only in case, blanks or a session; each was taken for one subject"
 ONE_PATIENT = "series have one and the same PatientID; it was taken for nobody's"
 _KEPT = 64  # files that are unpacked at a time, more than the sandbox asks for ahead
 _AT_ONCE = 64  # headers that one request asks for
@@ -46,15 +48,23 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     Raises:
         DataError: folders that tell no classes.
     """
-    volumes = [path for path in files if is_nifti(path)]
+    masks = segmentations(path for path in files if is_nifti(path))
+    volumes = [path for path in files if is_nifti(path) and path not in masks]
     places, class_names, labels = _places(name, volumes)
     order = _in_order(volumes, places)
-    identities, notes = identify(order)
+    identities, notes = identify(order, classes=[places[path].class_folder for path in order])
     scans = []
     for path, who in zip(order, identities, strict=True):
         scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
         scans.append(_in_place(scan, places[path], labels))
-    return volume_source(files, class_names, lambda _: scans, cut, strangers(files, volumes), notes=notes)
+    return volume_source(
+        files,
+        class_names,
+        lambda _: scans,
+        cut,
+        strangers(files, {*volumes, *masks}),
+        notes=(*notes, *segmentation_notes(masks)),
+    )
 
 
 def open_listed_volumes(
@@ -143,9 +153,12 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
         headers, problems = _read_headers({path: files[path] for path in order}, sandbox)
         series = find_series(headers, pattern)
         series.sort(key=lambda one: part_order(places[one.path].part))
-        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series])
+        classes = [places[one.path].class_folder for one in series]
+        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series], classes=classes)
         subjects, told = _subjects(series, [who.subject for who in folders])
         sessions = _sessions(series, subjects)
+        if respelled := _respelled(headers.values()):
+            told = {**told, RESPELLED: respelled}
         for one, subject, session in zip(series, subjects, sessions, strict=True):
             named = sorted({path for layer in one.layers for path, _ in layer})
             layers = [[(str(files[path]), frame) for path, frame in layer] for layer in one.layers]
@@ -295,6 +308,12 @@ def _subjects(series: Sequence[Series], folders: Sequence[str]) -> tuple[list[st
     number = {who: place for place, who in enumerate(dict.fromkeys(filter(None, patients)), 1)}
     named = zip(patients, folders, strict=True)
     return [f"patient-{number[who]:03d}" if who else folder for who, folder in named], {}
+
+
+def _respelled(headers: Iterable[Header]) -> int:
+    """Return how many patients have a PatientID that is written in several ways."""
+    spellings = Counter(patient for patient, _ in {(one.patient, one.spelling) for one in headers})
+    return sum(count > 1 for count in spellings.values())
 
 
 def _sessions(series: Sequence[Series], subjects: Sequence[str]) -> list[str]:

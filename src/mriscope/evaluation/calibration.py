@@ -142,9 +142,14 @@ def with_temperature(predictions: Predictions, temperature: float) -> Prediction
         predictions: of slices or of subjects.
         temperature: over 0; 1 changes nothing.
     """
-    scaled = _logarithms(predictions) / temperature
+    return replace(predictions, probabilities=scale_by_temperature(predictions.probabilities, temperature))
+
+
+def scale_by_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the logarithms of probabilities (N, K) by a temperature; float32 (N, K), each row sums to 1 again."""
+    scaled = np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY)) / temperature
     scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return replace(predictions, probabilities=(scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32))
+    return (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def calibration_summary(

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import mriscope.models
 from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type, suggest
@@ -158,6 +157,8 @@ def count_macs(model: nn.Module, size: int = INPUT_SIZE) -> int | None:
     """
     if isinstance(model, Estimator):
         return None
+    from torch.utils.flop_counter import FlopCounterMode  # it imports a compiler
+
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 1, size, size, device=device))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import binary_fill_holes, gaussian_filter, gaussian_filter1d
+import scipy  # which imports its ndimage where that is used
 
 BINS = 12  # of grey values from 0 to _TOP; fluid lies in the third to sixth, grey matter up to the eighth
 _TOP = 1.2  # times white matter; what is brighter (vessels, fat) joins the last bin
@@ -82,7 +82,7 @@ def white_matter_level(image: np.ndarray) -> float:
     counts = np.bincount(brain, minlength=256).astype(float)
     counts[_SATURATED:] = 0
     lowest = int(0.9 * np.percentile(brain, 90))
-    return float(lowest + gaussian_filter1d(counts, 3)[lowest:].argmax())
+    return float(lowest + scipy.ndimage.gaussian_filter1d(counts, 3)[lowest:].argmax())
 
 
 def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
@@ -98,7 +98,7 @@ def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
     codes = _bin_values(volume)
     if regions.sigma is not None:
         around = regions.sigma * volume.shape[-1]
-        codes = codes * BINS + _bin_values(gaussian_filter(volume, (0, around, around)))
+        codes = codes * BINS + _bin_values(scipy.ndimage.gaussian_filter(volume, (0, around, around)))
     where = _label_regions(volume.shape, regions.slabs, regions.rings)
     counts = np.bincount((where * regions.bins + codes).ravel(), minlength=regions.width).astype(float)
     counts = counts.reshape(-1, regions.bins)
@@ -116,7 +116,9 @@ def tissue_map(volume: np.ndarray) -> np.ndarray:
         float32 (MAP_WIDTH,), from 0 to 1: 8 heights, 16 rows and 16 columns, whatever the size of the volume.
     """
     tissue = np.clip((volume - 0.3) / 0.3, 0, 1)
-    blurred = gaussian_filter(tissue, [side / cells for side, cells in zip(volume.shape, _MAP, strict=True)])
+    blurred = scipy.ndimage.gaussian_filter(
+        tissue, [side / cells for side, cells in zip(volume.shape, _MAP, strict=True)]
+    )
     at = (np.arange(cells) * side // cells for side, cells in zip(volume.shape, _MAP, strict=True))
     return blurred[np.ix_(*at)].ravel().astype(np.float32)
 
@@ -135,13 +137,13 @@ def brain_fractions(images: np.ndarray) -> tuple[float, float]:
         the share of fluid in the inner half of the outline by its radius, most of it ventricles. nan without brain.
     """
     volume = normalize_volume(images)
-    inside = np.stack([np.asarray(binary_fill_holes(image > _BRAIN)) for image in images])
+    inside = np.stack([np.asarray(scipy.ndimage.binary_fill_holes(image > _BRAIN)) for image in images])
     if not inside.any():
         return float("nan"), float("nan")
     counts, edges = np.histogram(volume[inside], bins=60, range=(0, _TOP))
     middles = (edges[:-1] + edges[1:]) / 2
     grey = np.flatnonzero((middles >= _GREY_MATTER[0]) & (middles <= _GREY_MATTER[1]))
-    peak = middles[grey[gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
+    peak = middles[grey[scipy.ndimage.gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
     fluid = inside & (volume < _FLUID * peak)
     inner = inside & (_label_regions(volume.shape, 1, 2) == 0)
     return float(1 - fluid.sum() / inside.sum()), float((fluid & inner).sum() / max(inner.sum(), 1))

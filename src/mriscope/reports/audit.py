@@ -91,8 +91,8 @@ def _leak_text(audit: Audit, split: SplitSummary) -> str:
         )
     if power.altered * 2 >= power.shared:
         return (
-            f"{power.altered:,} of the {slices:,} test slices ({_share_of(power.altered, slices)}) are altered "
-            "copies of slices in the training part, or show the same brain"
+            f"{power.shared:,} of the {slices:,} test slices ({_share_of(power.shared, slices)}) show brains that "
+            f"the training part shows too, {power.altered:,} of them as altered copies"
         )
     if shared.near_copies >= power.shared:
         kind = "an exact copy" if shared.exact_copies == shared.near_copies else "a copy that is all but equal"

@@ -148,15 +148,6 @@ def protocol_text(metrics: Metrics) -> str:
     return f"{protocol} split, {metrics.part} part: {metrics.n_slices:,} slices, {subjects}{leaky}"
 
 
-def predictions_text(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """Format a line for each image: its class and the probabilities."""
-    names = list(predictions[0]["probabilities"])
-    rows = [
-        [one["path"], one["class"], *(f"{one['probabilities'][name]:.3f}" for name in names)] for one in predictions
-    ]
-    return table(["image", "class", *names], rows)
-
-
 def models_text(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Format a line for each model."""
     rows = [[one["name"], f"{one['parameters']:,}", f"{one['macs'] / 1e6:,.1f} M", one["about"]] for one in summaries]

@@ -24,7 +24,9 @@ def create_model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: 
     )
 
 
-def load_model(run: RunDirectory | str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, tuple[str, ...]]:
+def load_network(
+    run: RunDirectory | str | Path, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, tuple[str, ...]]:
     """Load the network of a finished run in evaluation mode, and the names of its classes.
 
     Raises:

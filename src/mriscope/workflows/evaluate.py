@@ -23,7 +23,7 @@ from mriscope.training.devices import pick_device
 from mriscope.workflows._baselines import find_baselines, predict_other
 from mriscope.workflows._covariates import Known, know, know_own
 from mriscope.workflows._load import check_bad_rows_place, load
-from mriscope.workflows._model import load_model
+from mriscope.workflows._model import load_network
 
 FILES = (PREDICTIONS, f"{FIGURES}/confusion.png", f"{FIGURES}/roc.png", METRICS)
 RELIABILITY = f"{FIGURES}/reliability.png"
@@ -200,7 +200,7 @@ def _predict_all(
     """Predict all slices of a source that the run has not seen."""
     if skip_bad:
         check_bad_rows_place(BAD_ROWS)
-    model, class_names = load_model(directory, pick_device(device))
+    model, class_names = load_network(directory, pick_device(device))
     recipe = directory.recipe.model_copy(update={"manifest": manifest})  # the recipe's own is of its own data
     loaded = load(source, recipe=recipe, skip_bad=skip_bad)
     slices = loaded.slices

@@ -30,7 +30,7 @@ from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.version import __version__
 from mriscope.workflows._load import load
-from mriscope.workflows._model import load_model
+from mriscope.workflows._model import load_network
 
 PAGE, GRID = "explain.html", "grid.png"
 LISTED = "pictures.json"  # where older versions named the pictures that an explanation wrote
@@ -185,7 +185,7 @@ def open_network(directory: RunDirectory, device: str) -> tuple[nn.Module, tuple
     Raises:
         RunError: the run is an estimator's, or its weights are missing or damaged.
     """
-    model, class_names = load_model(directory, pick_device(device))
+    model, class_names = load_network(directory, pick_device(device))
     if directory.recipe.model in list_estimators():
         raise RunError(f"{directory.recipe.model} has no layers whose maps could be explained; name a network's run")
     return model, class_names

@@ -1,27 +1,140 @@
-"""Predict images with a run."""
+"""Predict slices with a trained model: the one inference behind the command, Python, exports and the server."""
 
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
 
 from mriscope.data.images import read_images
-from mriscope.errors import ArgumentTypeError
+from mriscope.errors import ArgumentTypeError, DataError, check_type
+from mriscope.evaluation.calibration import scale_by_temperature
+from mriscope.evaluation.deployed import DeployedModel
 from mriscope.evaluation.inference import predict_probabilities
-from mriscope.run_directory import open_run
+from mriscope.evaluation.out_of_distribution import FeatureReference
+from mriscope.models.registration import Estimator
+from mriscope.results import Answer, ModelDescription
+from mriscope.run_directory import REFERENCE, open_run
 from mriscope.training.devices import pick_device
-from mriscope.workflows._model import load_model
+from mriscope.workflows._answer import describe_origin, make_answer
+from mriscope.workflows._inference import read_inference
+from mriscope.workflows._model import load_network
+
+BATCH = 64
 
 
-def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: str = "auto") -> list[dict[str, Any]]:
-    """Predict the class of images with a run.
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """The model of a finished run, ready to be asked; several threads may.
+
+    Attributes:
+        network: in evaluation mode, on the device it was loaded to.
+        description: what the model is and where it comes from.
+        reference: features of the training slices; None where the run has none.
+
+    Example:
+        >>> model = mriscope.load_model("mriscope-demo/run")  # doctest: +SKIP
+        >>> model.predict(["slice.png"]).slices[0].class_name  # doctest: +SKIP
+        'Non_Demented'
+    """
+
+    network: nn.Module
+    description: ModelDescription
+    reference: FeatureReference | None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes, in the order of the network's outputs."""
+        return tuple(self.description.class_names)
+
+    @cached_property
+    def deployed(self) -> DeployedModel:
+        """Return the module from uint8 slices to calibrated probabilities and distances, which export writes."""
+        device = next((tensor.device for tensor in self.network.state_dict().values()), torch.device("cpu"))
+        temperature = self.description.inference.temperature
+        return DeployedModel(self.network, self.description.scale, temperature, self.reference).to(device).eval()
+
+    def predict(self, images: Sequence[str | Path] | np.ndarray) -> Answer:
+        """Predict slices.
+
+        Args:
+            images: JPEG or PNG files, or folders of them, which are brought to the model's size; or slices of that
+                size, uint8 (N, H, W) with 0 as background.
+
+        Raises:
+            DataError: files that hold no image, every one is listed; or an array that holds no slices of this size.
+            ArgumentTypeError: images is one text or path.
+        """
+        if isinstance(images, np.ndarray):
+            paths, pixels = tuple(map(str, range(len(images)))), self._check_slices(images)
+        else:
+            if isinstance(images, str | Path):
+                raise ArgumentTypeError(f"images is {str(images)!r}; give a list of files and folders")
+            given = read_images(images, self.description.size, stretch=self.description.stretch)
+            paths, pixels = given.paths, given.images
+        return make_answer(self.description, paths, *self.compute(pixels))
+
+    def compute(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute calibrated probabilities, float32 (N, K), and distances, float32 (N,), of uint8 (N, H, W)."""
+        if isinstance(self.network, Estimator):
+            raw = predict_probabilities(self.network, images, self.description.scale)
+            probabilities = scale_by_temperature(raw, self.description.inference.temperature)
+            return probabilities, np.full(len(images), np.nan, np.float32)
+        device = next(self.network.parameters()).device
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        with self._lock, torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
+                probabilities, distances = self.deployed(pixels)
+                found.append((probabilities.cpu().numpy(), distances.cpu().numpy()))
+        columns = list(zip(*found, strict=True))
+        return np.concatenate(columns[0]), np.concatenate(columns[1])
+
+    def _check_slices(self, images: np.ndarray) -> np.ndarray:
+        size = self.description.size
+        if images.dtype != np.uint8 or images.shape[1:] != (size, size) or not len(images):
+            raise DataError(f"images is {images.dtype} {images.shape}; this model takes uint8 (N, {size}, {size})")
+        return images
+
+
+def load_model(run: str | Path, device: str = "auto") -> TrainedModel:
+    """Load the model of a finished run.
 
     Args:
-        folder: the run.
-        images: JPEG or PNG files, or folders of them.
+        run: the run directory.
         device: auto, cpu or cuda.
 
-    Returns:
-        for each image its path, its class and the probability of each class.
+    Raises:
+        RunError: no finished run, or its weights are missing, damaged or another network's.
+    """
+    check_type("device", device, str, "auto, cpu or cuda")
+    directory = open_run(run)
+    network, class_names = load_network(directory, pick_device(device))
+    inference, recipe = read_inference(directory), directory.recipe
+    description = ModelDescription(
+        origin=describe_origin(directory),
+        class_names=list(class_names),
+        size=recipe.input.size,
+        stretch=recipe.input.stretch,
+        scale=recipe.input.scale,
+        inference=inference,
+    )
+    reference = None if inference.distance is None else FeatureReference.read(directory.path / REFERENCE)
+    return TrainedModel(network, description, reference)
+
+
+def predict_images(run: str | Path, images: Sequence[str | Path], *, device: str = "auto") -> Answer:
+    """Predict images with a run.
+
+    Args:
+        run: the run directory.
+        images: JPEG or PNG files, or folders of them.
+        device: auto, cpu or cuda.
 
     Raises:
         RunError: no finished run.
@@ -30,15 +143,4 @@ def predict_images(folder: str | Path, images: Sequence[str | Path], *, device: 
     """
     if isinstance(images, str | Path):
         raise ArgumentTypeError(f"images is {str(images)!r}; give a list of files and folders")
-    directory = open_run(folder)
-    given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
-    model, class_names = load_model(directory, pick_device(device))
-    probabilities = predict_probabilities(model, given.images, directory.recipe.input.scale)
-    return [
-        {
-            "path": path,
-            "class": class_names[int(row.argmax())],
-            "probabilities": dict(zip(class_names, map(float, row), strict=True)),
-        }
-        for path, row in zip(given.paths, probabilities, strict=True)
-    ]
+    return load_model(run, device).predict(images)

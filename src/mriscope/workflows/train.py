@@ -49,6 +49,7 @@ from mriscope.training.fitting import check_fit, fit
 from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
 from mriscope.workflows._baselines import write_baselines
+from mriscope.workflows._inference import write_inference
 from mriscope.workflows._load import load
 from mriscope.workflows._model import create_model_for
 
@@ -177,6 +178,7 @@ def _record(
     predictions = predict(model, slices[rows], recipe.input.scale, parts, severity=recipe.severity)
     tested = predictions.of_part("test")
     write_predictions(predictions, path / PREDICTIONS)
+    write_inference(directory, model, slices, split, predictions.of_part("validation"))
     beside = {name: [one.of_part("test")] for name, one in write_baselines(directory, slices, split).items()}
     shared = shared_subjects(slices, split)
     scores = score(tested, seed=recipe.seed)

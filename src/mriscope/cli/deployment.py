@@ -1,0 +1,68 @@
+"""Commands that use a trained model: predict, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mriscope.choices import ExportFormat
+from mriscope.cli.console import print_json
+from mriscope.cli.early import check_images, check_run
+from mriscope.cli.options import AsJson, Device, RunFolder
+
+app = typer.Typer()
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
+
+
+@app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
+def predict(
+    run: RunFolder,
+    images: Images,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="RUN is the folder of an ONNX export; needs no torch."),
+    ] = False,
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Predict images with a run.
+
+    Each gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
+    distribution, beside what the model is and how it did on unseen subjects.
+    """
+    from mriscope.reports.answer import answer_text
+
+    if not onnx:
+        check_run(run)
+    check_images(images)
+    if onnx:
+        from mriscope.workflows.predict_onnx import predict_onnx
+
+        answer = predict_onnx(run, images)
+    else:
+        from mriscope.workflows.predict import predict_images
+
+        answer = predict_images(run, images, device=device)
+    print_json(answer.to_json()) if as_json else print(answer_text(answer))
+
+
+@app.command(epilog="Example: mriscope export mriscope-demo/run --format onnx --out exported")
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the export.")],
+    form: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="A graph that needs no torch, or weights for a hub."),
+    ] = "onnx",
+    licence: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "other",
+) -> None:
+    """Export a run's model for other programs.
+
+    The graph is compared with torch on 256 slices before it is written. A description and a model card lie beside it.
+    """
+    check_run(run)
+    from mriscope.workflows.export import export_run
+
+    files = export_run(run, out, form=form, licence=licence)
+    print("\n".join(map(str, files)))

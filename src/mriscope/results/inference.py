@@ -1,0 +1,112 @@
+"""What a trained model says of slices it was asked about, and how: inference.json, model.json and answers."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mriscope.choices import Scale
+from mriscope.results.records import Count, Estimate, Number, Record, ResultFile, Share
+
+
+class Conformal(Record):
+    """Split conformal prediction, calibrated on the validation part."""
+
+    coverage: Share
+    """Share of the slices of new subjects whose true class should lie in their prediction set."""
+    threshold: Number
+    """Classes with a probability of at least 1 - threshold are in the set; nan where every class is."""
+    unit: Literal["subject", "slice"]
+    """What counts as one draw; slices where subjects are unknown."""
+    n_units: Count
+    unseen: bool | None
+    """Whether the validation subjects are unseen in training, without which the coverage is not that of new subjects;
+    None where that is unknown."""
+
+
+class DistanceThreshold(Record):
+    """From which distance on a slice is out of distribution."""
+
+    value: Number
+    level: Share
+    """Share of the slices within, of that share of new subjects; of all slices where the unit is the slice."""
+    unit: Literal["subject", "slice"]
+    """What counts as one draw; slices where subjects are unknown, or fewer than five."""
+    n_units: Count
+
+
+class InferenceSettings(ResultFile):
+    """What inference.json of a run holds: everything that was fitted after training, on the validation part."""
+
+    REMEDY: ClassVar[str] = "train the run again with --fresh"
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """The logits are divided by it."""
+    conformal: Conformal | None = None
+    distance: DistanceThreshold | None = None
+    notes: list[str] = Field(default_factory=list)
+    """What is missing, and why; a sentence each."""
+
+
+class ModelOrigin(Record):
+    """Which run a model comes from, and how it did on its test part."""
+
+    run: str
+    """Name of the run directory."""
+    model: str
+    mriscope: str
+    """Version that trained it."""
+    commit: str | None
+    protocol: str
+    """How train and test were split: published, by_slice, by_subject, or imported."""
+    leaky: bool | None
+    """Whether test subjects also have slices in the training part; None where that is unknown."""
+    unseen_subjects: dict[str, Estimate] | None
+    """Metrics of the test part, by slice; None where its subjects are not known to be unseen in training."""
+    n_subjects: Count | None
+    """Subjects of the test part."""
+    statement: str
+    """What these metrics say of new subjects, in one sentence."""
+
+
+class ModelDescription(ResultFile):
+    """A model as it is used: what model.json of an export holds."""
+
+    REMEDY: ClassVar[str] = "export the run again"
+
+    origin: ModelOrigin
+    class_names: list[str]
+    size: Annotated[int, Field(gt=0)]
+    """Height and width of its input in pixels."""
+    stretch: bool = False
+    """Whether images of another aspect fill the square; else they keep it, on black."""
+    scale: Scale
+    inference: InferenceSettings
+
+
+class SlicePrediction(Record):
+    """What a model says of one slice."""
+
+    path: str
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
+    """The most probable class."""
+    probabilities: dict[str, float]
+    """Calibrated, by class."""
+    prediction_set: list[str] | None
+    """Classes that cannot be excluded at the coverage named; None where nothing was calibrated."""
+    out_of_distribution: bool | None
+    """Whether the slice is unlike those of training; None where the model has no reference."""
+    distance: Number
+    """From the training slices, in the model's features; nan where the model has no reference."""
+
+
+class Answer(ResultFile):
+    """What a model says of slices, and on what grounds.
+
+    Example:
+        >>> answer = mriscope.predict("mriscope-demo/run", ["slice.png"])  # doctest: +SKIP
+        >>> answer.slices[0].prediction_set, answer.origin.leaky  # doctest: +SKIP
+    """
+
+    origin: ModelOrigin
+    inference: InferenceSettings
+    slices: list[SlicePrediction]
