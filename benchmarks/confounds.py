@@ -48,7 +48,7 @@ def true_auroc(subjects: int, seed: int) -> float:
     values, counts = np.unique(age, return_counts=True)
     return float(
         sum(
-            count * weighted_auroc(scores[age == value], ill[age == value], np.ones(count))
+            count * weighted_auroc(scores[age == value], ill[age == value], np.ones(count))[0]
             for value, count in zip(values, counts, strict=True)
         )
         / counts.sum()

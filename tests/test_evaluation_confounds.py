@@ -5,8 +5,12 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
+from mriscope.evaluation.baselines import resample_auroc, score_baselines
 from mriscope.evaluation.confounding import list_contrasts
 from mriscope.evaluation.confounds import Units, analyse_confounding, covariate_aurocs, residuals, weighted_auroc
+from mriscope.evaluation.differences import paired_difference
+from mriscope.evaluation.metrics import accuracy, auroc
+from mriscope.evaluation.predictions import Predictions
 
 TRUTH = float(norm.cdf(1.0 / np.sqrt(2)))
 """AUROC of a score that the disease raises by one standard deviation."""
@@ -24,20 +28,24 @@ def confounded(count: int, seed: int) -> Units:
 def test_weighted_auroc_counts_units_as_scikit_learn_does() -> None:
     rng = np.random.default_rng(0)
     scores, positive = rng.integers(0, 9, 60).astype(float), rng.random(60) < 0.4
-    weights = rng.integers(0, 4, 60)
-    expected = roc_auc_score(positive, scores, sample_weight=weights)
-    assert weighted_auroc(scores, positive, weights) == pytest.approx(expected, abs=1e-12)
-    assert np.isnan(weighted_auroc(scores, positive, weights * positive))
+    weights = rng.integers(0, 4, (3, 60))
+    expected = [roc_auc_score(positive, scores, sample_weight=one) for one in weights]
+    np.testing.assert_allclose(weighted_auroc(scores, positive, weights), expected, atol=1e-12)
+    own = np.stack([scores, -scores, scores])
+    np.testing.assert_allclose(
+        weighted_auroc(own, positive, weights), [expected[0], 1 - expected[1], expected[2]], atol=1e-12
+    )
+    assert np.isnan(weighted_auroc(scores, positive, weights * positive)).all()
 
 
 def test_residuals_leave_what_the_negatives_do_not_explain() -> None:
     age = np.array([60.0, 70, 80, 60, 80])
     ill = np.array([False, False, False, True, True])
     design = np.column_stack([np.ones(5), age])
-    found = residuals(0.1 * age + 2 * ill, ill, design, np.ones(5))
-    np.testing.assert_allclose(found, [0, 0, 0, 2, 2], atol=1e-12)
-    alone = residuals(age, ill, design, np.array([1.0, 0, 0, 1, 1]))
-    assert np.isnan(alone).all()  # one negative determines no line
+    weights = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 1, 1], [2, 1, 0, 1, 1]])
+    found = residuals(0.1 * age + 2 * ill, ill, design, weights)
+    np.testing.assert_allclose(found[[0, 2]], [[0, 0, 0, 2, 2]] * 2, atol=1e-9)
+    assert np.isnan(found[1]).all()  # one negative determines no line
 
 
 def test_adjusted_auroc_is_the_planted_one_where_the_crude_one_is_too_high() -> None:
@@ -101,3 +109,50 @@ def test_contrasts_follow_severity() -> None:
     ((contrast, positive),) = list_contrasts(names, np.array([2, 0, 1])).items()
     assert (contrast, positive.tolist()) == ("all others vs Non", [True, False, True])
     assert list(list_contrasts(("a", "b", "c"), None)) == ["a vs all others", "b vs all others", "c vs all others"]
+
+
+def make_predictions(seed: int, classes: int, rows: int = 90, subjects: int = 30) -> Predictions:
+    """Probabilities in tenths, so that many tie; three slices a subject, in an order of their own."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(subjects).repeat(rows // subjects) % classes
+    probabilities = (rng.dirichlet(np.ones(classes), rows) * 10).round() / 10 + 1e-9
+    made = Predictions.of(
+        labels,
+        probabilities / probabilities.sum(axis=1, keepdims=True),
+        subjects=np.arange(rows) // (rows // subjects),
+        class_names=tuple("abcd"[:classes]),
+        paths=[f"{row:03d}" for row in range(rows)],
+    )
+    return made.select(rng.permutation(rows))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_baselines_are_compared_as_paired_difference_does(classes: int) -> None:
+    ours = [make_predictions(seed, classes) for seed in (0, 1)]
+    theirs = [make_predictions(seed, classes) for seed in (2, 3)]
+    found = score_baselines(ours, {"other": theirs}, resamples=60, seed=5)["other"]
+    expected = paired_difference(ours, theirs, auroc, resamples=60, seed=5)
+    assert found.auroc_over is not None
+    got = (found.auroc_over.value, found.auroc_over.low, found.auroc_over.high)
+    assert got == pytest.approx((expected.value, expected.low, expected.high), abs=1e-12)
+    bare = score_baselines(ours, {"other": theirs}, resamples=0)["other"]
+    assert bare.auroc_over is None
+    assert bare.metrics["accuracy"].value == np.mean([accuracy(one) for one in theirs])
+
+
+def test_resampled_aurocs_are_those_of_the_metric() -> None:
+    rows = make_predictions(7, 3)
+    units = np.unique(rows.subjects, return_inverse=True)[1]
+    drawn = np.random.default_rng(0).integers(0, 2, (40, 30))
+    drawn[0, np.unique(units[rows.labels == 2])] = 0  # no slice of a class: the mean over the others is another metric
+    expected = [auroc(rows, weights[units]) for weights in drawn]
+    np.testing.assert_allclose(resample_auroc(rows, units, drawn), expected, atol=1e-12)
+    assert np.isnan(expected[0])
+
+
+def test_without_a_second_class_there_is_no_auroc() -> None:
+    rows = make_predictions(7, 3)
+    alone = rows.select(rows.labels == 1)
+    found = score_baselines([alone], {"same": [alone]}, resamples=5)["same"]
+    assert found.auroc_over is not None
+    assert not found.auroc_over.is_defined

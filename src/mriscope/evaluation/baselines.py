@@ -7,17 +7,20 @@ from functools import lru_cache
 import numpy as np
 
 from mriscope.data.slices import SliceSet
-from mriscope.evaluation.differences import paired_difference
-from mriscope.evaluation.intervals import bootstrap_repeats
-from mriscope.evaluation.metrics import HEADLINE, applicable, auroc
+from mriscope.evaluation.confounds import weighted_auroc
+from mriscope.evaluation.intervals import units_of
+from mriscope.evaluation.metrics import HEADLINE, Metric, applicable, auroc
 from mriscope.evaluation.predictions import Predictions
+from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
 from mriscope.results import Estimate
 from mriscope.results.confounds import BaselineScores
 
 LOG = logging.getLogger("mriscope")
 
 SCALARS = ("brain_fraction", "csf_fraction")
-RESAMPLES = 500
+RESAMPLES, LEVEL = 500, 0.95
+MOST_WEIGHTS = 2_000_000
+"""Of rows in resamples that are held at once: 16 MB an array."""
 MOST_PAIRS = 3e8
 """Of a training and another slice that 1-nearest-neighbour compares: minutes on one core."""
 
@@ -104,31 +107,68 @@ def score_baselines(
     repeats: Sequence[Predictions],
     baselines: Mapping[str, Sequence[Predictions]],
     *,
-    intervals: bool = True,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, BaselineScores]:
     """Compute the metrics of baselines on the rows of a model, and by how much the model's AUROC is above theirs.
 
+    Only AUROCs have intervals. All are of the same resamples of subjects (slices, where a subject is unknown), so that
+    the difference is paired: it is that of mriscope.evaluation.differences.paired_difference.
+
     Args:
         repeats: of the model, the rows that its metrics are of; one or more.
         baselines: of each, the same rows in as many repeats.
-        intervals: whether to draw any; without them there is no difference either.
+        resamples: how many to draw; 0 leaves intervals and differences out.
         seed: of the draw.
     """
+    n_units = int(units_of(repeats).max(initial=-1)) + 1
+    drawn = np.array(list(cluster_bootstrap(n_units, resamples if n_units > 1 else 0, seed))).reshape(-1, n_units)
+
+    def in_resamples(rows: Sequence[Predictions]) -> np.ndarray:
+        return np.mean([resample_auroc(one, units_of([one]), drawn) for one in rows], axis=0)
+
+    ours, ours_drawn = _mean(repeats, auroc), in_resamples(repeats)
     found = {}
     for name, rows in baselines.items():
-        metrics = applicable(HEADLINE, rows[0])
-        if not intervals:
-            values = {metric: float(np.mean([compute(one) for one in rows])) for metric, compute in metrics.items()}
-            bare = {metric: Estimate(value, np.nan, np.nan) for metric, value in values.items()}
-            found[name] = BaselineScores(metrics=bare)
-            continue
-        over = paired_difference(repeats, rows, auroc, resamples=RESAMPLES, seed=seed)
-        found[name] = BaselineScores(
-            metrics=bootstrap_repeats(rows, metrics, resamples=RESAMPLES, seed=seed),
-            auroc_over=Estimate(over.value, over.low, over.high),
-        )
+        values = {metric: _mean(rows, compute) for metric, compute in applicable(HEADLINE, rows[0]).items()}
+        metrics = {metric: Estimate(value, np.nan, np.nan) for metric, value in values.items()}
+        if resamples:
+            theirs, theirs_drawn = values["auroc"], in_resamples(rows)
+            metrics["auroc"] = percentile_interval(theirs, theirs_drawn, LEVEL)
+            over = percentile_interval(ours - theirs, ours_drawn - theirs_drawn, LEVEL)
+        found[name] = BaselineScores(metrics=metrics, auroc_over=over if resamples else None)
     return found
+
+
+def resample_auroc(predictions: Predictions, units: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Compute the AUROC of mriscope.evaluation.metrics in all resamples at once.
+
+    Args:
+        predictions: N rows.
+        units: int64 (N,), the unit of each row.
+        drawn: int64 (R, U), how often each resample drew each unit.
+
+    Returns:
+        float64 (R,); nan where a resample lacks a class that has rows.
+
+    Example:
+        >>> rows = Predictions.of([0, 0, 1], [[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], class_names=("sick", "well"))
+        >>> resample_auroc(rows, np.arange(3), np.array([[1, 1, 1], [2, 0, 1], [3, 0, 0]])).tolist()
+        [0.5, 1.0, nan]
+    """
+    counts = np.bincount(predictions.labels, minlength=len(predictions.class_names))
+    present = np.flatnonzero((counts > 0) & (counts < len(predictions)))
+    if not len(present):
+        return np.full(len(drawn), np.nan)
+    at_once = max(1, MOST_WEIGHTS // len(predictions))
+    blocks = (drawn[start : start + at_once, units] for start in range(0, len(drawn), at_once))
+    scores, is_class = predictions.ranks, predictions.labels == np.arange(len(counts))[:, None]
+    found = [np.mean([weighted_auroc(scores[k], is_class[k], block) for k in present], axis=0) for block in blocks]
+    return np.concatenate([np.empty(0), *found])
+
+
+def _mean(rows: Sequence[Predictions], metric: Metric) -> float:
+    return float(np.mean([metric(one) for one in rows]))
 
 
 def _fit_scalar(known: np.ndarray, asked: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> np.ndarray:

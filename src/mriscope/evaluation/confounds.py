@@ -27,7 +27,11 @@ STRATA = 3
 """Parts of equally many subjects into which a number is cut; fewer values are a stratum each."""
 
 Statistic = Callable[[np.ndarray], float]
-"""From how often each unit counts, float (U,), to a number; nan where it does not exist."""
+"""From how often each unit counts, float (R, U), to float (R,); nan where the number does not exist."""
+_MOST_WEIGHTS = 2_000_000
+"""Of units in resamples that are looked at at once: 16 MB an array."""
+_SINGULAR = 1e-10
+"""Of the greatest eigenvalue of normal equations: less is none, and a regression is not determined."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +58,33 @@ class Units:
         return Units(self.contrast, self.unit, self.positive[chosen], self.scores[:, chosen], columns)
 
 
-def weighted_auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
+def weighted_auroc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute the AUROC of scores, each unit counted as often as its weight says; ties count half.
 
     Args:
-        scores: float (U,).
+        scores: float (U,), or (R, U) where each resample has its own.
         positive: bool (U,).
-        weights: float or int (U,).
+        weights: float or int (R, U), or (U,) for R = 1.
 
     Returns:
-        in [0, 1]; nan where one group has no weight.
+        float64 (R,) in [0, 1]; nan where one group has no weight.
 
     Example:
-        >>> weighted_auroc(np.array([1.0, 2.0, 3.0]), np.array([False, True, True]), np.ones(3))
-        1.0
+        >>> weighted_auroc(np.array([1.0, 2.0, 3.0]), np.array([False, True, True]), np.array([[1, 1, 1], [1, 1, 0]]))
+        array([1., 1.])
     """
-    ranks = np.unique(scores, return_inverse=True)[1]
-    above = np.bincount(ranks, weights * positive)
-    below = np.bincount(ranks, weights * ~positive)
-    total = above.sum() * below.sum()
-    return float(above @ (np.cumsum(below) - below / 2) / total) if total > 0 else math.nan
+    scores, weights = np.atleast_2d(scores), np.atleast_2d(weights)
+    order = np.argsort(scores, axis=1, kind="stable")
+    arrays = (scores, np.where(positive, weights, 0.0), np.where(positive, 0.0, weights))
+    ordered, above, below = (np.take_along_axis(one, order, axis=1) for one in arrays)
+    border, differs = np.ones((len(ordered), 1), np.bool_), ordered[:, 1:] != ordered[:, :-1]
+    first, last = np.hstack([border, differs]), np.hstack([differs, border])
+    upto = below.cumsum(axis=1)
+    lower = np.maximum.accumulate(np.where(first, upto - below, 0.0), axis=1)  # weight of those with a lower score
+    with_ties = np.minimum.accumulate(np.where(last, upto, np.inf)[:, ::-1], axis=1)[:, ::-1]
+    pairs = above.sum(axis=1) * below.sum(axis=1)
+    won = (above * (lower + with_ties)).sum(axis=1) / 2
+    return np.divide(won, pairs, out=np.full(len(pairs), math.nan), where=pairs > 0)
 
 
 def residuals(scores: np.ndarray, positive: np.ndarray, design: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -85,15 +96,18 @@ def residuals(scores: np.ndarray, positive: np.ndarray, design: np.ndarray, weig
     Args:
         scores: float (U,).
         positive: bool (U,).
-        design: float (U, P), with a column of ones.
-        weights: float or int (U,).
+        design: float (U, P), with a column of ones; the others about 0, of about unit spread.
+        weights: float or int (R, U), of R resamples.
 
     Returns:
-        float64 (U,); nan where the negatives are too few or too alike to fit P numbers.
+        float64 (R, U); nan where the negatives of a resample are too few or too alike to fit P numbers.
     """
-    root = np.sqrt(weights * ~positive)
-    coefficients, _, rank, _ = np.linalg.lstsq(design * root[:, None], scores * root, rcond=1e-10)
-    return scores - design @ coefficients if rank == design.shape[1] else np.full(len(scores), np.nan)
+    counted = weights * ~positive
+    normal = np.einsum("ru,up,uq->rpq", counted, design, design, optimize=True)
+    there = np.linalg.matrix_rank(normal, rtol=_SINGULAR, hermitian=True) == design.shape[1]
+    normal[~there] = np.eye(design.shape[1])
+    coefficients = np.linalg.solve(normal, ((counted * scores) @ design)[:, :, None])[:, :, 0]
+    return np.where(there[:, None], scores - coefficients @ design.T, math.nan)
 
 
 def analyse_confounding(
@@ -151,7 +165,7 @@ def covariate_aurocs(
         known = ~np.isnan(values)
         positive, value = units.positive[known], values[known]
         here = draw if draw is not None and known.all() else _Draw(int(known.sum()), resamples, LEVEL, 0)
-        lower = weighted_auroc(value, positive, np.ones(len(value))) < 0.5
+        lower = weighted_auroc(value, positive, np.ones(len(value)))[0] < 0.5
         signed = -value if lower else value
         auroc, drawn = here.values(lambda weights, s=signed, p=positive: weighted_auroc(s, p, weights))
         strict = percentile_interval(auroc, drawn, 1 - (1 - LEVEL) / tests)
@@ -189,11 +203,15 @@ class _Draw:
 
     def __init__(self, units: int, resamples: int, level: float, seed: int) -> None:
         self._units, self._level = units, level
-        self._weights = np.array(list(cluster_bootstrap(units, resamples, seed))).reshape(resamples, units)
+        drawn = [one.astype(np.int32) for one in cluster_bootstrap(units, resamples, seed)]
+        self._weights = np.array(drawn, np.int32).reshape(resamples, units)
 
     def values(self, statistic: Statistic) -> tuple[float, np.ndarray]:
         """Return a statistic of all units, and of every resample."""
-        return statistic(np.ones(self._units)), np.array([statistic(weights) for weights in self._weights])
+        at_once = max(1, _MOST_WEIGHTS // max(self._units, 1))
+        blocks = [self._weights[start : start + at_once] for start in range(0, len(self._weights), at_once)]
+        value = float(statistic(np.ones((1, self._units)))[0])
+        return value, np.concatenate([np.empty(0), *(statistic(block) for block in blocks)])
 
     def estimate(self, statistic: Statistic) -> Estimate:
         """Return a statistic with its percentile interval."""
@@ -206,18 +224,17 @@ class _Draw:
 
 
 def _mean_auroc(units: Units) -> Statistic:
-    return lambda weights: float(np.mean([weighted_auroc(one, units.positive, weights) for one in units.scores]))
+    return lambda weights: np.mean([weighted_auroc(one, units.positive, weights) for one in units.scores], axis=0)
 
 
 def _adjust(units: Units, names: Sequence[str], draw: _Draw) -> AdjustedAuroc:
     columns = [one for name in names for one in _regressors(units, name)]
     design = np.column_stack([np.ones(len(units.positive)), *columns])
 
-    def adjusted(weights: np.ndarray) -> float:
-        rows = [residuals(one, units.positive, design, weights) for one in units.scores]
-        if np.isnan(rows).any():
-            return math.nan
-        return float(np.mean([weighted_auroc(one, units.positive, weights) for one in rows]))
+    def adjusted(weights: np.ndarray) -> np.ndarray:
+        left = [residuals(one, units.positive, design, weights) for one in units.scores]
+        found = [weighted_auroc(one, units.positive, weights) for one in left]
+        return np.where(np.isnan(left).any(axis=(0, 2)), math.nan, np.mean(found, axis=0))
 
     outside = np.zeros(len(units.positive), np.bool_)
     for column in columns:
@@ -243,8 +260,8 @@ def _strata(units: Units, name: str, draw: _Draw) -> list[Stratum]:
         inside = units.select(chosen)
         enough = min(inside.positive.sum(), (~inside.positive).sum()) > 1
 
-        def within(weights: np.ndarray, chosen: np.ndarray = chosen, inside: Units = inside) -> float:
-            return _mean_auroc(inside)(weights[chosen])
+        def within(weights: np.ndarray, chosen: np.ndarray = chosen, inside: Units = inside) -> np.ndarray:
+            return _mean_auroc(inside)(weights[:, chosen])
 
         value, drawn = draw.values(within)
         found.append(
@@ -302,7 +319,7 @@ def _pairs(units: Units, names: Sequence[str], level: float, resamples: int, see
     if count < 2:
         share = Estimate(float(wins.mean()) if count else math.nan, math.nan, math.nan)
     else:
-        share = _Draw(count, resamples, level, seed).estimate(lambda weights: float(weights @ wins / weights.sum()))
+        share = _Draw(count, resamples, level, seed).estimate(lambda weights: weights @ wins / weights.sum(axis=1))
     return MatchedPairs(covariates=list(names), n_pairs=count, n_positive=len(ill), share=share)
 
 
@@ -313,7 +330,7 @@ def _over(units: Units, best: CovariateAuroc, draw: _Draw) -> CovariateDifferenc
     )
     signed, model = -values if best.lower else values, _mean_auroc(units)
 
-    def difference(weights: np.ndarray) -> float:
+    def difference(weights: np.ndarray) -> np.ndarray:
         return model(weights) - weighted_auroc(signed, units.positive, weights)
 
     return CovariateDifference(covariate=best.covariate, difference=draw.estimate(difference))

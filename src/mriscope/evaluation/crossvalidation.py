@@ -189,7 +189,7 @@ def _score_baselines(
         rows = {name: [one.select_baseline(name, task) for one in done] for name in names}
         model = _join_repeats(done, [one.select("test", task) for one in done])
         joined = {name: _join_repeats(done, some) for name, some in rows.items()}
-        by_slice[task] = score_baselines(model, joined, intervals=not pooled)
+        by_slice[task] = score_baselines(model, joined, resamples=0 if pooled else RESAMPLES // 4)
         if pooled:
             means = {name: [pool_by_subject(one, "mean_probability") for one in some] for name, some in rows.items()}
             joined = {name: _join_repeats(done, some) for name, some in means.items()}

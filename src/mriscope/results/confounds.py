@@ -109,5 +109,6 @@ class BaselineScores(Record):
     """The metrics of a baseline on the rows that a model was evaluated on."""
 
     metrics: dict[str, Estimate]
+    """Of these the AUROC has an interval."""
     auroc_over: Estimate | None = None
     """The model's AUROC less the baseline's, by paired bootstrap."""
