@@ -176,6 +176,6 @@ def _pairs(node: ast.Compare) -> list[tuple[ast.expr, ast.cmpop, ast.expr]]:
 
 def _join(several: list[_Truth], every: bool) -> _Truth:
     """Join by `and` (every) or `or`: one false (true) decides, whatever is unknown."""
-    deciding = [one.known & (one.true != every) for one in several]
-    decided, known = np.any(deciding, axis=0), np.all([one.known for one in several], axis=0)
+    decided = np.stack([one.known & (one.true != every) for one in several]).any(axis=0)
+    known = np.stack([one.known for one in several]).all(axis=0)
     return _Truth(np.where(decided, not every, every), decided | known)

@@ -132,11 +132,12 @@ def score_baselines(
     for name, rows in baselines.items():
         values = {metric: _mean(rows, compute) for metric, compute in applicable(HEADLINE, rows[0]).items()}
         metrics = {metric: Estimate(value, np.nan, np.nan) for metric, value in values.items()}
+        over = None
         if resamples:
             theirs, theirs_drawn = values["auroc"], in_resamples(rows)
             metrics["auroc"] = percentile_interval(theirs, theirs_drawn, LEVEL)
             over = percentile_interval(ours - theirs, ours_drawn - theirs_drawn, LEVEL)
-        found[name] = BaselineScores(metrics=metrics, auroc_over=over if resamples else None)
+        found[name] = BaselineScores(metrics=metrics, auroc_over=over)
     return found
 
 

@@ -26,7 +26,7 @@ CALIPER = 0.2
 STRATA = 3
 """Parts of equally many subjects into which a number is cut; fewer values are a stratum each."""
 
-Statistic = Callable[[np.ndarray], float]
+Statistic = Callable[[np.ndarray], np.ndarray]
 """From how often each unit counts, float (R, U), to float (R,); nan where the number does not exist."""
 _MOST_WEIGHTS = 2_000_000
 """Of units in resamples that are looked at at once: 16 MB an array."""
