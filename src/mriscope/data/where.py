@@ -176,6 +176,6 @@ def _pairs(node: ast.Compare) -> list[tuple[ast.expr, ast.cmpop, ast.expr]]:
 
 def _join(several: list[_Truth], every: bool) -> _Truth:
     """Join by `and` (every) or `or`: one false (true) decides, whatever is unknown."""
-    decided = np.stack([one.known & (one.true != every) for one in several]).any(axis=0)
-    known = np.stack([one.known for one in several]).all(axis=0)
+    decided = np.asarray(np.stack([one.known & (one.true != every) for one in several]).any(axis=0))
+    known = np.asarray(np.stack([one.known for one in several]).all(axis=0))
     return _Truth(np.where(decided, not every, every), decided | known)
