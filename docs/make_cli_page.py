@@ -19,6 +19,7 @@ COMMANDS = (
     "explain-compare",
     "compare",
     "crossval",
+    "compare-crossval",
     "split",
     "import-weights",
     "ui",

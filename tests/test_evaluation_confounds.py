@@ -104,6 +104,22 @@ def test_the_difference_to_the_best_covariate_is_paired() -> None:
     assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
 
 
+def test_intervals_of_what_a_model_says_are_widened_and_those_of_few_subjects_not_reliable() -> None:
+    units = confounded(60, 5)
+    plain, wide = (analyse_confounding(units, resamples=50, widen_by=factor) for factor in (1, 1.4))
+    assert plain.single == wide.single
+    assert plain.pairs is not None
+    assert wide.pairs is not None
+    for one, other in ((plain.auroc, wide.auroc), (plain.adjusted[0].auroc, wide.adjusted[0].auroc)):
+        assert (one.value, one.reliable) == (other.value, True)
+        assert other.low < one.low < one.high < other.high
+    assert wide.pairs.share.low < plain.pairs.share.low
+    few = analyse_confounding(units.select(np.arange(60) < 18), resamples=50)
+    assert few.auroc.reliable is False
+    perfect = Units("", "subject", units.positive, units.positive[None].astype(float), units.covariates)
+    assert analyse_confounding(perfect, resamples=50).auroc.reliable is False  # 1 to 1 is no interval
+
+
 def test_contrasts_follow_severity() -> None:
     names = ("Mild", "Non", "Very")
     ((contrast, positive),) = list_contrasts(names, np.array([2, 0, 1])).items()
@@ -137,6 +153,9 @@ def test_baselines_are_compared_as_paired_difference_does(classes: int) -> None:
     assert got == pytest.approx((expected.value, expected.low, expected.high), abs=1e-12)
     bare = score_baselines(ours, {"other": theirs}, resamples=0)["other"]
     assert bare.auroc_over is None
+    wide = score_baselines(ours, {"other": theirs}, resamples=60, seed=5, widen_by=1.4)["other"].auroc_over
+    assert wide is not None
+    assert wide.low < found.auroc_over.low < found.auroc_over.high < wide.high
     assert bare.metrics["accuracy"].value == np.mean([accuracy(one) for one in theirs])
 
 

@@ -85,7 +85,7 @@ class _Candidates:
 
 
 def _ends(groups: np.ndarray, heights: np.ndarray, separation: Separation) -> _Ends | None:
-    """None where every group is proven to be another brain than every other."""
+    """Return None where every group is proven to be another brain than every other."""
     if not np.isfinite(heights).all():
         return None
     everyone = np.arange(int(groups.max()) + 1)
@@ -108,7 +108,7 @@ def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _persistent(rows: "Tensor", groups: np.ndarray, heights: np.ndarray) -> "np.ndarray | None":
-    """What tells a brain over several steps of height, float32 (N, K) at unit length; None where too few tell."""
+    """Compute features that persist over several steps of height, float32 (N, K), unit length; None if too few do."""
     import torch
 
     from mriscope.audit.similarity import unit
@@ -176,7 +176,7 @@ def _some(slices: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def _standardised(
     features: np.ndarray, lower: np.ndarray, upper: np.ndarray, here: np.ndarray, there: np.ndarray
 ) -> np.ndarray:
-    """Likeness in standard deviations of that to all brains at the height of the other, the mean of both sides."""
+    """Express likeness in standard deviations of that to all brains at the other's height, the mean of both sides."""
     value = features[lower] @ features[upper].T
     sides = features[lower] @ features[there].T, (features[here] @ features[upper].T).T
     levels = [np.median(one, axis=1) for one in sides]
@@ -224,7 +224,7 @@ def _decoys(
 
 
 def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
-    """Pairs of groups to join, int64 (J, 2)."""
+    """Return pairs of groups to join, int64 (J, 2)."""
     sides = [_first_three(side, found.likeness) for side in (found.lower, found.upper)]
     if not all(len(numbers) for numbers, _, _ in sides):
         return np.empty((0, 2), np.int64)
@@ -252,7 +252,7 @@ def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
 
 
 def _threshold(margins: np.ndarray, scale: float, chances: float) -> float:
-    """The margin from which on the share LIKELY of the joins is expected to be false; inf where none is.
+    """Return the lowest margin at which the expected share of false joins is LIKELY; inf where there is none.
 
     False ones win by a margin that follows an exponential distribution, and small margins tell how many they are
     (false discovery rate; Benjamini and Hochberg, 1995).
@@ -264,7 +264,7 @@ def _threshold(margins: np.ndarray, scale: float, chances: float) -> float:
 
 
 def _first_three(side: np.ndarray, likeness: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each group on a side: its number, the row of its best comparison, and its three highest likenesses."""
+    """Return for each group on a side its number, the row of its best comparison, and its top three similarities."""
     rows = np.flatnonzero(side >= 0)
     rows = rows[np.lexsort((-likeness[rows], side[rows]))]
     numbers, start, count = np.unique(side[rows], return_index=True, return_counts=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mriscope.choices import FoldProtocol, Protocol
+from mriscope.choices import FoldProtocol, Level, Protocol
 from mriscope.cli.early import check_condition, check_data, check_recipe
 from mriscope.cli.options import (
     LOCAL_STORE,
@@ -79,6 +79,9 @@ def crossval(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
+    permute: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Refit N times with the subjects' labels permuted, for a p value.")
+    ] = 0,
     device: Device = "auto",
     resume: Resume = True,
     skip_bad: SkipBad = False,
@@ -100,6 +103,8 @@ def crossval(
     check_recipe(settings)
     check_data(None, covariates)
     check_condition(where)
+    if permute and where is not None:
+        raise ArgumentError("--permute evaluates all slices of every permutation; leave --where out, or --permute")
     from mriscope.reports.crossvalidation import crossvalidation_text
     from mriscope.workflows.crossval import crossvalidate
 
@@ -107,7 +112,35 @@ def crossval(
     drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "covariates": covariates, "where": where}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     print(crossvalidation_text(summary))
+    if permute:
+        from mriscope.reports.crossvalidation import permutation_text
+        from mriscope.workflows.permutation import permute as permute_crossval
+
+        options = {"device": device, "skip_bad": skip_bad, "track": track, **drawn}
+        print(f"\n{permutation_text(permute_crossval(settings, folder, permutations=permute, **options))}")
     print(f"written to {folder}")
+
+
+@app.command(epilog="Example: mriscope compare-crossval runs/a-crossval runs/b-crossval --test non_vs_demented/auroc")
+def compare_crossval(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Finished cross-validations.")],
+    test: Annotated[
+        list[str], typer.Option(metavar="TASK/METRIC", help="A test of the declared family; may be repeated.")
+    ],
+    level: Annotated[Level, typer.Option(help="What is paired.")] = "subject",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for comparison.json.")] = None,
+) -> None:
+    """Compare cross-validations on the same subjects.
+
+    Each is compared with the first, by DeLong's test and by paired bootstrap; p values are corrected by Holm's method
+    for all tests that were declared with --test.
+    """
+    from mriscope.reports.crossvalidation import crossval_comparison_text
+    from mriscope.workflows.compare_crossval import compare_crossvals
+
+    print(crossval_comparison_text(compare_crossvals(folders, test, level=level, out=out)))
+    if out is not None:
+        print(f"written to {out}")
 
 
 @app.command(epilog="Example: mriscope split phantom --protocol by_subject --folds 5 --out splits")

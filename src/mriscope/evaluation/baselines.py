@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from mriscope.data.slices import SliceSet
 from mriscope.evaluation.confounds import weighted_auroc
-from mriscope.evaluation.intervals import units_of
+from mriscope.evaluation.interval_formulas import widen
+from mriscope.evaluation.intervals import bootstrap_repeats, units_of
 from mriscope.evaluation.metrics import HEADLINE, Metric, applicable, auroc
 from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
@@ -109,17 +111,19 @@ def score_baselines(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    widen_by: float = 1.0,
 ) -> dict[str, BaselineScores]:
     """Compute the metrics of baselines on the rows of a model, and by how much the model's AUROC is above theirs.
 
-    Only AUROCs have intervals. All are of the same resamples of subjects (slices, where a subject is unknown), so that
-    the difference is paired: it is that of mriscope.evaluation.differences.paired_difference.
+    Only AUROCs have intervals. Their difference is of the same resamples of subjects (slices, where a subject is
+    unknown): it is that of mriscope.evaluation.differences.paired_difference.
 
     Args:
         repeats: of the model, the rows that its metrics are of; one or more.
         baselines: of each, the same rows in as many repeats.
         resamples: how many to draw; 0 leaves intervals and differences out.
         seed: of the draw.
+        widen_by: stretch intervals by this factor, as those of a cross-validation need.
     """
     n_units = int(units_of(repeats).max(initial=-1)) + 1
     drawn = np.array(list(cluster_bootstrap(n_units, resamples if n_units > 1 else 0, seed))).reshape(-1, n_units)
@@ -134,9 +138,11 @@ def score_baselines(
         metrics = {metric: Estimate(value, np.nan, np.nan) for metric, value in values.items()}
         over = None
         if resamples:
-            theirs, theirs_drawn = values["auroc"], in_resamples(rows)
-            metrics["auroc"] = percentile_interval(theirs, theirs_drawn, LEVEL)
-            over = percentile_interval(ours - theirs, ours_drawn - theirs_drawn, LEVEL)
+            metrics |= bootstrap_repeats(rows, {"auroc": auroc}, resamples=resamples, seed=seed, widen_by=widen_by)
+            theirs = metrics["auroc"]
+            over = percentile_interval(ours - theirs.value, ours_drawn - in_resamples(rows), LEVEL)
+            low, high = (float(bound) for bound in widen(over.value, (over.low, over.high), widen_by, least=-1))
+            over = replace(over, low=low, high=high, reliable=theirs.reliable) if over.has_interval else over
         found[name] = BaselineScores(metrics=metrics, auroc_over=over)
     return found
 

@@ -41,7 +41,12 @@ def list_contrasts(class_names: Sequence[str], severity: np.ndarray | None) -> d
 
 
 def confounding_of(
-    repeats: Sequence[Predictions], slices: Predictions, covariates: Mapping[str, np.ndarray], *, seed: int = 0
+    repeats: Sequence[Predictions],
+    slices: Predictions,
+    covariates: Mapping[str, np.ndarray],
+    *,
+    seed: int = 0,
+    widen_by: float = 1.0,
 ) -> list[Confounding]:
     """Compute what is left of a model beside covariates, for each contrast of its classes.
 
@@ -51,6 +56,7 @@ def confounding_of(
         slices: the slices that the rows are of.
         covariates: by name, of these slices.
         seed: of the draw.
+        widen_by: see analyse_confounding.
 
     Returns:
         none where there are no covariates.
@@ -70,7 +76,7 @@ def confounding_of(
         units = Units(contrast, unit, positive[first.labels], scores, columns)
         known = np.all([~is_unknown(one) for one in columns.values()], axis=0)
         if len(np.unique(units.positive[known])) == 2:
-            found.append(analyse_confounding(units, seed=seed))
+            found.append(analyse_confounding(units, seed=seed, widen_by=widen_by))
     return found
 
 

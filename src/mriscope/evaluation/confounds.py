@@ -1,14 +1,17 @@
 """What a figure owes to covariates such as age: AUROC adjusted for them, within strata, in matched pairs.
 
-Every interval resamples units, subjects where they are known, once for all repeats of a model's scores.
+Every interval resamples units, subjects where they are known, once for all repeats of a model's scores. It is marked as
+not reliable for few subjects, as mriscope.evaluation.intervals does, and where every resample gave the same number.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mriscope.evaluation.interval_formulas import widen
+from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_UNITS
 from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
 from mriscope.results import Estimate
 from mriscope.results.confounds import (
@@ -111,7 +114,7 @@ def residuals(scores: np.ndarray, positive: np.ndarray, design: np.ndarray, weig
 
 
 def analyse_confounding(
-    units: Units, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    units: Units, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0, widen_by: float = 1.0
 ) -> Confounding:
     """Compute everything that is said of a model beside covariates.
 
@@ -123,10 +126,12 @@ def analyse_confounding(
         resamples: of the bootstrap.
         level: of the intervals.
         seed: of the draw.
+        widen_by: stretch the intervals of what the model's scores enter by this factor, as those of a cross-validation
+            need; covariates alone are not trained.
     """
     known = np.all([~is_unknown(column) for column in units.covariates.values()], axis=0)
     unknown, units = int((~known).sum()), units.select(known)
-    draw = _Draw(len(units.positive), resamples, level, seed)
+    draw = _Draw(len(units.positive), resamples, level, seed, widen_by)
     single = covariate_aurocs(units, draw=draw)
     best = max(single, key=lambda one: np.nan_to_num(one.auroc.value), default=None)
     names = list(units.covariates)
@@ -137,11 +142,11 @@ def analyse_confounding(
         n_positive=int(units.positive.sum()),
         n_negative=int((~units.positive).sum()),
         n_unknown=unknown,
-        auroc=draw.estimate(_mean_auroc(units)),
+        auroc=draw.estimate(_mean_auroc(units), units),
         single=single,
         adjusted=[_adjust(units, some, draw) for some in sets],
         strata=[stratum for name in names for stratum in _strata(units, name, draw)],
-        pairs=_pairs(units, names, level, resamples, seed),
+        pairs=_pairs(units, names, draw),
         over_best=None if best is None else _over(units, best, draw),
         resamples=resamples,
     )
@@ -164,7 +169,7 @@ def covariate_aurocs(
     for name, values in columns.items():
         known = ~np.isnan(values)
         positive, value = units.positive[known], values[known]
-        here = draw if draw is not None and known.all() else _Draw(int(known.sum()), resamples, LEVEL, 0)
+        here = draw if draw is not None and known.all() else _Draw(int(known.sum()), resamples, LEVEL)
         lower = weighted_auroc(value, positive, np.ones(len(value)))[0] < 0.5
         signed = -value if lower else value
         auroc, drawn = here.values(lambda weights, s=signed, p=positive: weighted_auroc(s, p, weights))
@@ -174,7 +179,7 @@ def covariate_aurocs(
                 covariate=name,
                 contrast=units.contrast,
                 lower=bool(lower),
-                auroc=here.bounded(auroc, drawn, positive),
+                auroc=here.bounded(auroc, drawn, units.select(known), widen_by=1.0),
                 n_positive=int(positive.sum()),
                 n_negative=int((~positive).sum()),
                 separates=bool(strict.low > 0.5 and min(positive.sum(), (~positive).sum()) > 1),
@@ -201,8 +206,8 @@ def is_unknown(column: np.ndarray) -> np.ndarray:
 class _Draw:
     """The same resamples of units for every statistic, so that differences are paired."""
 
-    def __init__(self, units: int, resamples: int, level: float, seed: int) -> None:
-        self._units, self._level = units, level
+    def __init__(self, units: int, resamples: int, level: float, seed: int = 0, widen_by: float = 1.0) -> None:
+        self._units, self._level, self._seed, self._widen_by = units, level, seed, widen_by
         drawn = [one.astype(np.int32) for one in cluster_bootstrap(units, resamples, seed)]
         self._weights = np.array(drawn, np.int32).reshape(resamples, units)
 
@@ -213,14 +218,35 @@ class _Draw:
         value = float(statistic(np.ones((1, self._units)))[0])
         return value, np.concatenate([np.empty(0), *(statistic(block) for block in blocks)])
 
-    def estimate(self, statistic: Statistic) -> Estimate:
-        """Return a statistic with its percentile interval."""
-        return percentile_interval(*self.values(statistic), self._level)
+    def estimate(self, statistic: Statistic, units: Units, least: float = 0.0) -> Estimate:
+        """Return a statistic with its interval; least is the least that it can be."""
+        return self.bounded(*self.values(statistic), units, least=least)
 
-    def bounded(self, value: float, drawn: np.ndarray, positive: np.ndarray) -> Estimate:
-        """Return a value with its interval, or without where a group has a single unit."""
-        enough = min(positive.sum(), (~positive).sum()) > 1
-        return percentile_interval(value, drawn if enough else np.empty(0), self._level)
+    def bounded(
+        self, value: float, drawn: np.ndarray, units: Units, *, least: float = 0.0, widen_by: float | None = None
+    ) -> Estimate:
+        """Return a value with its interval, or without where a group of the units that it is of has a single one."""
+        smaller = int(min(units.positive.sum(), (~units.positive).sum()))
+        found = percentile_interval(value, drawn if smaller > 1 else np.empty(0), self._level)
+        enough = units.unit == "subject" and len(units.positive) >= LEAST_UNITS and smaller >= LEAST_OF_CLASS
+        return _widened(found, self._widen_by if widen_by is None else widen_by, least, enough)
+
+    def share(self, wins: np.ndarray, unit: str) -> Estimate:
+        """Return the mean of what each pair gives, with its interval over pairs."""
+        if len(wins) < 2:
+            return Estimate(float(wins.mean()) if len(wins) else math.nan, math.nan, math.nan)
+        pairs = _Draw(len(wins), len(self._weights), self._level, self._seed)
+        value, drawn = pairs.values(lambda weights: weights @ wins / weights.sum(axis=1))
+        enough = unit == "subject" and len(wins) >= LEAST_UNITS
+        return _widened(percentile_interval(value, drawn, self._level), self._widen_by, 0.0, enough)
+
+
+def _widened(found: Estimate, factor: float, least: float, enough: bool) -> Estimate:
+    """Return an estimate with a stretched interval, and whether that is reliable: enough units, and some width."""
+    if not found.has_interval:
+        return found
+    low, high = (float(bound) for bound in widen(found.value, (found.low, found.high), factor, least=least))
+    return replace(found, low=low, high=high, reliable=enough and low < high)
 
 
 def _mean_auroc(units: Units) -> Statistic:
@@ -241,7 +267,7 @@ def _adjust(units: Units, names: Sequence[str], draw: _Draw) -> AdjustedAuroc:
         own = column[~units.positive]
         outside |= (column < own.min(initial=np.inf)) | (column > own.max(initial=-np.inf))
     share = float(outside[units.positive].mean()) if units.positive.any() else math.nan
-    return AdjustedAuroc(covariates=list(names), auroc=draw.estimate(adjusted), outside=share)
+    return AdjustedAuroc(covariates=list(names), auroc=draw.estimate(adjusted, units), outside=share)
 
 
 def _regressors(units: Units, name: str) -> list[np.ndarray]:
@@ -258,19 +284,17 @@ def _strata(units: Units, name: str, draw: _Draw) -> list[Stratum]:
     found = []
     for values, chosen in _cut(units.covariates[name]):
         inside = units.select(chosen)
-        enough = min(inside.positive.sum(), (~inside.positive).sum()) > 1
 
         def within(weights: np.ndarray, chosen: np.ndarray = chosen, inside: Units = inside) -> np.ndarray:
             return _mean_auroc(inside)(weights[:, chosen])
 
-        value, drawn = draw.values(within)
         found.append(
             Stratum(
                 covariate=name,
                 values=values,
                 n_positive=int(inside.positive.sum()),
                 n_negative=int((~inside.positive).sum()),
-                auroc=percentile_interval(value, drawn if enough else np.empty(0), LEVEL),
+                auroc=draw.estimate(within, inside),
             )
         )
     return found
@@ -291,7 +315,7 @@ def _cut(column: np.ndarray) -> list[tuple[str, np.ndarray]]:
     ]
 
 
-def _pairs(units: Units, names: Sequence[str], level: float, resamples: int, seed: int) -> MatchedPairs | None:
+def _pairs(units: Units, names: Sequence[str], draw: _Draw) -> MatchedPairs | None:
     """Match each positive with a negative of the same texts and nearly the same numbers, and compare their scores.
 
     The pairs are those of least total distance (optimal matching: Rosenbaum, 1989) within the caliper; an interval
@@ -315,12 +339,8 @@ def _pairs(units: Units, names: Sequence[str], level: float, resamples: int, see
     matched = allowed[rows, columns]
     one, other = units.scores[:, ill[rows[matched]]], units.scores[:, well[columns[matched]]]
     wins = ((one > other) + 0.5 * (one == other)).mean(axis=0)
-    count = len(wins)
-    if count < 2:
-        share = Estimate(float(wins.mean()) if count else math.nan, math.nan, math.nan)
-    else:
-        share = _Draw(count, resamples, level, seed).estimate(lambda weights: weights @ wins / weights.sum(axis=1))
-    return MatchedPairs(covariates=list(names), n_pairs=count, n_positive=len(ill), share=share)
+    share = draw.share(wins, units.unit)
+    return MatchedPairs(covariates=list(names), n_pairs=len(wins), n_positive=len(ill), share=share)
 
 
 def _over(units: Units, best: CovariateAuroc, draw: _Draw) -> CovariateDifference:
@@ -333,4 +353,4 @@ def _over(units: Units, best: CovariateAuroc, draw: _Draw) -> CovariateDifferenc
     def difference(weights: np.ndarray) -> np.ndarray:
         return model(weights) - weighted_auroc(signed, units.positive, weights)
 
-    return CovariateDifference(covariate=best.covariate, difference=draw.estimate(difference))
+    return CovariateDifference(covariate=best.covariate, difference=draw.estimate(difference, units, least=-1))

@@ -30,6 +30,13 @@ OWN_CLASSES = "own_classes"
 """The task of data whose classes are not the field's four."""
 METRICS: dict[str, Metric] = {**HEADLINE, "severity_error": severity_error}
 RESAMPLES, LEVEL = 2000, 0.95
+WIDENED_BY, WIDENED_BY_OF_REPEATS = 1.25, 1.4
+"""How much wider the interval of expected performance is than that of these models, for one repeat and for several.
+
+Resampled test subjects do not show how training sets differ, and repeats narrow the print and not the truth
+(Nadeau and Bengio, 2003). Measured by `benchmarks/coverage.py --part crossval`; see docs/method.md.
+"""
+EXPECTED = "expected performance on new subjects, over training sets of this size"
 SUBJECT_PROTOCOL = "by_subject"
 """The protocol that has each subject in one test part, so that subjects can be evaluated too."""
 
@@ -98,9 +105,10 @@ def summarize_folds(
 ) -> CrossValidation:
     """Summarize all folds of all repeats.
 
-    Metrics are computed on the pooled folds of each repeat and averaged over repeats; an interval resamples subjects
-    (slices, where they are unknown) once for all repeats. Subjects are evaluated where each is in one test part, which
-    is where they were split; each fold pools as suits its validation part.
+    Metrics are computed on the pooled folds of each repeat and averaged over repeats. Intervals are over subjects
+    (slices, where they are unknown), the same in all repeats, and widened to hold expected performance. Subjects are
+    evaluated where each is in one test part, which is where they were split; each fold pools as suits its validation
+    part.
 
     Args:
         done: every fold of every repeat.
@@ -129,7 +137,14 @@ def summarize_folds(
         data=done[0].metrics.data or "unknown",
         n_slices=len(first),
         n_subjects=first.n_subjects if first.knows_subjects else None,
-        interval=Interval(level=LEVEL, unit=unit, resamples=RESAMPLES, note=SLICE_NOTE if unit == "slice" else None),
+        interval=Interval(
+            level=LEVEL,
+            unit=unit,
+            resamples=RESAMPLES,
+            note=SLICE_NOTE if unit == "slice" else None,
+            widened_by=widening(len(repeats)),
+            covers=EXPECTED,
+        ),
         omitted=reason_omitted(first),
         slice={task: _pool_folds(done, [one.select("test", task) for one in done]) for task in tasks},
         subject={task: _pool_folds(done, [rows for _, rows in found]) for task, found in pooled.items()} or None,
@@ -185,15 +200,17 @@ def _score_baselines(
         return None
     by_slice: dict[str, dict[str, BaselineScores]] = {}
     by_subject: dict[str, dict[str, BaselineScores]] = {}
+    factor = widening(len(_group_by_repeat(done)))
     for task in tasks:
         rows = {name: [one.select_baseline(name, task) for one in done] for name in names}
         model = _join_repeats(done, [one.select("test", task) for one in done])
         joined = {name: _join_repeats(done, some) for name, some in rows.items()}
-        by_slice[task] = score_baselines(model, joined, resamples=0 if pooled else RESAMPLES // 4)
+        by_slice[task] = score_baselines(model, joined, resamples=0 if pooled else RESAMPLES // 4, widen_by=factor)
         if pooled:
             means = {name: [pool_by_subject(one, "mean_probability") for one in some] for name, some in rows.items()}
             joined = {name: _join_repeats(done, some) for name, some in means.items()}
-            by_subject[task] = score_baselines(_join_repeats(done, [one for _, one in pooled[task]]), joined)
+            model = _join_repeats(done, [one for _, one in pooled[task]])
+            by_subject[task] = score_baselines(model, joined, widen_by=factor)
     return FoldBaselines(slice=by_slice, subject=by_subject or None)
 
 
@@ -207,13 +224,26 @@ def _confounding(
     task = tasks[-1]
     slices = _join_repeats(done, [one.select("test", task) for one in done])
     rows = _join_repeats(done, [one for _, one in pooled[task]]) if pooled else slices
-    return confounding_of(rows, slices[0], covariates)
+    return confounding_of(rows, slices[0], covariates, widen_by=widening(len(rows)))
 
 
 def _pool_folds(done: Sequence[Fold], rows: Sequence[Predictions]) -> dict[str, Estimate]:
-    """Compute every metric over the repeats, from the rows of every fold."""
+    """Compute every metric over the repeats, from the rows of every fold, with widened intervals."""
     repeats = _join_repeats(done, rows)
-    return bootstrap_repeats(repeats, applicable(METRICS, repeats[0]), resamples=RESAMPLES, level=LEVEL)
+    metrics, factor = applicable(METRICS, repeats[0]), widening(len(repeats))
+    return bootstrap_repeats(repeats, metrics, resamples=RESAMPLES, level=LEVEL, widen_by=factor)
+
+
+def widening(repeats: int) -> float:
+    """Return the factor by which the intervals of a cross-validation are widened."""
+    return WIDENED_BY if repeats == 1 else WIDENED_BY_OF_REPEATS
+
+
+def pool_repeats(done: Sequence[Fold], task: str, level: str) -> list[Predictions]:
+    """Join the test parts of the folds of each repeat, of slices, or of subjects as each fold pools them."""
+    return _join_repeats(
+        done, [one.select("test", task) if level == "slice" else _pool_fold(one, task)[1] for one in done]
+    )
 
 
 def _summarize_fold(one: Fold, pooled: Mapping[str, tuple[str, Predictions]]) -> FoldResult:

@@ -35,6 +35,7 @@ from mriscope.results.confounds import (
     MatchedPairs,
     Stratum,
 )
+from mriscope.results.crossval_tests import CrossvalComparison, DeclaredTest, PermutationResult, PermutedMetric
 from mriscope.results.explanations import (
     Agreement,
     Cohort,
@@ -68,6 +69,7 @@ from mriscope.results.runs import (
     IMPORTED,
     Calibration,
     ClassMetrics,
+    Consistency,
     DataSummary,
     Environment,
     ImportedMetrics,
@@ -99,6 +101,7 @@ __all__ = [
     "Conflicts",
     "Conformal",
     "Confounding",
+    "Consistency",
     "ControlScore",
     "Controls",
     "Count",
@@ -107,7 +110,9 @@ __all__ = [
     "CovariateDifference",
     "CovariateTable",
     "CrossValidation",
+    "CrossvalComparison",
     "DataSummary",
+    "DeclaredTest",
     "DistanceThreshold",
     "Duplicates",
     "Environment",
@@ -132,6 +137,8 @@ __all__ = [
     "ParameterCount",
     "Part",
     "Parts",
+    "PermutationResult",
+    "PermutedMetric",
     "PermutedScore",
     "Pooling",
     "Power",

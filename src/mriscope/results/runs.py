@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.results.confounds import BaselineScores, Confounding, CovariateTable
-from mriscope.results.records import Count, Estimate, Record, ResultFile, Seconds, Share
+from mriscope.results.records import Count, Estimate, Number, Record, ResultFile, Seconds, Share
 
 IMPORTED = "imported"
 """The protocol of a run whose weights another program trained: by none that is known."""
@@ -22,10 +22,14 @@ class Interval(Record):
     resamples: Count
     note: str | None = None
     """What a reader should know of them."""
+    widened_by: Annotated[float, Field(ge=1)] | None = None
+    """By which factor they were stretched about their values; None where they were not."""
+    covers: str | None = None
+    """What they are meant to hold, where that is more than the metric of one model on new subjects."""
 
 
 class ClassMetrics(Record):
-    """The metrics of one class; `auroc_delong` (DeLong's interval) where subjects were evaluated."""
+    """The metrics of one class; `auroc_delong` in older files, where `auroc` had another interval than DeLong's."""
 
     n_slices: Count
     n_subjects: Count | None
@@ -51,6 +55,18 @@ class Pooling(Record):
     """How many subjects have slices of several classes; that of most counts."""
 
 
+class Consistency(Record):
+    """What the calibration error of a calibrated model would be with the same confidences (Bröcker and Smith, 2007)."""
+
+    low: Number
+    """Of the range that holds 95 % of such errors."""
+    high: Number
+    p: Number
+    """How often a calibrated model's error is as large as the one that was found."""
+    reliable: bool | None = None
+    """Whether there are 20 subjects or more, and all are known; None in files of versions that did not say."""
+
+
 class Calibration(Record):
     """Calibration before and after temperature scaling; metrics by name."""
 
@@ -59,6 +75,11 @@ class Calibration(Record):
     """Fitted on the validation part; None where there is none, and then no `after`."""
     before: dict[str, Estimate]
     after: dict[str, Estimate] | None
+    consistency: dict[str, Consistency] = Field(default_factory=dict)
+    """Tests of the calibration errors of `before`, by name."""
+    consistency_after: dict[str, Consistency] | None = None
+    note: str | None = None
+    """What a reader should know of the temperature."""
 
 
 class TrainingSummary(Record):

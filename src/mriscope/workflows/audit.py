@@ -209,7 +209,7 @@ def _with_own_copies(slices: SliceSet, found: RecoveredSubjects, device: str) ->
 def _pairs_of_one_brain(
     found: RecoveredSubjects, neighbours: Neighbours, search: CopySearch | None, threshold: float
 ) -> np.ndarray:
-    """Pairs of slices that are proven to be of one brain, or copies, whatever subject each was given; int64 (P, 2)."""
+    """Return pairs that are proven to be of one brain, or copies, whatever subject each was given; int64 (P, 2)."""
     order = np.argsort(found.proven, kind="stable")
     pairs = np.stack([order[:-1], order[1:]], axis=1)
     linked = pairs[found.proven[pairs[:, 0]] == found.proven[pairs[:, 1]]]
@@ -241,7 +241,7 @@ def _repair(options: _Options, folder: Path, slices: SliceSet, split: Split) -> 
 
 
 def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, str]]:
-    """What to do next: why, and the command."""
+    """Say what to do next: why, and the command."""
     source, known = shlex.quote(options.source), audit.subjects
     reading = f" --manifest {shlex.quote(options.manifest)}" if options.manifest else ""
     reading += " --skip-bad" if options.skip_bad else ""
@@ -293,7 +293,7 @@ def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit 
 
 
 def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
-    """The slices at the size that the run beside a split was fed, as its fingerprint is of those."""
+    """Resize slices to what the run beside a split was fed, as its fingerprint is of those."""
     recipe = path.with_name(RECIPE)
     if not recipe.is_file():
         return slices
@@ -335,7 +335,7 @@ def _write(
 
 
 def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:
-    """Altered test slices, with the change taken back, beside their origins; the most alike first."""
+    """Return the altered test slices, with the change taken back, beside their origins; the most alike first."""
     places = np.flatnonzero(search.copies.certain)
     strips = []
     for place in places[np.argsort(-search.copies.correlation[places], kind="stable")][:PAIRS]:

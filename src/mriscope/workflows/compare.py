@@ -237,7 +237,8 @@ def _read_summary(metrics: Metrics) -> RunsSummary:
     """Take the metrics of a single run as it recorded them; its spread is that one value."""
 
     def alone(estimate: Estimate) -> RunsEstimate:
-        return RunsEstimate(estimate.value, estimate.low, estimate.high, estimate.value, estimate.value)
+        told = {"method": estimate.method, "reliable": estimate.reliable}
+        return RunsEstimate(estimate.value, estimate.low, estimate.high, estimate.value, estimate.value, **told)
 
     return RunsSummary(
         {name: alone(estimate) for name, estimate in metrics.metrics.items()},

@@ -19,6 +19,7 @@ from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation, Environment
 from mriscope.run_directory import (
+    CHECKPOINT,
     ENVIRONMENT,
     METRICS,
     PREDICTIONS,
@@ -37,7 +38,9 @@ LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
-VERSION = 2
+PERMUTATION, PERMUTED = "permutation.json", "permuted"
+"""What a test with permuted labels leaves beside the folds; see mriscope.workflows.permutation."""
+VERSION = 3
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
@@ -165,7 +168,7 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} is a file; name a folder for the cross-validation with --out")
     for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name.startswith(".") or one.name in FILES:
+        if one.name.startswith(".") or one.name in (*FILES, PERMUTATION, PERMUTED):
             continue
         if not _FOLD.fullmatch(one.name):
             raise RunError(
@@ -193,7 +196,10 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
 
 def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
-    for name in FILES:
+    for pattern in ("permutation*.json", f"permutation*/*/{PREDICTIONS}", f"permutation*/*/{CHECKPOINT}"):
+        for one in (place / PERMUTED).glob(f"*/{pattern}"):
+            one.unlink()
+    for name in (*FILES, PERMUTATION):
         (place / name).unlink(missing_ok=True)
     for one in sorted(place.iterdir()) if place.is_dir() else ():
         if _FOLD.fullmatch(one.name):
