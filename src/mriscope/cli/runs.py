@@ -19,6 +19,7 @@ from mriscope.cli.options import (
     Manifest,
     Out,
     Plane,
+    RecipeName,
     Resume,
     RunFolder,
     Series,
@@ -34,9 +35,9 @@ from mriscope.files import file_stem
 app = typer.Typer()
 
 
-@app.command(epilog="Example: mriscope train recipes/study/baseline_cnn.yaml --set training.epochs=3 --out runs/short")
+@app.command(epilog="Example: mriscope train baseline_cnn --set training.epochs=3 --out runs/short")
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
+    recipe: RecipeName,
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
     plane: Plane = None,
@@ -56,6 +57,7 @@ def train(
     resume: Resume = True,
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe, and evaluate it.
 
@@ -78,7 +80,9 @@ def train(
     folder = out or Path("runs", file_stem(recipe))
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
-    if rank() == 0:
+    if rank() == 0 and as_json:
+        print_json(directory.metrics().to_json())
+    elif rank() == 0:
         if was_finished:
             print(f"{folder} was finished already; --fresh would train it anew")
         print(metrics_text(directory.metrics()))

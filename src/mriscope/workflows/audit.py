@@ -50,8 +50,8 @@ NOTHING_AUDITED = 5
 AUDIT, SLICES, REPAIRED = "audit.json", "slices.csv", "repaired.json"
 FILES = (SLICES, "audit.html", AUDIT)
 PAIRS = 12
-RECIPE_OF_STEPS = "recipes/honest/tissue_families.yaml"
-"""What the page's next steps name; it comes with the project's folder."""
+RECIPE_OF_STEPS = "tissue_families"
+"""What the page's next steps name."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def export_run(run: str | Path, out: str | Path, *, form: str = "onnx", licence:
     model = load_model(run, "cpu")
     contents = {GRAPH: make_graph(model)} if form == "onnx" else _read_weights(directory)
     contents[DESCRIPTION] = (model.description.to_json() + "\n").encode()
-    contents[CARD] = _make_card(directory, model, licence).encode()
+    contents[CARD] = make_card(directory, model, licence).encode()
     with OutputFolder(folder, "export").writing(list(contents)):
         for name, content in contents.items():
             write_bytes(folder / name, content)
@@ -116,7 +116,12 @@ def _read_weights(directory: RunDirectory) -> dict[str, bytes]:
     return contents | {name: (directory.path / name).read_bytes() for name in names}
 
 
-def _make_card(directory: RunDirectory, model: TrainedModel, licence: str) -> str:
+def make_card(directory: RunDirectory, model: TrainedModel, licence: str = "other") -> str:
+    """Write the model card of a run.
+
+    Raises:
+        RunError: a file of the run is damaged, or a section would be empty.
+    """
     source = directory.environment.source
     if source is None:
         return model_card(model.description, None, data="Not known: the weights were imported.", licence=licence)
