@@ -9,6 +9,9 @@ import typer
 from mriscope import choices
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that `mriscope train` wrote.")]
+RecipeName = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a recipe that `mriscope recipes` lists.")
+]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for what is written.", show_default=False)]
 Device = Annotated[choices.Device, typer.Option(help="Where to compute; auto is a GPU where there is one.")]
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Resume an unfinished run, or start over.")]
@@ -26,6 +29,22 @@ Manifest = Annotated[
     typer.Option(
         metavar="CSV",
         help="What is known of slices, by path or subject: subject, session, position, covariates.",
+        show_default=False,
+    ),
+]
+Covariates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CSV",
+        help="Covariates such as age, by path or subject, beside those that the source brings.",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Evaluate only slices that it is true of, such as 'age >= 60 and sex == \"F\"'.",
         show_default=False,
     ),
 ]

@@ -7,17 +7,19 @@ import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
 from mriscope.cli.console import print_json
-from mriscope.cli.early import check_data, check_recipe, check_run
+from mriscope.cli.early import check_condition, check_data, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
     AsJson,
+    Covariates,
     Device,
     ImageColumn,
     LabelColumn,
     Manifest,
     Out,
     Plane,
+    RecipeName,
     Resume,
     RunFolder,
     Series,
@@ -26,15 +28,16 @@ from mriscope.cli.options import (
     SubjectColumn,
     SubjectPattern,
     Track,
+    Where,
 )
 from mriscope.files import file_stem
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: mriscope train recipes/study/baseline_cnn.yaml --set training.epochs=3 --out runs/short")
+@app.command(epilog="Example: mriscope train baseline_cnn --set training.epochs=3 --out runs/short")
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")],
+    recipe: RecipeName,
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
     plane: Plane = None,
@@ -54,6 +57,7 @@ def train(
     resume: Resume = True,
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe, and evaluate it.
 
@@ -76,7 +80,9 @@ def train(
     folder = out or Path("runs", file_stem(recipe))
     was_finished = resume and RunDirectory(folder).finished
     directory = run(settings, folder, device=device, fresh=not resume, skip_bad=skip_bad, track=track)
-    if rank() == 0:
+    if rank() == 0 and as_json:
+        print_json(directory.metrics().to_json())
+    elif rank() == 0:
         if was_finished:
             print(f"{folder} was finished already; --fresh would train it anew")
         print(metrics_text(directory.metrics()))
@@ -102,6 +108,8 @@ def evaluate(
             help="Of a subject's slices. Default: chosen, the best of the others on validation.", show_default=False
         ),
     ] = None,
+    covariates: Covariates = None,
+    where: Where = None,
     out: Out = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -114,10 +122,12 @@ def evaluate(
     """
     check_run(run)
     check_data(data, manifest)
+    check_data(None, covariates)
+    check_condition(where)
     from mriscope.reports.text import metrics_text
     from mriscope.workflows.evaluate import evaluate_run
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
-    chosen = {"level": level, "task": task, "pooling": pooling}
+    chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
     print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))
