@@ -54,7 +54,9 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the export.")],
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", help="A graph that needs no torch, or weights for a hub."),
+        typer.Option(
+            "--format", help="A graph that needs no torch, weights for a hub, or a page that needs no server."
+        ),
     ] = "onnx",
     licence: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "other",
 ) -> None:
