@@ -17,6 +17,7 @@ Level = Literal["slice", "subject"]
 Task = Literal["four_classes", "three_classes", "non_vs_demented"]
 PoolingMethod = Literal["mean_probability", "mean_logit", "majority"]
 PoolingChoice = Literal[PoolingMethod, "chosen"]
+Baseline = Literal["brain_fraction", "csf_fraction", "majority_class", "nearest_neighbour"]
 Method = Literal[
     "gradcam",
     "gradcam++",

@@ -10,6 +10,7 @@ from mriscope.cli.early import check_data
 from mriscope.cli.options import (
     SOURCE,
     AsJson,
+    Covariates,
     ImageColumn,
     LabelColumn,
     Manifest,
@@ -31,6 +32,7 @@ data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=N
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
+    covariates: Covariates = None,
     plane: Plane = None,
     slices: Slices = None,
     series: Series = None,
@@ -51,14 +53,22 @@ def data_info(
     from mriscope.data.read_options import with_options
 
     check_data(source, manifest)
+    check_data(None, covariates)
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
     told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
     cut = {"plane": plane, "slices": slices, "series": series}
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
-    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad)
-    print_json(summary.to_json()) if as_json else print(slices_text(source, summary))
+    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad, covariates=covariates)
+    if as_json:
+        print_json(summary.to_json())
+        return
+    print(slices_text(source, summary))
+    if summary.covariate_table is not None:
+        from mriscope.reports.confounds import covariates_text
+
+        print(covariates_text(summary.covariate_table))
 
 
 @data_app.command("fetch", epilog="Example: mriscope data fetch hf:Falah/Alzheimer_MRI")
@@ -86,6 +96,7 @@ def audit(
         ),
     ] = None,
     manifest: Manifest = None,
+    covariates: Covariates = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is written.")] = Path("audit"),
     repair: Annotated[
         Path | None,
@@ -117,13 +128,16 @@ def audit(
     from mriscope.data.read_options import with_options
 
     check_data(source, manifest, None if split == "published" else split)
+    check_data(None, covariates)
     from mriscope.reports.audit import audit_text, repair_text
     from mriscope.workflows.audit import audit_source, exit_code
 
     told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
     cut = {"plane": plane, "slices": slices, "series": series}
     source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
-    found = audit_source(source, out, split=split, manifest=manifest, repair=repair, skip_bad=skip_bad)
+    found = audit_source(
+        source, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
+    )
     if as_json:
         print_json(found.to_json())
     else:

@@ -32,6 +32,22 @@ Manifest = Annotated[
         show_default=False,
     ),
 ]
+Covariates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CSV",
+        help="Covariates such as age, by path or subject, beside those that the source brings.",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Evaluate only slices that it is true of, such as 'age >= 60 and sex == \"F\"'.",
+        show_default=False,
+    ),
+]
 Plane = Annotated[
     str | None,
     typer.Option(help="Of volumes: axial (the default), coronal or sagittal.", show_default=False),

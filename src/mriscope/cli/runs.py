@@ -7,11 +7,12 @@ import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
 from mriscope.cli.console import print_json
-from mriscope.cli.early import check_data, check_recipe, check_run
+from mriscope.cli.early import check_condition, check_data, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
     AsJson,
+    Covariates,
     Device,
     ImageColumn,
     LabelColumn,
@@ -27,6 +28,7 @@ from mriscope.cli.options import (
     SubjectColumn,
     SubjectPattern,
     Track,
+    Where,
 )
 from mriscope.files import file_stem
 
@@ -106,6 +108,8 @@ def evaluate(
             help="Of a subject's slices. Default: chosen, the best of the others on validation.", show_default=False
         ),
     ] = None,
+    covariates: Covariates = None,
+    where: Where = None,
     out: Out = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
@@ -118,10 +122,12 @@ def evaluate(
     """
     check_run(run)
     check_data(data, manifest)
+    check_data(None, covariates)
+    check_condition(where)
     from mriscope.reports.text import metrics_text
     from mriscope.workflows.evaluate import evaluate_run
 
     other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
-    chosen = {"level": level, "task": task, "pooling": pooling}
+    chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
     print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))

@@ -7,11 +7,12 @@ import typer
 
 from mriscope.choices import FoldProtocol, Level, Protocol
 from mriscope.cli.console import print_json
-from mriscope.cli.early import check_data, check_recipe
+from mriscope.cli.early import check_condition, check_data, check_recipe
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
     AsJson,
+    Covariates,
     Device,
     Manifest,
     RecipeName,
@@ -19,6 +20,7 @@ from mriscope.cli.options import (
     SkipBad,
     SubjectPattern,
     Track,
+    Where,
 )
 from mriscope.errors import ArgumentError
 from mriscope.files import file_stem
@@ -79,6 +81,8 @@ def crossval(
     protocol: Annotated[FoldProtocol, typer.Option(help="Whether folds divide subjects or slices.")] = "by_subject",
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
+    covariates: Covariates = None,
+    where: Where = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: runs/, the recipe's name and -crossval.")
     ] = None,
@@ -109,11 +113,15 @@ def crossval(
     if subject_pattern is not None:
         settings = settings.model_copy(update={"data": with_options(settings.data, subject_pattern=subject_pattern)})
     check_recipe(settings)
+    check_data(None, covariates)
+    check_condition(where)
+    if permute and where is not None:
+        raise ArgumentError("--permute evaluates all slices of every permutation; leave --where out, or --permute")
     from mriscope.reports.crossvalidation import crossvalidation_text
     from mriscope.workflows.crossval import crossvalidate
 
     folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
-    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "covariates": covariates, "where": where}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     texts, results = [crossvalidation_text(summary)], [summary.to_json()]
     if permute:

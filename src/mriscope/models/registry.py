@@ -103,7 +103,7 @@ def check_model(name: str) -> None:
     """Refuse the name of a model that does not exist, without making one.
 
     Raises:
-        UnknownName: the message names the near ones.
+        UnknownNameError: the message names the near ones.
     """
     if not name.startswith(TIMM):
         _find_maker(name)
