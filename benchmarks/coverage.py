@@ -33,7 +33,7 @@ from mriscope.evaluation.interval_formulas import (
     widen,
     wilson_interval,
 )
-from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_UNITS
+from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_OF_LOSS, LEAST_UNITS
 from mriscope.evaluation.predictions import Predictions
 
 LEVEL, RESAMPLES, CHUNK = 0.95, 400, 50
@@ -306,7 +306,8 @@ def reliable(name: str, labels: np.ndarray, classes: int) -> np.ndarray:
         least = np.minimum(counts[-1], counts[:-1].sum(axis=0))
     else:
         least = counts.min(axis=0)
-    return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= LEAST_UNITS)
+    units = LEAST_OF_LOSS if name in ("log_loss", "brier_score") else LEAST_UNITS
+    return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= units)
 
 
 def every_bound(
@@ -528,9 +529,9 @@ def calibration_table(lines: list[dict[str, Any]]) -> Iterator[str]:
 
 KINDS = {
     "00": "one prediction of a subject",
-    "01": "the same, cohorts with fewer than ten of a class: printed as not reliable",
+    "01": "the same, printed as not reliable",
     "10": "several slices of a subject",
-    "11": "the same, cohorts with fewer than ten of a class: printed as not reliable",
+    "11": "the same, printed as not reliable",
 }
 CHOSEN = frozenset({"Wilson", "DeLong on the logit scale", "log scale", "Bayesian bootstrap, Student's t"})
 TABLES = {"cohorts": coverage_table, "crossval": crossval_table, "calibration": calibration_table}
