@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mriscope.reports.confounds import BASELINE_TITLES, confounding_rows, confounding_text, format_baseline
 from mriscope.reports.text import join_estimate, table
 from mriscope.results import CrossvalComparison, CrossValidation, Estimate, PermutationResult
 
@@ -22,7 +23,10 @@ def crossvalidation_text(summary: CrossValidation) -> str:
     heads = list(HEADS)[:_SHORT]
     rows = [[task, level, *_format_row(found, heads)] for task, level, found in _list_tasks(summary)]
     columns = ["task", "level", *(HEADS[one] for one in heads)]
-    return "\n".join([_headline(summary), "", table(columns, rows), "", *_describe_method(summary)])
+    if baselines := list(_list_baselines(summary)):
+        rows, columns = [*rows, *baselines], ["task", "level or baseline", *columns[2:], "model's AUROC above it"]
+    beside = ["", *(confounding_text(one) for one in summary.confounding)] if summary.confounding else []
+    return "\n".join([_headline(summary), "", table(columns, rows), "", *_describe_method(summary), *beside])
 
 
 def crossvalidation_markdown(summary: CrossValidation) -> str:
@@ -31,6 +35,12 @@ def crossvalidation_markdown(summary: CrossValidation) -> str:
     rows = [[task, level, *_format_row(found, heads)] for task, level, found in _list_tasks(summary)]
     lines = [f"# Cross-validation of {summary.model}", "", f"{_headline(summary)}.", ""]
     lines += [*_markdown_table(["task", "level", *(HEADS[one] for one in heads)], rows), ""]
+    if beside := list(_list_baselines(summary)):
+        columns = ["task", "baseline", "accuracy", "macro-F1", "AUROC", "the model's AUROC above it"]
+        lines += ["## Baselines", "", *_markdown_table(columns, beside), ""]
+    for one in summary.confounding:
+        beside_heads = [f"{one.contrast}, beside covariates", "AUROC", "95 % interval", ""]
+        lines += ["## Beside covariates", "", *_markdown_table(beside_heads, list(confounding_rows(one))), ""]
     lines += [f"{text[:1].upper()}{text[1:]}.\n" for text in _describe_method(summary)]
     return "\n".join([*lines, "## By fold", "", *_markdown_table(*_list_folds(summary)), ""])
 
@@ -91,6 +101,15 @@ def _list_folds(summary: CrossValidation) -> tuple[list[str], list[list[str]]]:
     return columns + ["accuracy of subjects", "pooled by"] * len(tasks), rows
 
 
+def _list_baselines(summary: CrossValidation) -> Iterator[list[str]]:
+    """Make a row for each baseline of each task, of subjects where they were evaluated."""
+    if summary.baselines is None:
+        return
+    for task, found in (summary.baselines.subject or summary.baselines.slice).items():
+        for name, one in found.items():
+            yield [task.replace("_", " "), BASELINE_TITLES.get(name, name), *format_baseline(one)]
+
+
 def _list_tasks(summary: CrossValidation) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
     for task, found in summary.slice.items():
         yield task.replace("_", " "), "slice", found
@@ -107,7 +126,8 @@ def _headline(summary: CrossValidation) -> str:
     leaky = ", LEAKY: train and test share subjects" if summary.leaky else ""
     times = f"{summary.repeats} × " if summary.repeats > 1 else ""
     protocol = summary.protocol.replace("_", " ")
-    return f"split {protocol}, {times}{summary.folds} folds: {summary.n_slices:,} slices, {subjects}{leaky}"
+    where = "" if summary.where is None else f", where {summary.where}"
+    return f"split {protocol}, {times}{summary.folds} folds: {summary.n_slices:,} slices, {subjects}{where}{leaky}"
 
 
 def _describe_method(summary: CrossValidation) -> Iterator[str]:

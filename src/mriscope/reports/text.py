@@ -97,6 +97,12 @@ def metrics_text(metrics: Metrics) -> str:
     level = f"{100 * interval.level:.0f} % interval"
     columns = ["metric", "value", level, "method"]
     lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(columns, rows)]
+    from mriscope.reports.confounds import baselines_text, confounding_text  # which formats with what stands here
+
+    if metrics.baselines:
+        lines += ["", baselines_text(metrics.baselines)]
+    for found in metrics.confounding:
+        lines += ["", confounding_text(found)]
     calibration = metrics.calibration.note if metrics.calibration is not None else None
     for note in filter(None, (interval.note, metrics.omitted, calibration)):
         lines += ["", f"note: {note}"]
@@ -105,6 +111,8 @@ def metrics_text(metrics: Metrics) -> str:
 
 def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
     """Say what was evaluated, where it was not each slice in the run's own classes."""
+    if metrics.where:
+        yield f"where {metrics.where}"
     if metrics.task:
         yield f"task {metrics.task}: {', '.join(metrics.classes)}"
     if pooling := metrics.pooling:

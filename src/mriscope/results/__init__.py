@@ -24,6 +24,17 @@ from mriscope.results.audit import (
     SplitSummary,
     SubjectSummary,
 )
+from mriscope.results.confounds import (
+    AdjustedAuroc,
+    BaselineScores,
+    Confounding,
+    CovariateAuroc,
+    CovariateCell,
+    CovariateDifference,
+    CovariateTable,
+    MatchedPairs,
+    Stratum,
+)
 from mriscope.results.crossval_tests import CrossvalComparison, DeclaredTest, PermutationResult, PermutedMetric
 from mriscope.results.explanations import (
     Agreement,
@@ -72,13 +83,15 @@ from mriscope.results.runs import (
     SplitRecord,
     TrainingSummary,
 )
-from mriscope.results.studies import Comparison, CrossValidation, FoldResult, PairedTest, Standing
+from mriscope.results.studies import Comparison, CrossValidation, FoldBaselines, FoldResult, PairedTest, Standing
 
 __all__ = [
     "IMPORTED",
+    "AdjustedAuroc",
     "Agreement",
     "Answer",
     "Audit",
+    "BaselineScores",
     "Calibration",
     "ClassMetrics",
     "ClassSummary",
@@ -87,10 +100,15 @@ __all__ = [
     "Comparison",
     "Conflicts",
     "Conformal",
+    "Confounding",
     "Consistency",
     "ControlScore",
     "Controls",
     "Count",
+    "CovariateAuroc",
+    "CovariateCell",
+    "CovariateDifference",
+    "CovariateTable",
     "CrossValidation",
     "CrossvalComparison",
     "DataSummary",
@@ -101,6 +119,7 @@ __all__ = [
     "Estimate",
     "ExplainComparison",
     "FactScore",
+    "FoldBaselines",
     "FoldResult",
     "ImportedMetrics",
     "ImportedWeights",
@@ -108,6 +127,7 @@ __all__ = [
     "Interval",
     "KnownFrom",
     "LeakageReport",
+    "MatchedPairs",
     "MethodResult",
     "Metrics",
     "ModelDescription",
@@ -137,6 +157,7 @@ __all__ = [
     "SplitRecord",
     "SplitSummary",
     "Standing",
+    "Stratum",
     "SubjectSummary",
     "TrainingSummary",
     "describe_problems",

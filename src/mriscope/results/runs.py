@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from mriscope.results.confounds import BaselineScores, Confounding, CovariateTable
 from mriscope.results.records import Count, Estimate, Number, Record, ResultFile, Seconds, Share
 
 IMPORTED = "imported"
@@ -114,6 +115,12 @@ class Scores(Record):
     severity: dict[str, Estimate] | None = None
     """Errors in steps of severity, where they were measured."""
     calibration: Calibration | None = None
+    baselines: dict[str, BaselineScores] = Field(default_factory=dict)
+    """Of the same rows: scalars of the brain, the majority class, 1-nearest-neighbour."""
+    where: str | None = None
+    """The condition that chose the slices; None where all were scored."""
+    confounding: list[Confounding] = Field(default_factory=list)
+    """What is left beside covariates, where some are known."""
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -163,6 +170,7 @@ class DataSummary(ResultFile):
     """Scanning sessions of subjects; None where none is known."""
     covariates: tuple[str, ...] = ()
     """Further columns of the set, such as age."""
+    covariate_table: CovariateTable | None = None
     size: tuple[Count, Count]
     """Height and width in pixels."""
     parts: dict[str, Count]
@@ -228,6 +236,8 @@ class Environment(ResultFile):
     """Fingerprint of the slices."""
     subjects_from: str | None = None
     """How subjects are known: manifest, source, pixels or unknown."""
+    covariates: tuple[str, ...] = ()
+    """That the source brings."""
     skip_bad: bool = False
     program: str | None = None
     """What trained the run, where it was not `mriscope train`."""
