@@ -212,7 +212,7 @@ def test_a_perfect_score_is_not_certain(count: int, slices: int) -> None:
         best, end = (0, one.high) if name == "severity_error" else (1, one.low)
         assert one.value == best
         assert abs(end - best) > 0.02, name
-        assert one.reliable is (count >= 10)
+        assert one.reliable is (count >= 10 and (slices == 1 or name != "auroc"))  # of slices an AUROC needs 200
     assert bootstrap(p, ACCURACY)["accuracy"].low == pytest.approx(wilson_interval(1, 2 * count)[0])
     widened = bootstrap_repeats([p], {"auroc": auroc}, widen_by=1.25)["auroc"]
     plain = bootstrap(p, {"auroc": auroc})["auroc"]
