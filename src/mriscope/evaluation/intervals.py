@@ -11,15 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from mriscope.errors import check_type
-from mriscope.evaluation.cohort import SEVERAL_CLASSES, Cohort
+from mriscope.evaluation.cohort import RANGES, SEVERAL_CLASSES, Cohort
 from mriscope.evaluation.interval_formulas import widen
 from mriscope.evaluation.metrics import (
     CLASS_METRICS,
     HEADLINE,
     ClassMetric,
     Metric,
-    quadratic_kappa,
-    severity_error,
 )
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.resampling import cluster_bootstrap
@@ -31,8 +29,6 @@ LEAST_UNITS, LEAST_OF_CLASS = 20, 10
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about"
 )
-RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
-"""The least and most that a metric can be; of those that are not here 0 and 1."""
 
 
 def interval_unit(predictions: Predictions) -> Literal["subject", "slice"]:
