@@ -45,7 +45,9 @@ _SWELLING, _CORTEX, _TEMPORAL = (
 _RIM, _YIELD = 4.0, 24.0  # mm within and around the ventricles that their enlargement deforms
 _GREY, _WHITE = 0.6, 0.92
 _TISSUES = (0.05, 0.30, 0.58, _WHITE, 1.05)  # brightness in the template of fluid, its border, grey matter and white
-_CHANGED = 0.1  # of the brightness of white matter; what differs less from the brain without disease is not marked
+CHANGED, FLUID = 0.1, 0.4
+"""Of the brightness of white matter: what differs less from the brain without disease is not marked; and from where on
+tissue has become fluid."""
 
 _CLASS, _SEVERITY, _BRAIN = 1, 2, 3  # independent streams of random numbers
 
@@ -101,8 +103,8 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
         slices: of each subject, evenly spaced over 46 mm around the ventricles; 1 to 64.
         seed: equal seeds make equal bytes on one machine.
         size: height and width in pixels, 32 to 256.
-        signal: how far the classes' mean severities lie apart, in per cent, 0 to 200. At 100 neighbouring classes
-            overlap as clinical ratings do, and small networks learn little; at 200 a network can learn the disease.
+        signal: how far the classes' mean severities lie apart, in per cent, 0 to 400. At 100 neighbouring classes
+            overlap as clinical ratings do, and small networks learn little; at 300 a network can learn the disease.
 
     Raises:
         DataError: an argument is no whole number within its limits, or together they exceed 2**31 pixels.
@@ -135,7 +137,7 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
 
 
 def make_brain(
-    subject: int, severity: float, slices: int = 32, seed: int = 0, size: int = SIZE
+    subject: int, severity: float, slices: int = 32, seed: int = 0, size: int = SIZE, least: float = CHANGED
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one subject of the phantom at any severity; its anatomy does not depend on the severity.
 
@@ -145,6 +147,7 @@ def make_brain(
         slices: how many, evenly spaced over 46 mm around the ventricles.
         seed: of the phantom.
         size: height and width in pixels.
+        least: change of brightness that is marked, of that of white matter.
 
     Returns:
         uint8 (slices, size, size), the images, and bool of the same shape, the pixels that disease changed.
@@ -165,7 +168,7 @@ def make_brain(
     images, masks = np.zeros((slices, size, size), np.uint8), np.zeros((slices, size, size), np.bool_)
     where = frame.pixels[pixels]
     images.reshape(-1)[where] = np.clip(np.rint(add_rician_noise(shading * ill, sigma, rng)), 1, 255)
-    masks.reshape(-1)[where] = np.abs(ill - well) > _CHANGED
+    masks.reshape(-1)[where] = np.abs(ill - well) > least
     return images, masks
 
 
@@ -216,12 +219,13 @@ def phantom_options(spec: str) -> dict[str, int]:
     return options
 
 
-def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
+def phantom_masks(slices: SliceSet, source: str, least: float = CHANGED) -> np.ndarray | None:
     """Return where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
 
     Args:
         slices: of the source.
         source: as mriscope.read takes it.
+        least: change of brightness that is marked, of that of white matter; FLUID marks where ventricles grew.
 
     Raises:
         DataError: the phantom that is made now is not the one the slices are of.
@@ -235,7 +239,9 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
     for subject in np.unique(slices.subjects):
         rows = np.flatnonzero(slices.subjects == subject)
         rank = SEVERITY.index(slices.class_names[slices.labels[rows[0]]])
-        brain = make_brain(int(subject), draw_severity(rank, int(subject), seed, signal), per_subject, seed, size)
+        brain = make_brain(
+            int(subject), draw_severity(rank, int(subject), seed, signal), per_subject, seed, size, least
+        )
         images, changed = (one[slices.positions[rows].astype(int)] for one in brain)
         if not np.array_equal(images, slices.images[rows]):
             raise DataError(f"{source} makes other brains than these slices show; name the phantom they are of")
