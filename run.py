@@ -176,7 +176,7 @@ def setup() -> None:
     if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
         return
     print(
-        "Setting up .venv: the first time takes a few minutes and 7.5 GB, most of it PyTorch with CUDA, locked by hash "
+        "Setting up .venv: the first time takes a few minutes and 7 GB, most of it PyTorch with CUDA, locked by hash "
         "(docs/howto/install.md has a way without) ...",
         file=sys.stderr,
     )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +19,7 @@ from data_files import png, write_files
 from PIL import Image
 
 from mriscope import choices, cli
+from mriscope.cli.reading import Reading
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.evaluation.calibration import fit_temperature, scale_by_temperature
 from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subject
@@ -722,3 +723,16 @@ def test_the_methods_that_help_names_are_those_that_there_are():
     assert get_args(choices.Method) == tuple(METHODS)
     assert get_args(choices.Task) == tuple(TASKS)
     assert get_args(choices.PoolingMethod) == tuple(POOLINGS)
+
+
+@pytest.mark.parametrize("words", [["data", "info"], ["audit"], ["train"], ["evaluate"], ["crossval"], ["split"]])
+def test_commands_that_read_a_source_take_the_same_options_of_reading(call, words):
+    _, out, _ = call(*words, "--help")
+    for one in fields(Reading):
+        assert f"--{one.name.replace('_', '-')}" in out
+
+
+def test_options_of_reading_without_a_source_are_refused(call, run_folder):
+    code, _, err = call("evaluate", run_folder, "--plane", "coronal")
+    assert code == 2
+    assert "--plane says how another source is read; name that with --data" in err

@@ -2,14 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from mriscope.data.slices import SliceSet
-from mriscope.evaluation.confounds import weighted_auroc
-from mriscope.evaluation.interval_formulas import widen
+from mriscope.evaluation.confounds import weighted_auroc, widen_estimate
 from mriscope.evaluation.intervals import bootstrap_repeats, units_of
 from mriscope.evaluation.metrics import HEADLINE, Metric, applicable, auroc
 from mriscope.evaluation.predictions import Predictions
@@ -141,8 +139,7 @@ def score_baselines(
             metrics |= bootstrap_repeats(rows, {"auroc": auroc}, resamples=resamples, seed=seed, widen_by=widen_by)
             theirs = metrics["auroc"]
             over = percentile_interval(ours - theirs.value, ours_drawn - in_resamples(rows), LEVEL)
-            low, high = (float(bound) for bound in widen(over.value, (over.low, over.high), widen_by, least=-1))
-            over = replace(over, low=low, high=high, reliable=theirs.reliable) if over.has_interval else over
+            over = widen_estimate(over, widen_by, least=-1, reliable=theirs.reliable is True)
         found[name] = BaselineScores(metrics=metrics, auroc_over=over)
     return found
 

@@ -203,6 +203,22 @@ def is_unknown(column: np.ndarray) -> np.ndarray:
     return column == "" if column.dtype.kind == "U" else np.isnan(column)
 
 
+def widen_estimate(found: Estimate, factor: float, *, least: float, reliable: bool) -> Estimate:
+    """Stretch the interval of an estimate, see mriscope.evaluation.interval_formulas.widen.
+
+    Args:
+        found: of a number from `least` to 1; without an interval it is returned as it is.
+        factor: 1 stretches nothing.
+        least: 0 of an AUROC, -1 of a difference of two.
+        reliable: whether there are units enough; an interval of no width is never reliable.
+    """
+    if not found.has_interval:
+        return found
+    bounds = widen(found.value, (np.array(found.low), np.array(found.high)), factor, least=least)
+    low, high = (float(bound) for bound in bounds)
+    return replace(found, low=low, high=high, reliable=reliable and low < high)
+
+
 class _Draw:
     """The same resamples of units for every statistic, so that differences are paired."""
 
@@ -229,7 +245,8 @@ class _Draw:
         smaller = int(min(units.positive.sum(), (~units.positive).sum()))
         found = percentile_interval(value, drawn if smaller > 1 else np.empty(0), self._level)
         enough = units.unit == "subject" and len(units.positive) >= LEAST_UNITS and smaller >= LEAST_OF_CLASS
-        return _widened(found, self._widen_by if widen_by is None else widen_by, least, enough)
+        factor = self._widen_by if widen_by is None else widen_by
+        return widen_estimate(found, factor, least=least, reliable=enough)
 
     def share(self, wins: np.ndarray, unit: str) -> Estimate:
         """Return the mean of what each pair gives, with its interval over pairs."""
@@ -238,15 +255,8 @@ class _Draw:
         pairs = _Draw(len(wins), len(self._weights), self._level, self._seed)
         value, drawn = pairs.values(lambda weights: weights @ wins / weights.sum(axis=1))
         enough = unit == "subject" and len(wins) >= LEAST_UNITS
-        return _widened(percentile_interval(value, drawn, self._level), self._widen_by, 0.0, enough)
-
-
-def _widened(found: Estimate, factor: float, least: float, enough: bool) -> Estimate:
-    """Return an estimate with a stretched interval, and whether that is reliable: enough units, and some width."""
-    if not found.has_interval:
-        return found
-    low, high = (float(bound) for bound in widen(found.value, (found.low, found.high), factor, least=least))
-    return replace(found, low=low, high=high, reliable=enough and low < high)
+        found = percentile_interval(value, drawn, self._level)
+        return widen_estimate(found, self._widen_by, least=0, reliable=enough)
 
 
 def _mean_auroc(units: Units) -> Statistic:
