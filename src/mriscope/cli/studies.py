@@ -7,7 +7,7 @@ import typer
 
 from mriscope.choices import FoldProtocol, Protocol
 from mriscope.cli.early import check_data, check_recipe
-from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Manifest, Resume, SkipBad, SubjectPattern, Track
+from mriscope.cli.options import LOCAL_STORE, SOURCE, Device, Executor, Manifest, Resume, SkipBad, SubjectPattern, Track
 from mriscope.errors import ArgumentError
 from mriscope.files import file_stem
 
@@ -28,6 +28,7 @@ def compare(
     ),
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the ranking.")] = Path("comparison"),
     device: Device = "auto",
+    executor: Executor = "auto",
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
 ) -> None:
@@ -43,7 +44,8 @@ def compare(
         raise ArgumentError("name finished runs, or recipes with --recipes; one of the two")
     if recipes:
         settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
-        comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
+        asked = {"seeds": seeds, "folder": folder, "executor": executor}
+        comparison = compare_recipes(recipes, out, source=data, **asked, **settings)
     else:
         comparison = compare_runs(runs or [], out)
     print(comparison_text(comparison))
@@ -67,6 +69,7 @@ def crossval(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
     device: Device = "auto",
+    executor: Executor = "auto",
     resume: Resume = True,
     skip_bad: SkipBad = False,
     subject_pattern: SubjectPattern = None,
@@ -89,7 +92,7 @@ def crossval(
     from mriscope.workflows.crossval import crossvalidate
 
     folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
-    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol}
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "executor": executor}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     print(crossvalidation_text(summary))
     print(f"written to {folder}")

@@ -1,7 +1,6 @@
 """Cross-validate a recipe: each fold an ordinary run, all folds one summary."""
 
 import io
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -27,10 +26,9 @@ from mriscope.run_directory import (
     empty_run,
     recipe_changes,
 )
+from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._load import load
 from mriscope.workflows.split import fold_name, fold_recipe
-
-LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
@@ -48,6 +46,7 @@ def crossvalidate(
     repeats: int = 1,
     protocol: str = "by_subject",
     fresh: bool = False,
+    executor: str = "here",
     **settings: Any,
 ) -> CrossValidation:
     """Train and evaluate a recipe on every fold of a repeated K-fold cross-validation, and summarize the folds.
@@ -64,6 +63,8 @@ def crossvalidate(
         repeats: how many divisions into folds.
         protocol: by_subject or by_slice.
         fresh: begin every fold anew, whatever the folder holds of a cross-validation.
+        executor: where folds are trained: here, serial, processes, processes:N, ray or ray:ADDRESS, as
+            mriscope.sweep.parse_executor takes it. A fold that fails is reported when the others are trained.
         settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Returns:
@@ -93,12 +94,7 @@ def crossvalidate(
         _check_fits(recipes[0, 0], settings)
         _remove_files(place)
     output.claim(FILES)
-    missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
-    for numbers in missing:
-        from mriscope.workflows.train import run
-
-        LOG.warning("training %s", runs[numbers].path)
-        run(recipes[numbers], runs[numbers].path, warn=numbers == missing[0], **settings)
+    _train_missing(recipes, runs, executor, settings)
     decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
     named = {file.relative_to(place).as_posix(): file for file in decisive}
     key = content_key(named, version=VERSION, resamples=RESAMPLES, level=LEVEL)
@@ -111,6 +107,36 @@ def crossvalidate(
     write_text(place / MARKDOWN, crossvalidation_markdown(summary))
     summary.write(place / SUMMARY)
     return summary
+
+
+def _train_missing(
+    recipes: Mapping[tuple[int, int], Recipe],
+    runs: Mapping[tuple[int, int], RunDirectory],
+    executor: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Train the folds that are not finished.
+
+    Raises:
+        RunError: some cannot be trained; the others are.
+    """
+    where = choose_executor(executor, len(recipes), settings.get("device", "auto"))
+    missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
+    if not missing:
+        return
+    from mriscope.workflows.train import TrainingTask, run_task
+
+    own = {} if where.kind in ("here", "serial") else {"silent": True}
+    tasks = {
+        str(runs[one].path): TrainingTask(recipes[one], runs[one].path, {"warn": one == missing[0], **settings, **own})
+        for one in missing
+    }
+    done = sweep(run_task, tasks, where, doing="training", of=len(recipes))
+    problems = {name: outcome.problem for name, outcome in done if outcome.problem is not None}
+    if problems:
+        reasons = dict.fromkeys(problems.values())  # one mistake is often that of every fold
+        listed = "".join(f"\n  {', '.join(n for n, why in problems.items() if why == one)}: {one}" for one in reasons)
+        raise RunError(f"{len(problems)} of {len(recipes)} folds could not be trained; the same call goes on{listed}")
 
 
 def _checked_output(place: Path, runs: Iterable[RunDirectory]) -> OutputFolder:
