@@ -127,7 +127,7 @@ def sweep(
         function: of one item, at the top of a module, as another process has to find it.
         items: by name; they can be pickled, and so can what the function returns.
         executor: where; of no kind auto.
-        doing: what is done with an item, such as "training", for a note as each begins.
+        doing: what is done with an item, such as "training", for a note as each begins; "" for none.
         of: the number of all tasks of which these are what is left; as many as items if not given.
         skip: tells of a name, before its task begins, that it is not wanted any more.
 
@@ -148,7 +148,8 @@ def sweep(
                 name, attempt = waiting.popleft()
                 if skip(name):
                     continue
-                LOG.warning("%s %s", doing, name)
+                if doing:
+                    LOG.warning("%s %s", doing, name)
                 running[workers.submit(function, items[name])] = (name, attempt)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 name, attempt = running.pop(future)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN = -1
-RECOVERY_VERSION = 3
+RECOVERY_VERSION = 4
 """Of the method: raise it with every change in similarity, linking, heights, joining, separation or here that may give
 any set other subjects, positions, groups or heights. Subjects that were found by another version are found anew."""
 

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from mriscope.data.slices import SliceSet
+from mriscope.reports.confounds import auroc_rows, cell_rows, warn
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import ORIGINS, table
+from mriscope.reports.text import ORIGINS, UNRELIABLE, table
 from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
 
 CONTROLS = {
@@ -120,7 +121,10 @@ def audit_text(audit: Audit) -> str:
     lines += [table(*class_table(audit)), *filter(None, [few_subjects_text(audit)]), ""]
     lines += [table(*control_table(audit))]
     permuted = permuted_table(audit)
-    return "\n".join([*lines, "", table(*permuted)] if permuted[1] else lines)
+    lines += ["", table(*permuted)] if permuted[1] else []
+    if audit.covariate_table is not None:
+        lines += ["", table(*cell_rows(audit.covariate_table)), "", table(*auroc_rows(audit.covariate_table.aurocs))]
+    return "\n".join(lines)
 
 
 def subjects_text(audit: Audit) -> str:
@@ -153,7 +157,8 @@ def subjects_text(audit: Audit) -> str:
 def evidence_texts(audit: Audit) -> list[str]:
     """Return what speaks for the verdict, one text for each kind of evidence."""
     texts = [subjects_text(audit), power_text(audit), duplicates_text(audit), conflicts_text(audit)]
-    return [text for text in texts if text]
+    warnings = [] if audit.covariate_table is None else list(warn(audit.covariate_table))
+    return [text for text in texts if text] + warnings
 
 
 def power_text(audit: Audit) -> str:
@@ -265,6 +270,7 @@ def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
         if one is not None:
             low, high = _hundred(one.accuracy.low), _hundred(one.accuracy.high)
             bounds = f"{low} – {high} % by {one.unit}" if one.accuracy.has_interval else "none"
+            bounds = UNRELIABLE if one.accuracy.reliable is False else bounds
             spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %" if one.draws > 1 else ""
             value, majority = f"{_hundred(one.accuracy.value)} %", f"{_hundred(one.majority)} %"
             rows.append([title, f"{one.draws}", value, bounds, spread, majority])
@@ -374,6 +380,7 @@ def audit_page(
 def _accuracy_text(score: ControlScore) -> str:
     figure = score.accuracy
     bounds = f" (95 % interval {_hundred(figure.low)} to {_hundred(figure.high)} %)" if figure.has_interval else ""
+    bounds = f" ({UNRELIABLE})" if figure.reliable is False else bounds
     return f"{_hundred(figure.value)} %{bounds}"
 
 

@@ -20,6 +20,7 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
+from mriscope.data.covariates import with_covariates
 from mriscope.data.manifest import manifest_csv, names_subjects
 from mriscope.data.readers import check_bad_rows_place, read_silently
 from mriscope.data.rows import Reading
@@ -27,6 +28,7 @@ from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split
 from mriscope.errors import ArgumentError, DataError, RunError, check_type
+from mriscope.evaluation.confounding import describe_covariates
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
@@ -48,8 +50,8 @@ NOTHING_AUDITED = 5
 AUDIT, SLICES, REPAIRED = "audit.json", "slices.csv", "repaired.json"
 FILES = (SLICES, "audit.html", AUDIT)
 PAIRS = 12
-RECIPE_OF_STEPS = "recipes/honest/tissue_families.yaml"
-"""What the page's next steps name; it comes with the project's folder."""
+RECIPE_OF_STEPS = "tissue_families"
+"""What the page's next steps name."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def audit_source(
     *,
     split: str | None = None,
     manifest: str | None = None,
+    covariates: str | None = None,
     repair: str | Path | None = None,
     skip_bad: bool = False,
     seed: int = 0,
@@ -91,6 +94,7 @@ def audit_source(
         split: published, or a file of `mriscope split` or of a run (split.json); None: published where the source
             publishes one, else the data alone is audited.
         manifest: a CSV file that gives slices their subjects.
+        covariates: a CSV file of what is known of slices or subjects, such as age, beside what the source brings.
         repair: folder for a split that shares no subject, and an audit of it; None writes none.
         skip_bad: leave unusable rows out and list them in bad_rows.csv.
         seed: of the controls and of the repaired split.
@@ -148,7 +152,16 @@ def audit_source(
     else:
         facts_of_pixels = pixel_facts(slices.images)
         shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
-    audit = Audit(**dict(report), verdict="", source=source, mriscope=__version__, seed=seed, shortcuts=shortcuts)
+    known = slices if covariates is None else with_covariates(slices, covariates, [row.path for row in reading.bad])
+    audit = Audit(
+        **dict(report),
+        verdict="",
+        source=source,
+        mriscope=__version__,
+        seed=seed,
+        shortcuts=shortcuts,
+        covariate_table=describe_covariates(known),
+    )
     audit = audit.model_copy(update={"verdict": verdict_text(audit)})
     options = _Options(source, split, manifest, skip_bad, seed)
     if out is not None:
