@@ -1,8 +1,8 @@
 """Many slices part by part: the answers of `predict`, by any executor, from any place, and only what is left."""
 
-import importlib.util
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mriscope import sweep
 from mriscope.data.parts import IMAGES_IN_A_PART, list_parts
 from mriscope.errors import DataError
 from mriscope.recipe import make_recipe
+from mriscope.results import ModelDescription
 from mriscope.workflows import predict_parts as parts
 from mriscope.workflows.predict_parts import predict_parts
 
@@ -41,7 +42,7 @@ def as_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_parquet(path: Path, contents: list[bytes | None], **settings) -> None:
+def write_parquet(path: Path, contents: Sequence[bytes | None], **settings) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [None if one is None else {"bytes": one, "path": f"{at}.png"} for at, one in enumerate(contents)]
     pq.write_table(pa.table({"image": rows, "label": [0] * len(rows)}), path, **settings)
@@ -79,7 +80,7 @@ def test_answers_are_those_of_predict(run, images, source, tmp_path):
         assert row["out_of_distribution"] == answer.out_of_distribution
         for name, value in answer.probabilities.items():
             assert row[f"probability_{name}"] == pytest.approx(value, abs=1e-6)
-    assert mriscope.results.ModelDescription.read(tmp_path / "out" / "model.json").origin.run == "run"
+    assert ModelDescription.read(tmp_path / "out" / "model.json").origin.run == "run"
 
 
 def test_a_part_is_done_again_only_where_content_or_model_changed(run, images, source, tmp_path, monkeypatch):
@@ -135,19 +136,14 @@ def test_folders_patterns_and_images_are_parts(tmp_path, images):
         list_parts([str(tmp_path / "b" / "notes.txt")])
 
 
-@pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("s3fs", "moto"))), reason="the extra `cluster`, or moto, is not installed"
-)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_slices_come_from_an_object_store(run, source, tmp_path, monkeypatch):
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
+    s3fs, moto = pytest.importorskip("s3fs"), pytest.importorskip("moto.server")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()

@@ -36,20 +36,16 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         count = sums[-1].detach()
         mean = sums[:-1] / count
         variance = all_reduce((values - mean.view(shape)).square().sum(axes) * weight) / count
-        if self.track_running_stats:
-            self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+                self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), share)
         normal = (values - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return normal.to(input.dtype)
-
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics towards those of a batch."""
-        self.num_batches_tracked += 1
-        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
 
 
 def share_batch_norm(model: nn.Module) -> None:
@@ -58,7 +54,7 @@ def share_batch_norm(model: nn.Module) -> None:
     Only torch's own kinds are: those that timm joins with an activation keep to the slices of their process.
     """
     for name, child in model.named_children():
-        if type(child) in _PLAIN:
+        if isinstance(child, _PLAIN) and type(child) in _PLAIN:  # not a kind of timm's that derives from them
             shared = SharedBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
