@@ -11,6 +11,7 @@ folds decide nothing in any of them.
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.metrics import f1_score
@@ -65,14 +66,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_validate(
-    severity: np.ndarray, described: np.ndarray, repeat: int, chosen: Counter[str]
+    severity: np.ndarray,
+    described: np.ndarray,
+    repeat: int,
+    chosen: Counter[str],
+    tasks: Mapping[str, int] = WORST,
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Probabilities of every subject by each method, for each task."""
-    found = {(method, task): np.zeros((len(severity), k)) for method in METHODS for task, k in WORST.items()}
+    """Probabilities of every subject by each method, for each task, the first of which tells families apart."""
+    found = {(method, task): np.zeros((len(severity), k)) for method in METHODS for task, k in tasks.items()}
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(severity, np.minimum(severity, 2))
     for train, test in folds:
         order: list[str] = []
-        for task, classes in WORST.items():
+        for task, classes in tasks.items():
             ranks = np.minimum(severity[train], classes - 1)
             known, asked = fit_families(described[train], described[test], ranks, classes)
             order = order or sort_families(known, ranks > 0)

@@ -3,10 +3,9 @@
     MRISCOPE_COVARIATES=data/covariates.csv python3 run.py bench honest_draws
 
 Reads the source that MRISCOPE_DATA names, and a CSV file with the columns age and nwbv, by path or subject, of the
-reader's own. Each draw is kept in runs/honest_draws/ as soon as it is done, so that the same command goes on after it
-was broken off (remove the folder where the data or the code have changed); without MRISCOPE_COVARIATES only the draws are
-made. The folds are of all subjects: those of 60 and over
-are chosen among the evaluated subjects alone.
+reader's own; without MRISCOPE_COVARIATES only the draws are made. Each draw is kept in runs/honest_draws/ as soon as it
+is done, so that the same command goes on after it was broken off; remove the folder where data or code have changed.
+The folds are of all subjects: those of 60 and over are chosen among the evaluated subjects alone.
 """
 
 import os
@@ -29,6 +28,7 @@ from mriscope.recipe import make_recipe
 from mriscope.results import Estimate
 from mriscope.workflows._load import load
 
+TASK = "non_vs_demented"
 SEEDS = range(1000, 1020)
 """Of the draws; none was looked at before these methods were frozen."""
 OLD = 60.0  # years
@@ -48,15 +48,15 @@ TITLES = {
 
 
 def make_draws(slices: SliceSet) -> list[dict[str, np.ndarray]]:
-    """Make or read the probabilities of every subject on each draw: by "method/task", (n, K)."""
+    """Make or read the probabilities of every subject on each draw: by method, (n, 2)."""
     for seed in SEEDS:
         file = FOLDER / f"draw{seed}.npz"
         if file.is_file():
             continue
         severity, described = describe(slices)
         started = time.process_time()
-        found = honest.cross_validate(severity, described, seed, Counter())
-        keep(file, {"/".join(key): probabilities for key, probabilities in found.items()})
+        found = honest.cross_validate(severity, described, seed, Counter(), {TASK: honest.WORST[TASK]})
+        keep(file, {method: probabilities for (method, _), probabilities in found.items()})
         print(f"draw {seed}: {time.process_time() - started:.1f} s of processor time", flush=True)
     return [dict(np.load(FOLDER / f"draw{seed}.npz")) for seed in SEEDS]
 
@@ -88,7 +88,7 @@ def compare(draws: list[dict[str, np.ndarray]], demented: np.ndarray, columns: d
     """Yield the rows of the table: AUROC over all and over the old, and how much of it is above the brain fraction."""
     groups = (columns["age"] > 0, columns["age"] >= OLD)
     for method in honest.METHODS:
-        scores = np.array([log_odds(one[f"{method}/non_vs_demented"][:, 1]) for one in draws])
+        scores = np.array([log_odds(one[method][:, 1]) for one in draws])
         cells = []
         for group in groups:
             found = {
@@ -121,14 +121,12 @@ def row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def list_macro_f1(draws: list[dict[str, np.ndarray]], severity: np.ndarray) -> Iterator[str]:
-    """Yield a row for each method and task: the mean over draws, its standard deviation and range."""
+def list_macro_f1(draws: list[dict[str, np.ndarray]], demented: np.ndarray) -> Iterator[str]:
+    """Yield a row for each method: the mean over draws, its standard deviation and range."""
     for method in honest.METHODS:
-        for task, classes in honest.WORST.items():
-            truth, names = np.minimum(severity, classes - 1), [str(rank) for rank in range(classes)]
-            every = [macro_f1(Predictions.of(truth, one[f"{method}/{task}"], class_names=names)) for one in draws]
-            told = f"{np.mean(every):.3f}", f"{np.std(every, ddof=1):.3f}", f"{min(every):.3f} to {max(every):.3f}"
-            yield row([TITLES[method], task.replace("_", " "), *told])
+        every = [macro_f1(Predictions.of(demented, one[method], class_names=("Non", "Demented"))) for one in draws]
+        told = f"{np.mean(every):.3f}", f"{np.std(every, ddof=1):.3f}", f"{min(every):.3f} to {max(every):.3f}"
+        yield row([TITLES[method], *told])
 
 
 def main() -> None:
@@ -137,7 +135,8 @@ def main() -> None:
     draws = make_draws(slices)
     _, first, units = np.unique(slices.subjects, return_index=True, return_inverse=True)
     severity = slices.severity[slices.labels[first]]
-    print("\n".join([row(["method", "task", "macro-F1", "sd of draws", "range"]), *list_macro_f1(draws, severity)]))
+    demented = (severity > 0).astype(int)
+    print("\n".join([row(["method", "macro-F1", "sd of draws", "range"]), *list_macro_f1(draws, demented)]))
     file = os.environ.get("MRISCOPE_COVARIATES")
     if file is None:
         print("MRISCOPE_COVARIATES names no file of covariates, so there is no table beside them")
