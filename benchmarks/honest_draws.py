@@ -22,7 +22,7 @@ from mriscope.data.slices import SliceSet
 from mriscope.evaluation.baselines import SCALARS, measure_scalars
 from mriscope.evaluation.confounds import Units, analyse_confounding, weighted_auroc
 from mriscope.evaluation.crossvalidation import WIDENED_BY_OF_REPEATS
-from mriscope.evaluation.metrics import macro_f1
+from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
 from mriscope.recipe import make_recipe
 from mriscope.results import Estimate
@@ -32,7 +32,9 @@ TASK = "non_vs_demented"
 SEEDS = range(1000, 1020)
 """Of the draws; none was looked at before these methods were frozen."""
 OLD = 60.0  # years
-RESAMPLES = 2000
+RESAMPLES = 1000
+BESIDE = ("best_five", "tissue_histograms")
+"""Methods that are set beside covariates and scalars."""
 FOLDER = Path("runs", "honest_draws")
 COVARIATES = ("age", "nwbv")
 TITLES = {
@@ -87,7 +89,7 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
 def compare(draws: list[dict[str, np.ndarray]], demented: np.ndarray, columns: dict[str, np.ndarray]) -> Iterator[str]:
     """Yield the rows of the table: AUROC over all and over the old, and how much of it is above the brain fraction."""
     groups = (columns["age"] > 0, columns["age"] >= OLD)
-    for method in honest.METHODS:
+    for method in BESIDE:
         scores = np.array([log_odds(one[method][:, 1]) for one in draws])
         cells = []
         for group in groups:
@@ -121,12 +123,14 @@ def row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def list_macro_f1(draws: list[dict[str, np.ndarray]], demented: np.ndarray) -> Iterator[str]:
-    """Yield a row for each method: the mean over draws, its standard deviation and range."""
+def list_draws(draws: list[dict[str, np.ndarray]], demented: np.ndarray) -> Iterator[str]:
+    """Yield a row for each method and metric over all subjects: the mean over draws, its standard deviation and range."""
     for method in honest.METHODS:
-        every = [macro_f1(Predictions.of(demented, one[method], class_names=("Non", "Demented"))) for one in draws]
-        told = f"{np.mean(every):.3f}", f"{np.std(every, ddof=1):.3f}", f"{min(every):.3f} to {max(every):.3f}"
-        yield row([TITLES[method], *told])
+        every = [Predictions.of(demented, one[method], class_names=("Non", "Demented")) for one in draws]
+        for name, metric in (("AUROC", auroc), ("macro-F1", macro_f1)):
+            values = [metric(one) for one in every]
+            spread = f"{np.std(values, ddof=1):.3f}", f"{min(values):.3f} to {max(values):.3f}"
+            yield row([TITLES[method], name, f"{np.mean(values):.3f}", *spread])
 
 
 def main() -> None:
@@ -136,7 +140,7 @@ def main() -> None:
     _, first, units = np.unique(slices.subjects, return_index=True, return_inverse=True)
     severity = slices.severity[slices.labels[first]]
     demented = (severity > 0).astype(int)
-    print("\n".join([row(["method", "macro-F1", "sd of draws", "range"]), *list_macro_f1(draws, demented)]))
+    print("\n".join([row(["method", "metric", "mean of draws", "sd", "range"]), *list_draws(draws, demented)]))
     file = os.environ.get("MRISCOPE_COVARIATES")
     if file is None:
         print("MRISCOPE_COVARIATES names no file of covariates, so there is no table beside them")
