@@ -18,6 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinels
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mriscope.errors import ArgumentError, InterruptedTrainingError, MriscopeError, need
@@ -291,7 +292,8 @@ class _Ray:
         return max(1, int(cores) // self._threads)
 
     def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Outcome]":
-        return self._task.remote(self._threads, function, item).future()
+        # Relative paths within the item mean the same where a worker began in another folder.
+        return self._task.remote(self._threads, function, item, str(Path.cwd())).future()
 
     def collect(self, future: "Future[Outcome]") -> Outcome:
         try:
@@ -320,8 +322,13 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _call_in_worker(threads: int, function: Callable[[Any], Any], item: Any) -> Outcome:
+def _call_in_worker(threads: int, function: Callable[[Any], Any], item: Any, folder: str | None = None) -> Outcome:
     """Call a function in a worker; no error of its crosses to the program, as some cannot be pickled."""
+    try:
+        if folder is not None:
+            os.chdir(folder)
+    except OSError as error:
+        return Outcome(problem=f"{folder} is not on the machine of a worker ({error.strerror}); share it with all")
     try:
         with _limited_threads(threads):
             return _call(function, item)
