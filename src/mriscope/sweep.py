@@ -8,6 +8,7 @@ goes on with what an earlier one left.
 import logging
 import multiprocessing
 import os
+import re
 import secrets
 import threading
 from collections import deque
@@ -72,7 +73,7 @@ def parse_executor(text: str) -> Executor:
     kind, colon, rest = text.partition(":")
     if kind in ("here", "auto", "serial") and not colon:
         return Executor(kind)
-    if kind == "processes" and (not colon or (rest.isdecimal() and 0 < int(rest[:6]) == int(rest))):
+    if kind == "processes" and (not colon or re.fullmatch("[1-9][0-9]{0,5}", rest)):
         return Executor(kind, workers=int(rest) if rest else None)
     if kind == "ray" and (not colon or rest):
         return Executor(kind, address=rest or None)
