@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.subject_ids import unify_subjects
 from mriscope.errors import BadRow, DataError
+
+if TYPE_CHECKING:
+    from mriscope.data.sandbox import Sandbox
+    from mriscope.data.scans import Scan
 
 IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
 
@@ -70,6 +74,7 @@ class Source:
         count: of the rows; 0 where it is unknown.
         notes: what its user should be told of how it was understood.
         of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
+        scans: finds its volumes, with a sandbox to read headers in; None where it has none that are files.
     """
 
     files: Mapping[str, Path | str]
@@ -78,6 +83,7 @@ class Source:
     count: int = 0
     notes: tuple[str, ...] = ()
     of_volumes: bool = False
+    scans: Callable[["Sandbox"], Iterable["Scan"]] | None = None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from mriscope.results.inference import (
     ModelOrigin,
     SlicePrediction,
 )
+from mriscope.results.preparation import Preparation, PreparedVolume, PrepareSettings, SkullState, VolumeMeasures
 from mriscope.results.records import (
     Count,
     Estimate,
@@ -115,6 +116,9 @@ __all__ = [
     "PermutedScore",
     "Pooling",
     "Power",
+    "Preparation",
+    "PrepareSettings",
+    "PreparedVolume",
     "Randomisation",
     "Recommendation",
     "Record",
@@ -126,11 +130,13 @@ __all__ = [
     "Share",
     "Sharing",
     "Shortcuts",
+    "SkullState",
     "SlicePrediction",
     "SplitRecord",
     "SplitSummary",
     "Standing",
     "SubjectSummary",
     "TrainingSummary",
+    "VolumeMeasures",
     "describe_problems",
 ]
