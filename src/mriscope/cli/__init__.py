@@ -15,6 +15,7 @@ from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
 from mriscope.cli.deployment import app as deployment_commands
 from mriscope.cli.explanations import app as explanation_commands
+from mriscope.cli.preparation import app as preparation_commands
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
 from mriscope.errors import InterruptedTrainingError, MriscopeError
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 for group in (
     data_commands,
+    preparation_commands,
     run_commands,
     deployment_commands,
     explanation_commands,

@@ -238,7 +238,7 @@ def _slice_set(
     images: np.ndarray, rows: Sequence[Row], names: Sequence[str], class_names: Sequence[str], options: ReadOptions
 ) -> tuple[SliceSet, tuple[str, ...]]:
     """Return the set, its subjects named by the source or else by paths, and what a user should be told of those."""
-    who, notes = _whose(rows, class_names, options)
+    who, notes = find_subjects(rows, class_names, options)
     known = list(zip(rows, who, strict=True))
     slices = SliceSet.of(
         images,
@@ -254,10 +254,16 @@ def _slice_set(
     return slices, notes
 
 
-def _whose(
+def find_subjects(
     rows: Sequence[Row], class_names: Sequence[str], options: ReadOptions
 ) -> tuple[list[Identity], tuple[str, ...]]:
-    """Return the subjects that the source names, else those of paths, and what a user should be told of them."""
+    """Return the subjects that the source names, else those of paths, and what a user should be told of them.
+
+    Args:
+        rows: of the whole source, as one id may be another spelling of the next.
+        class_names: the classes that labels count.
+        options: of which subject_pattern counts.
+    """
     if any(row.subject for row in rows) and options.subject_pattern is None:
         told = unify_subjects([row.subject for row in rows])
         pairs = zip(told.subjects, told.sessions, strict=True)
