@@ -129,6 +129,7 @@ class _Child:
     """One process that parses; it ends itself where it goes beyond its limits."""
 
     def __init__(self, memory: int, program: str) -> None:
+        self._work = "parse" if program == PARSER else "prepare"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         package = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
@@ -192,8 +193,9 @@ class _Child:
     def _why_it_ended(self) -> str:
         self.stop()
         if self._process.returncode == -getattr(signal, "SIGPROF", 0):
-            return "takes longer to parse than any file of its size should; it is damaged or forged"
-        return f"ended the process that parsed it (code {self._process.returncode}); it is damaged or forged"
+            return f"takes longer to {self._work} than any file of its size should; it is damaged or forged"
+        code = self._process.returncode
+        return f"ended the process that was to {self._work} it (code {code}); it is damaged or forged"
 
 
 def children_for(files: Iterable[Path]) -> int:

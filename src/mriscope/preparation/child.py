@@ -31,10 +31,15 @@ def answer(request: Request) -> Answer:
     tiles: list[Tile] = []
     try:
         found = prepare_volume(volume, PrepareOptions(**request["steps"]), tiles)
-    except DataError as error:
-        return Answer({"problem": str(error), "tiles": _as_json(tiles)})
+    except (DataError, RuntimeError) as error:  # RuntimeError is how torch and SimpleITK say that memory is short
+        problem = str(error) if isinstance(error, DataError) else f"cannot be prepared ({_first_line(error)})"
+        return Answer({"problem": problem, "tiles": _as_json(tiles)})
     facts = {"positions": found.positions.tolist(), "measures": found.measures.model_dump(mode="json")}
     return Answer({**facts, "doubles": doubles, "tiles": _as_json(tiles)}, found.images)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:160]
 
 
 def _as_json(tiles: list[Tile]) -> list[dict[str, Any]]:

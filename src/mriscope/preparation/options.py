@@ -58,6 +58,7 @@ class PrepareOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise DataError(f"{name} is {value:g}{unit}; choose {low:g} to {high:g}")
+        object.__setattr__(self, "spacing", float(self.spacing))  # 10 and 10.0 are one choice, with one key
         assert self.cut
 
     @property

@@ -53,31 +53,34 @@ def register(brain: Grid) -> Alignment:
         DataError: no map makes the brain look like the template.
         MissingExtraError: SimpleITK is not installed.
     """
-    sitk = load_itk()
-    template, _ = _template()
-    fixed, moving = template.to_itk(), brain.to_itk()
-    pursued = []
-    for start in _starts(brain):
-        transform = sitk.AffineTransform(3)
-        transform.SetMatrix(start[:3, :3].ravel().tolist())
-        transform.SetTranslation(start[:3, 3].tolist())
-        coarse = _method([4], [2.0], [1.0], longest=1.0, shortest=0.01)
-        coarse.SetInitialTransform(transform, inPlace=True)
-        coarse.Execute(fixed, moving)
-        pursued.append((coarse.GetMetricValue(), transform))
-    _, best = min(pursued, key=lambda one: one[0])
+    coarse = _method([4], [2.0], [1.0], longest=1.0, shortest=0.01)
     fine = _method([2, 1], [1.0, 0.0], [1.0, 0.25], longest=0.5, shortest=0.002)
-    fine.SetInitialTransform(best, inPlace=True)
-    fine.Execute(fixed, moving)
-    likeness = -float(fine.GetMetricValue())
+    moving = brain.to_itk()
+    try:
+        best = max((_improve(coarse, start, moving) for start in _starts(brain)), key=lambda one: one.likeness)
+        best = _improve(fine, best.matrix, moving)
+    except RuntimeError as error:  # of SimpleITK: no part of the brain lies on the template
+        raise DataError(
+            f"cannot be registered to the template ({str(error).splitlines()[-1].strip()[:120]})"
+        ) from error
+    likeness = best.likeness
     if not likeness >= LEAST_LIKENESS:
         raise DataError(
             f"is not like the template after registration (correlation {likeness:.2f}, expected {LEAST_LIKENESS} at "
             "least); look at its picture: is it a whole brain in T1, and does its header tell how it lies?"
         )
+    return best
+
+
+def _improve(method: Any, start: np.ndarray, moving: Any) -> Alignment:
+    transform = load_itk().AffineTransform(3)
+    transform.SetMatrix(start[:3, :3].ravel().tolist())
+    transform.SetTranslation(start[:3, 3].tolist())
+    method.SetInitialTransform(transform, inPlace=True)
+    method.Execute(_template()[0].to_itk(), moving)
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = np.reshape(best.GetMatrix(), (3, 3)), best.GetTranslation()
-    return Alignment(matrix, likeness)
+    matrix[:3, :3], matrix[:3, 3] = np.reshape(transform.GetMatrix(), (3, 3)), transform.GetTranslation()
+    return Alignment(matrix, -float(method.GetMetricValue()))
 
 
 @lru_cache(maxsize=1)

@@ -24,6 +24,7 @@ _COARSE, _FINE = 128, 256  # voxels on each side of what the two networks see
 _MARGIN = 0.1  # of the brain's length, left around it on each side
 _LEAST_SHARE = 0.02  # of a layer; layers with less of the brain are none of its box
 _STRIPPED = 0.02  # share of the signal outside the brain; a head with its skull has ten times more
+_ROOM = np.array([190.0, 230.0, 200.0])  # mm; smaller volumes are padded, as the networks know heads with air around
 _DARKEST = 0.02  # of the brightest tissue; what is darker is background
 _REACH = 8.0  # mm; signal nearer to the brain than this is no proof of a skull
 
@@ -59,7 +60,9 @@ def find_brain(volume: Grid, *, fine: bool = True) -> Skull:
     Raises:
         DataError: no brain is found.
     """
-    data = volume.data
+    extra = np.ceil(np.maximum(_ROOM / volume.spacings - volume.data.shape, 0) / 2).astype(int)
+    data = np.pad(volume.data, [(side, side) for side in extra])
+    whole = tuple(slice(side, side + length) for side, length in zip(extra, volume.data.shape, strict=True))
     low, high = (float(value) for value in np.quantile(_resize(data, (_COARSE,) * 3), [0.005, 0.995]))
     if not high > low:
         raise DataError("shows no brain: nearly all of it has one value")
@@ -70,12 +73,12 @@ def find_brain(volume: Grid, *, fine: bool = True) -> Skull:
     near = ndimage.distance_transform_edt(~brain, sampling=volume.spacings) <= _REACH
     outside = float(signal[~near].sum() / signal.sum())
     if outside < _STRIPPED:
-        return Skull(ndimage.binary_fill_holes(_largest(data > _DARKEST * high)), outside)
+        return Skull(ndimage.binary_fill_holes(_largest(data > _DARKEST * high))[whole], outside)
     if fine:
         brain = np.zeros(data.shape, bool)
         found = _predict("fine", _resize(data[box], (_FINE,) * 3), low, high)
         brain[box] = _resize(found, data[box].shape) > 0.5
-    return Skull(ndimage.binary_fill_holes(_largest(brain)), outside)
+    return Skull(ndimage.binary_fill_holes(_largest(brain))[whole], outside)
 
 
 def _predict(name: str, voxels: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -72,12 +72,13 @@ def prepare_volume(volume: Volume, options: PrepareOptions, tiles: list[Tile] | 
     tiles += [_draw_registered(brain, alignment, plane) for plane in ("sagittal", "coronal")]
     images, positions, empty = _cut(head, brain.data[inside & (brain.data > 0)], alignment, options)
     for name, row in (("lowest", 0), ("highest", -1)):
-        tiles.append(draw_slice("slice", f"{name}, {positions[row]:+.1f} mm", images[row]))
+        tiles.append(draw_slice("slice", f"{name}, {positions[row]:+g} mm", images[row]))
     measures = VolumeMeasures(
         skull=_state(skull, options),
         outside=skull.outside,
         likeness=alignment.likeness,
         scale=alignment.scale,
+        matrix=alignment.matrix.tolist(),
         empty=empty,
     )
     return Prepared(images, positions, measures)

@@ -56,14 +56,14 @@ def preparation_text(result: Preparation) -> str:
 def summary_of(volume: PreparedVolume) -> str:
     """Say in one line what became of a volume."""
     if volume.problem or volume.measures is None:
-        return f"No slices: it {volume.problem}."
+        return f"No slices: it {volume.problem}"
     measures = volume.measures
     told = [f"{volume.slices} slices", _SKULL[measures.skull]]
     if not math.isnan(measures.likeness):
         told.append(f"correlation with the template {measures.likeness:.2f}")
         told.append(f"brain {measures.scale:.2f} times as large as the template's")
     told += [f"{measures.empty} slices of the choice show nothing"] if measures.empty else []
-    return "; ".join(told) + "."
+    return "; ".join(told)
 
 
 def _doubtful(volume: PreparedVolume) -> tuple[bool, float]:

@@ -18,6 +18,8 @@ class VolumeMeasures(Record):
     """Correlation with the template after registration; null where there was none."""
     scale: Number
     """Volume of the brain over that of the template; 1 without registration."""
+    matrix: list[list[float]]
+    """Four rows of four: from mm (RAS+) in the template to mm of the volume."""
     empty: Count
     """Slices of the choice that show nothing and were left out."""
 
