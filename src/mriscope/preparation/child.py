@@ -10,10 +10,7 @@ from mriscope.preparation.options import PrepareOptions
 from mriscope.preparation.tiles import Tile
 from mriscope.preparation.volume import prepare_volume
 
-MEMORY = 8 * 2**30  # bytes of addresses; torch and SimpleITK take some without using them
-SECONDS = 900.0  # of processor time; a volume of 256 × 256 × 180 takes 15
 ROOM = 4 * 2**30  # bytes for the networks and what they compute
-PROGRAM = "mriscope.preparation.child"
 
 
 def answer(request: Request) -> Answer:

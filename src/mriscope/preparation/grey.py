@@ -1,7 +1,7 @@
 """Grey levels of prepared slices: by slice, by the tissue of the volume, or by its percentiles."""
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from mriscope.choices import Intensity
 
@@ -23,10 +23,12 @@ def white_peak(values: np.ndarray) -> float:
         >>> round(white_peak(brain), -1)
         100.0
     """
+    from scipy.signal import find_peaks  # takes half a second, which the other methods need not
+
     top = float(np.quantile(values, 0.998))
     counts, edges = np.histogram(values, _BINS, (0, top))
     smooth = np.concatenate([[0], ndimage.gaussian_filter1d(counts.astype(float), _SMOOTH), [0]])
-    peaks, _ = signal.find_peaks(smooth, prominence=_LEAST_PEAK * smooth.max())
+    peaks, _ = find_peaks(smooth, prominence=_LEAST_PEAK * smooth.max())
     return float(edges[peaks[-1] - 1] + (edges[1] - edges[0]) / 2) if len(peaks) else top
 
 

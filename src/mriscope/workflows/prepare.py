@@ -24,7 +24,6 @@ from mriscope.data.source import parse_source
 from mriscope.errors import DataError, need
 from mriscope.files import write_bytes, write_text
 from mriscope.output_folder import OutputFolder
-from mriscope.preparation.child import MEMORY, PROGRAM, SECONDS
 from mriscope.preparation.options import PrepareOptions
 from mriscope.preparation.parquet import PreparedSlices, write_slices
 from mriscope.preparation.tiles import Tile
@@ -38,6 +37,9 @@ LOG = logging.getLogger("mriscope")
 VERSION = 1
 """Part of the key of finished volumes; raise it with every change of their pixels."""
 RESULT, PAGE, FINISHED = "prepare.json", "prepare.html", ".volumes"
+PROGRAM = "mriscope.preparation.child"
+MEMORY = 8 * 2**30  # bytes of addresses for a child; torch and SimpleITK take some without using them
+SECONDS = 900.0  # of processor time for a volume; one of 256 × 256 × 180 takes 20
 PACKAGES = ("numpy", "scipy", "simpleitk", "torch")
 
 
