@@ -167,7 +167,7 @@ def test_killed_preparation_is_resumed_and_changed_volumes_are_prepared_anew(tmp
     assert second not in kept
     assert set(out.glob(".volumes/*.npz")) == {first, second}  # what no volume needs any more is gone
     assert mriscope.read(out, size=32).n_subjects == 2
-    (out / "data/all-00000-of-00001.parquet").write_bytes(b"mine")
+    (out / "data/prepared-00000-of-00001.parquet").write_bytes(b"mine")
     with pytest.raises(mriscope.WriteError, match="changed after `mriscope prepare` wrote it"):
         prepare_source(source, out, options=PLAIN)
 

@@ -24,7 +24,7 @@ def answer(request: Request) -> Answer:
     Raises:
         DataError: the files hold no volume.
     """
-    volume, doubles = read_volume(request)
+    volume, _ = read_volume(request)
     tiles: list[Tile] = []
     try:
         found = prepare_volume(volume, PrepareOptions(**request["steps"]), tiles)
@@ -32,7 +32,7 @@ def answer(request: Request) -> Answer:
         problem = str(error) if isinstance(error, DataError) else f"cannot be prepared ({_first_line(error)})"
         return Answer({"problem": problem, "tiles": _as_json(tiles)})
     facts = {"positions": found.positions.tolist(), "measures": found.measures.model_dump(mode="json")}
-    return Answer({**facts, "doubles": doubles, "tiles": _as_json(tiles)}, found.images)
+    return Answer({**facts, "tiles": _as_json(tiles)}, found.images)
 
 
 def _first_line(error: Exception) -> str:

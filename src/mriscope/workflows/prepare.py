@@ -88,7 +88,7 @@ def prepare_source(
         jobs: processes that prepare a volume each.
 
     Raises:
-        DataError: the source cannot be read or holds no volumes, or all of them failed.
+        DataError: the source cannot be read, or holds no volumes in files.
         WriteError: the folder holds files of these names that mriscope did not write.
         MissingExtraError: a package that preparing needs is not installed.
 
@@ -262,7 +262,7 @@ def _write(
     pairs = list(zip(work, result.volumes, strict=True))
     good = [(job, one) for job, one in pairs if not one.problem]
     parts = sorted({one.part for _, one in good}, key=part_order)
-    named = {part: f"data/{part or 'all'}-00000-of-00001.parquet" for part in parts}
+    named = {part: f"data/{part or 'prepared'}-00000-of-00001.parquet" for part in parts}
     kept = list(dict.fromkeys(job.file for job, _ in good))
 
     def slices(part: str) -> Iterator[PreparedSlices]:
