@@ -29,7 +29,7 @@ from mriscope.run_directory import RunDirectory
 from mriscope.workflows._load import load
 
 DRAWS = 50
-RECIPE = Path(__file__).parents[1] / "recipes" / "honest" / "compact_cnn.yaml"
+RECIPE = "compact_cnn"
 
 
 def main() -> None:

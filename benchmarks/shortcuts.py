@@ -6,7 +6,7 @@ Twenty sets of each kind, of the phantom (60 subjects of 6 slices) and of the re
 4 slices each), written as parquet and read again. Clean: all files alike; or every subject with a size, quality,
 software, background and noise of its own, drawn at random. Planted: the slices of one class differ in one respect, in
 sets of the latter sort (grey levels: of the former); or those of 70 % of its subjects and of 10 % of the others. Named
-means that the surest fact is the planted one and its class the right one. Each set is also judged as if its subjects
+means that the planted fact is among those flagged, for the right class. Each set is also judged as if its subjects
 were unknown. Each set is kept in runs/bench/ as soon as it is judged, so that the command goes on where it was cut off.
 A number after the name is the first seed (0): `.venv/bin/python benchmarks/shortcuts.py 100` draws twenty others.
 """
@@ -94,7 +94,7 @@ def shortcuts(slices: SliceSet, traits: list[Traits], rng: np.random.Generator) 
         found = gather(source.rows(), source.class_names, SIZE).slices
         facts = (*read_file_facts(file, found.paths.tolist()), *pixel_facts(found.images))
     unknown = np.full(len(found), -1)
-    return [find_shortcuts(facts, found.labels, groups, CLASS_NAMES) for groups in (slices.subjects, unknown)]
+    return [find_shortcuts(facts, slices.labels, groups, CLASS_NAMES) for groups in (slices.subjects, unknown)]
 
 
 def own(rng: np.random.Generator) -> Traits:
@@ -135,7 +135,7 @@ def of_real(first: int) -> Iterator[SliceSet]:
 
 
 def judge(whole: SliceSet, seed: int, mixed: bool, plant: str, shares: tuple[float, float]) -> list[list]:
-    """Of a set with its subjects and without: whether it is flagged, whether rightly named, and the surest fact."""
+    """Say of a set with its subjects and without whether it is flagged, whether rightly, and the surest fact."""
     changed, facts = PLANTS[plant] if plant else ({}, set())
     rng = np.random.default_rng([seed, mixed])
     subjects = [len(np.unique(whole.subjects[whole.labels == label])) for label in range(len(whole.class_names))]
@@ -145,9 +145,9 @@ def judge(whole: SliceSet, seed: int, mixed: bool, plant: str, shares: tuple[flo
     for found in shortcuts(slices, traits, rng):
         first = found.facts[0] if found and found.facts else None
         flagged = bool(found and found.flagged)
-        named = bool(first and flagged and first.fact in facts and first.class_name == target)
+        named = found and any(one.flagged and one.fact in facts and one.class_name == target for one in found.facts)
         text = f"informedness {first.informedness:.2f}, p {first.p:.3f}, {fact_text(first)}" if first else "no fact"
-        rows.append([flagged, named, text])
+        rows.append([flagged, bool(named), text])
     return rows
 
 

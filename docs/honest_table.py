@@ -33,7 +33,9 @@ Half of the subjects are Non demented, so always saying so is right for 50 % of 
 def recipe_files(root: Path) -> dict[str, Path]:
     """Every recipe that the table may have, by name."""
     return {
-        file.stem: file for kind in ("study", "honest") for file in sorted((root / "recipes" / kind).glob("*.yaml"))
+        file.stem: file
+        for kind in ("study", "honest")
+        for file in sorted((root / "src/mriscope/recipes" / kind).glob("*.yaml"))
     }
 
 

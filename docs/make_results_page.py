@@ -2,8 +2,8 @@
 
     python3 run.py results [FOLDER] [--headers]      FOLDER holds run directories; default runs/
 
-Each row of recipes/study/ whose run is in FOLDER, under the recipe's name, gets its measured metrics. They are also
-kept in docs/results.json, so that a row stands until a newer run takes its place. With --headers the recipes' own
+Each recipe of the group study whose run is in FOLDER, under the recipe's name, gets its measured metrics. They are
+also kept in docs/results.json, so that a row stands until a newer run takes its place. With --headers the recipes' own
 "Expect" lines get the metrics of rows that were run in full.
 """
 
@@ -57,7 +57,7 @@ COLUMNS = (
 
 
 def main(folder: Path, root: Path = ROOT, *, headers: bool = False) -> None:
-    files = sorted((root / "recipes" / "study").glob("*.yaml"))
+    files = sorted((root / "src/mriscope/recipes/study").glob("*.yaml"))
     recipes = {file.stem: read_recipe(file) for file in files}
     recipes = dict(sorted(recipes.items(), key=lambda item: study_row(item[1]).rank))
     before = kept(root / "docs" / "results.json")

@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -48,3 +49,11 @@ def phantom_brains() -> SliceSet:
 def real_slices(real_slices_folder: Path) -> SliceSet:
     """The study's slices with the subjects that the whole set gives."""
     return with_known_subjects(read(real_slices_folder), real_slices_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run of the compact network on a few synthetic brains of 32×32, to be served and exported."""
+    from served import train_tiny
+
+    return train_tiny(tmp_path_factory.mktemp("runs") / "tiny")

@@ -85,9 +85,19 @@ def test_the_classifier_is_the_naive_bayes_of_scikit_learn():
     for one in range(2):
         for fold in range(5):
             model = CategoricalNB(class_prior=np.full(3, 1 / 3), min_categories=5)
-            model.fit(bins[folds != fold, None], labels[one, folds != fold])
+            train = labels[one, folds != fold]
+            alike = len(train) / (3 * np.bincount(train))
+            model.fit(bins[folds != fold, None], train, sample_weight=alike[train])
             expected = model.predict_joint_log_proba(bins[folds == fold, None]) - np.log(1 / 3)
             np.testing.assert_allclose(found[one][:, folds == fold].T, expected, rtol=0, atol=1e-4)
+
+
+def test_chance_of_a_few_noise_slices_is_one_in_two():
+    chances = []
+    for seed in range(5):
+        noise = FileFact("noise", np.random.default_rng(seed).normal(size=12))
+        chances.append(find_shortcuts([noise], np.arange(12) % 2, np.arange(12), ["a", "b"], seed=seed).chance)
+    assert np.mean(chances) == pytest.approx(0.5, abs=0.02)
 
 
 def test_what_tells_subjects_apart_is_no_shortcut_while_they_stay_on_one_side():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +19,7 @@ from data_files import png, write_files
 from PIL import Image
 
 from mriscope import choices, cli
+from mriscope.cli.reading import Reading
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.evaluation.calibration import fit_temperature, scale_by_temperature
 from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subject
@@ -88,9 +89,12 @@ def test_a_run_directory_holds_what_the_contract_names(run_folder):
     tested = predictions.of_part("test")
     assert metrics["n_slices"] == len(tested)
     assert metrics["n_subjects"] == tested.n_subjects == len(tested) // 6
-    for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "quadratic_kappa"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "quadratic_kappa"):
         figure = metrics["metrics"][name]
         assert figure["low"] <= figure["value"] <= figure["high"]
+        assert figure["method"] == ("Wilson" if name == "accuracy" else "Bayesian bootstrap")
+        assert figure["reliable"] is False  # of fewer than 20 subjects
+    assert metrics["metrics"]["auroc"]["low"] is None  # a class has one test subject
     assert metrics["metrics"]["accuracy"]["value"] == (tested.predicted == tested.labels).mean()
 
 
@@ -199,7 +203,10 @@ def test_evaluate_by_subject_pools_as_the_validation_part_says(call, run_folder,
     _, out, _ = call("evaluate", run_folder, *words, "--pooling", "majority")
     assert "task non_vs_demented: Non_Demented, Demented\n" in out
     assert "each subject is evaluated once, by the majority of its slices (as named)\n" in out
-    assert "DeLong's interval" in out
+    accuracy = next(line for line in out.splitlines() if line.startswith("accuracy"))
+    assert accuracy.endswith("interval not reliable here")  # of seven subjects
+    assert out.count("test not reliable here") == 4  # two calibration errors, before and after the temperature
+    assert "note: the temperature is fitted on 4 subjects of the validation part only" in out
 
 
 def test_evaluate_by_subject_needs_subjects_and_says_how_to_find_them(call, run_folder, tmp_path):
@@ -290,7 +297,10 @@ def test_explain_shows_several_methods_in_one_matrix_and_a_page(call, run_folder
     ends = [file.stem.rpartition("_")[2] for file in tmp_path.glob("0*.png")]
     assert sorted(ends) == ["eigencam"] * 3 + ["gradcam"] * 3 + ["layercam"] * 3
     page = (tmp_path / "explain.html").read_text()
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/png;base64,") == 1 + 3 * (1 + 3)  # the scale; each slice plain and under three maps
+    assert page.count(" outside the brain</figcaption>") + page.count("empty map</figcaption>") == 9
+    assert len(re.findall(r"true [^;]+; predicted [^;]+; subject [0-9]+, position [0-9]", page)) == 3
+    assert "Which side of a picture is the subject's left is not known of image files" in page
     for words in ("Grad-CAM, Layer-CAM, Eigen-CAM", "flips and brightness", "inferno", "split by subject"):
         assert words in page
     assert "nothing on this page is a diagnosis" in page
@@ -454,7 +464,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
     [
         (["trian"], "No such command 'trian'"),
         (["train"], "Missing argument 'RECIPE'"),
-        (["train", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory)"),
+        (["train", "absent.yaml"], "absent.yaml: cannot be read (there is no such file, and no recipe of that name)"),
         (["train", "{recipe}", "--devise", "cpu"], "No such option: --devise"),
         (["train", "{recipe}", "--device", "tpu", "--out", "{tmp}/r"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["train", "{recipe}", "--set", "model=baselin", "--out", "{tmp}/r"], "did you mean baseline_cnn"),
@@ -666,7 +676,7 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]
-    assert f"{accuracy.value:.3f} ({accuracy.low:.3f} – {accuracy.high:.3f})" in page
+    assert f"{accuracy.value:.3f} (interval not reliable here)" in page
 
 
 CHOICES = [
@@ -713,3 +723,16 @@ def test_the_methods_that_help_names_are_those_that_there_are():
     assert get_args(choices.Method) == tuple(METHODS)
     assert get_args(choices.Task) == tuple(TASKS)
     assert get_args(choices.PoolingMethod) == tuple(POOLINGS)
+
+
+@pytest.mark.parametrize("words", [["data", "info"], ["audit"], ["train"], ["evaluate"], ["crossval"], ["split"]])
+def test_commands_that_read_a_source_take_the_same_options_of_reading(call, words):
+    _, out, _ = call(*words, "--help")
+    for one in fields(Reading):
+        assert f"--{one.name.replace('_', '-')}" in out
+
+
+def test_options_of_reading_without_a_source_are_refused(call, run_folder):
+    code, _, err = call("evaluate", run_folder, "--plane", "coronal")
+    assert code == 2
+    assert "--plane says how another source is read; name that with --data" in err

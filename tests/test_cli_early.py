@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mriscope.models.names import MODEL_NAMES
-from mriscope.models.registry import list_estimators, makers
+from mriscope.models.names import ESTIMATORS, SUMMARIES
+from mriscope.models.registry import list_estimators, list_models
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "study" / "baseline_cnn.yaml"
+RECIPE = "baseline_cnn"
 PROGRAM = """
 import sys
 from mriscope.cli import _run_app
@@ -27,12 +27,16 @@ print(code, *heavy)
         (["split", "nosuch", "--out", "x"], "nosuch does not exist; expected a folder"),
         (["audit", "phantom", "--manifest", "nosuch.csv"], "nosuch.csv does not exist; name a CSV file"),
         (["train", "nosuch.yaml"], "nosuch.yaml: cannot be read"),
-        (["train", str(RECIPE), "--data", "nosuch"], "nosuch does not exist; expected a folder"),
+        (["train", "baseline_cn"], "did you mean baseline_cnn"),
+        (["crossval", "tissue_familys"], "did you mean tissue_families?"),
+        (["compare", "--recipes", "resnet50"], "did you mean resnet50_20epochs or resnet50_10epochs?"),
+        (["recipes", "nosuch"], "no recipe fits nosuch"),
+        (["train", RECIPE, "--data", "nosuch"], "nosuch does not exist; expected a folder"),
         (
-            ["train", str(RECIPE), "--set", "model=baseline_cn"],
+            ["train", RECIPE, "--set", "model=baseline_cn"],
             "there is no model 'baseline_cn'; did you mean baseline_cnn",
         ),
-        (["crossval", str(RECIPE), "--set", "model=nosuch"], "there is no model 'nosuch'"),
+        (["crossval", RECIPE, "--set", "model=nosuch"], "there is no model 'nosuch'"),
         (["explain", "nosuch"], "nosuch is no run directory"),
         (["predict", "nosuch", "x.png"], "nosuch is no run directory"),
         (["evaluate", "nosuch"], "nosuch is no run directory"),
@@ -45,6 +49,28 @@ def test_a_mistake_is_answered_without_torch(tmp_path: Path, words: list[str], t
     assert told in done.stderr
 
 
-def test_the_names_of_the_models_are_those_that_are_registered():
-    list_estimators()  # imports every module of models
-    assert sorted(MODEL_NAMES) == sorted({**makers(estimators=False), **makers(estimators=True)})
+def test_the_summaries_are_those_of_the_registered_models():
+    assert list_models() == list(SUMMARIES)
+    assert list_estimators() == list(ESTIMATORS)
+
+
+def test_models_are_listed_without_torch(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "models"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
+
+
+def test_every_command_takes_quiet_which_leaves_results_and_errors(tmp_path: Path):
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        program = "from mriscope.cli import main; main()"
+        return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=tmp_path)
+
+    (tmp_path / "residual_cnn").write_text("model: nosuch\n")
+    loud, quiet = run("train", "residual_cnn"), run("train", "residual_cnn", "--quiet")
+    assert loud.stderr.startswith("note: residual_cnn is a file here, which is taken; the recipe of that name is left")
+    assert quiet.stderr.startswith("mriscope: there is no model 'nosuch'; choose one of")
+    assert loud.stderr.endswith(quiet.stderr)
+    assert (loud.returncode, quiet.returncode) == (2, 2)
+    told = run("recipes", "published/*", "--quiet")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines()[1].startswith("residual_cnn")
+    assert "--quiet" in run("data", "info", "--help").stdout

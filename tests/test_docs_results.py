@@ -45,7 +45,7 @@ PAGE = load_page()
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five rows: low and collapsed run as they are, high with other settings, big and late not at all."""
     root = tmp_path_factory.mktemp("project")
-    (root / "recipes" / "study").mkdir(parents=True)
+    (root / "src/mriscope/recipes/study").mkdir(parents=True)
     rows = [
         ("low", 16, 1.0, "baseline_cnn", "by_slice"),
         ("collapsed", 18, 48.83, "different_baseline", "by_subject"),
@@ -55,9 +55,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for name, rank, accuracy, model, protocol in rows:
         text = ROW.format(name=name, rank=rank, accuracy=accuracy, model=model, protocol=protocol)
-        (root / "recipes" / "study" / f"{name}.yaml").write_text(text)
+        (root / "src/mriscope/recipes/study" / f"{name}.yaml").write_text(text)
     for name, changes in (("low", []), ("collapsed", []), ("high", CHANGED)):
-        recipe = read_recipe(root / "recipes" / "study" / f"{name}.yaml", changes)
+        recipe = read_recipe(root / "src/mriscope/recipes/study" / f"{name}.yaml", changes)
         run(recipe, root / "runs" / name, silent=True)
     return root
 
@@ -102,7 +102,7 @@ def test_other_settings_than_the_recipes_are_named_as_a_command_takes_them(writt
     (command,) = re.findall(r"`(mriscope train recipes/study/high\.yaml .*?)`:", page_of(written))
     words = shlex.split(command)
     changes = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
-    again = read_recipe(written / "recipes" / "study" / "high.yaml", changes)
+    again = read_recipe(written / "src/mriscope/recipes/study" / "high.yaml", changes)
     assert len(changes) == 3
     assert again == RunDirectory(written / "runs" / "high").recipe
 
@@ -182,7 +182,7 @@ def test_the_newer_of_a_run_and_what_was_kept_stands(written):
 
 
 def test_headers_get_the_figures_of_rows_that_were_run_in_full(written):
-    folder = written / "recipes" / "study"
+    folder = written / "src/mriscope/recipes/study"
     before = {file.name: file.read_text() for file in folder.iterdir()}
     PAGE.main(written / "runs", written)
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
@@ -198,13 +198,13 @@ def test_headers_get_the_figures_of_rows_that_were_run_in_full(written):
 
 
 def test_a_project_without_runs_has_a_page(project, tmp_path):
-    shutil.copytree(project / "recipes", tmp_path / "recipes")
+    shutil.copytree(project / "src", tmp_path / "src")
     PAGE.main(tmp_path / "runs", tmp_path)
     assert "No row has been run yet." in page_of(tmp_path)
 
 
 def test_the_page_of_this_project_is_what_the_kept_figures_give(tmp_path):
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copytree(ROOT / "src/mriscope/recipes", tmp_path / "src/mriscope/recipes")
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "results.json", tmp_path / "docs")
     PAGE.main(tmp_path / "runs", tmp_path)

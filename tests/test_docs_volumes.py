@@ -160,5 +160,7 @@ def test_a_bids_data_set_is_trained_on_audited_and_explained(tmp_path: Path, cap
     assert code in (0, 3, 4)  # phantom brains cut anew are too few to prove that none is another's copy
     assert (tmp_path / "audit" / "audit.html").is_file()
     assert cli._run_app(["explain", str(run), "--out", str(tmp_path / "maps")]) == 0
-    assert (tmp_path / "maps" / "grid.png").is_file()
+    page = (tmp_path / "maps" / "explain.html").read_text()
+    assert page.count("<span>L</span>the slice<span>R</span>") == 8
+    assert "not known of image files" not in page
     capsys.readouterr()

@@ -9,8 +9,8 @@ from mriscope.evaluation.calibration import (
     TEMPERATURES,
     By,
     calibration_error,
-    calibration_error_interval,
     calibration_summary,
+    consistency_test,
     fit_temperature,
     reliability_curve,
     with_temperature,
@@ -83,18 +83,20 @@ def test_a_point_of_one_subject_has_no_interval_and_others_hold_their_value() ->
     assert np.isnan([curve.low[1], curve.high[1]]).all()
 
 
-def test_the_interval_allows_for_the_error_that_few_rows_make() -> None:
-    """Percentiles of resamples would never hold the 0 of a calibrated model."""
-    held = {1.0: 0, 0.4: 0}
-    truth = {temperature: calibration_error(drawn(9, 400_000, 2, temperature)) for temperature in held}
-    assert truth[1.0] < 0.003
-    assert truth[0.4] > 0.08
-    for temperature, true in truth.items():
-        for seed in range(30):
-            found = calibration_error_interval(drawn(seed, 300, 2, temperature), resamples=150)
-            held[temperature] += found.low - 0.003 <= true <= found.high
-    assert held[1.0] >= 17
-    assert held[0.4] >= 22
+def test_the_consistency_test_keeps_its_level_and_finds_what_is_not_calibrated() -> None:
+    calibrated = [consistency_test(drawn(seed, 200, 2), resamples=99, seed=seed).p for seed in range(60)]
+    assert np.mean(np.array(calibrated) <= 0.05) <= 0.15  # 3 of 60 expected; more than 9 in fewer than 1 of 1,000
+    assert 0.35 < np.mean(calibrated) < 0.65
+    spoilt = [consistency_test(drawn(seed, 200, 2, 0.4), resamples=99, seed=seed).p for seed in range(20)]
+    assert np.mean(np.array(spoilt) <= 0.05) >= 0.7
+
+
+def test_the_range_of_a_calibrated_model_by_hand() -> None:
+    """One row of confidence 0.75 is right or wrong: its error is 0.25 or 0.75, the latter in a quarter of the draws."""
+    wrong, right = (consistency_test(sure([0.75], [is_right], [1]), resamples=3999) for is_right in (False, True))
+    assert (wrong.low, wrong.high) == (right.low, right.high) == (0.25, 0.75)
+    assert wrong.p == pytest.approx(0.25, abs=0.03)
+    assert right.p == 1
 
 
 def test_few_rows_of_a_calibrated_model_make_an_error() -> None:
@@ -103,15 +105,12 @@ def test_few_rows_of_a_calibrated_model_make_an_error() -> None:
         assert np.mean(errors) == pytest.approx(expected, rel=0.2)
 
 
-def test_the_interval_is_by_subject() -> None:
+def test_slices_of_a_subject_share_one_draw() -> None:
     right = np.repeat(np.arange(20) < 12, 30)
-    confident = sure([0.9] * 600, right.tolist(), np.repeat(np.arange(20), 30).tolist())
-    slices = sure([0.9] * 600, right.tolist())
-    by_subject, by_slice = (calibration_error_interval(p, resamples=300) for p in (confident, slices))
-    assert by_subject.value == by_slice.value == pytest.approx(0.3)
-    assert by_subject.high - by_subject.low > 3 * (by_slice.high - by_slice.low)
-    alone = calibration_error_interval(sure([0.9, 0.9], [True, False], [3, 3]), resamples=10)
-    assert np.isnan([alone.low, alone.high]).all()
+    by_subject = consistency_test(sure([0.9] * 600, right.tolist(), np.repeat(np.arange(20), 30).tolist()))
+    by_slice = consistency_test(sure([0.9] * 600, right.tolist()))
+    assert by_subject.high > 3 * by_slice.high
+    assert by_subject.p > by_slice.p
 
 
 @several

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 from scipy.stats import norm
 
 from mriscope.errors import DataError
 from mriscope.evaluation.delong import delong_difference, delong_interval
 from mriscope.evaluation.differences import paired_difference
-from mriscope.evaluation.intervals import bootstrap
-from mriscope.evaluation.metrics import HEADLINE, auroc, class_auroc
+from mriscope.evaluation.interval_formulas import score_interval_of_area
+from mriscope.evaluation.intervals import bootstrap_values
+from mriscope.evaluation.metrics import auroc, class_auroc
 from mriscope.evaluation.predictions import Predictions
 
 TWO = ("a", "b")
-AUROC = {"auroc": HEADLINE["auroc"]}
 
 
 def scored(labels: np.ndarray, scores: np.ndarray) -> Predictions:
@@ -57,9 +58,10 @@ def test_it_is_what_the_placement_values_say(seed: int, count: int, ties: bool) 
     one, other = pair(seed, count, ties)
     found = delong_interval(one, 1)
     assert found.value == pytest.approx(class_auroc(one)[1])
-    half = 1.959964 * np.sqrt(by_definition(one, one))
-    assert found.low == pytest.approx(max(found.value - half, 0), abs=1e-6)
-    assert found.high == pytest.approx(min(found.value + half, 1), abs=1e-6)
+    spread, odds = found.value * (1 - found.value), by_definition(one, one)
+    if spread > 1e-9 and odds > 1e-12:  # elsewhere it is the score interval
+        bounds = logit(found.value) + np.array([-1, 1]) * 1.959964 * np.sqrt(odds) / spread
+        assert (found.low, found.high) == pytest.approx(tuple(expit(bounds)), abs=1e-6)
     difference = delong_difference(one, other, 1)
     assert difference.value == pytest.approx(auroc(one) - auroc(other))
     error = np.sqrt(max(by_definition(one, one) + by_definition(other, other) - 2 * by_definition(one, other), 0))
@@ -81,8 +83,8 @@ def test_either_class_and_either_order_give_the_same(seed: int, ties: bool) -> N
 
 def test_it_agrees_with_the_bootstrap() -> None:
     one, other = pair(3, 200)
-    ours, drawn = delong_interval(one, 1), bootstrap(one, AUROC, resamples=1500)["auroc"]
-    assert (ours.value, ours.low, ours.high) == pytest.approx((drawn.value, drawn.low, drawn.high), abs=0.012)
+    ours, drawn = delong_interval(one, 1), np.quantile(bootstrap_values(one, auroc, 1500, 0), [0.025, 0.975])
+    assert (ours.low, ours.high) == pytest.approx(tuple(drawn), abs=0.015)
     ours, drawn = delong_difference(one, other, 1), paired_difference(one, other, auroc, resamples=1500)
     assert (ours.value, ours.low, ours.high) == pytest.approx((drawn.value, drawn.low, drawn.high), abs=0.012)
     assert ours.p == pytest.approx(drawn.p, abs=0.03)
@@ -97,11 +99,22 @@ def test_without_a_difference_small_p_values_are_as_rare_as_they_say() -> None:
         assert np.mean(np.array(p_values) < level) == pytest.approx(level, abs=0.02 + 3 * np.sqrt(level / 400) / 2)
 
 
+def test_repeats_are_averaged_and_a_model_repeated_is_the_model() -> None:
+    one, other = pair(5, 60)
+    alone, repeated = delong_difference(one, other, 1), delong_difference([one, one], [other] * 3, 1)
+    assert (repeated.value, repeated.p) == pytest.approx((alone.value, alone.p))
+    both = delong_difference([one, other], other, 1)
+    assert both.value == pytest.approx(alone.value / 2)
+    assert both.p == pytest.approx(alone.p)  # half the difference, with half the standard error
+
+
 def test_edges() -> None:
     labels = np.array([0, 0, 1, 1])
     perfect, reversed_ = scored(labels, np.array([0.1, 0.2, 0.8, 0.9])), scored(labels, np.array([0.9, 0.8, 0.2, 0.1]))
     assert delong_interval(perfect, 1) == delong_interval(perfect, 0)
-    assert (delong_interval(perfect, 1).low, delong_interval(perfect, 1).high) == (1, 1)
+    low, high = score_interval_of_area(1.0, 2, 2)
+    assert (delong_interval(perfect, 1).low, delong_interval(perfect, 1).high) == (low, high)
+    assert 0.3 < low < 0.5
     assert delong_difference(perfect, perfect, 1).p == 1
     assert delong_difference(perfect, reversed_, 1).p == 0
     single = delong_interval(scored(np.array([0, 0, 1]), np.array([0.1, 0.7, 0.5])), 1)

@@ -1,17 +1,25 @@
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from mriscope.errors import DataError
+from mriscope.evaluation.interval_formulas import score_interval_of_area, widen, wilson_interval
 from mriscope.evaluation.intervals import (
     bootstrap,
     bootstrap_classes,
     bootstrap_repeats,
+    bootstrap_values,
     interval_unit,
     resample_weights,
 )
-from mriscope.evaluation.metrics import HEADLINE
+from mriscope.evaluation.metrics import CLASS_METRICS, HEADLINE, accuracy, auroc, brier_score, log_loss, severity_error
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.scoring import score
 
@@ -62,7 +70,10 @@ def test_subjects_bring_all_their_slices() -> None:
 def test_a_subject_of_one_slice_is_a_slice() -> None:
     one_each = right_or_wrong(np.arange(50) < 30, np.arange(50))
     unknown = right_or_wrong(np.arange(50) < 30)
-    assert bootstrap(one_each, resamples=50) == bootstrap(unknown, resamples=50)
+    known, not_known = (bootstrap(p, resamples=50) for p in (one_each, unknown))
+    for name, one in known.items():
+        assert (one.low, one.high) == (not_known[name].low, not_known[name].high)
+        assert (one.reliable, not_known[name].reliable) == (True, False)
 
 
 def test_coverage_is_what_it_claims_by_subject_and_not_by_slice() -> None:
@@ -105,8 +116,8 @@ def test_resamples_without_a_metric_are_left_out() -> None:
     labels = np.array([0] + [1] * 9)  # a third of all resamples has no slice of class 0, and so no AUROC
     scores = np.linspace(0.9, 0.1, 10)
     p = Predictions.of(labels, np.stack([scores, 1 - scores], axis=1), class_names=TWO)
-    found = bootstrap(p, {"auroc": HEADLINE["auroc"]}, resamples=200)["auroc"]
-    assert (found.value, found.low, found.high) == (1, 1, 1)
+    found = bootstrap(p, {"own": lambda *given: auroc(*given)}, resamples=200)["own"]
+    assert (found.value, found.low, found.high, found.method) == (1, 1, 1, "percentile bootstrap")
 
 
 def test_a_single_unit_has_a_value_and_no_bounds() -> None:
@@ -123,21 +134,23 @@ def test_a_class_of_one_subject_has_values_and_no_bounds() -> None:
     assert found["a"]["recall"].low < 0.75 < found["a"]["recall"].high
 
 
-def test_resamples_without_a_class_do_not_raise_a_mean_over_classes() -> None:
-    """One subject of the second class, always wrong: balanced accuracy is 0.5 in each resample that holds it."""
+def test_a_class_of_one_subject_makes_a_mean_over_classes_unreliable() -> None:
+    """One subject of the second class, always wrong: nobody knows how often such ones are right."""
     labels = np.repeat([0] * 12 + [1], 4)
     probabilities = np.tile([0.9, 0.1], (len(labels), 1))
     subjects = np.repeat(np.arange(13), 4)
     p = Predictions.of(labels, probabilities, subjects=subjects, class_names=("well", "sick"))
     estimate = bootstrap(p, seed=1)["balanced_accuracy"]
-    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+    assert (estimate.value, estimate.reliable) == (0.5, False)
+    assert estimate.low < 0.5 < estimate.high
     assert "sick is one subject only" in str(score(p, resamples=10).interval.note)
 
 
 def test_the_mean_over_repeats_by_hand() -> None:
     """Each of two subjects is drawn 0, 1 or 2 times, and as often in both repeats."""
     repeats = [right_or_wrong(np.array(right), np.array([1, 1, 2, 2])) for right in ([1, 1, 0, 0], [1, 0, 0, 0])]
-    found = bootstrap_repeats(repeats, ACCURACY, resamples=400)["accuracy"]
+    own = {"own": lambda *given: accuracy(*given)}
+    found = bootstrap_repeats(repeats, own, resamples=400)["own"]
     assert found.value == (0.5 + 0.25) / 2
     assert (found.low, found.high) == (0, (1 + 0.5) / 2)
 
@@ -149,17 +162,25 @@ def test_a_repeat_is_what_its_folds_are_together_in_any_order() -> None:
         Predictions.of(p.labels[rows], p.probabilities[rows], subjects=p.subjects[rows])
         for rows in (chosen == fold for fold in (2, 0, 1))
     ]
-    assert bootstrap_repeats([join(folds)], resamples=50) == bootstrap(p, resamples=50)
+    here, there = bootstrap_repeats([join(folds)], resamples=50), bootstrap(p, resamples=50)
+    for name, one in here.items():
+        assert (one.low, one.high) == pytest.approx((there[name].low, there[name].high))
 
 
 def test_repeats_that_agree_make_no_interval_narrower_and_those_that_do_not_agree_do() -> None:
     """Five repeats of one model are no five times as many subjects."""
-    p = ordinary(4, count=200, subjects=25)
+    subjects = np.repeat(np.arange(25), 8)
+    p = right_or_wrong(np.random.default_rng(4).random(25)[subjects] < 0.7, subjects)
     alone, five = bootstrap(p, ACCURACY, resamples=200), bootstrap_repeats([p] * 5, ACCURACY, resamples=200)
-    assert five["accuracy"].low == pytest.approx(alone["accuracy"].low, abs=1e-12)
-    assert five["accuracy"].high == pytest.approx(alone["accuracy"].high, abs=1e-12)
+    assert five["accuracy"].low == pytest.approx(alone["accuracy"].low, abs=1e-9)
+    assert five["accuracy"].high == pytest.approx(alone["accuracy"].high, abs=1e-9)
     random = np.random.default_rng(0)
     lucky = [right_or_wrong(random.random(25) < 0.7, np.arange(25)) for _ in range(5)]
+    independent = ordinary(4, count=200, subjects=25)  # slices that agree no more than by chance
+    once, thrice = bootstrap(independent, ACCURACY), bootstrap_repeats([independent] * 3, ACCURACY)
+    assert (once["accuracy"].low, once["accuracy"].high) == pytest.approx(
+        (thrice["accuracy"].low, thrice["accuracy"].high), abs=1e-9
+    )
     widths = [
         one.high - one.low
         for one in (bootstrap(lucky[0], ACCURACY)["accuracy"], bootstrap_repeats(lucky, ACCURACY)["accuracy"])
@@ -172,3 +193,114 @@ def test_repeats_of_other_classes_or_none_are_refused() -> None:
         bootstrap_repeats([right_or_wrong(np.ones(4)), ordinary(0)])
     with pytest.raises(DataError, match="there are no predictions to join"):
         bootstrap_repeats([])
+
+
+def perfect(count: int, slices: int = 1) -> Predictions:
+    """Subjects of two classes, as many of each, all right."""
+    labels = np.repeat([0, 1], count * slices)
+    table = np.where(np.eye(2)[labels] > 0, 0.9, 0.1)
+    return Predictions.of(labels, table, subjects=np.arange(2 * count * slices) // slices, class_names=TWO)
+
+
+@pytest.mark.parametrize("slices", [1, 4])
+@pytest.mark.parametrize("count", [3, 10, 20])
+def test_a_perfect_score_is_not_certain(count: int, slices: int) -> None:
+    p = perfect(count, slices)
+    metrics = {**HEADLINE, "severity_error": severity_error}
+    p = replace(p, severity=TWO)
+    for name, one in bootstrap(p, metrics, resamples=400).items():
+        best, end = (0, one.high) if name == "severity_error" else (1, one.low)
+        assert one.value == best
+        assert abs(end - best) > 0.02, name
+        assert one.reliable is (count >= 10)
+    assert bootstrap(p, ACCURACY)["accuracy"].low == pytest.approx(wilson_interval(1, 2 * count)[0])
+    widened = bootstrap_repeats([p], {"auroc": auroc}, widen_by=1.25)["auroc"]
+    plain = bootstrap(p, {"auroc": auroc})["auroc"]
+    assert (1 - widened.low) == pytest.approx(1.25 * (1 - plain.low))
+
+
+def test_each_metric_names_its_method() -> None:
+    p = ordinary(0, 100, 100)
+    losses = {"log_loss": log_loss, "brier_score": brier_score}
+    assert {name: one.method for name, one in bootstrap(p, {**HEADLINE, **losses}, resamples=20).items()} == {
+        "accuracy": "Wilson",
+        "balanced_accuracy": "Bayesian bootstrap",
+        "macro_f1": "Bayesian bootstrap",
+        "auroc": "DeLong, logit scale",
+        "quadratic_kappa": "Bayesian bootstrap",
+        "log_loss": "Student, log scale",
+        "brier_score": "Student, log scale",
+    }
+    by_class = bootstrap_classes(p, resamples=20)["Mild_Demented"]
+    methods = [by_class[name].method for name in CLASS_METRICS]
+    assert methods == ["Wilson", "Wilson", "Bayesian bootstrap", "DeLong, logit scale"]
+
+
+def test_reliable_are_twenty_subjects_and_ten_of_each_class() -> None:
+    assert not bootstrap(perfect(9), resamples=20)["accuracy"].reliable
+    assert bootstrap(perfect(10), resamples=20)["auroc"].reliable
+    labels = np.repeat([0, 1], [41, 9])
+    few = Predictions.of(labels, np.eye(2)[labels], subjects=np.arange(50), class_names=TWO)
+    found = bootstrap(few, resamples=20)
+    assert found["accuracy"].reliable
+    assert not found["auroc"].reliable
+    by_class = bootstrap_classes(few, resamples=20)
+    assert (by_class["a"]["recall"].reliable, by_class["b"]["recall"].reliable) == (True, False)
+    assert (by_class["a"]["auroc"].reliable, by_class["b"]["auroc"].reliable) == (False, False)
+
+
+def test_the_area_of_slices_agrees_with_resampled_subjects() -> None:
+    random = np.random.default_rng(2)
+    subjects = np.repeat(np.arange(60), 5)
+    labels = subjects % 3
+    scores = np.exp(1.5 * random.normal(size=(60, 3))[subjects] + random.normal(size=(300, 3)) + np.eye(3)[labels])
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    p = Predictions.of(labels, probabilities, subjects=subjects, class_names=("a", "b", "c"))
+    for metric in (auroc, accuracy):
+        ours = bootstrap(p, {"": metric})[""]
+        drawn = np.quantile(bootstrap_values(p, metric, 800, 0), [0.025, 0.975])
+        assert (ours.low, ours.high) == pytest.approx(tuple(drawn), abs=0.02)
+
+
+def test_wilson_clopper_and_newcombe_agree_with_others() -> None:
+    ours = [float(bound) for bound in wilson_interval(0.7, 20)]
+    theirs = binomtest(14, 20).proportion_ci(method="wilson")
+    assert ours == pytest.approx([theirs.low, theirs.high])
+    low, high = score_interval_of_area(0.8, 30, 50)
+    for bound in (low, high):  # the definition: the value is 1.96 standard errors away
+        factor = 1 + 39 * ((1 - bound) / (2 - bound) + bound / (1 + bound))
+        assert abs(0.8 - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) * factor / 1500), rel=1e-4)
+
+
+@settings(max_examples=40)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(1, 3))
+def test_a_widened_interval_holds_the_narrow_one(value: float, below: float, above: float, factor: float) -> None:
+    low, high = value * below, value + (1 - value) * above
+    found = widen(value, (np.array(low), np.array(high)), factor)
+    assert 0 <= found[0] <= low + 1e-9
+    assert high - 1e-9 <= found[1] <= 1
+
+
+def test_coverage_of_the_bench_is_that_of_the_package() -> None:
+    """The bench has metrics of its own, for many cohorts at once."""
+    coverage: Any = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "coverage.py"))
+    random = np.random.default_rng(0)
+    cell = {"subjects": 60, "slices": 3, "classes": "3 equal", "separation": "fair"}
+    labels, probabilities = coverage["draw_cohorts"](random, cell, 2)
+    rows = Predictions.of(
+        labels[0].repeat(3), probabilities[0].reshape(-1, 3), subjects=np.arange(180) // 3, class_names=("a", "b", "c")
+    )
+    rows = replace(rows, severity=("a", "b", "c"))
+    found = bootstrap(rows, {**HEADLINE, "log_loss": log_loss, "brier_score": brier_score}, resamples=2)
+    candidates = {"accuracy": "Wilson", "auroc": "DeLong on the logit scale", "log_loss": "log scale"}
+    theirs = {
+        (name, candidate): (value[0], bounds[0][0], bounds[1][0])
+        for name, candidate, value, bounds in coverage["every_bound"](random, labels, probabilities)
+    }
+    for name, candidate in candidates.items():
+        one = found[name]
+        key = ("AUROC" if name == "auroc" else name, candidate)
+        assert (one.value, one.low, one.high) == pytest.approx(theirs[key], rel=1e-4), name
+    for name in ("balanced_accuracy", "macro_f1", "quadratic_kappa", "brier_score"):
+        of_bench = next(values[0] for (metric, _), values in theirs.items() if metric == name)
+        assert found[name].value == pytest.approx(of_bench, rel=1e-4)

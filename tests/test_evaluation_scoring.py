@@ -7,13 +7,13 @@ import pytest
 from mriscope.errors import DataError, MriscopeError
 from mriscope.evaluation.calibration import fit_temperature, with_temperature
 from mriscope.evaluation.delong import delong_interval
-from mriscope.evaluation.intervals import SLICE_NOTE
+from mriscope.evaluation.intervals import FEW_NOTE, SLICE_NOTE
 from mriscope.evaluation.metrics import HEADLINE, severity_error
 from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate, score
 from mriscope.evaluation.tasks import to_task
-from mriscope.results import Estimate, Interval, Pooling, Scores
+from mriscope.results import Interval, Pooling, Scores
 
 
 def slices(seed: int, subjects: int = 20, known: bool = True) -> Predictions:
@@ -56,7 +56,8 @@ def test_subjects_are_pooled_in_the_classes_of_the_task_as_validation_says(task:
     assert sum(one.n_slices for one in found.classes.values()) == 100
     assert sum(one.n_subjects or 0 for one in found.classes.values()) == 20
     row = expected.class_names.index("Non_Demented")
-    assert found.classes["Non_Demented"].auroc_delong == delong_interval(expected, row)
+    ours, by_delong = found.classes["Non_Demented"].auroc, delong_interval(expected, row)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((by_delong.value, by_delong.low, by_delong.high))
     assert found.calibration is not None
     assert found.calibration.temperature == fit_temperature(pool_by_subject(held, how))
     assert (found.severity is None) == (task == "non_vs_demented")
@@ -112,7 +113,7 @@ def test_scores_count_slices_and_subjects_and_hold_every_metric() -> None:
     p = Predictions.of([0, 0, 2, 2, 2, 2], np.eye(4)[[0, 2, 2, 2, 2, 0]], subjects=[4, 5, 6, 6, 7, 8])
     found = score(p, resamples=60, seed=3)
     assert (found.n_slices, found.n_subjects) == (6, 5)
-    assert found.interval == Interval(level=0.95, unit="subject", resamples=60, note=None)
+    assert found.interval == Interval(level=0.95, unit="subject", resamples=60, note=FEW_NOTE)
     assert found.confusion_matrix == [[1, 0, 1, 0], [0] * 4, [1, 0, 3, 0], [0] * 4]
     assert list(found.metrics) == list(HEADLINE)
     assert found.omitted is None
@@ -136,13 +137,14 @@ def test_scores_of_unknown_subjects_say_so() -> None:
 
 def test_scores_of_a_perfect_model_own_their_ignorance() -> None:
     found = score(right_or_wrong(np.ones(60), np.repeat(np.arange(30), 2)), resamples=20)
-    assert found.metrics["accuracy"] == Estimate(1.0, 1.0, 1.0)
-    assert "with 30 subjects all right, up to 10.0% of them" in str(found.interval.note)
+    one = found.metrics["accuracy"]
+    assert (one.value, one.high) == (1, 1)
+    assert one.low == pytest.approx(1 / (1 + 1.959964**2 / 30))  # Wilson's bound of 30 of 30
 
 
 def test_scores_of_nothing_are_empty_and_valid_json() -> None:
     found = score(right_or_wrong(np.ones(0)), resamples=20)
-    assert '"accuracy":{"value":null,"low":null,"high":null}' in found.model_dump_json()
+    assert '"accuracy":{"value":null,"low":null,"high":null,"method":null,"reliable":false}' in found.model_dump_json()
     assert Scores.model_validate_json(found.model_dump_json()) == found
 
 

@@ -1,5 +1,7 @@
 """mriscope.explain.metrics.recommendation: the rule, on figures that are made up so that the answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,8 @@ import torch
 from mriscope.explain.metrics.recommendation import CENTRE, RANDOM, MethodScores, recommend
 from mriscope.results import Estimate, Randomisation
 
-UNITS = np.arange(12) // 2  # six subjects of two slices
-WOBBLE = np.tile([-0.01, 0.01, 0.0], 4)
+UNITS = np.arange(36) // 2  # 18 subjects of two slices
+WOBBLE = np.tile([-0.01, 0.01, 0.0], 12)
 
 
 def checked(passes: bool) -> Randomisation:
@@ -21,7 +23,7 @@ def measured(name: str, deletion: float, insertion: float, seconds: float = 0.01
     values = {"deletion": deletion + WOBBLE, "insertion": insertion + WOBBLE[::-1]}
     baseline = name in (RANDOM, CENTRE)
     check = None if baseline else checked(passes)
-    return MethodScores(name, name.title(), baseline, values, torch.zeros(12, 2, 2), seconds, 0, check)
+    return MethodScores(name, name.title(), baseline, values, torch.zeros(36, 2, 2), seconds, 0, check)
 
 
 BASELINES = [measured(RANDOM, 0.5, 0.5), measured(CENTRE, 0.5, 0.6)]
@@ -38,7 +40,7 @@ def test_the_greatest_insertion_less_deletion_is_recommended():
 
 def test_of_methods_that_do_not_differ_significantly_one_that_is_much_faster_is_recommended():
     noisy = measured("noisy", 0.2, 0.8, seconds=1.0)
-    values = {**noisy.values, "insertion": noisy.values["insertion"] + np.repeat([0.3, -0.3], 6)}
+    values = {**noisy.values, "insertion": noisy.values["insertion"] + np.repeat([0.3, -0.3], 18)}
     noisy = MethodScores("noisy", "Noisy", False, values, noisy.maps, 1.0, 0, checked(True))
     name, why = recommend([measured("quick", 0.21, 0.78, seconds=0.001), noisy, *BASELINES], UNITS)
     assert name == "quick"
@@ -71,6 +73,11 @@ def test_what_is_no_better_than_a_bump_in_the_centre_is_said_to_be_so():
     assert "does not differ significantly from a bump in the centre" in why
 
 
-def test_without_intervals_nothing_is_recommended():
-    one_subject = np.zeros(12, np.int64)
-    assert recommend([measured("best", 0.1, 0.9), *BASELINES], one_subject)[0] is None
+@pytest.mark.parametrize("units", [np.zeros(36, np.int64), np.arange(36) % 15, np.arange(31)])
+def test_from_few_slices_or_subjects_nothing_is_recommended(units: np.ndarray):
+    few = [replace(one, values={name: v[: len(units)] for name, v in one.values.items()}) for one in BASELINES]
+    best = measured("best", 0.1, 0.9)
+    name, why = recommend([best, *few], units)
+    assert name is None
+    assert why.startswith(f"No method is recommended from {len(units)} slices of {len(np.unique(units))} subjects")
+    assert recommend([best, *BASELINES], np.arange(36) % 16)[0] == "best"

@@ -30,7 +30,7 @@ def rows_of(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 def test_an_overlay_mixes_the_slice_and_the_colours():
     # jet runs from (0, 0, 0.5) over (0.49, 1, 0.48) to (0.5, 0, 0): dark blue, green, dark red.
-    found = overlay(GREY, HEAT)
+    found = overlay(GREY, HEAT, "jet")
     jet = np.array(colormaps["jet"](HEAT))[..., :3] * 255
     assert found.dtype == np.uint8
     assert found.shape == (2, 2, 3)
@@ -54,6 +54,13 @@ def test_alpha_by_strength_leaves_the_slice_plain_where_the_map_is_0():
     assert found[1, 0].tolist() == np.rint(0.2 * 201 + 0.8 * full).tolist()
     half = np.array(colormaps["magma"](0.5))[:3] * 255
     assert found[0, 1].tolist() == np.rint(0.6 * 100 + 0.4 * half).tolist()
+
+
+def test_colours_are_perceptually_uniform_by_default_and_stay_within_the_mask():
+    inside = np.array([[True, True], [False, False]])
+    found = overlay(GREY, HEAT, within=inside)
+    assert (found[0] == overlay(GREY, HEAT, "inferno")[0]).all()
+    assert (found[1] == GREY[1][:, None]).all()
 
 
 def test_an_overlay_takes_tensors_too():
@@ -114,6 +121,17 @@ def test_a_grid_shows_the_plain_slice_beside_its_overlay(many: tuple[np.ndarray,
     page = grid(slices, maps, [""] * 5, scale=1, side_by_side=True, alpha=0.3)
     for pixels, heat in zip(slices, maps, strict=True):
         find_tile(page, np.hstack([overlay(pixels, heat, alpha=0), overlay(pixels, heat, alpha=0.3)]))
+
+
+def test_grid_and_matrix_colour_what_is_within_the_masks(many: tuple[np.ndarray, np.ndarray]):
+    slices, maps = many
+    masks = slices > 100
+    for page in (
+        grid(slices, maps, [""] * 5, scale=1, within=masks),
+        matrix(slices, {"A": maps}, [""] * 5, within=masks),
+    ):
+        for pixels, heat, inside in zip(slices, maps, masks, strict=True):
+            find_tile(page, overlay(pixels, heat, within=inside))
 
 
 def test_a_grid_has_a_bar_from_0_to_1(many: tuple[np.ndarray, np.ndarray]):

@@ -83,7 +83,9 @@ def test_files_that_are_no_recipe_say_why(recipe_file, text, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(RecipeError, match=r"absent\.yaml: cannot be read \(No such file or directory\)"):
+    with pytest.raises(
+        RecipeError, match=r"absent\.yaml: cannot be read \(there is no such file, and no recipe of that name\)"
+    ):
         read_recipe(tmp_path / "absent.yaml")
 
 

@@ -50,7 +50,7 @@ def test_the_text_has_a_row_for_each_task_and_level_under_how_it_was_come_by() -
     assert lines[4].strip().startswith("subject  0.750")
     assert lines[5].endswith("0.500 (no interval)")
     assert lines[-2:] == [
-        "95 % intervals resample subjects; metrics are means over 3 repeats",
+        "95 % intervals are over subjects; metrics are means over 3 repeats",
         "a subject's slices are pooled in the way that suits each fold's validation part best",
     ]
 

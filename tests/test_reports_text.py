@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 from result_files import environment, metrics
 
 from mriscope.data.slices import SliceSet
+from mriscope.evaluation.calibration import calibration_summary
+from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
-from mriscope.reports.text import describe_slices, metrics_text, slices_text, table
+from mriscope.reports.text import UNRELIABLE, describe_slices, metrics_text, slices_text, table
 
 METRICS = metrics(
     Predictions.of(
@@ -47,9 +50,21 @@ def test_figures_stand_under_their_protocol_with_their_intervals():
     )
     counted = metrics_text(METRICS.model_copy(update={"shared_subjects": 2})).splitlines()[0]
     assert counted.endswith("LEAKY: 2 of 3 test subjects also have slices in the training part")
-    accuracy = METRICS.metrics["accuracy"]
     row = next(line for line in lines if line.startswith("accuracy"))
-    assert row.split() == ["accuracy", "0.750", f"{accuracy.low:.3f}", "–", f"{accuracy.high:.3f}"]
+    assert row.split() == ["accuracy", "0.750", *UNRELIABLE.split()]  # of three subjects
+    assert f"note: {FEW_NOTE}" in text
+    many = metrics(
+        Predictions.of(
+            labels=np.arange(24) % 2,
+            probabilities=np.where(np.eye(2)[[0, *np.arange(1, 24) % 2]] > 0, 0.9, 0.1),
+            subjects=np.arange(24),
+            class_names=("sick", "well"),
+        ),
+        protocol="by_subject",
+        leaky=False,
+    )
+    row = next(line for line in metrics_text(many).splitlines() if line.startswith("accuracy"))
+    assert row.split() == ["accuracy", "1.000", "0.862", "–", "1.000", "Wilson"]  # 24 of 24
 
 
 def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():
@@ -68,3 +83,20 @@ def test_the_page_shows_no_folder_of_the_user():
     page = run_page("run", METRICS, "", environment(source="/home/Jane Doe/phantom_scans"), [])
     assert "Jane" not in page
     assert "<td>phantom_scans</td>" in page
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_subject_of_each_class_has_no_interval_and_no_test_of_calibration(known: bool):
+    labels = np.repeat([0, 1], 8)
+    right = np.where(np.eye(2)[labels] > 0, 0.9, 0.1)
+    p, held = (
+        Predictions.of(labels[:n], right[:n], subjects=labels[:n] if known else None, class_names=("sick", "well"))
+        for n in (16, 8)
+    )
+    found = metrics(p, protocol="by_subject", leaky=False)
+    text = metrics_text(found.model_copy(update={"calibration": calibration_summary(p, held, resamples=20)}))
+    rows = text.split("\n\n")[1].splitlines()[1:]
+    assert len(rows) == 15  # seven metrics, and four of calibration before and after a temperature
+    assert all(row.endswith("not reliable here") for row in rows)
+    unit = "1 subject" if known else "8 slices"
+    assert f"note: the temperature is fitted on {unit} of the validation part only" in text

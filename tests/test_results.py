@@ -57,7 +57,7 @@ def written(tmp_path: Path, content: str | bytes) -> Path:
 
 def test_an_estimate_without_bounds_is_null_in_json_and_nan_in_python() -> None:
     estimate = Estimate(0.5, np.nan, math.nan)
-    assert estimate.to_json() == {"value": 0.5, "low": None, "high": None}
+    assert estimate.to_json() == {"value": 0.5, "low": None, "high": None, "method": None, "reliable": None}
     assert (estimate.is_defined, estimate.has_interval) == (True, False)
     adapter = TypeAdapter(Estimate)
     assert json.loads(adapter.dump_json(estimate)) == estimate.to_json()
@@ -65,7 +65,10 @@ def test_an_estimate_without_bounds_is_null_in_json_and_nan_in_python() -> None:
     assert not Estimate(math.nan, math.nan, math.nan).is_defined
     assert Estimate(1.0, 0.0, 2.0).has_interval
     spread = RunsEstimate(0.5, 0.4, 0.6, 0.45, math.nan)
-    assert spread.to_json() == {"value": 0.5, "low": 0.4, "high": 0.6, "least": 0.45, "greatest": None}
+    numbers = {"value": 0.5, "low": 0.4, "high": 0.6, "least": 0.45, "greatest": None}
+    assert spread.to_json() == {**numbers, "method": None, "reliable": None}
+    named = Estimate(0.5, 0.4, 0.6, method="Wilson", reliable=True)
+    assert adapter.validate_json(adapter.dump_json(named)) == named
 
 
 @pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999", "9" * 400, "true", '"1"', "[1]", "{}"])
@@ -83,7 +86,7 @@ def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert json.loads(text) == {
         "schema_version": 2,
         "name": "ä",
-        "score": {"value": 0.25, "low": 0.0, "high": None},
+        "score": {"value": 0.25, "low": 0.0, "high": None, "method": None, "reliable": None},
         "counts": [1, 2],
     }
     assert next(iter(json.loads(text))) == "schema_version"
@@ -175,6 +178,8 @@ KINDS: dict[str, type[ResultFile]] = {
 
 def lacks(there: Any, here: Any) -> list[str]:
     """Where `here` lacks or changes what was `there`, as paths."""
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        return [f"{row}.{path}" for row, pair in enumerate(zip(there, here, strict=True)) for path in lacks(*pair)]
     if isinstance(there, dict) and isinstance(here, dict):
         return [f"{key}.{path}" for key in there for path in lacks(there[key], here.get(key, "nothing"))]
     return [] if there == here else [f"{there!r} became {here!r}"]

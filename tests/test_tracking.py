@@ -209,10 +209,8 @@ def test_final_metrics_come_with_their_intervals(uri, trained, folder):
     bounds = [run.data.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
     assert bounds == [accuracy.value, accuracy.low, accuracy.high]
     assert run.data.tags["leaky"] == "false"
-    assert (
-        f"Accuracy {accuracy.value:.1%} (95% interval by subject: {accuracy.low:.1%} to"
-        in (run.data.tags["mlflow.note.content"])
-    )
+    said = run.data.tags["mlflow.note.content"]
+    assert f"Accuracy {accuracy.value:.1%} (interval not reliable here) on the test part" in said  # of few subjects
     (output,) = run.outputs.model_outputs
     model = client_of(uri).get_logged_model(output.model_id)
     assert model.status.value == "READY"

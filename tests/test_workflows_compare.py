@@ -424,7 +424,7 @@ def test_the_studys_figure_comes_from_the_recipe_as_it_is_now(trainer, recipes, 
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (["{}/nothing*.yaml"], r"no file fits \S+nothing\*.yaml"),
+        (["{}/nothing*.yaml"], r"no file and no recipe fits \S+nothing\*.yaml"),
         (["{}/a.yaml"], "a.yaml alone; a comparison needs two recipes"),
         (["{}/a.yaml", "{}/a.yaml"], "a.yaml alone"),
         (["{}/*.yaml", "{}/more/*.yaml"], r"recipes/a.yaml and \S+more/a.yaml would share a run directory"),

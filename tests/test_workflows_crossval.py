@@ -128,8 +128,9 @@ def test_what_is_printed_has_an_interval_for_each_task_and_level(recipe, tmp_pat
     lines = text.splitlines()
     assert lines[0] == "split by subject, 2 × 2 folds: 48 slices, 16 subjects"
     assert [line.split("  ")[0] for line in lines[3:9:2]] == ["four classes", "three classes", "non vs demented"]
-    assert all(line.count("–") == 3 for line in lines[3:9])
-    assert "intervals resample subjects; metrics are means over 2 repeats" in text
+    assert all(line.count("interval not reliable here") == 3 for line in lines[3:9])  # of 16 subjects
+    assert "intervals are over subjects; metrics are means over 2 repeats" in text
+    assert "they are widened by" in text
     page = (tmp_path / "summary.md").read_text()
     assert page.count("\n| 0 | ") == page.count("\n| 1 | ") == 2
 

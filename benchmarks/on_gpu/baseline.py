@@ -19,7 +19,7 @@ from mriscope.training.loop import train
 from mriscope.training.progress import Monitor
 from on_gpu.measuring import Ceilings, measure_ceilings, step_cost
 from on_gpu.resident import ResidentTrainer
-from on_gpu.setting import ROOT, Setting
+from on_gpu.setting import Setting
 
 EPOCHS = 7  # timed, after one that captures
 
@@ -81,7 +81,7 @@ class BaselineResult:
 
 def measure_baseline(setting: Setting) -> BaselineResult:
     """Measure an epoch of BaselineCNN by each way; one that fails is left out, and says why on the terminal."""
-    recipe = read_recipe(ROOT / "recipes/study/baseline_cnn.yaml", ["training.precision=bfloat16"])
+    recipe = read_recipe("baseline_cnn", ["training.precision=bfloat16"])
     augmented = _augmented(recipe)
     slices = read(setting.data)
     split = published(slices, seed=recipe.seed)
@@ -113,7 +113,7 @@ def measure_baseline(setting: Setting) -> BaselineResult:
 
 def _augmented(recipe: Recipe) -> Recipe:
     """Return the recipe with the augmentation of the honest table's network."""
-    other = read_recipe(ROOT / "recipes/honest/compact_cnn.yaml").training.augmentation
+    other = read_recipe("compact_cnn").training.augmentation
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"augmentation": other})})
 
 

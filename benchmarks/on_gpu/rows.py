@@ -26,7 +26,7 @@ from mriscope.run_directory import (
 from mriscope.workflows import train
 from on_gpu import resident
 from on_gpu.resident import ResidentTrainer
-from on_gpu.setting import ROOT, Setting
+from on_gpu.setting import Setting
 
 PROGRAM = "benchmarks/gpu.py"
 SHORT_ROWS = ("resnet50_10epochs", "resnet50_20epochs", "study_model")
@@ -34,7 +34,7 @@ LONG_ROW = "efficientnet_b3_50epochs"
 RECORDING_S = 12.0  # seconds kept for judging a run and packing it
 PACKED = (RECIPE, ENVIRONMENT, SPLIT, HISTORY, PREDICTIONS, METRICS)
 
-BEST = "recipes/published/residual_cnn.yaml"
+BEST = "residual_cnn"
 CANDIDATES: dict[str, Sequence[str]] = {
     "as the recipe": (),
     "mirrored": ("training.augmentation.flip=0.5", "model_options.mirror=true"),
@@ -166,13 +166,11 @@ def _run_all(rows: dict[str, Callable[[Setting], RowResult]], setting: Setting) 
 
 def _study_row(name: str, setting: Setting) -> RowResult:
     changes = ["training.precision=bfloat16", *["model_options.weights=none"] * (name != "study_model")]
-    return _run(
-        name, read_recipe(ROOT / f"recipes/study/{name}.yaml", [*changes, *_places(setting)]), setting, search=False
-    )
+    return _run(name, read_recipe(f"study/{name}", [*changes, *_places(setting)]), setting, search=False)
 
 
 def _best_seed(seed: int, changes: Sequence[str], setting: Setting) -> RowResult:
-    recipe = read_recipe(ROOT / BEST, [*changes, f"seed={seed}", *_places(setting)])
+    recipe = read_recipe(BEST, [*changes, f"seed={seed}", *_places(setting)])
     return _run(f"best-seed{seed}", recipe, setting, search=True)
 
 
@@ -228,7 +226,7 @@ def carried_commit(folder: Path) -> str | None:
 
 def _try_candidate(name: str, changes: Sequence[str], setting: Setting) -> Candidate:
     """Train one candidate with a tenth of the training part held out, and judge it on that."""
-    recipe = read_recipe(ROOT / BEST, [*changes, f"split.validation={CANDIDATE_SHARE}", *_places(setting)])
+    recipe = read_recipe(BEST, [*changes, f"split.validation={CANDIDATE_SHARE}", *_places(setting)])
     slices = read(setting.data)
     split = published(slices, validation=recipe.split.validation, seed=recipe.seed)
     started = time.perf_counter()

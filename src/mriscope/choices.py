@@ -11,11 +11,13 @@ Scale = Literal["raw", "unit", "imagenet"]
 FoldProtocol = Literal["by_subject", "by_slice"]
 Protocol = Literal["published", "by_slice", "by_subject"]
 EvaluatedPart = Literal["test", "validation"]
-ExportFormat = Literal["onnx", "safetensors"]
+ExportFormat = Literal["onnx", "safetensors", "html"]
+Plane = Literal["axial", "coronal", "sagittal"]
 Level = Literal["slice", "subject"]
 Task = Literal["four_classes", "three_classes", "non_vs_demented"]
 PoolingMethod = Literal["mean_probability", "mean_logit", "majority"]
 PoolingChoice = Literal[PoolingMethod, "chosen"]
+Baseline = Literal["brain_fraction", "csf_fraction", "majority_class", "nearest_neighbour"]
 Method = Literal[
     "gradcam",
     "gradcam++",

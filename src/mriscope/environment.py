@@ -21,6 +21,7 @@ def describe_environment(
     subjects_from: str | None = None,
     skip_bad: bool = False,
     imported: ImportedWeights | None = None,
+    covariates: tuple[str, ...] = (),
 ) -> Environment:
     """Describe versions, machine and commit, beside what the caller knows of the data.
 
@@ -31,6 +32,7 @@ def describe_environment(
         subjects_from: how their subjects are known: manifest, source, pixels or unknown.
         skip_bad: whether unusable rows were left out.
         imported: where the weights came from, if another program trained them.
+        covariates: that the source brings, such as age.
     """
     return Environment(
         mriscope=__version__,
@@ -47,6 +49,7 @@ def describe_environment(
         subjects_from=subjects_from,
         skip_bad=skip_bad,
         imported=imported,
+        covariates=covariates,
     )
 
 

@@ -13,6 +13,7 @@ from mriscope.choices import Protocol, Scale
 from mriscope.errors import RecipeError, check_type, suggest
 from mriscope.files import read_file
 from mriscope.recipe_yaml import DEEPEST, dump_yaml, load_yaml
+from mriscope.recipes import find_recipe
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
@@ -256,16 +257,17 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe from its YAML file.
 
     Args:
-        path: the file.
+        path: the file, or the name of a recipe of the package such as `baseline_cnn`; a file goes before a name.
         changes: settings that replace those of the file, each `key=value` such as `training.epochs=3`.
 
     Raises:
-        RecipeError: the file cannot be read, or settings are unknown or unfit; all of them are listed.
+        RecipeError: there is no such file or recipe, or settings are unknown or unfit; all of them are listed.
         ArgumentTypeError: the path is no path.
     """
-    check_type("the recipe", path, (str, Path), "the path of a YAML file")
+    check_type("the recipe", path, (str, Path), "the path of a YAML file, or a recipe's name")
+    file = find_recipe(path)
     try:
-        content = load_yaml(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
+        content = load_yaml(read_file(file, _MOST_BYTES).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(str(path), [f"cannot be read ({reason}); name a YAML recipe"]) from error

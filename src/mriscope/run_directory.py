@@ -9,6 +9,7 @@ model.safetensors   the weights kept
 inference.json      temperature, prediction sets, distance from which a slice is out of distribution
 reference.safetensors   features of the training slices, summed up for that distance
 predictions.parquet probabilities for the validation and the test part
+baselines/          predictions of each baseline for the same parts
 figures/            pictures
 tracking.json       which run of MLflow records it
 metrics.json        written last: present means finished
@@ -21,9 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 
+from mriscope.choices import Baseline
 from mriscope.data.source import parse_source
 from mriscope.errors import RunError, check_type
 from mriscope.evaluation.predictions import Predictions, read_predictions
@@ -36,6 +39,7 @@ from mriscope.results import IMPORTED, Environment, Metrics, Parts, SplitRecord
 RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
 WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
 CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
+BASELINE_FOLDER, BASELINES = "baselines", get_args(Baseline)
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
 TRACKING = "tracking.json"
 INFERENCE, REFERENCE = "inference.json", "reference.safetensors"
@@ -44,7 +48,8 @@ FILES = (
     *(INFERENCE, REFERENCE, PREDICTIONS, METRICS, TRACKING),
 )
 PICTURES = ("training.png", "slices.png", "confusion.png", "roc.png")
-WRITTEN = (*FILES, BAD_ROWS, *(f"{FIGURES}/{picture}" for picture in PICTURES))
+BASELINE_FILES = tuple(f"{BASELINE_FOLDER}/{name}.parquet" for name in BASELINES)
+WRITTEN = (*FILES, BAD_ROWS, *BASELINE_FILES, *(f"{FIGURES}/{picture}" for picture in PICTURES))
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,19 @@ class RunDirectory:
             RunError: it is missing or damaged, or the weights were imported and so have no predictions.
         """
         self._refuse_imported()
-        found = read_predictions(self.path / PREDICTIONS)
+        return self._read_predictions(self.path / PREDICTIONS)
+
+    def baselines(self) -> dict[str, Predictions]:
+        """Read the predictions of each baseline for the same parts, by name; none where an earlier version trained.
+
+        Raises:
+            RunError: one is damaged.
+        """
+        files = {name: self.path / BASELINE_FOLDER / f"{name}.parquet" for name in BASELINES}
+        return {name: self._read_predictions(file) for name, file in files.items() if file.is_file()}
+
+    def _read_predictions(self, file: Path) -> Predictions:
+        found = read_predictions(file)
         return found if self.recipe.severity is None else replace(found, severity=self.recipe.severity)
 
     def parts(self) -> Parts:

@@ -50,7 +50,7 @@ def aligned(images: np.ndarray, groups: np.ndarray) -> "Tensor":
 
 
 def _masks(images: np.ndarray) -> "Iterator[Tensor]":
-    """Where brain is, bool (B, 64, 64) a block: brighter than a fifth of the bright tenth of all pixels."""
+    """Yield brain masks by block, bool (B, 64, 64): pixels above a fifth of the level of the brightest tenth."""
     few = _small(images[:: max(1, len(images) // 1000)])
     bright = 0.2 * float(np.percentile(few[:, ::2, ::2].numpy(), 90))
     for start in range(0, len(images), _BLOCK):
@@ -58,7 +58,7 @@ def _masks(images: np.ndarray) -> "Iterator[Tensor]":
 
 
 def _small(images: np.ndarray) -> "Tensor":
-    """Block means, float32 (B, 64, 64)."""
+    """Compute block means, float32 (B, 64, 64)."""
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
@@ -66,7 +66,7 @@ def _small(images: np.ndarray) -> "Tensor":
 
 
 def _moments(brain: "Tensor") -> "tuple[Tensor, Tensor]":
-    """The centre of each mask, float32 (B, 2), x before y in [-1, 1], and its moments xx, yy and xy, (B, 3)."""
+    """Return the centre of each mask, float32 (B, 2), x before y in [-1, 1], and its moments xx, yy and xy, (B, 3)."""
     import torch
 
     weight = brain / brain.sum((1, 2), keepdim=True).clamp_min(1)
@@ -78,7 +78,7 @@ def _moments(brain: "Tensor") -> "tuple[Tensor, Tensor]":
 
 
 def _turned(pixels: "Tensor", centre: "Tensor", tilt: "Tensor") -> "Tensor":
-    """Images moved so that their centre is in the middle, and turned upright, as rows at unit length."""
+    """Centre and rotate images to a common pose; return them as rows of unit length."""
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 

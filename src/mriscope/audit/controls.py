@@ -37,7 +37,7 @@ class Neighbours:
     device: str = "cpu"
 
     def among(self, rows: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The most similar slice of a reference to each of some rows.
+        """Find the most similar reference slice to each of some rows.
 
         Args:
             rows: int64 (R,).
@@ -62,7 +62,7 @@ class Neighbours:
 
 
 def find_neighbours(images: np.ndarray, *, device: str = "cpu") -> Neighbours:
-    """The neighbours of every slice.
+    """Find the neighbours of every slice.
 
     Args:
         images: uint8 (N, H, W).
@@ -119,12 +119,12 @@ def run_controls(
 
 
 def match(neighbours: Neighbours, train: np.ndarray, test: np.ndarray) -> Matches:
-    """Each test row with its nearest training row."""
+    """Match each test row with its nearest training row."""
     return Matches(test, neighbours.among(test, train)[1])
 
 
 def score(slices: SliceSet, draws: Sequence[Matches], *, seed: int = 0) -> ControlScore | None:
-    """The score of some draws, its intervals by bootstrap over subjects where they are known; None without draws."""
+    """Score draws, with intervals by bootstrap over subjects where these are known; None without draws."""
     if not draws:
         return None
     rows, found = (np.concatenate([getattr(one, name) for one in draws]) for name in ("rows", "nearest"))
@@ -145,7 +145,7 @@ def score(slices: SliceSet, draws: Sequence[Matches], *, seed: int = 0) -> Contr
 
 
 def permuted(slices: SliceSet, draws: Sequence[Matches], permutations: int, *, seed: int = 0) -> PermutedScore | None:
-    """Accuracy with labels shuffled between subjects, a subject's class being that of most of its slices.
+    """Compute the accuracy with labels shuffled between subjects, a subject's class being that of most of its slices.
 
     None without draws, or where the subject of a slice is unknown.
     """
@@ -167,7 +167,7 @@ def permuted(slices: SliceSet, draws: Sequence[Matches], permutations: int, *, s
 
 
 def subject_classes(slices: SliceSet) -> tuple[np.ndarray, np.ndarray]:
-    """The class of most slices of each subject, int64 (S,), and int64 (N,), each slice's place in it.
+    """Return the majority class of each subject, int64 (S,), and the subject's index for each slice, int64 (N,).
 
     Raises:
         DataError: the subject of a slice is unknown.
@@ -179,7 +179,7 @@ def subject_classes(slices: SliceSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chance_agreement(classes: np.ndarray) -> float:
-    """Probability that two subjects, drawn without replacement, have the same class; nan for fewer than two."""
+    """Compute the probability that two subjects, drawn without replacement, share a class; nan for fewer than two."""
     counts, total = np.bincount(classes), len(classes)
     return float((counts * (counts - 1)).sum() / (total * (total - 1))) if total > 1 else float("nan")
 

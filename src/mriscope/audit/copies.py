@@ -149,7 +149,7 @@ class _Index:
     def _told(
         self, images: "Tensor", query: "Tensor", row: "Tensor", pose: Similarity, score: "Tensor", order: "Tensor"
     ) -> "Tensor":
-        """Which queries are copies of their best reference, as far as further slices of its brain tell; bool (B,)."""
+        """Tell which queries are copies of their best reference, judged by other slices of its brain; bool (B,)."""
         import torch
 
         first = order[:, 0]
@@ -178,7 +178,7 @@ def _compare(fixed: "Tensor", moving: "Tensor", start: Similarity) -> "tuple[Ten
 
 
 def _best(score: "Tensor", queries: int, most: int) -> "Tensor":
-    """The candidates with the highest scores for each query; int64 (queries, most or fewer), rows of score."""
+    """Return the candidates with the highest scores for each query; int64 (queries, most or fewer), rows of score."""
     import torch
 
     each = len(score) // queries
@@ -299,14 +299,14 @@ def _index(references: np.ndarray, among: np.ndarray, device: str) -> _Index:
 
 
 def _some(count: int, most: int) -> "Tensor":
-    """At most so many of `count` rows, drawn without order but always the same; int64."""
+    """Draw at most so many of `count` rows, always the same ones; int64."""
     import torch
 
     return torch.from_numpy(np.random.default_rng(0).permutation(count)[:most])
 
 
 def _canonical(images: "Tensor", pose: Similarity) -> "Tensor":
-    """Local contrast in the template's frame, faded to its rim, which a crop cuts off; float32 (B, h · w)."""
+    """Compute local contrast in the template's frame, faded to its rim, which a crop cuts off; float32 (B, h · w)."""
     import torch
 
     shown = local_contrast(sample(images, pose.inverse())[0])
@@ -319,7 +319,7 @@ def _whiten(images: "Tensor", pose: Similarity, mean: "Tensor", whitening: "Tens
 
 
 def _level(index: _Index) -> tuple[float, float]:
-    """Correlation from which an origin is certain, and how often chance reaches it.
+    """Compute the correlation from which an origin is certain, and how often chance reaches it.
 
     Fisher's z of references paired at random, registered as candidates are, is taken as normal, its centre and spread
     from the quartiles, which the few pairs of one brain do not move. A query has so many chances as there are

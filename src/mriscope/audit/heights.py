@@ -90,7 +90,7 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
 
 
 def _agreement(rows: "Tensor", heights: np.ndarray, orders: list[np.ndarray], groups: np.ndarray) -> float:
-    """Of the slices most similar to those of a brain, the share that its heights put near them, in most brains.
+    """Return the median over brains of the share of most similar slices that lie near in height.
 
     Where brains differ more by shape than by height, a slice resembles those at other heights of brains as large as it
     is there, and no height can be told from likeness.
@@ -103,7 +103,7 @@ def _agreement(rows: "Tensor", heights: np.ndarray, orders: list[np.ndarray], gr
 
 
 def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-    """Heights in which families that lie side by side on the scale are moved beyond the reach of every comparison.
+    """Move families that lie side by side on the scale beyond the reach of every comparison; return the heights.
 
     Groups of two families show different parts of the brain. Where their heights overlap all the same, the fit did not
     go on across what lies between, and nothing is known of how far apart, and which way up, they are.
@@ -123,7 +123,7 @@ def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarr
 
 
 def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Heights by the order within each group, moved so that groups agree on slices that resemble each other.
+    """Return heights by the order within each group, moved so that groups agree on slices that resemble each other.
 
     Brains that lie differently in the picture have no one function of the image that tells the height. nan in slices
     of no group.
@@ -151,7 +151,7 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
 
 
 def _shifts(pairs: tuple[np.ndarray, np.ndarray], apart: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
-    """Shifts of groups whose differences are those of pairs in the least sum of absolute residuals, float64 (G,).
+    """Solve for the shifts of groups that fit the pairs with the least sum of absolute residuals, float64 (G,).
 
     All shifts are found at once, by reweighted least squares: were each moved by the median of its own pairs, many
     pieces that agree with each other would not follow the few whole brains that tell where they lie.
@@ -172,7 +172,7 @@ def _shifts(pairs: tuple[np.ndarray, np.ndarray], apart: np.ndarray, weight: np.
 
 
 def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
-    """The median of each group's values, float64 (count,); 0 where it has none."""
+    """Return the median of each group's values, float64 (count,); 0 for a group without values."""
     order = np.lexsort((values, groups))
     found, start, size = np.unique(groups[order], return_index=True, return_counts=True)
     out = np.zeros(count)
@@ -181,7 +181,7 @@ def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray
 
 
 def _families(rows: "Tensor", heights: Heights, orders: list[np.ndarray], least: float) -> np.ndarray:
-    """Number the families of groups that show one part of the brain, int64 (N,); -1 for slices between families.
+    """Label the families of groups that show one part of the brain, int64 (N,); -1 for slices between families.
 
     Pieces below and above slices that every brain lacks are not alike: few of the slices that are most similar to one
     lie in another family. The graph of groups is cut in two wherever the conductance of a cut (Shi and Malik, 2000, by
@@ -226,7 +226,7 @@ def _families(rows: "Tensor", heights: Heights, orders: list[np.ndarray], least:
 
 
 def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
-    """The cut of least conductance among those along the Fiedler vector, and its sides, bool (G,)."""
+    """Find the cut of least conductance along the Fiedler vector; return its conductance and its sides, bool (G,)."""
     from scipy.sparse import diags
     from scipy.sparse.csgraph import connected_components
     from scipy.sparse.linalg import eigsh
@@ -257,13 +257,13 @@ def _best_cut(weight: "csr_matrix") -> tuple[float, np.ndarray]:
 
 
 def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
-    """How far slices of a brain lie the wrong way round, in steps, in all but one of a hundred brains."""
+    """Return how far slices of a brain lie in the wrong order, in steps: the 99th percentile over brains."""
     upwards = (heights[one] for one in map(_upwards(heights), orders))
     return float(np.quantile([(np.maximum.accumulate(one) - one).max() for one in upwards], 0.99))
 
 
 def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
-    """Heights by one linear function of the image for all brains, float64 (N,), and how far brains disagree on them."""
+    """Fit heights by one linear function of the image, float64 (N,), and say how far brains disagree on them."""
     features = _components(rows, _DIRECTIONS[1])
     fitted = features[:, : int(np.clip(len(orders) // _GROUPS_PER_DIRECTION, *_DIRECTIONS))]
     heights = _along_the_long_axis(features[:, :_LONG_AXIS])
@@ -276,7 +276,7 @@ def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[
 
 
 def _along(heights: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
-    """Heights in which no single slice stands out from those beside it in its brain: medians of five in a row."""
+    """Smooth heights within each brain, so that no single slice stands out: medians of five in a row."""
     out = heights.copy()
     for order in orders:
         own = heights[order]
@@ -290,7 +290,7 @@ def _along(heights: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
 
 
 def _components(rows: "Tensor", count: int) -> np.ndarray:
-    """The first principal components of rows, float64 (N, count)."""
+    """Return the first principal components of rows, float64 (N, count)."""
     import torch
 
     centred = rows - rows.mean(0)
@@ -307,7 +307,7 @@ def _upwards(heights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def _alike_in_other_groups(
     features: np.ndarray, groups: np.ndarray, among: np.ndarray | None = None, count: int = _ALIKE
 ) -> np.ndarray:
-    """Of each slice those most like it in other groups, int64 (N, count): other brains at its height."""
+    """Find the slices of other groups most similar to each slice, int64 (N, count): other brains at its height."""
     import torch
 
     values, group = torch.from_numpy(features).float(), torch.from_numpy(groups)
@@ -320,7 +320,7 @@ def _alike_in_other_groups(
 
 
 def _one_step_a_slice(features: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
-    """The linear function of the features, float64 (K,), that grows by one along most steps of the given orders."""
+    """Fit a linear function of the features, float64 (K,), that grows by one along most steps of the given orders."""
     steps = np.concatenate([np.diff(features[one], axis=0) for one in orders])
     length = np.linalg.norm(steps, axis=1)
     steps = steps[length > _COPY * np.median(length[length > 0])]  # a copy is no step
@@ -365,7 +365,7 @@ def _members(groups: np.ndarray) -> list[np.ndarray]:
 
 
 def _along_the_long_axis(features: np.ndarray) -> np.ndarray:
-    """A coordinate that grows from one end of the set to the other, float64 (N,)."""
+    """Compute a coordinate that grows from one end of the set to the other, float64 (N,)."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
     from scipy.spatial import KDTree

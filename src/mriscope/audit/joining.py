@@ -48,6 +48,7 @@ def join_pieces(
     """
     if not len(groups):
         return groups
+    made = np.zeros((2, 2))
     for attempt in range(_ROUNDS):
         separation = separate(groups, heights, pairs)
         ends = _ends(groups, heights.values, separation)
@@ -57,7 +58,7 @@ def join_pieces(
         if features is None:
             break
         found = _compare(features, ends, separation, groups, np.random.default_rng([seed, attempt]))
-        accepted = _accepted(found, proven)
+        accepted = _accepted(found, proven, made)
         if not len(accepted):
             break
         groups = connected(accepted, int(groups.max()) + 1)[groups]
@@ -85,7 +86,7 @@ class _Candidates:
 
 
 def _ends(groups: np.ndarray, heights: np.ndarray, separation: Separation) -> _Ends | None:
-    """None where every group is proven to be another brain than every other."""
+    """Return None where every group is proven to be another brain than every other."""
     if not np.isfinite(heights).all():
         return None
     everyone = np.arange(int(groups.max()) + 1)
@@ -108,7 +109,7 @@ def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _persistent(rows: "Tensor", groups: np.ndarray, heights: np.ndarray) -> "np.ndarray | None":
-    """What tells a brain over several steps of height, float32 (N, K) at unit length; None where too few tell."""
+    """Compute features that persist over several steps of height, float32 (N, K), unit length; None if too few do."""
     import torch
 
     from mriscope.audit.similarity import unit
@@ -176,7 +177,7 @@ def _some(slices: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def _standardised(
     features: np.ndarray, lower: np.ndarray, upper: np.ndarray, here: np.ndarray, there: np.ndarray
 ) -> np.ndarray:
-    """Likeness in standard deviations of that to all brains at the height of the other, the mean of both sides."""
+    """Express likeness in standard deviations of that to all brains at the other's height, the mean of both sides."""
     value = features[lower] @ features[upper].T
     sides = features[lower] @ features[there].T, (features[here] @ features[upper].T).T
     levels = [np.median(one, axis=1) for one in sides]
@@ -223,8 +224,11 @@ def _decoys(
     return row, value, np.where(value >= best[column], second[column], best[column])
 
 
-def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
-    """Pairs of groups to join, int64 (J, 2)."""
+def _accepted(found: _Candidates, proven: bool, made: np.ndarray) -> np.ndarray:
+    """Return pairs of groups to join, int64 (J, 2).
+
+    `made`, float64 (2, 2), counts near and far joins of all rounds, and the false ones to be expected among them.
+    """
     sides = [_first_three(side, found.likeness) for side in (found.lower, found.upper)]
     if not all(len(numbers) for numbers, _, _ in sides):
         return np.empty((0, 2), np.int64)
@@ -246,25 +250,32 @@ def _accepted(found: _Candidates, proven: bool) -> np.ndarray:
     if proven:
         good &= margin >= max(scale * np.log(max(chances, 1) / PROVEN), _CLEAR)
     else:
-        far = found.steps > _NEAR
-        good &= margin >= np.where(far, *(_threshold(margin[good & some], scale, chances) for some in (far, ~far)))
+        candidates, far = good, found.steps > _NEAR
+        good = np.zeros(len(good), bool)
+        for some, so_far in zip((~far, far), made, strict=True):
+            good |= candidates & some & (margin >= _threshold(margin[candidates & some], scale, chances, so_far))
     return np.stack([found.lower[good], found.upper[good]], axis=1)
 
 
-def _threshold(margins: np.ndarray, scale: float, chances: float) -> float:
-    """The margin from which on the share LIKELY of the joins is expected to be false; inf where none is.
+def _threshold(margins: np.ndarray, scale: float, chances: float, made: np.ndarray) -> float:
+    """Return the lowest margin at which the expected share of false joins is LIKELY; inf where there is none.
 
     False ones win by a margin that follows an exponential distribution, and small margins tell how many they are
-    (false discovery rate; Benjamini and Hochberg, 1995).
+    (false discovery rate; Benjamini and Hochberg, 1995). The share is that among the joins of this round and of those
+    before it, `made`: float64 (2,), how many there were, and how many of them were expected to be false. It is updated.
     """
     false = min(chances, (margins < scale / 2).sum() / (1 - np.exp(-0.5)))
     ranked = np.sort(margins)[::-1]
-    fits = max(false, 1) * np.exp(-ranked / scale) <= LIKELY * np.arange(1, len(ranked) + 1)
-    return max(float(ranked[np.flatnonzero(fits)[-1]]), _CLEAR) if fits.any() else np.inf
+    expected = made[1] + max(false, 1) * np.exp(-ranked / scale)
+    fits = np.flatnonzero((expected <= LIKELY * (made[0] + np.arange(1, len(ranked) + 1))) & (ranked >= _CLEAR))
+    if not len(fits):
+        return np.inf
+    made[:] = made[0] + fits[-1] + 1, expected[fits[-1]]
+    return float(ranked[fits[-1]])
 
 
 def _first_three(side: np.ndarray, likeness: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each group on a side: its number, the row of its best comparison, and its three highest likenesses."""
+    """Return for each group on a side its number, the row of its best comparison, and its top three similarities."""
     rows = np.flatnonzero(side >= 0)
     rows = rows[np.lexsort((-likeness[rows], side[rows]))]
     numbers, start, count = np.unique(side[rows], return_index=True, return_counts=True)

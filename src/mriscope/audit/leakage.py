@@ -155,7 +155,7 @@ def search_of(
 
 
 def copy_groups(images: np.ndarray) -> np.ndarray:
-    """int64 (N,), equal for slices of equal pixels; a slice of a single grey value is in a group of its own."""
+    """Return int64 (N,), equal for slices of equal pixels; a slice of a single grey value is in a group of its own."""
     group = np.unique(slice_digests(images), return_inverse=True)[1].astype(np.int64)
     flat = images.reshape(len(images), -1)
     blank = np.flatnonzero(flat.min(axis=1, initial=255) >= flat.max(axis=1, initial=0))
@@ -164,7 +164,7 @@ def copy_groups(images: np.ndarray) -> np.ndarray:
 
 
 def similar_pairs(neighbours: Neighbours, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of slices more similar than a threshold, the most similar first.
+    """Return pairs of slices more similar than a threshold, the most similar first.
 
     Returns:
         int64 (P, 2), the lower row first, and float32 (P,), their correlation.
@@ -238,7 +238,7 @@ def _name_pair(slices: SliceSet, one: int, other: int) -> tuple[str, str, str, s
 
 
 def _count_groups_with_several(groups: np.ndarray, labels: np.ndarray) -> int:
-    """How many groups hold more than one label."""
+    """Count the groups that hold more than one label."""
     both = np.unique(np.stack([groups, labels], axis=1), axis=0)
     return int((np.unique(both[:, 0], return_counts=True)[1] > 1).sum())
 
@@ -285,7 +285,7 @@ def _count_sharing(slices: SliceSet, split: AuditedSplit, test: np.ndarray, exac
 
 
 def nearest_by_subject(slices: SliceSet, neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
-    """How alike each slice and its nearest are, within its subject and beyond it.
+    """Return the similarity of each slice to its nearest slice, within its subject and outside it.
 
     Returns:
         two float32 (N,), correlation with the nearest slice of the same known subject, and of another; nan where there
@@ -301,7 +301,7 @@ def nearest_by_subject(slices: SliceSet, neighbours: Neighbours) -> tuple[np.nda
 
 
 def worst_pairs(slices: SliceSet, neighbours: Neighbours, split: AuditedSplit | None, count: int) -> list[Pair]:
-    """The most similar pairs of a test slice and a training or validation slice, at most one for each test subject.
+    """Find the most similar pairs of a test and a training or validation slice, at most one for each test subject.
 
     Without a split, of any two slices. Slices of unknown subject count each for itself.
     """

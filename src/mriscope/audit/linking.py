@@ -81,7 +81,7 @@ def link_slices(images: np.ndarray, rows: "Tensor", *, device: str = "cpu") -> L
 def _level(
     similarity: np.ndarray, index: np.ndarray, decoys: np.ndarray, decoy_index: np.ndarray, chosen: np.ndarray
 ) -> float:
-    """The correlation that links, from decoys; from other brains where these are more alike than decoys are."""
+    """Return the correlation that links: from decoys, or from other brains where these are more alike than decoys."""
     count, everyone = len(similarity), np.arange(len(similarity))
     sure = [_pairs(similarity, index, _SURE, everyone), _pairs(decoys, decoy_index, _SURE, chosen)]
     groups = connected(np.concatenate(sure), count)
@@ -152,7 +152,7 @@ def connected(pairs: np.ndarray, count: int) -> np.ndarray:
 
 
 def _equal(rows: "Tensor", shown: np.ndarray) -> np.ndarray:
-    """Pairs of slices that are the same, int64 (P, 2), each with the first of its kind."""
+    """Return pairs of slices that are the same, int64 (P, 2), each with the first of its kind."""
     digests = np.array([hash(row.tobytes()) for row in rows.cpu().numpy()[shown]])
     _, first, kind = np.unique(digests, return_index=True, return_inverse=True)
     pairs = np.stack([shown, shown[first[kind]]], axis=1)

@@ -38,16 +38,16 @@ class Similarity:
         return Similarity(1 / self.turn, -self.move / self.turn)
 
     def then(self, after: "Similarity") -> "Similarity":
-        """This transform, and `after` applied to its result."""
+        """Compose: apply this transform, then `after`."""
         return Similarity(after.turn * self.turn, after.turn * self.move + after.move)
 
     def scaled(self, factor: float) -> "Similarity":
-        """The same for slices with `factor` times as many pixels along a side."""
+        """Scale to slices with `factor` times as many pixels along a side."""
         return Similarity(self.turn, self.move * factor)
 
 
 def shrink(images: np.ndarray, side: int, device: str) -> "Tensor":
-    """Block means with at most `side` pixels along the longer side, the shape kept, as shares of the brightest part.
+    """Shrink to at most `side` pixels along the longer side by block means, as shares of the bright level.
 
     Args:
         images: uint8 (B, H, W).
@@ -77,7 +77,7 @@ def points(images: "Tensor") -> "Tensor":
 
 
 def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
-    """Images as they appear in the frames that the poses start from, and which pixels lie within the image.
+    """Sample images in the frames that the poses start from; return them and which pixels lie within the image.
 
     Returns:
         float32 (B, h, w), 0 outside the image, and the same shape with 1 inside and 0 outside.
@@ -96,7 +96,7 @@ def sample(images: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
 
 
 def register(fixed: "Tensor", moving: "Tensor", start: Similarity) -> Similarity:
-    """Where the points of each fixed image lie in its moving image, by inverse compositional Gauss-Newton steps.
+    """Register moving to fixed images by inverse compositional Gauss-Newton steps.
 
     Brightness and contrast are fitted anew at each step, over the pixels that both images hold.
 
@@ -126,7 +126,7 @@ def register(fixed: "Tensor", moving: "Tensor", start: Similarity) -> Similarity
 
 
 def _slopes(images: "Tensor") -> "Tensor":
-    """Derivatives of the images by the real and imaginary parts of turn and move; float32 (B, 4, h · w)."""
+    """Differentiate the images by the real and imaginary parts of turn and move; float32 (B, 4, h · w)."""
     import torch
     from torch.nn.functional import pad
 
@@ -138,13 +138,13 @@ def _slopes(images: "Tensor") -> "Tensor":
 
 
 def centred(values: "Tensor", weights: "Tensor") -> "Tensor":
-    """Values less their weighted mean, times the weights; all float32 (B, D)."""
+    """Return the values less their weighted mean, times the weights; all float32 (B, D)."""
     mean = (values * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
     return (values - mean) * weights
 
 
 def local_contrast(images: "Tensor") -> "Tensor":
-    """Images less their local mean, over their local standard deviation; float32 (B, h, w).
+    """Subtract the local mean and divide by the local standard deviation; float32 (B, h, w).
 
     Gamma, brightness, contrast and shading are nearly linear within a few pixels, so they change little of it.
     """
@@ -153,7 +153,7 @@ def local_contrast(images: "Tensor") -> "Tensor":
 
 
 def _local_mean(images: "Tensor") -> "Tensor":
-    """Means over the pixels around each pixel that lie within the image, as two products with banded matrices."""
+    """Average over the pixels around each pixel that lie within the image, as two products with banded matrices."""
     import torch
 
     down, right = (torch.arange(side, device=images.device) for side in images.shape[1:])
@@ -162,7 +162,7 @@ def _local_mean(images: "Tensor") -> "Tensor":
 
 
 def local_correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "tuple[Tensor, Tensor]":
-    """Correlation of local contrast over the pixels that both images hold, and the share that these are of all.
+    """Compute the correlation of local contrast over the pixels that both images hold, and the share of these.
 
     Args:
         fixed: float32 (B, h, w).
@@ -180,7 +180,7 @@ def local_correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "t
 def partial_correlation(
     fixed: "Tensor", given: "Tensor", other: "Tensor", poses: tuple[Similarity, Similarity]
 ) -> "tuple[Tensor, Tensor]":
-    """Correlation of local contrast of fixed and other images once what both share with the given ones is taken out.
+    """Compute the partial correlation: that of local contrast of fixed and other images, given the images they share.
 
     Args:
         fixed: float32 (B, h, w).
@@ -199,12 +199,12 @@ def partial_correlation(
 
 
 def _cosine(a: "Tensor", b: "Tensor") -> "Tensor":
-    """Of rows; 0 where either has no length but rounding's."""
+    """Return the cosine of rows; 0 where either has no length beyond rounding error."""
     lengths = a.norm(dim=1) * b.norm(dim=1)
     return ((a * b).sum(1) / lengths.clamp_min(1e-3)).clamp(-1, 1) * (lengths > 1e-3)
 
 
 def correlation(fixed: "Tensor", moving: "Tensor", pose: Similarity) -> "Tensor":
-    """Correlation of the pixels that both images hold; float32 (B,)."""
+    """Compute the correlation of the pixels that both images hold; float32 (B,)."""
     seen, inside = (one.flatten(1) for one in sample(moving, pose))
     return _cosine(centred(fixed.flatten(1), inside), centred(seen, inside))

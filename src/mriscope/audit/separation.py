@@ -67,7 +67,7 @@ def separate(groups: np.ndarray, heights: Heights, pairs: np.ndarray) -> Separat
 
 
 def _shrunk(covered: np.ndarray, by: int) -> np.ndarray:
-    """What is covered on both sides as far as `by` bins."""
+    """Keep what is covered on both sides as far as `by` bins."""
     out = np.pad(covered, ((0, 0), (by, by)))
     total = np.pad(out.cumsum(axis=1, dtype=np.int32), ((0, 0), (1, 0)))
     window = 2 * by + 1

@@ -185,7 +185,7 @@ def fact_text(score: FactScore) -> str:
 
 
 def _units(labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> tuple[_Units, np.ndarray]:
-    """The units, at most _MOST and as many of each class, and the labels of the classes that are not left out."""
+    """Draw the units, at most _MOST and as many of each class; return them and the labels of the classes kept."""
     alone = groups == UNKNOWN
     group = np.where(alone, groups.max(initial=0) + 1 + np.arange(len(groups)), groups)
     pairs, unit = np.unique(np.stack([group, labels], axis=1), axis=0, return_inverse=True)
@@ -204,7 +204,7 @@ def _units(labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _folds(groups: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each unit: groups are dealt out in random order, class by class."""
+    """Assign units to folds: groups are dealt out in random order, class by class."""
     found, first, group = np.unique(groups, return_index=True, return_inverse=True)
     order = np.lexsort((rng.random(len(found)), labels[first]))
     folds = np.empty(len(found), np.int64)
@@ -213,7 +213,7 @@ def _folds(groups: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _binned(values: np.ndarray) -> np.ndarray:
-    """Numbers of bins, from 0: values as they are where they are few, else the frequent categories, or quantiles."""
+    """Label bins from 0: values as they are where they are few, else the frequent categories, or quantiles."""
     found, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(found) <= BINS:
         return place
@@ -257,19 +257,23 @@ def _cross_validate(units: _Units, facts: Sequence[FileFact], shuffled: np.ndarr
 def _log_likelihood(table: np.ndarray, shuffled: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
     """Compute how likely each unit is in each class: float32 (S, K, U), logarithms.
 
-    The shares of the bins in a class are those among units of the other folds, with one added to each.
+    The shares of the bins in a class are those among units of the other folds. One is added to each after the classes
+    have been given equal weight. Otherwise a bin that no training unit shows would favour the class with fewer training
+    units, which is the one with more test units, and chance would be above one in K.
     """
     found = np.empty((len(shuffled), classes, len(table)), np.float32)
     for fold in range(FOLDS):
         test = folds == fold
         member = shuffled[:, None, ~test] == np.arange(classes)[:, None]
-        counts = (member.astype(np.float32) @ table[~test]).round(3) + 1
+        counts = (member.astype(np.float32) @ table[~test]).round(3)
+        alike = (~test).sum() / classes / np.maximum(counts.sum(axis=2, keepdims=True), 1)
+        counts = counts * alike + 1
         found[:, :, test] = np.log(counts / counts.sum(axis=2, keepdims=True)) @ table[test].T
     return found.round(4)  # as sums of shares hang on their order, classes that tie would not on every processor
 
 
 def _rates(predicted: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sensitivity and specificity of predictions int64 (S, U) for each class: float64 (S, K) both."""
+    """Compute sensitivity and specificity of predictions int64 (S, U) for each class: float64 (S, K) both."""
     sensitivity, specificity = np.empty((2, len(labels), classes))
     for one in range(classes):
         said, true = predicted == one, labels == one
@@ -308,7 +312,7 @@ def _score(fact: FileFact, inside: np.ndarray, class_name: str, informedness: fl
 
 
 def _usual(values: np.ndarray, inside: np.ndarray) -> tuple[str, float | None, str, float | None]:
-    """What values are usual inside and outside a class, each with its share where they are categories."""
+    """Return the usual values inside and outside a class, each with its share where they are categories."""
     if values.dtype.kind != "U":
         known = [values[chosen & ~np.isnan(values)] for chosen in (inside, ~inside)]
         here, there = (f"{np.median(one):.4g}" if len(one) else "unknown" for one in known)

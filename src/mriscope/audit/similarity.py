@@ -26,7 +26,7 @@ _SLICES_PER_DIRECTION, _DIRECTIONS = 3, 512
 
 
 def standardised(images: np.ndarray, *, among: np.ndarray | None = None, device: str = "cpu") -> "Tensor":
-    """Slices as rows whose dot product is their correlation: block means less their mean, at unit length.
+    """Turn slices into rows whose dot product is their correlation: block means less their mean, at unit length.
 
     Args:
         images: uint8 (N, H, W).
@@ -56,7 +56,7 @@ def standardised(images: np.ndarray, *, among: np.ndarray | None = None, device:
 
 
 def unit(rows: "Tensor") -> "Tensor":
-    """Rows at unit length; float32 (N, D). What has no length but rounding's stays 0."""
+    """Scale rows to unit length; float32 (N, D). Rows without length beyond rounding error stay 0."""
     length = rows.norm(dim=1, keepdim=True)
     return (rows / length.clamp_min(1e-3)) * (length > 1e-3)
 
@@ -100,7 +100,7 @@ def fit_whitening(rows: "Tensor") -> Whitening:
 def nearest(
     images_a: np.ndarray, images_b: np.ndarray | None = None, k: int = 1, *, device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k slices most similar to each slice.
+    """Find the k slices most similar to each slice.
 
     Args:
         images_a: uint8 (N, H, W).
@@ -123,7 +123,7 @@ def nearest(
 
 
 def _nearest_by_components(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest_rows` of rows among themselves: by principal components, the first of each by all pixels.
+    """Do as `nearest_rows` for rows among themselves: by principal components, the first of each by all pixels.
 
     Neighbouring pixels are so alike that a quarter as many components find the same slices; what the rest would add to
     a correlation is less than 0.01.
@@ -142,7 +142,7 @@ def _nearest_by_components(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarr
 
 
 def nearest_rows(a: "Tensor", b: "Tensor", k: int, same: bool) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest`, for rows at unit length; `same` where b is a, so that no row is its own neighbour."""
+    """Find as `nearest` does for rows at unit length; `same` where b is a, so that no row is its own neighbour."""
     import torch
 
     k = max(min(k, len(b) - same), 0)
@@ -174,7 +174,7 @@ def neighbours(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest_in_clusters(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest_rows` of rows among themselves, looked for in the clusters near each row; -inf where none is left."""
+    """Search as `nearest_rows` does, but only in the clusters near each row; -inf where none is left."""
     import torch
 
     similarity = torch.full((len(rows), k), -torch.inf, device=rows.device)
@@ -191,7 +191,7 @@ def _nearest_in_clusters(rows: "Tensor", k: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _clusters(rows: "Tensor") -> "list[tuple[Tensor, Tensor]]":
-    """Of each cluster, the rows it is near to, and its members."""
+    """Return for each cluster the rows it is near to, and its members."""
     import torch
     from sklearn.cluster import MiniBatchKMeans
 
@@ -208,6 +208,6 @@ def _clusters(rows: "Tensor") -> "list[tuple[Tensor, Tensor]]":
 
 
 def _grouped(labels: "Tensor", count: int) -> "list[Tensor]":
-    """The rows that carry each label; labels int64 (N, L), each of them below count."""
+    """Return the rows that carry each label; labels int64 (N, L), each of them below count."""
     order = labels.flatten().argsort(stable=True) // labels.shape[1]
     return list(order.split(labels.flatten().bincount(minlength=count).tolist()))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN = -1
-RECOVERY_VERSION = 3
+RECOVERY_VERSION = 4
 """Of the method: raise it with every change in similarity, linking, heights, joining, separation or here that may give
 any set other subjects, positions, groups or heights. Subjects that were found by another version are found anew."""
 
@@ -113,7 +113,7 @@ def recover_subjects(images: np.ndarray, *, device: str = "cpu") -> RecoveredSub
 
 
 def _different_brains(groups: np.ndarray, separation: Separation) -> np.ndarray:
-    """Number the groups that are proven to be of different brains, the largest first; -1 for slices of the others."""
+    """Label the groups that are proven to be of different brains, the largest first; -1 for slices of the others."""
     sizes = np.bincount(groups)
     several = np.flatnonzero(sizes >= 2)
     blocks = np.array_split(several, len(several) // 1000 + 1)
@@ -139,7 +139,7 @@ def _positions(rows: "Tensor", subjects: np.ndarray, heights: Heights, areas: np
 
 
 def _brain_areas(images: np.ndarray) -> np.ndarray:
-    """Share of each slice that is brighter than a fifth of the bright tenth of all pixels; float64 (N,)."""
+    """Compute the share of each slice that is brighter than a fifth of the bright tenth of all pixels; float64 (N,)."""
     few = images[:, ::4, ::4]
     bright = np.percentile(few[:: max(1, len(few) // 1000)], 90) if len(few) else 0
     return np.array([(one > 0.2 * bright).mean() for one in few])

@@ -16,6 +16,7 @@ from mriscope.cli.data import data_app
 from mriscope.cli.deployment import app as deployment_commands
 from mriscope.cli.explanations import app as explanation_commands
 from mriscope.cli.preparation import app as preparation_commands
+from mriscope.cli.quiet import add_quiet
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
 from mriscope.errors import InterruptedTrainingError, MriscopeError
@@ -40,7 +41,9 @@ for group in (
     study_commands,
     other_commands,
 ):  # as --help lists them
+    add_quiet(group)
     app.add_typer(group)
+add_quiet(data_app)
 app.add_typer(data_app, name="data")
 
 

@@ -1,12 +1,14 @@
-"""Commands beside a study: weights taken over, MLflow's page, the models there are, the demo."""
+"""Commands beside a study: weights taken over, MLflow's page, the models and recipes there are, the demo."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mriscope.choices import Scale
+from mriscope.cli.console import print_json
 from mriscope.cli.options import LOCAL_STORE, AsJson, Track
 
 app = typer.Typer()
@@ -46,15 +48,29 @@ def ui(
 @app.command(epilog="Example: mriscope models --json")
 def models(as_json: AsJson = False) -> None:
     """List the models that a recipe can name."""
-    from dataclasses import asdict
-
-    from mriscope.models.registry import list_estimators, list_models
+    from mriscope.models.names import ESTIMATORS, SUMMARIES
     from mriscope.reports.text import models_text
 
-    summaries = [asdict(summary) for summary in list_models()]
+    summaries = [asdict(summary) for summary in SUMMARIES]
     print(json.dumps(summaries, indent=2) if as_json else models_text(summaries))
     if not as_json:
-        print(f"estimators (fitted in closed form, so without a summary): {', '.join(list_estimators())}")
+        print(f"estimators (fitted in closed form, so without a summary): {', '.join(ESTIMATORS)}")
+
+
+@app.command(epilog="Example: mriscope recipes 'study/*'")
+def recipes(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Those of a name or a group alone.")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes that come with mriscope."""
+    from mriscope.reports.text import table
+    from mriscope.workflows.recipes import list_recipes
+
+    found = [asdict(recipe) for recipe in list_recipes(pattern)]
+    if as_json:
+        print_json(json.dumps(found, indent=2))
+    else:
+        print(table(["name", "group", "model", "split", "about"], [list(recipe.values()) for recipe in found]))
 
 
 @app.command(epilog="Example: mriscope demo --out my-demo")

@@ -1,4 +1,4 @@
-"""Commands that use a trained model: predict, export."""
+"""Commands that use a trained model: predict, export, serve."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,8 @@ import typer
 from mriscope.choices import ExportFormat
 from mriscope.cli.console import print_json
 from mriscope.cli.early import check_images, check_run
-from mriscope.cli.options import AsJson, Device, RunFolder
+from mriscope.cli.options import AsJson, Device, RunFolder, parse_bytes
+from mriscope.errors import need
 
 app = typer.Typer()
 
@@ -53,7 +54,9 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the export.")],
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", help="A graph that needs no torch, or weights for a hub."),
+        typer.Option(
+            "--format", help="A graph that needs no torch, weights for a hub, or a page that needs no server."
+        ),
     ] = "onnx",
     licence: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "other",
 ) -> None:
@@ -66,3 +69,46 @@ def export(
 
     files = export_run(run, out, form=form, licence=licence)
     print("\n".join(map(str, files)))
+
+
+@app.command(epilog="Example: mriscope serve mriscope-demo/run")
+def serve(
+    run: RunFolder,
+    host: Annotated[str, typer.Option(help="Address to listen at; another than loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    max_upload: Annotated[
+        int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Largest request, such as 8MiB or 500kB.")
+    ] = "8MiB",  # pyright: ignore[reportArgumentType]
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MRISCOPE_TOKEN",
+            help="What callers have to send; by the variable no list of processes shows it.",
+            show_default=False,
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Further name by which the server may be called.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Serve a run's model: a page to drop images on, and an API over HTTP. Needs the extra "serve".
+
+    Uploads stay in memory and are never logged. (`mriscope ui` shows tracked runs; this asks the model of one.)
+    """
+    check_run(run)
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        need("serve", module)
+    from mriscope.serving.server import serve_run
+
+    serve_run(
+        run,
+        lambda address: print(f"{address} (Ctrl-C ends it)", flush=True),
+        host=host,
+        port=port,
+        max_upload=max_upload,
+        token=token,
+        allowed_hosts=allowed_host or (),
+        device=device,
+    )

@@ -27,6 +27,18 @@ def check_data(source: str | None, manifest: str | None = None, split: str | Non
             raise DataError(f"{file} {reason}; name {kind}")
 
 
+def check_condition(text: str | None) -> None:
+    """Refuse a condition that cannot be read.
+
+    Raises:
+        ArgumentError: says what is wrong with it.
+    """
+    from mriscope.data.where import Condition
+
+    if text is not None:
+        Condition(text)
+
+
 def check_recipe(recipe: "Recipe") -> None:
     """Refuse a recipe that names a model, a source or a file that does not exist.
 

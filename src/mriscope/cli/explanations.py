@@ -6,8 +6,9 @@ from typing import Annotated, get_args
 import typer
 
 from mriscope.choices import Method
+from mriscope.cli.console import print_json
 from mriscope.cli.early import check_data, check_images, check_run
-from mriscope.cli.options import Device, Out, RunFolder
+from mriscope.cli.options import AsJson, Device, Out, RunFolder
 
 app = typer.Typer()
 
@@ -58,11 +59,14 @@ def explain(
     ] = False,
     colormap: Annotated[
         str, typer.Option(help="Of matplotlib; inferno, magma and viridis are perceptually uniform, jet is not.")
-    ] = "jet",
+    ] = "inferno",
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours.")] = 0.5,
     by_strength: Annotated[
         bool,
         typer.Option("--alpha-by-strength", help="Multiply the opacity by the map: anatomy shows where it is weak."),
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--colour-background", help="Colour the map outside the brain too.")
     ] = False,
     data: Moved = None,
     out: Out = None,
@@ -70,7 +74,7 @@ def explain(
 ) -> None:
     """Compute and draw a run's maps.
 
-    Each method gives an overlay of each slice; a grid and a web page show them all.
+    Each method gives an overlay of each slice; a grid and a web page show them all, beside the plain slices.
     """
     check_run(run, class_name)
     check_data(data)
@@ -79,7 +83,7 @@ def explain(
 
     names = parse_methods(methods)
     options = ExplainOptions(
-        layer, class_name, exponents, colormap, alpha, by_strength, names, flip_smooth, eigen_smooth
+        layer, class_name, exponents, colormap, alpha, by_strength, background, names, flip_smooth, eigen_smooth
     )
     folder = out or run / "explain"
     written = explain_run(run, folder, options, images=images, count=count, seed=seed, source=data, device=device)
@@ -104,6 +108,7 @@ def explain_compare(
     data: Moved = None,
     out: Out = None,
     device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Compare explanation methods.
 
@@ -119,5 +124,8 @@ def explain_compare(
     names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"
     result = compare_methods(run, folder, names, count=count, seed=seed, source=data, layer=layer, device=device)
+    if as_json:
+        print_json(result.to_json())
+        return
     print(comparison_text(result))
     print(f"\nwritten: {folder}/explain_compare.html, .csv, .json" + (", and cohort.png" if result.cohort.file else ""))

@@ -8,7 +8,8 @@ import typer
 from mriscope import choices
 from mriscope.cli.console import print_json
 from mriscope.cli.early import check_data
-from mriscope.cli.options import AsJson, LabelColumn, Series, SubjectPattern
+from mriscope.cli.options import AsJson
+from mriscope.cli.reading import LabelColumn, Series, SubjectColumn, SubjectPattern
 
 app = typer.Typer()
 
@@ -54,6 +55,7 @@ def prepare(
     ] = True,
     series: Series = None,
     label_column: LabelColumn = None,
+    subject_column: SubjectColumn = None,
     subject_pattern: SubjectPattern = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Volumes at a time; each takes up to 3 GB.")] = 1,
     as_json: AsJson = False,
@@ -85,7 +87,8 @@ def prepare(
     from mriscope.reports.preparation import preparation_text
     from mriscope.workflows.prepare import prepare_source
 
-    source = with_options(source, series=series, label_column=label_column, subject_pattern=subject_pattern)
+    told = {"label_column": label_column, "subject_column": subject_column, "subject_pattern": subject_pattern}
+    source = with_options(source, series=series, **told)
     result = prepare_source(source, out, options=steps, jobs=jobs)
     if as_json:
         print_json(result.to_json())

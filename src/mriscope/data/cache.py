@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
 
 def content_key(files: Mapping[str, Path | str], **options: object) -> str:
-    """SHA-256 over names and content of files, over options and over FORMAT; where the files lie plays no part.
+    """Compute SHA-256 over names and content of files, over options and over FORMAT; where the files lie plays no part.
 
     Args:
         files: by their names; a text stands for a file that will not be read.
@@ -116,7 +116,7 @@ def _stamp_file(stamp: str) -> Path:
 
 
 def _marks(place: Path) -> list[list[int | str]]:
-    """Size, times and number of each file of an entry, which change when one is written to."""
+    """Return the size, times and number of each file of an entry, which change when one is written to."""
     found = [(path.name, path.stat()) for path in sorted(place.iterdir())]
     return [[name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for name, one in found]
 

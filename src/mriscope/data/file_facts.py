@@ -126,7 +126,7 @@ def _describe(content: bytes) -> _File | None:
 
 
 def _encoding(image: Any) -> str:
-    """Quality of the JPEG tables as libjpeg counts it, chroma subsampling, and whether it is progressive."""
+    """Return the quality of the JPEG tables as libjpeg counts it, chroma subsampling, and whether it is progressive."""
     from PIL.JpegImagePlugin import get_sampling
 
     if image.format != "JPEG":

@@ -17,7 +17,7 @@ TABLES = (".csv", ".tsv", ".json", ".txt", ".md", ".pdf", ".xlsx")
 
 
 def open_folders(name: str, root: Path) -> Source:
-    """A source of class folders, listed but unread.
+    """Open a source of class folders, listed but unread.
 
     Folders of train, validation (val, valid, dev) and test, in any case, sets, folds, planes and subjects may stand
     above the class folders or within them; see `find_places`. Class folders whose names mean the four classes of this

@@ -307,7 +307,7 @@ def _label(value: Any, number_of: Mapping[str, int] | None) -> tuple[int | None,
 
 
 def _images(image: Any) -> Iterator[tuple[bytes | None, bytes | None]]:
-    """Bytes and path of each row; a null image has neither."""
+    """Return the bytes and path of each row; a null image has neither."""
     if not pa.types.is_struct(image.type):
         return ((content, None) for content in image.cast(pa.large_binary()).to_pylist())
     # flatten heeds null structs, which field() does not; binary, because text that is not UTF-8 fails to become str.
@@ -349,7 +349,7 @@ def _check_exact(one: _File, column: Any) -> None:
 
 
 def _path(named: bytes | None, path: Path, number: int) -> str:
-    """The row's own path if a file could bear it, else the file's stem and the row."""
+    """Return the row's own path if a file could bear it, else the file's stem and the row."""
     text = (named or b"").decode(errors="replace")
     return text if text.isprintable() and 0 < len(text) <= LONGEST_PATH else f"{path.stem}#{number}"
 
@@ -364,7 +364,7 @@ def _feature(schema: Any, column: str) -> dict[str, Any]:
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """The names of the label column in the schema's metadata, if there are any, in this field's own spelling."""
+    """Read the names of the label column from the schema's metadata, if there are any, in this field's own spelling."""
     names = _feature(schema, label).get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
         return None

@@ -305,7 +305,7 @@ def _check_row(row: Row, class_names: Sequence[str]) -> None:
 
 
 def unique_names(rows: list[Row]) -> list[str]:
-    """The rows' paths as they are; where two are equal, all after their part, else their file, else with the row.
+    """Make the rows' paths unique: as they are, else all after their part, else after their file, else with the row.
 
     A path names its slice in every report, so no two slices share one.
     """

@@ -154,7 +154,7 @@ class SliceSet:
         return len(self.images)
 
     def __getitem__(self, rows: Rows) -> "SliceSet":
-        """The slices at a range, an index array or a boolean mask, in that order."""
+        """Return the slices at a range, an index array or a boolean mask, in that order."""
         chosen = rows if isinstance(rows, slice) else np.asarray(rows)
         if isinstance(chosen, np.ndarray) and not chosen.size:
             chosen = chosen.astype(np.int64)  # an empty list would be an array of floats
@@ -259,7 +259,7 @@ def concatenate(sets: Sequence[SliceSet]) -> SliceSet:
 
 
 def number_subjects(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Number subjects that are named by texts.
+    """Assign numbers to subjects that are named by texts.
 
     Args:
         names: of each slice's subject; "" where unknown.
@@ -294,7 +294,7 @@ def join_subjects(several: Sequence[tuple[np.ndarray, tuple[str, ...]]]) -> tupl
 
 
 def slice_digests(images: np.ndarray) -> np.ndarray:
-    """A short name of each slice's pixels, by which another source's copy of it is known.
+    """Compute a short name of each slice's pixels, by which another source's copy of it is known.
 
     Args:
         images: uint8 (N, H, W).

@@ -150,7 +150,7 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
     order = _in_order(dicoms, places)
 
     def scans(sandbox: Sandbox) -> Iterable[Scan]:
-        headers, problems = _read_headers({path: files[path] for path in order}, sandbox)
+        headers, problems = read_headers({path: files[path] for path in order}, sandbox)
         series = find_series(headers, pattern)
         series.sort(key=lambda one: part_order(places[one.path].part))
         classes = [places[one.path].class_folder for one in series]
@@ -160,17 +160,8 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
         if respelled := _respelled(headers.values()):
             told = {**told, RESPELLED: respelled}
         for one, subject, session in zip(series, subjects, sessions, strict=True):
-            named = sorted({path for layer in one.layers for path, _ in layer})
-            layers = [[(str(files[path]), frame) for path, frame in layer] for layer in one.layers]
-            frames = [asdict(frame) for frame in one.frames]
-            request = {
-                "task": "dicom",
-                "files": [str(files[path]) for path in named],
-                "layers": layers,
-                "frames": frames,
-                "voxels": one.voxels,
-            }
-            scan = Scan(one.name, request, subject=subject, session=session, problem=one.problem, told=told)
+            about = {"subject": subject, "session": session, "problem": one.problem, "told": told}
+            scan = Scan(one.name, series_request(one, files), **about)
             told = {}
             yield _in_place(scan, places[one.path], labels)
         yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
@@ -260,8 +251,24 @@ def _in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
     return sorted(paths, key=lambda path: (part_order(places[path].part), *map(natural, path.split("/"))))
 
 
-def _read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], dict[str, str]]:
-    """Return the headers of files, and for those that have none the reason."""
+def series_request(series: Series, files: Listing) -> Request:
+    """Return what to ask the sandbox for the images of a series."""
+    named = sorted({path for layer in series.layers for path, _ in layer})
+    return {
+        "task": "dicom",
+        "files": [str(files[path]) for path in named],
+        "layers": [[(str(files[path]), frame) for path, frame in layer] for layer in series.layers],
+        "frames": [asdict(frame) for frame in series.frames],
+        "voxels": series.voxels,
+    }
+
+
+def read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], dict[str, str]]:
+    """Read the headers of DICOM files in a sandbox.
+
+    Returns:
+        the headers by path, and for files that have none the reason.
+    """
     salt = secrets.token_hex(32)
     headers: dict[str, Header] = {}
     problems: dict[str, str] = {}

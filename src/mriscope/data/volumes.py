@@ -16,6 +16,21 @@ _LONGEST_SIDE = 4096  # pixels
 _SAMPLE = 2_000_000  # voxels, from which grey limits are taken
 
 
+def sides_of(path: str) -> tuple[str, str] | None:
+    """Return what the left and the right edge of a slice show: L and R of the subject, or P and A.
+
+    Args:
+        path: name of the slice. Those of volumes end in their axis and index, as they were cut by their orientation;
+            image files do not say which side is which.
+
+    Example:
+        >>> sides_of("sub-01_T1w.nii.gz#z050"), sides_of("slice.png")
+        (('L', 'R'), None)
+    """
+    axis = re.search(r"#([xyz])[0-9]{3,}$", path)
+    return None if axis is None else ("P", "A") if axis[1] == "x" else ("L", "R")
+
+
 @dataclass(frozen=True)
 class Cut:
     """How volumes become slices.

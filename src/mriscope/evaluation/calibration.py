@@ -11,10 +11,17 @@ from typing import Literal
 import numpy as np
 
 from mriscope.errors import DataError
-from mriscope.evaluation.intervals import bootstrap, resample_weights, unit_numbers
+from mriscope.evaluation.intervals import (
+    LEAST_UNITS,
+    bootstrap,
+    count_units,
+    interval_unit,
+    resample_weights,
+    unit_numbers,
+)
 from mriscope.evaluation.metrics import LEAST_PROBABILITY, Metric, Weights, brier_score, log_loss
 from mriscope.evaluation.predictions import Predictions
-from mriscope.results import Calibration, Estimate
+from mriscope.results import Calibration, Consistency, Estimate
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)
@@ -77,7 +84,7 @@ def calibration_error(
     """Compute the expected calibration error: mean gap of confidence and accuracy over bins (Naeini et al., 2015).
 
     It is not 0 for few rows of a model that is perfectly calibrated: 0.05 for 200 predictions with ten bins, 0.02 for
-    1,280. calibration_error_interval allows for that.
+    1,280. consistency_test allows for that.
 
     Returns:
         in [0, 1]; nan without rows.
@@ -86,25 +93,43 @@ def calibration_error(
     return _gap(*_bin_sums(predictions, _bins(predictions, bins, by), bins, weight))
 
 
-def calibration_error_interval(
+def consistency_test(
     predictions: Predictions, *, bins: int = BINS, by: By = "width", resamples: int = 2000, seed: int = 0
-) -> Estimate:
-    """Compute the expected calibration error with its 95 % basic bootstrap interval (Davison and Hinkley, 1997).
+) -> Consistency:
+    """Test whether the calibration error is that of a calibrated model (Bröcker and Smith, 2007).
 
-    A resample's error is larger than that of the rows it is drawn from, as that one is larger than the truth. The basic
-    interval turns this round and so allows for it; that of percentiles would never hold the 0 of a calibrated model.
-    The value itself may lie above the interval.
+    Classes are drawn anew from the probabilities themselves, which are then calibrated by construction, and the error
+    is computed of these. An interval of the error would not do: it lies above the 0 of a calibrated model, and its
+    bootstrap intervals cover far less than they claim. The slices of a subject share one draw, as they share one truth.
+
+    Args:
+        predictions: one row at least.
+        bins: of the calibration error.
+        by: how bins are made; see reliability_curve.
+        resamples: how often classes are drawn.
+        seed: of the draw.
+
+    Returns:
+        the range of 95 % of the errors drawn, and p as (k + 1) / (n + 1), where k errors are as large as the one found.
+        `reliable` is False for fewer than 20 subjects, of which hardly any error is too large, and where they are
+        unknown.
     """
-    value = calibration_error(predictions, bins=bins, by=by)
-    bin_of_row = _bins(predictions, bins, by)  # once: a resample has the same edges
-    drawn = [
-        _gap(*_bin_sums(predictions, bin_of_row, bins, weight))
-        for weight in resample_weights(predictions, resamples, seed)
-    ]
-    if len(np.unique(unit_numbers(predictions))) < 2:
-        return Estimate(value, np.nan, np.nan)
-    low, high = np.maximum(2 * value - np.quantile(drawn, [0.975, 0.025]), 0)
-    return Estimate(value, float(low), float(high))
+    random, units = np.random.default_rng(seed), unit_numbers(predictions)
+    value, bin_of_row = calibration_error(predictions, bins=bins, by=by), _bins(predictions, bins, by)
+    upper = predictions.probabilities.cumsum(axis=1, dtype=np.float64)
+    rows, called = np.arange(len(predictions)), predictions.predicted
+    high, low = upper[rows, called], np.where(called > 0, upper[rows, called - 1], 0.0)
+    counts = np.bincount(bin_of_row, minlength=bins).astype(np.float64)
+    confident = np.bincount(bin_of_row, _confidence(predictions), bins)
+    errors = np.empty(resamples)
+    for draw in range(resamples):
+        level = random.random(units.max(initial=-1) + 1)[units] * upper[:, -1]
+        right = np.bincount(bin_of_row, (low <= level) & (level < high), bins)
+        errors[draw] = _gap(counts, confident, right)
+    least, most = np.quantile(errors, [0.025, 0.975])
+    p = float((1 + (errors >= value - 1e-12).sum()) / (resamples + 1))
+    enough = predictions.knows_subjects and count_units(predictions) >= LEAST_UNITS
+    return Consistency(low=least, high=most, p=p, reliable=enough)
 
 
 def fit_temperature(validation: Predictions) -> float:
@@ -171,18 +196,33 @@ def calibration_summary(
         temperature=temperature,
         before=_calibration_metrics(predictions, resamples, seed),
         after=None if scaled is None else _calibration_metrics(scaled, resamples, seed),
+        consistency=_consistency(predictions, resamples, seed),
+        consistency_after=None if scaled is None else _consistency(scaled, resamples, seed),
+        note=None if temperature is None else _temperature_note(validation),
     )
 
 
+def _temperature_note(validation: Predictions | None) -> str | None:
+    """Say so where a temperature is fitted on few units."""
+    if validation is None or (count := count_units(validation)) >= LEAST_UNITS:
+        return None
+    unit, end = interval_unit(validation), "" if count == 1 else "s"
+    return f"the temperature is fitted on {count} {unit}{end} of the validation part only, so it may be far off"
+
+
+_ERRORS: Mapping[str, By] = {"calibration_error": "width", "calibration_error_by_mass": "mass"}
 _LOSSES: Mapping[str, Metric] = {"brier_score": brier_score, "log_loss": log_loss}
 
 
 def _calibration_metrics(predictions: Predictions, resamples: int, seed: int) -> dict[str, Estimate]:
     return {
-        "calibration_error": calibration_error_interval(predictions, resamples=resamples, seed=seed),
-        "calibration_error_by_mass": calibration_error_interval(predictions, by="mass", resamples=resamples, seed=seed),
+        **{name: Estimate(calibration_error(predictions, by=by), np.nan, np.nan) for name, by in _ERRORS.items()},
         **bootstrap(predictions, _LOSSES, resamples=resamples, seed=seed),
     }
+
+
+def _consistency(predictions: Predictions, resamples: int, seed: int) -> dict[str, Consistency]:
+    return {name: consistency_test(predictions, by=by, resamples=resamples, seed=seed) for name, by in _ERRORS.items()}
 
 
 def _confidence(predictions: Predictions) -> np.ndarray:

@@ -5,10 +5,15 @@ of each other row, the share of the class that stands above it (DeLong, DeLong a
 Sun and Xu (2014) compute them. Rows must be independent, so that it is for subjects and not for their slices.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mriscope.errors import DataError
+from mriscope.evaluation.cohort import DELONG
 from mriscope.evaluation.differences import Difference, aligned
+from mriscope.evaluation.influences import area_variance, auroc_influences
+from mriscope.evaluation.interval_formulas import area_interval
 from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Estimate
 
@@ -19,7 +24,7 @@ def delong_interval(predictions: Predictions, class_index: int, *, level: float 
     Args:
         predictions: one row for each subject, or of slices whose subjects are unknown, which must be independent.
         class_index: the class.
-        level: of the interval, which is normal and cut off at 0 and 1; with a variance of 0 it has no width.
+        level: of the interval, which is normal on the logit scale; where the area is 0 or 1 it is the score interval.
 
     Returns:
         an estimate; nan where none or all rows are of the class, its bounds nan where there is a single row of either.
@@ -27,20 +32,27 @@ def delong_interval(predictions: Predictions, class_index: int, *, level: float 
     Raises:
         DataError: a subject has several rows.
     """
-    from scipy.stats import norm
+    positive = _positive(predictions, class_index)
+    area, influences = auroc_influences(predictions.probabilities[:, class_index], positive)
+    sizes = int(positive.sum()), int((~positive).sum())
+    if min(sizes) < 2:
+        return Estimate(float(area), np.nan, np.nan)
+    low, high = area_interval(area, np.sqrt(area_variance(influences, positive)), *sizes, level)
+    return Estimate(float(area), float(low), float(high), method=DELONG)
 
-    areas, covariance = _areas(_positive(predictions, class_index), predictions.probabilities[:, [class_index]])
-    half = norm.ppf((1 + level) / 2) * np.sqrt(covariance[0, 0])
-    low, high = np.clip([areas[0] - half, areas[0] + half], 0, 1)
-    return Estimate(float(areas[0]), float(low), float(high))
 
-
-def delong_difference(one: Predictions, other: Predictions, class_index: int, *, level: float = 0.95) -> Difference:
+def delong_difference(
+    one: Predictions | Sequence[Predictions],
+    other: Predictions | Sequence[Predictions],
+    class_index: int,
+    *,
+    level: float = 0.95,
+) -> Difference:
     """Compute how much larger the AUROC of one model is than another's on the same rows.
 
     Args:
-        one: as for delong_interval.
-        other: of the same rows, in any order.
+        one: as for delong_interval; or those of its repeats, whose areas are averaged.
+        other: of the same rows, in any order; it may have another number of repeats.
         class_index: the class, against the rest.
         level: of the interval.
 
@@ -52,11 +64,16 @@ def delong_difference(one: Predictions, other: Predictions, class_index: int, *,
     """
     from scipy.stats import norm
 
-    one, other = aligned(one, other)
-    scores = np.stack([one.probabilities[:, class_index], other.probabilities[:, class_index]], axis=1)
-    areas, covariance = _areas(_positive(one, class_index), scores)
+    ours, theirs = ([given] if isinstance(given, Predictions) else list(given) for given in (one, other))
+    positive = _positive(aligned(ours[0], ours[0])[0], class_index)
+    areas, influences = [], []
+    for group in (ours, theirs):
+        rows = [aligned(ours[0], each)[1].probabilities[:, class_index] for each in group]
+        found = [auroc_influences(scores, positive) for scores in rows]
+        areas.append(np.mean([area for area, _ in found]))
+        influences.append(np.mean([influence for _, influence in found], axis=0))
     difference = float(areas[0] - areas[1])
-    error = np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0))
+    error = float(np.sqrt(area_variance(influences[0] - influences[1], positive)))
     if np.isnan(error):
         return Difference(difference, np.nan, np.nan, np.nan)
     half = norm.ppf((1 + level) / 2) * error
@@ -74,19 +91,3 @@ def _positive(predictions: Predictions, class_index: int) -> np.ndarray:
             f"{predictions.n_subjects:,} subjects; pool them by subject first"
         )
     return predictions.labels == class_index
-
-
-def _areas(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute areas (S,) of scores (N, S) of the same rows, and their covariance (S, S); nan where there is none."""
-    from scipy.stats import rankdata
-
-    count, columns = [int((~positive).sum()), int(positive.sum())], scores.shape[1]
-    if not min(count):
-        return np.full(columns, np.nan), np.full((columns, columns), np.nan)
-    ranks = rankdata(scores, axis=0)
-    above = (ranks[positive] - rankdata(scores[positive], axis=0)) / count[0]
-    below = 1 - (ranks[~positive] - rankdata(scores[~positive], axis=0)) / count[1]
-    if min(count) < 2:
-        return above.mean(axis=0), np.full((columns, columns), np.nan)
-    spread = [np.atleast_2d(np.cov(values, rowvar=False)) for values in (above, below)]
-    return above.mean(axis=0), spread[0] / count[1] + spread[1] / count[0]

@@ -74,6 +74,16 @@ def paired_difference(
     return Difference(value, float(low), float(high), float(min(1, 2 * rarer / (len(drawn) + 1))))
 
 
+def widen_difference(difference: Difference, factor: float) -> Difference:
+    """Stretch the interval of a difference about its value, and take its p from as much larger a standard error."""
+    from scipy.stats import norm
+
+    value = difference.value
+    low, high = (value + factor * (bound - value) for bound in (difference.low, difference.high))
+    p = min(1.0, float(2 * norm.sf(norm.isf(difference.p / 2) / factor)))
+    return Difference(value, low, high, p)
+
+
 def aligned(one: Predictions, other: Predictions) -> tuple[Predictions, Predictions]:
     """Return both in the order of their paths.
 

@@ -1,4 +1,8 @@
-"""Intervals by bootstrap, resampling subjects where they are known: slices of one brain are not independent."""
+"""Intervals of metrics, for subjects where they are known: slices of one brain are not independent.
+
+Each metric has a method of its own, named in its estimate; `benchmarks/coverage.py` measures their coverage, and
+docs/method.md says what is measured so far. Where none is known to cover, the estimate is marked as not reliable.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,12 +11,24 @@ from typing import Any, Literal
 import numpy as np
 
 from mriscope.errors import check_type
-from mriscope.evaluation.metrics import CLASS_METRICS, HEADLINE, ClassMetric, Metric
+from mriscope.evaluation.cohort import RANGES, SEVERAL_CLASSES, Cohort
+from mriscope.evaluation.interval_formulas import widen
+from mriscope.evaluation.metrics import (
+    CLASS_METRICS,
+    HEADLINE,
+    ClassMetric,
+    Metric,
+)
 from mriscope.evaluation.predictions import Predictions, join
-from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
+from mriscope.evaluation.resampling import cluster_bootstrap
 from mriscope.results import Estimate
 
 SLICE_NOTE = "subjects are unknown, so the interval resamples slices and is too narrow where slices of one brain agree"
+LEAST_UNITS, LEAST_OF_CLASS = 20, 10
+"""Subjects in all, and of each class that a metric is about, from which on an interval counts as reliable."""
+FEW_NOTE = (
+    f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about"
+)
 
 
 def interval_unit(predictions: Predictions) -> Literal["subject", "slice"]:
@@ -41,18 +57,23 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Compute each metric with its percentile interval (Efron and Tibshirani, 1993; by cluster: Field and Welsh, 2007).
+    """Compute each metric with the interval that suits it; `method` of the estimate names how it was made.
 
-    Resamples in which a metric does not exist are left out; a mean over classes does not where one has no slice. The
-    bounds of a single unit are nan. Where every slice is right, every resample is
-    too, and the interval has no width.
+    Proportions have Wilson's interval, an AUROC DeLong's on the logit scale, losses one on the log scale, and what
+    else is computed from the confusion matrix a Bayesian bootstrap (Rubin, 1981); subjects are the independent units
+    of each. Any other metric has a percentile interval (Efron and Tibshirani, 1993; by cluster: Field and Welsh,
+    2007); resamples in which it does not exist are left out. The bounds of a single unit are nan.
 
     Args:
         predictions: of slices or subjects.
         metrics: what to measure, by name.
-        resamples: how many to draw; the bounds of 2,000 have a standard error of 1.5 % of the interval's width.
-        level: share of resamples within the interval, in (0, 1).
+        resamples: how many to draw, where an interval is made of resamples.
+        level: of the interval, in (0, 1).
         seed: of the draw; equal seeds give equal intervals.
+
+    Returns:
+        estimates by name; `reliable` is False for fewer than 20 subjects, for fewer than ten of a class that the metric
+        is about, and where subjects are unknown.
 
     Example:
         >>> right = Predictions.of([0, 1, 1, 1], [[1, 0], [0, 1], [0, 1], [1, 0]], class_names=("sick", "well"))
@@ -60,37 +81,38 @@ def bootstrap(
         0.75
     """
     check_type("predictions", predictions, Predictions, "Predictions, such as Predictions.of gives")
-    drawn = _resample_metrics(predictions, metrics, resamples, seed)
-    enough = len(np.unique(unit_numbers(predictions))) > 1
-    return {
-        name: percentile_interval(metric(predictions), drawn[name] if enough else np.empty(0), level)
-        for name, metric in metrics.items()
-    }
+    return bootstrap_repeats([predictions], metrics, resamples=resamples, level=level, seed=seed)
 
 
 def bootstrap_classes(
-    predictions: Predictions,
+    predictions: Predictions | Sequence[Predictions],
     metrics: Mapping[str, ClassMetric] = CLASS_METRICS,
     *,
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, dict[str, Estimate]]:
-    """Do as bootstrap, for each class; bounds are nan for a class whose slices come from fewer than two units.
+    """Do as bootstrap_repeats, for each class; bounds are nan for a class whose slices come from fewer than two units.
+
+    Args:
+        predictions: of slices or subjects, or those of several repeats.
+        metrics: what to measure of each class, by name.
+        resamples: how many to draw.
+        level: of the interval.
+        seed: of the draw.
 
     Returns:
         estimates by class name, then by metric.
     """
-    drawn = _resample_metrics(predictions, metrics, resamples, seed)
-    values = {name: metric(predictions) for name, metric in metrics.items()}
-    units = unit_numbers(predictions)
-    found: dict[str, dict[str, Estimate]] = {}
-    for row, class_name in enumerate(predictions.class_names):
-        enough = len(np.unique(units[predictions.labels == row])) > 1
-        found[class_name] = {
-            name: percentile_interval(values[name][row], drawn[name][:, row] if enough else np.empty(0), level)
-            for name in metrics
-        }
+    cohort = Cohort([predictions] if isinstance(predictions, Predictions) else predictions)
+    found: dict[str, dict[str, Estimate]] = {name: {} for name in cohort.class_names}
+    for metric_name, metric, values, (low, high), method in cohort.intervals(metrics, resamples, level, seed):
+        for row, class_name in enumerate(cohort.class_names):
+            count = cohort.units_of_class[row]
+            bounds = (low[row], high[row]) if count > 1 else (np.nan, np.nan)
+            rest = int(cohort.has_rest[row].sum()) if metric in SEVERAL_CLASSES else LEAST_OF_CLASS
+            reliable = _is_reliable(cohort, min(count, rest))
+            found[class_name][metric_name] = _estimate(values[row], bounds, method, reliable)
     return found
 
 
@@ -101,10 +123,11 @@ def bootstrap_repeats(
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    widen_by: float = 1.0,
 ) -> dict[str, Estimate]:
     """Compute the mean of each metric over repeats, with the interval of that mean.
 
-    A resample draws subjects (slices, where a subject is unknown) once and has them in every repeat: the interval
+    Subjects (slices, where a subject is unknown) are the units, and each is the same one in every repeat: the interval
     covers the choice of the subjects and not the luck of training, which the mean makes smaller.
 
     Args:
@@ -114,17 +137,27 @@ def bootstrap_repeats(
         resamples: how many to draw.
         level: of the interval.
         seed: of the draw.
+        widen_by: stretch each interval by this factor about its value, as those of a cross-validation need (see
+            mriscope.evaluation.crossvalidation).
 
     Raises:
         DataError: there are no repeats, or two have other classes.
     """
-    averaged = {name: mean_over(repeats, metric) for name, metric in metrics.items()}
-    return bootstrap(stack_repeats(repeats), averaged, resamples=resamples, level=level, seed=seed)
+    cohort = Cohort(repeats)
+    some = [count for count in cohort.units_of_class if count]
+    found = {}
+    for name, metric, value, bounds, method in cohort.intervals(metrics, resamples, level, seed):
+        if widen_by != 1:
+            least, most = RANGES.get(metric, (0, 1))
+            bounds = widen(value, bounds, widen_by, least=least, most=most)
+        least_of_class = min(some, default=0) if metric in SEVERAL_CLASSES else LEAST_OF_CLASS
+        found[name] = _estimate(value, bounds, method, _is_reliable(cohort, least_of_class))
+    return found
 
 
 def bootstrap_values(predictions: Predictions, metric: Metric, resamples: int, seed: int) -> np.ndarray:
     """Compute a metric in every resample in which it exists: float64, at most (R,)."""
-    drawn = _resample_metrics(predictions, {"": metric}, resamples, seed)[""]
+    drawn = np.array([metric(predictions, weights) for weights in resample_weights(predictions, resamples, seed)])
     return drawn[~np.isnan(drawn)]
 
 
@@ -150,8 +183,7 @@ def mean_over(repeats: Sequence[Predictions], metric: Metric | ClassMetric) -> A
 
 def units_of(repeats: Sequence[Predictions]) -> np.ndarray:
     """Return the unit of each slice, int64 (N of all repeats,), from 0: its subject, or its path where unknown."""
-    name = "subjects" if all(one.knows_subjects for one in repeats) else "paths"
-    return np.unique(np.concatenate([getattr(one, name) for one in repeats]), return_inverse=True)[1].astype(np.int64)
+    return Cohort(repeats).units
 
 
 def unit_numbers(predictions: Predictions) -> np.ndarray:
@@ -161,12 +193,19 @@ def unit_numbers(predictions: Predictions) -> np.ndarray:
     return np.unique(predictions.subjects, return_inverse=True)[1]
 
 
-def _resample_metrics(
-    predictions: Predictions, metrics: Mapping[str, Metric] | Mapping[str, ClassMetric], resamples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Compute each metric in every resample: float64 (R,), or (R, K) for a metric of classes."""
-    drawn: dict[str, list[Any]] = {name: [] for name in metrics}
-    for weights in resample_weights(predictions, resamples, seed):
-        for name, metric in metrics.items():
-            drawn[name].append(metric(predictions, weights))
-    return {name: np.reshape(drawn[name], (resamples, *np.shape(metrics[name](predictions)))) for name in metrics}
+def count_units(predictions: Predictions) -> int:
+    """Count the subjects, or the slices where a subject is unknown."""
+    return int(unit_numbers(predictions).max(initial=-1)) + 1
+
+
+def _is_reliable(cohort: Cohort, least_of_class: int) -> bool:
+    return cohort.knows_subjects and cohort.n_units >= LEAST_UNITS and least_of_class >= LEAST_OF_CLASS
+
+
+def _estimate(value: Any, bounds: tuple[Any, Any], method: str, reliable: bool) -> Estimate:
+    """Return an estimate; its bounds are nan, and it has no method, where one of them does not exist."""
+    low, high = (float(bound) for bound in bounds)
+    if np.isnan([value, low, high]).any():
+        return Estimate(float(value), np.nan, np.nan, reliable=False)
+    low, high = min(low, float(value)), max(high, float(value))
+    return Estimate(float(value), low, high, method=method, reliable=reliable and low < high)

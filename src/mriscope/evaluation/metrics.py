@@ -155,8 +155,13 @@ def log_loss(predictions: Predictions, weights: Weights = None) -> float:
     Returns:
         0 or more, at most 15.9 (see LEAST_PROBABILITY); nan without slices.
     """
+    return _row_mean(row_log_losses(predictions), weights)
+
+
+def row_log_losses(predictions: Predictions) -> np.ndarray:
+    """Compute the negative log likelihood of each row, float64 (N,)."""
     true = predictions.probabilities[np.arange(len(predictions)), predictions.labels].astype(np.float64)
-    return _row_mean(-np.log(np.clip(true, LEAST_PROBABILITY, 1)), weights)
+    return -np.log(np.clip(true, LEAST_PROBABILITY, 1))
 
 
 def brier_score(predictions: Predictions, weights: Weights = None) -> float:
@@ -167,9 +172,14 @@ def brier_score(predictions: Predictions, weights: Weights = None) -> float:
     Returns:
         from 0 to 2, or to 1 for two classes; nan without slices.
     """
+    return _row_mean(row_brier_scores(predictions), weights)
+
+
+def row_brier_scores(predictions: Predictions) -> np.ndarray:
+    """Compute the squared difference of each row, float64 (N,); see brier_score."""
     truth = np.eye(len(predictions.class_names))[predictions.labels]
     squares = ((predictions.probabilities - truth) ** 2).sum(axis=1)
-    return _row_mean(squares / 2 if len(predictions.class_names) == 2 else squares, weights)
+    return squares / 2 if len(predictions.class_names) == 2 else squares
 
 
 def roc_curve(predictions: Predictions, class_index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -157,7 +157,7 @@ class Predictions:
 
     @property
     def subject_names(self) -> np.ndarray:
-        """Str (N,), what the subject of each slice is called; "" where unknown."""
+        """Return str (N,), what the subject of each slice is called; "" where unknown."""
         return names_of_subjects(self.subjects, self.subject_ids)
 
     @property
@@ -173,8 +173,11 @@ class Predictions:
         """
         if name not in PARTS:
             raise UnknownNameError("part", name, PARTS)
-        chosen = self.parts == name
-        return replace(self, **{column: getattr(self, column)[chosen] for column in _ROWS})
+        return self.select(self.parts == name)
+
+    def select(self, rows: np.ndarray) -> "Predictions":
+        """Return some rows, by a mask or by indices, which also order them."""
+        return replace(self, **{column: getattr(self, column)[rows] for column in _ROWS})
 
 
 def join(several: Sequence[Predictions]) -> Predictions:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mriscope.evaluation.intervals import bootstrap_classes, bootstrap_repeats, mean_over, stack_repeats, units_of
+from mriscope.evaluation.intervals import bootstrap_classes, bootstrap_repeats, units_of
 from mriscope.evaluation.metrics import HEADLINE, accuracy, applicable, recall
 from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Estimate, PairedTest, RunsEstimate
@@ -151,8 +151,7 @@ def summarize_runs(runs: Runs, *, resamples: int = 2000, seed: int = 0) -> RunsS
     """
     metrics = applicable(HEADLINE, runs[0])
     headline = bootstrap_repeats(runs, metrics, resamples=resamples, seed=seed)
-    recalls = {"recall": mean_over(runs, recall)}
-    by_class = bootstrap_classes(stack_repeats(runs), recalls, resamples=resamples, seed=seed)
+    by_class = bootstrap_classes(runs, {"recall": recall}, resamples=resamples, seed=seed)
     columns = np.array([recall(run) for run in runs]).T
     return RunsSummary(
         {name: _add_spread(one, [metrics[name](run) for run in runs]) for name, one in headline.items()},
@@ -172,4 +171,5 @@ def _test_pairs(recipes: Sequence[Runs], pairs: Sequence[tuple[int, int]]) -> di
 
 def _add_spread(estimate: Estimate, by_run: Sequence[float] | np.ndarray) -> RunsEstimate:
     least, greatest = float(np.min(by_run)), float(np.max(by_run))
-    return RunsEstimate(estimate.value, estimate.low, estimate.high, least, greatest)
+    told = {"method": estimate.method, "reliable": estimate.reliable}
+    return RunsEstimate(estimate.value, estimate.low, estimate.high, least, greatest, **told)

@@ -7,6 +7,9 @@ import numpy as np
 
 from mriscope.results import Estimate
 
+PERCENTILE = "percentile bootstrap"
+"""Name of the method of percentile_interval."""
+
 
 def cluster_bootstrap(n_units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Draw bootstrap resamples of units (Efron and Tibshirani, 1993; by cluster: Field and Welsh, 2007).
@@ -42,7 +45,7 @@ def percentile_interval(value: float, drawn: np.ndarray, level: float) -> Estima
     if not len(defined) or math.isnan(value):
         return Estimate(float(value), math.nan, math.nan)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), float(low), float(high), method=PERCENTILE)
 
 
 def mean_interval(

@@ -1,6 +1,6 @@
 """Score predictions: of slices or of subjects, in the classes of a task, every metric with its interval."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -9,8 +9,8 @@ import numpy as np
 from mriscope.choices import Level, PoolingChoice
 from mriscope.errors import DataError, RunError, UnknownNameError
 from mriscope.evaluation.calibration import calibration_summary
-from mriscope.evaluation.delong import delong_interval
 from mriscope.evaluation.intervals import (
+    FEW_NOTE,
     SLICE_NOTE,
     bootstrap,
     bootstrap_classes,
@@ -19,7 +19,6 @@ from mriscope.evaluation.intervals import (
 )
 from mriscope.evaluation.metrics import (
     HEADLINE,
-    accuracy,
     applicable,
     confusion_matrix,
     severity_error,
@@ -27,7 +26,7 @@ from mriscope.evaluation.metrics import (
 from mriscope.evaluation.pooling import POOLINGS, check_subjects, choose_pooling, divided_labels, pool_by_subject
 from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.tasks import TASKS, to_task
-from mriscope.results import ClassMetrics, Interval, Pooling, Scores
+from mriscope.results import ClassMetrics, Estimate, Interval, Pooling, Scores
 
 CHOSEN = "chosen"
 """The way of pooling that is chosen on the validation part."""
@@ -121,8 +120,7 @@ def evaluate(config: EvaluationConfig, aggregated: Aggregated, *, resamples: int
     """Compute every metric of an evaluation with its interval.
 
     Beside what `score` gives: level, task and pooling, the error in steps of severity where there are more than two
-    classes of known order, calibration before and after a temperature, and for subjects the AUROC of each class with
-    DeLong's interval. `n_slices` counts slices at either level.
+    classes of known order, and calibration before and after a temperature. `n_slices` counts slices at either level.
 
     Args:
         config: what was aggregated by.
@@ -140,12 +138,7 @@ def evaluate(config: EvaluationConfig, aggregated: Aggregated, *, resamples: int
         )
         found["n_slices"] = len(slices)
         found["classes"] = {
-            name: one.model_copy(
-                update={
-                    "n_slices": int((slices.labels == row).sum()),
-                    "auroc_delong": delong_interval(rows, row),
-                }
-            )
+            name: one.model_copy(update={"n_slices": int((slices.labels == row).sum())})
             for row, (name, one) in enumerate(scores.classes.items())
         }
     if len(rows.class_names) > 2 and rows.severity_ranks is not None:
@@ -162,6 +155,7 @@ def score(predictions: Predictions, *, resamples: int = 2000, seed: int = 0) -> 
     level = 0.95
     headline = bootstrap(predictions, applicable(HEADLINE, predictions), resamples=resamples, level=level, seed=seed)
     by_class = bootstrap_classes(predictions, resamples=resamples, level=level, seed=seed)
+    every = [*headline.values(), *(one for found in by_class.values() for one in found.values())]
     knows_subjects = predictions.knows_subjects
     return Scores(
         n_slices=len(predictions),
@@ -170,7 +164,7 @@ def score(predictions: Predictions, *, resamples: int = 2000, seed: int = 0) -> 
             level=level,
             unit=interval_unit(predictions),
             resamples=resamples,
-            note="; ".join(_interval_notes(predictions)) or None,
+            note="; ".join(_interval_notes(predictions, every)) or None,
         ),
         metrics=headline,
         omitted=reason_omitted(predictions),
@@ -197,17 +191,13 @@ def reason_omitted(predictions: Predictions) -> str | None:
     )
 
 
-def _interval_notes(predictions: Predictions) -> Iterator[str]:
+def _interval_notes(predictions: Predictions, estimates: Sequence[Estimate]) -> Iterator[str]:
     """Say what a reader should know of the intervals."""
     unit, units = interval_unit(predictions), unit_numbers(predictions)
     if unit == "slice":
         yield SLICE_NOTE
-    if accuracy(predictions) == 1:  # the rule of three: Hanley and Lippman-Hand, 1983
-        count = len(np.unique(units))
-        yield (
-            f"nothing is wrong, so the accuracy's interval has no width; with {count} "
-            f"{unit}s all right, up to {min(1, 3 / count):.1%} of them may be wrong elsewhere"
-        )
+    elif not all(one.reliable for one in estimates if one.is_defined):
+        yield FEW_NOTE
     for label in np.unique(predictions.labels):
         if len(np.unique(units[predictions.labels == label])) == 1:
             name = predictions.class_names[label]

@@ -24,11 +24,15 @@ _FONT = 8  # points
 def overlay(
     pixels: "np.ndarray | Tensor",
     heat: "np.ndarray | Tensor",
-    colormap: str = "jet",
+    colormap: str = "inferno",
     alpha: float = 0.5,
     by_strength: bool = False,
+    within: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw a map as colours over its grey slice; the defaults are the reference study's.
+    """Draw a map as colours over its grey slice.
+
+    The colours are perceptually uniform by default: equal steps of the map look equal, also in grey (Smith and van der
+    Walt, 2015). The reference study's are "jet".
 
     Args:
         pixels: uint8 (H, W), the slice.
@@ -36,6 +40,7 @@ def overlay(
         colormap: name of a matplotlib colormap.
         alpha: share of the colours, from 0 (the grey slice) to 1 (the colours alone).
         by_strength: multiply that share by the map, so that the slice shows plain where the map is 0.
+        within: bool (H, W), the pixels to colour, such as those of the brain; None colours all.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -58,7 +63,9 @@ def overlay(
     check_colours(colormap, alpha)
     from matplotlib import colormaps
 
-    share = alpha * values[..., None] if by_strength else alpha
+    share = alpha * values[..., None] if by_strength else np.full((*values.shape, 1), alpha)
+    if within is not None:
+        share = share * within[..., None]
     mixed = (1 - share) * grey[..., None] + share * 255 * colormaps[colormap](values)[..., :3]
     return np.rint(mixed).astype(np.uint8)
 
@@ -86,9 +93,10 @@ def grid(
     *,
     scale: int = 2,
     side_by_side: bool = False,
-    colormap: str = "jet",
+    colormap: str = "inferno",
     alpha: float = 0.5,
     by_strength: bool = False,
+    within: np.ndarray | None = None,
     heading: str = "",
 ) -> np.ndarray:
     """Draw overlays in rows under their titles, with a colour bar.
@@ -103,6 +111,7 @@ def grid(
         colormap: name of a matplotlib colormap.
         alpha: share of the colours in the overlays.
         by_strength: as in overlay.
+        within: bool (N, H, W), as in overlay.
         heading: stands above all.
 
     Returns:
@@ -121,8 +130,8 @@ def grid(
         check_type(name, value, Sized, "one for each place of the grid, in a list or an array")
     _check_grid(len(slices), len(maps), len(titles), columns, scale)
     tiles = [
-        np.hstack([_plain(one)] * side_by_side + [overlay(one, heat, colormap, alpha, by_strength)])
-        for one, heat in zip(slices, maps, strict=True)
+        np.hstack([_plain(one)] * side_by_side + [overlay(one, heat, colormap, alpha, by_strength, inside)])
+        for one, heat, inside in zip(slices, maps, [None] * len(maps) if within is None else within, strict=True)
     ]
     height, width = _tile_size(tiles, scale)
     columns = min(columns, len(tiles))
@@ -146,9 +155,10 @@ def matrix(
     titles: Sequence[str],
     *,
     scale: int = 1,
-    colormap: str = "jet",
+    colormap: str = "inferno",
     alpha: float = 0.5,
     by_strength: bool = False,
+    within: np.ndarray | None = None,
     heading: str = "",
     first: str = "Slice",
 ) -> np.ndarray:
@@ -162,6 +172,7 @@ def matrix(
         colormap: name of a matplotlib colormap.
         alpha: share of the colours in the overlays.
         by_strength: as in overlay.
+        within: bool (N, H, W), as in overlay.
         heading: stands above all.
         first: head of the plain slices.
 
@@ -176,9 +187,10 @@ def matrix(
         raise ArgumentError("there are no maps; a matrix needs those of one method at least")
     for column in maps.values():
         _check_grid(len(slices), len(column), len(titles), len(maps), scale)
+    masks = [None] * len(slices) if within is None else within
     tiles = [
-        [_plain(one), *(overlay(one, column[row], colormap, alpha, by_strength) for column in maps.values())]
-        for row, one in enumerate(slices)
+        [_plain(one), *(overlay(one, column[row], colormap, alpha, by_strength, inside) for column in maps.values())]
+        for row, (one, inside) in enumerate(zip(slices, masks, strict=True))
     ]
     height, width = _tile_size([tile for row in tiles for tile in row], scale)
     cell, margin = max(width, _longest_word([first, *maps])), max(_MARGIN, _longest_word(titles))

@@ -1,26 +1,111 @@
-"""The names of the models, readable without torch."""
+"""The names and sizes of the models, readable without torch."""
+
+from dataclasses import dataclass
 
 from mriscope.errors import UnknownNameError
 
-MODEL_NAMES = (
-    "baseline_cnn",
-    "baseline_cnn_ce",
-    "baseline_cnn_ce_conv_add",
-    "baseline_cnn_ce_conv_added_drop_minus",
-    "baseline_cnn_ce_drop01",
-    "baseline_cnn_ce_dropped",
-    "compact_cnn",
-    "different_baseline",
-    "efficientnet_b3",
-    "gpt_cnn",
-    "keras_like",
-    "nearest_neighbour",
-    "residual_cnn",
-    "resnet50",
-    "study_model",
-    "tissue_families",
-    "tissue_histograms",
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Size and cost of a network, known without training it.
+
+    Attributes:
+        name: as recipes write it.
+        parameters: number of parameters, frozen ones included.
+        macs: multiply-accumulate operations for one slice of 128×128.
+        about: one sentence.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    about: str
+
+
+SUMMARIES = (
+    ModelSummary(
+        "baseline_cnn",
+        8_408_132,
+        88_605_184,
+        "The study's BaselineCNN: conv3 32, conv3 64, FC 128; also its HEM and weighted-sampler runs.",
+    ),
+    ModelSummary(
+        "baseline_cnn_ce",
+        8_408_260,
+        88_605_184,
+        "BaselineCNN with batch norm after both stages and dropout 0.3, 0.4 and 0.5.",
+    ),
+    ModelSummary(
+        "baseline_cnn_ce_conv_add",
+        4_288_068,
+        159_908_352,
+        "BaselineCNN with a third stage of 128 channels and dropout 0.1 before the output.",
+    ),
+    ModelSummary(
+        "baseline_cnn_ce_conv_added_drop_minus",
+        4_288_068,
+        159_908_352,
+        "BaselineCNN with a third stage of 128 channels and no dropout.",
+    ),
+    ModelSummary(
+        "baseline_cnn_ce_drop01",
+        8_408_260,
+        88_605_184,
+        "BaselineCNN with batch norm after both stages and dropout 0.1 before the output.",
+    ),
+    ModelSummary(
+        "baseline_cnn_ce_dropped",
+        8_408_260,
+        88_605_184,
+        "BaselineCNN with batch norm after both stages and dropout 0.2 and 0.3.",
+    ),
+    ModelSummary(
+        "compact_cnn",
+        61_300,
+        5_521_664,
+        "Four strided convolutions with batch norm, global average pooling and dropout: 61 thousand weights.",
+    ),
+    ModelSummary(
+        "different_baseline",
+        2_110_724,
+        61_079_808,
+        "The study's DifferentOdBaseline: conv5 16, conv5 32, FC 64, no batch norm.",
+    ),
+    ModelSummary(
+        "efficientnet_b3",
+        11_484_508,
+        312_943_936,
+        "The study's EfficientNet-B3: from ImageNet weights, FC 512 before the output, nothing frozen.",
+    ),
+    ModelSummary("gpt_cnn", 4_276_004, 115_622_144, "The study's ModelOdGPT: conv5 stages 16, 32, 64, FC 256, FC 64."),
+    ModelSummary(
+        "keras_like",
+        2_618_052,
+        267_657_472,
+        "The study's KerasLikeModel: conv3 stages 16, 64, 128, 256, 512, FC 128, FC 64.",
+    ),
+    ModelSummary(
+        "residual_cnn",
+        6_600_644,
+        1_516_535_808,
+        "A ResNet-9 of 6.6 million weights whose head reads 4×4 places; made for a GPU.",
+    ),
+    ModelSummary(
+        "resnet50",
+        23_509_956,
+        1_308_893_184,
+        "The study's AdvancedCNN: ResNet-50 from ImageNet weights, frozen but for its last stage and the head.",
+    ),
+    ModelSummary(
+        "study_model",
+        27_575_060,
+        4_612_456_960,
+        "The study's StudyModel_1 (its run is StudyModel_Halved): paths of conv3 and conv5, joined by FC 128.",
+    ),
 )
+"""What registry.list_models computes from this package's networks; a test compares the two."""
+ESTIMATORS = ("nearest_neighbour", "tissue_families", "tissue_histograms")
+MODEL_NAMES = tuple(sorted([*(one.name for one in SUMMARIES), *ESTIMATORS]))
 """What is registered when every module of this package is imported; a test compares the two."""
 TIMM = "timm:"
 

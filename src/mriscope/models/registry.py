@@ -5,7 +5,6 @@ import inspect
 import pkgutil
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 
 import mriscope.models
 from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type, suggest
-from mriscope.models.names import TIMM
+from mriscope.models.names import TIMM, ModelSummary
 from mriscope.models.registration import Estimator, makers, register, register_estimator
 
 __all__ = [
@@ -33,23 +32,6 @@ INPUT_SIZE = 128
 _KINDS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
 _KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number"}
 _MOST_PARAMETERS = 2_000_000_000  # 8 GB of weights, and three times as much to train them
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """Size and cost of a network, known without training it.
-
-    Attributes:
-        name: as recipes write it.
-        parameters: number of parameters, frozen ones included.
-        macs: multiply-accumulate operations for one slice of 128×128.
-        about: one sentence.
-    """
-
-    name: str
-    parameters: int
-    macs: int
-    about: str
 
 
 def create_model(
@@ -121,7 +103,7 @@ def check_model(name: str) -> None:
     """Refuse the name of a model that does not exist, without making one.
 
     Raises:
-        UnknownName: the message names the near ones.
+        UnknownNameError: the message names the near ones.
     """
     if not name.startswith(TIMM):
         _find_maker(name)

@@ -21,6 +21,8 @@ _MAP = (8, 16, 16)
 MAP_WIDTH = 8 * 16 * 16
 """Number of values of a tissue map."""
 _BORDER = 0.84  # of half the side; the brain's outline in registered slices
+_GREY_MATTER = (0.5, 0.8)  # times white matter; between them lies its most frequent grey value
+_FLUID = 2 / 3  # of that value; between fluid and grey matter, wherever a scanner and age put the latter
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,32 @@ def tissue_map(volume: np.ndarray) -> np.ndarray:
     )
     at = (np.arange(cells) * side // cells for side, cells in zip(volume.shape, _MAP, strict=True))
     return blurred[np.ix_(*at)].ravel().astype(np.float32)
+
+
+def brain_fractions(images: np.ndarray) -> tuple[float, float]:
+    """Measure two scalars of a subject that any model should surpass: how much is brain, and how much fluid inside.
+
+    Fluid is what is darker than two thirds of the most frequent grey value of grey matter, within the outline of each
+    slice with its holes filled.
+
+    Args:
+        images: uint8 (S, H, W), skull-stripped slices of one subject in order; 0 is background.
+
+    Returns:
+        the share of the outline that is not fluid, as normalised whole-brain volume measures it of a whole head; and
+        the share of fluid in the inner half of the outline by its radius, most of it ventricles. nan without brain.
+    """
+    volume = normalize_volume(images)
+    inside = np.stack([np.asarray(scipy.ndimage.binary_fill_holes(image > _BRAIN)) for image in images])
+    if not inside.any():
+        return float("nan"), float("nan")
+    counts, edges = np.histogram(volume[inside], bins=60, range=(0, _TOP))
+    middles = (edges[:-1] + edges[1:]) / 2
+    grey = np.flatnonzero((middles >= _GREY_MATTER[0]) & (middles <= _GREY_MATTER[1]))
+    peak = middles[grey[scipy.ndimage.gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
+    fluid = inside & (volume < _FLUID * peak)
+    inner = inside & (_label_regions(volume.shape, 1, 2) == 0)
+    return float(1 - fluid.sum() / inside.sum()), float((fluid & inner).sum() / max(inner.sum(), 1))
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:

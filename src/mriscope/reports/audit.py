@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from mriscope.data.slices import SliceSet
+from mriscope.reports.confounds import auroc_rows, cell_rows, warn
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import ORIGINS, table
+from mriscope.reports.text import ORIGINS, UNRELIABLE, table
 from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
 
 CONTROLS = {
@@ -78,7 +79,7 @@ def _doubt_text(audit: Audit, power: Power) -> str:
 
 
 def _leak_text(audit: Audit, split: SplitSummary) -> str:
-    """What is shared, as far as it is proven."""
+    """Say what is shared, as far as it is proven."""
     shared, power = split.shared, split.power
     slices = shared.test_slices
     if audit.subjects.known_slices == audit.n_slices and shared.subjects_in_either:
@@ -115,12 +116,15 @@ def _proof_text(audit: Audit) -> str:
 
 
 def audit_text(audit: Audit) -> str:
-    """The verdict, then the figures behind it, as the command prints them."""
+    """Format the verdict, then the figures behind it, as the command prints them."""
     lines = [audit.verdict, "", *evidence_texts(audit), shortcuts_text(audit), ""]
     lines += [table(*class_table(audit)), *filter(None, [few_subjects_text(audit)]), ""]
     lines += [table(*control_table(audit))]
     permuted = permuted_table(audit)
-    return "\n".join([*lines, "", table(*permuted)] if permuted[1] else lines)
+    lines += ["", table(*permuted)] if permuted[1] else []
+    if audit.covariate_table is not None:
+        lines += ["", table(*cell_rows(audit.covariate_table)), "", table(*auroc_rows(audit.covariate_table.aurocs))]
+    return "\n".join(lines)
 
 
 def subjects_text(audit: Audit) -> str:
@@ -153,7 +157,8 @@ def subjects_text(audit: Audit) -> str:
 def evidence_texts(audit: Audit) -> list[str]:
     """Return what speaks for the verdict, one text for each kind of evidence."""
     texts = [subjects_text(audit), power_text(audit), duplicates_text(audit), conflicts_text(audit)]
-    return [text for text in texts if text]
+    warnings = [] if audit.covariate_table is None else list(warn(audit.covariate_table))
+    return [text for text in texts if text] + warnings
 
 
 def power_text(audit: Audit) -> str:
@@ -194,7 +199,7 @@ def repair_text(repair: Repair) -> str:
 
 
 def duplicates_text(audit: Audit) -> str:
-    """Exact and near-duplicates, in all and across the parts."""
+    """Format exact and near-duplicates, in all and across the parts."""
     one, known = audit.duplicates, audit.subjects
     meaning = "more alike than any slices of two brains" if known.clear else "all but equal"
     text = (
@@ -212,7 +217,7 @@ def duplicates_text(audit: Audit) -> str:
 
 
 def conflicts_text(audit: Audit) -> str:
-    """Labels that contradict each other."""
+    """Format labels that contradict each other."""
     one = audit.conflicts
     subjects = "" if one.subjects is None else f", {one.subjects:,} subjects with several"
     return (
@@ -222,7 +227,7 @@ def conflicts_text(audit: Audit) -> str:
 
 
 def few_subjects_text(audit: Audit) -> str:
-    """Classes of so few subjects that no figure for them can say much; "" where there is none."""
+    """Format classes of so few subjects that no figure for them can say much; "" where there is none."""
     few = [
         f"{name} has {one.slices:,} slices, but {one.subjects} subject{'s' * (one.subjects != 1)}"
         for name, one in audit.classes.items()
@@ -232,7 +237,7 @@ def few_subjects_text(audit: Audit) -> str:
 
 
 def class_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: each class in slices and in subjects, and what its test slices share."""
+    """Return the head and rows: each class in slices and in subjects, and what its test slices share."""
     split = audit.split
     known = audit.subjects.n is not None
     columns = ["class", "slices", "share", *["subjects"] * known]
@@ -257,7 +262,7 @@ def _filled_parts(split: SplitSummary) -> list[Part]:
 
 
 def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: 1-nearest-neighbour on pixels by way of splitting."""
+    """Return the head and rows: 1-nearest-neighbour on pixels by way of splitting."""
     columns = ["1-nearest-neighbour on", "draws", "accuracy", "95 % interval", "of a draw", "most common class"]
     rows = []
     for name, title in CONTROLS.items():
@@ -265,6 +270,7 @@ def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
         if one is not None:
             low, high = _hundred(one.accuracy.low), _hundred(one.accuracy.high)
             bounds = f"{low} – {high} % by {one.unit}" if one.accuracy.has_interval else "none"
+            bounds = UNRELIABLE if one.accuracy.reliable is False else bounds
             spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %" if one.draws > 1 else ""
             value, majority = f"{_hundred(one.accuracy.value)} %", f"{_hundred(one.majority)} %"
             rows.append([title, f"{one.draws}", value, bounds, spread, majority])
@@ -272,7 +278,7 @@ def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
 
 
 def permuted_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: the same with labels shuffled between subjects."""
+    """Return the head and rows: the same with labels shuffled between subjects."""
     columns = ["labels shuffled between subjects", "shuffles", "accuracy", "of a shuffle", "chance"]
     rows = []
     for name, title in PERMUTED.items():
@@ -285,7 +291,7 @@ def permuted_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
 
 
 def pair_strip(slices: SliceSet, row: int, other: int, similarity: float, sides: tuple[str, str]) -> Strip:
-    """Two slices of a set side by side.
+    """Show two slices of a set side by side.
 
     Args:
         slices: the set.
@@ -321,7 +327,7 @@ def copy_strip(slices: SliceSet, row: int, origin: int, undone: np.ndarray, chan
 
 
 def _picture(lines: Sequence[str], images: Sequence[np.ndarray]) -> Picture:
-    """Slices in a row, white between them."""
+    """Show slices in a row, white between them."""
     gap = np.full((len(images[0]), _GAP), 255, np.uint8)
     pixels = np.hstack([part for image in images for part in (gap, image)][1:])
     file = io.BytesIO()
@@ -345,7 +351,7 @@ def audit_page(
     strips: Sequence[Strip],
     strips_caption: str,
 ) -> str:
-    """The audit as HTML: the verdict, the figures behind it, and the pairs that show it.
+    """Format the audit as HTML: the verdict, the figures behind it, and the pairs that show it.
 
     Args:
         audit: what was found.
@@ -374,6 +380,7 @@ def audit_page(
 def _accuracy_text(score: ControlScore) -> str:
     figure = score.accuracy
     bounds = f" (95 % interval {_hundred(figure.low)} to {_hundred(figure.high)} %)" if figure.has_interval else ""
+    bounds = f" ({UNRELIABLE})" if figure.reliable is False else bounds
     return f"{_hundred(figure.value)} %{bounds}"
 
 

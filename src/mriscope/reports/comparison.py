@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mriscope.evaluation.ranking import ALPHA
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render
-from mriscope.reports.text import metric_title, table
+from mriscope.reports.text import UNRELIABLE, metric_title, table
 from mriscope.results import Comparison, Estimate, RunsEstimate, Standing
 
 KAPPA = "quadratic_kappa"
@@ -22,7 +22,7 @@ def explain_ranking(comparison: Comparison) -> tuple[str, ...]:
     seeds = any(one.runs > 1 for one in comparison.standings)
     over = "Metrics are means over the seeds of a recipe, and their intervals those of the means. " if seeds else ""
     return (
-        f"{over}A metric is followed by its 95 % bootstrap interval, which resamples {comparison.unit}s.",
+        f"{over}A metric is followed by its 95 % interval, over {comparison.unit}s.",
         "Rows stand by falling accuracy. A row shares the rank of the row above unless it differs significantly from "
         f"that row, or from the first row of that rank, its leader: p under {ALPHA} by a paired test after Holm's "
         "correction, for all neighbours in the one case and for all pairs in the other. The test: "
@@ -155,7 +155,7 @@ def _record(one: Standing) -> dict[str, object]:
         **{
             f"{name}{'' if key == 'value' else f'_{key}'}": number
             for name, estimate in estimates.items()
-            for key, number in estimate.to_json().items()
+            for key, number in estimate.numbers().items()
         },
         "study_accuracy": round(one.study.accuracy / 100, 6) if one.study else None,
         "study_rank": one.study.rank if one.study else None,
@@ -194,6 +194,8 @@ def _share_cell(estimate: Estimate) -> Cell:
 def _estimate_cell(estimate: Estimate, scale: float, digits: int) -> Cell:
     if not estimate.is_defined:
         return Cell("undefined")
+    if estimate.reliable is False:
+        return Cell(f"{scale * estimate.value:.{digits}f}", UNRELIABLE)
     value, low, high = (f"{scale * one:.{digits}f}" for one in (estimate.value, estimate.low, estimate.high))
     return Cell(value, f"{low} to {high}" if estimate.has_interval else "no interval")
 

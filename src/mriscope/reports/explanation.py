@@ -21,25 +21,56 @@ class EmptyMap:
     reason: str
 
 
+@dataclass(frozen=True)
+class ShownSlice:
+    """A slice and its maps.
+
+    Args:
+        path: its name.
+        lines: its classes and subject.
+        sides: what its left and right edge show, such as L and R; None where that is unknown.
+        plain: the slice itself.
+        maps: the slice under each map; the caption says how much of the map lies outside the brain.
+    """
+
+    path: str
+    lines: Sequence[str]
+    sides: tuple[str, str] | None
+    plain: Picture
+    maps: Sequence[Picture]
+
+
 def explanation_page(
     title: str,
     origin: str,
-    picture: Picture,
+    scale: Picture,
+    slices: Sequence[ShownSlice],
     facts: Sequence[tuple[str, str]],
     empty_maps: Sequence[EmptyMap],
     *,
     leaky: bool | None,
+    coloured_background: bool,
 ) -> str:
-    """Return the grid as HTML, with how it was made and the maps that are empty.
+    """Return the slices and their maps as HTML, with how they were made and the maps that are empty.
 
     Args:
         title: of the page.
         origin: which slices these are and how the run was split, a sentence.
-        picture: the grid.
+        scale: the colours from 0 to 1.
+        slices: in the order in which they are shown.
         facts: names and values of the settings that decide the maps.
         empty_maps: the maps that are empty.
         leaky: whether test subjects also have slices in the training part; None where that is unknown.
+        coloured_background: whether maps are coloured outside the brain too.
     """
     return render(
-        "explain.html.j2", title=title, origin=origin, picture=picture, facts=facts, empty_maps=empty_maps, leaky=leaky
+        "explain.html.j2",
+        title=title,
+        origin=origin,
+        scale=scale,
+        slices=slices,
+        facts=facts,
+        empty_maps=empty_maps,
+        leaky=leaky,
+        coloured_background=coloured_background,
     )

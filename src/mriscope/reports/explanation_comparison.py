@@ -190,6 +190,6 @@ def _row(one: MethodResult) -> dict[str, Any]:
 
 
 def _bounds(name: str, found: Estimate | None) -> Iterator[tuple[str, float | None]]:
-    numbers = dict.fromkeys(("value", "low", "high")) if found is None else found.to_json()
+    numbers = dict.fromkeys(("value", "low", "high")) if found is None else found.numbers()
     for end, number in numbers.items():
         yield name + ("" if end == "value" else f"_{end}"), number

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet
-from mriscope.results import DataSummary, Estimate, Metrics
+from mriscope.results import Consistency, DataSummary, Estimate, Metrics
 
 TITLES = {
     "accuracy": "accuracy",
@@ -15,6 +15,10 @@ TITLES = {
     "auroc": "AUROC, one class against the rest",
     "quadratic_kappa": "quadratic-weighted kappa",
 }
+UNRELIABLE = "interval not reliable here"
+"""What stands instead of an interval that does not cover; docs/method.md says when."""
+UNTESTED = "test not reliable here"
+"""What stands instead of a consistency test of fewer than 20 subjects, or where they are unknown."""
 ORIGINS = {
     "pixels": " recovered from pixels",
     "pixels, partly": " recovered from pixels, other slices in doubt",
@@ -82,23 +86,33 @@ def slices_text(source: str, summary: DataSummary) -> str:
 def metrics_text(metrics: Metrics) -> str:
     """Format every headline metric with its interval, under the protocol it was measured by."""
     interval = metrics.interval
-    rows = [[metric_title(name), *format_estimate(one)] for name, one in metrics.metrics.items()]
+    rows = [_metric_row(metric_title(name), one) for name, one in metrics.metrics.items()]
     for name, one in metrics.classes.items():
         if one.n_slices:
             count = one.n_subjects if metrics.level == "subject" else one.n_slices
-            rows.append([f"recall {name}", *format_estimate(one.recall), f"of {count or 0:,}"])
+            rows.append(_metric_row(f"recall {name}, of {count or 0:,}", one.recall))
     for estimate in (metrics.severity or {}).values():
-        rows.append(["mean error in steps of severity", *format_estimate(estimate)])
-    rows += [*_delong_rows(metrics), *_calibration_rows(metrics)]
+        rows.append(_metric_row("mean error in steps of severity", estimate))
+    rows += [*_area_rows(metrics), *_calibration_rows(metrics)]
     level = f"{100 * interval.level:.0f} % interval"
-    lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(["metric", "value", level, ""], rows)]
-    for note in filter(None, (interval.note, metrics.omitted)):
+    columns = ["metric", "value", level, "method"]
+    lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(columns, rows)]
+    from mriscope.reports.confounds import baselines_text, confounding_text  # which formats with what stands here
+
+    if metrics.baselines:
+        lines += ["", baselines_text(metrics.baselines)]
+    for found in metrics.confounding:
+        lines += ["", confounding_text(found)]
+    calibration = metrics.calibration.note if metrics.calibration is not None else None
+    for note in filter(None, (interval.note, metrics.omitted, calibration)):
         lines += ["", f"note: {note}"]
     return "\n".join(lines)
 
 
 def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
     """Say what was evaluated, where it was not each slice in the run's own classes."""
+    if metrics.where:
+        yield f"where {metrics.where}"
     if metrics.task:
         yield f"task {metrics.task}: {', '.join(metrics.classes)}"
     if pooling := metrics.pooling:
@@ -108,26 +122,44 @@ def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
             yield f"{pooling.divided_subjects:,} subjects have slices of several classes; that of most counts"
 
 
-def _delong_rows(metrics: Metrics) -> list[list[str]]:
-    """Format DeLong's interval; of two classes either has the same."""
-    found = [(name, one.auroc_delong) for name, one in metrics.classes.items() if one.auroc_delong is not None]
-    if len(found) == 2:
-        return [["AUROC", *format_estimate(found[0][1]), "DeLong's interval"]]
-    return [[f"AUROC {name}", *format_estimate(one), "DeLong's interval"] for name, one in found]
+def _metric_row(title: str, estimate: Estimate) -> list[str]:
+    """Format a metric, its interval, and how that was made."""
+    shown = estimate.reliable is not False and estimate.has_interval
+    return [title, *format_estimate(estimate), (estimate.method or "") if shown else ""]
+
+
+def _area_rows(metrics: Metrics) -> list[list[str]]:
+    """Format the AUROC of each class, where subjects were evaluated; of two classes either has the same."""
+    found = {name: one.auroc_delong or one.auroc for name, one in metrics.classes.items()}
+    if metrics.level != "subject" or len(found) == 2:
+        return []
+    return [_metric_row(f"AUROC {name}", one) for name, one in found.items()]
 
 
 def _calibration_rows(metrics: Metrics) -> Iterator[list[str]]:
     calibration = metrics.calibration
     if calibration is None:
         return
-    found = {"": calibration.before}
-    if calibration.after is None or calibration.temperature is None:
-        found = {"no validation part for a temperature": calibration.before}
-    else:
-        found[f"at temperature {calibration.temperature:.2f}, fitted on validation"] = calibration.after
-    for words, estimates in found.items():
-        for name, estimate in estimates.items():
-            yield [CALIBRATION_TITLES.get(name, name), *format_estimate(estimate), words]
+    after = calibration.after is not None and calibration.temperature is not None
+    words = "" if after else ", no validation part for a temperature"
+    yield from _calibration_part(calibration.before, calibration.consistency, words)
+    if calibration.after is not None and calibration.temperature is not None:
+        words = f" at temperature {calibration.temperature:.2f}, fitted on validation"
+        yield from _calibration_part(calibration.after, calibration.consistency_after or {}, words)
+
+
+def _calibration_part(
+    estimates: Mapping[str, Estimate], tests: Mapping[str, Consistency], words: str
+) -> Iterator[list[str]]:
+    for name, estimate in estimates.items():
+        title = f"{CALIBRATION_TITLES.get(name, name)}{words}"
+        if name in tests:
+            one = tests[name]
+            text = f"if calibrated {one.low:.3f} – {one.high:.3f}, p = {one.p:.3f}"
+            told = [UNTESTED, ""] if one.reliable is False else [text, "consistency test"]
+            yield [title, format_estimate(estimate)[0], *told]
+        else:
+            yield _metric_row(title, estimate)
 
 
 def protocol_text(metrics: Metrics) -> str:
@@ -169,9 +201,11 @@ def metric_title(name: str) -> str:
 
 
 def format_estimate(estimate: Estimate) -> list[str]:
-    """Format a value and its interval as two texts; either may not exist."""
+    """Format a value and its interval as two texts; either may not exist, and an interval may not cover."""
     if not estimate.is_defined:
         return ["undefined", ""]
+    if estimate.reliable is False:
+        return [f"{estimate.value:.3f}", UNRELIABLE]
     interval = f"{estimate.low:.3f} – {estimate.high:.3f}" if estimate.has_interval else "no interval"
     return [f"{estimate.value:.3f}", interval]
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from mriscope.results.confounds import CovariateTable
 from mriscope.results.records import Count, Estimate, Number, Record, ResultFile
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -304,5 +305,7 @@ class Audit(LeakageReport, ResultFile):
     seed: int
     shortcuts: Shortcuts | None = None
     """None where fewer than two classes have the five subjects that a finding needs."""
+    covariate_table: CovariateTable | None = None
+    """None where no covariate is known."""
     repaired: Repair | None = None
     """None where no repaired split was asked for."""

@@ -57,13 +57,23 @@ Seconds = Annotated[float, Field(ge=0)]
 class Estimate:
     """A value with its interval; nan where a number does not exist.
 
+    Attributes:
+        value: what was measured.
+        low: of the interval.
+        high: of the interval.
+        method: how the interval was made; None in files of versions that had one method for all.
+        reliable: whether such intervals were found to cover for cohorts of this kind (docs/method.md); None where
+            nothing was measured of that.
+
     >>> Estimate(0.75, 0.5, 0.9).to_json()
-    {'value': 0.75, 'low': 0.5, 'high': 0.9}
+    {'value': 0.75, 'low': 0.5, 'high': 0.9, 'method': None, 'reliable': None}
     """
 
     value: Number
     low: Number
     high: Number
+    method: str | None = Field(default=None, kw_only=True)
+    reliable: bool | None = Field(default=None, kw_only=True)
 
     @property
     def is_defined(self) -> bool:
@@ -75,9 +85,14 @@ class Estimate:
         """Tell whether the bounds exist too."""
         return not (math.isnan(self.value) or math.isnan(self.low) or math.isnan(self.high))
 
-    def to_json(self) -> dict[str, float | None]:
-        """Return the numbers by name as JSON holds them: None where one does not exist."""
-        return {name: _nan_to_null(getattr(self, name)) for name in self.__dataclass_fields__}
+    def numbers(self) -> dict[str, float | None]:
+        """Return the numbers by name: None where one does not exist."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("method", "reliable")}
+        return {name: _nan_to_null(one) for name, one in found.items()}
+
+    def to_json(self) -> dict[str, float | str | bool | None]:
+        """Return what it holds by name as JSON has it: None where a number does not exist."""
+        return {**self.numbers(), "method": self.method, "reliable": self.reliable}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mriscope.results.records import Count, Estimate, Record, ResultFile, Seconds, Share
+from mriscope.results.confounds import BaselineScores, Confounding, CovariateTable
+from mriscope.results.records import Count, Estimate, Number, Record, ResultFile, Seconds, Share
 
 IMPORTED = "imported"
 """The protocol of a run whose weights another program trained: by none that is known."""
@@ -21,10 +22,14 @@ class Interval(Record):
     resamples: Count
     note: str | None = None
     """What a reader should know of them."""
+    widened_by: Annotated[float, Field(ge=1)] | None = None
+    """By which factor they were stretched about their values; None where they were not."""
+    covers: str | None = None
+    """What they are meant to hold, where that is more than the metric of one model on new subjects."""
 
 
 class ClassMetrics(Record):
-    """The metrics of one class; `auroc_delong` (DeLong's interval) where subjects were evaluated."""
+    """The metrics of one class; `auroc_delong` in older files, where `auroc` had another interval than DeLong's."""
 
     n_slices: Count
     n_subjects: Count | None
@@ -50,6 +55,18 @@ class Pooling(Record):
     """How many subjects have slices of several classes; that of most counts."""
 
 
+class Consistency(Record):
+    """What the calibration error of a calibrated model would be with the same confidences (Bröcker and Smith, 2007)."""
+
+    low: Number
+    """Of the range that holds 95 % of such errors."""
+    high: Number
+    p: Number
+    """How often a calibrated model's error is as large as the one that was found."""
+    reliable: bool | None = None
+    """Whether there are 20 subjects or more, and all are known; None in files of versions that did not say."""
+
+
 class Calibration(Record):
     """Calibration before and after temperature scaling; metrics by name."""
 
@@ -58,6 +75,11 @@ class Calibration(Record):
     """Fitted on the validation part; None where there is none, and then no `after`."""
     before: dict[str, Estimate]
     after: dict[str, Estimate] | None
+    consistency: dict[str, Consistency] = Field(default_factory=dict)
+    """Tests of the calibration errors of `before`, by name."""
+    consistency_after: dict[str, Consistency] | None = None
+    note: str | None = None
+    """What a reader should know of the temperature."""
 
 
 class TrainingSummary(Record):
@@ -93,6 +115,12 @@ class Scores(Record):
     severity: dict[str, Estimate] | None = None
     """Errors in steps of severity, where they were measured."""
     calibration: Calibration | None = None
+    baselines: dict[str, BaselineScores] = Field(default_factory=dict)
+    """Of the same rows: scalars of the brain, the majority class, 1-nearest-neighbour."""
+    where: str | None = None
+    """The condition that chose the slices; None where all were scored."""
+    confounding: list[Confounding] = Field(default_factory=list)
+    """What is left beside covariates, where some are known."""
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -142,6 +170,7 @@ class DataSummary(ResultFile):
     """Scanning sessions of subjects; None where none is known."""
     covariates: tuple[str, ...] = ()
     """Further columns of the set, such as age."""
+    covariate_table: CovariateTable | None = None
     size: tuple[Count, Count]
     """Height and width in pixels."""
     parts: dict[str, Count]
@@ -207,6 +236,8 @@ class Environment(ResultFile):
     """Fingerprint of the slices."""
     subjects_from: str | None = None
     """How subjects are known: manifest, source, pixels or unknown."""
+    covariates: tuple[str, ...] = ()
+    """That the source brings."""
     skip_bad: bool = False
     program: str | None = None
     """What trained the run, where it was not `mriscope train`."""

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mriscope.recipe import StudyRow
+from mriscope.results.confounds import BaselineScores, Confounding
 from mriscope.results.records import Count, Estimate, Record, ResultFile, RunsEstimate, Seconds
 from mriscope.results.runs import Interval
 
@@ -20,6 +21,13 @@ class FoldResult(Record):
     slice: dict[str, Estimate]
     subject: dict[str, dict[str, Estimate]]
     pooling: dict[str, str]
+
+
+class FoldBaselines(Record):
+    """The metrics of baselines, pooled over folds as the model's are; by task and name."""
+
+    slice: dict[str, dict[str, BaselineScores]]
+    subject: dict[str, dict[str, BaselineScores]] | None
 
 
 class CrossValidation(ResultFile):
@@ -43,6 +51,11 @@ class CrossValidation(ResultFile):
     """By task and metric."""
     subject: dict[str, dict[str, Estimate]] | None
     """The same of subjects, where the folds keep them apart."""
+    baselines: FoldBaselines | None = None
+    where: str | None = None
+    """The condition that chose the slices; None where all were evaluated."""
+    confounding: list[Confounding] = Field(default_factory=list)
+    """What is left of the model beside covariates, where some are known."""
     training_seconds: Seconds
     by_fold: list[FoldResult]
     made_from: str = ""

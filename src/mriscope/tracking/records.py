@@ -1,6 +1,7 @@
 """Record a run in MLflow: parameters, metrics, files and the model. No slice and no folder of the user is among it."""
 
 import json
+import math
 import re
 import tempfile
 import time
@@ -192,20 +193,20 @@ def final_metrics(metrics: Metrics) -> dict[str, float]:
 
 def _with_bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
     ends = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
-    return {ends[end]: number for end, number in estimate.to_json().items()}
+    return {ends[end]: number for end, number in estimate.numbers().items()}
 
 
 def _describe_result(metrics: Metrics) -> str:
     """Return the sentence that MLflow shows for a run: the accuracy with its interval and its protocol."""
     estimate, interval = metrics.metrics["accuracy"], metrics.interval
-    value, low, high = ("unknown" if one is None else f"{one:.1%}" for one in estimate.to_json().values())
+    numbers = (estimate.value, estimate.low, estimate.high)
+    value, low, high = ("unknown" if math.isnan(one) else f"{one:.1%}" for one in numbers)
+    bounds = f"{interval.level:.0%} interval by {interval.unit}: {low} to {high}"
+    bounds = "interval not reliable here" if estimate.reliable is False else bounds
     shared = metrics.shared_subjects
     subjects = "test subjects" if shared is None else f"{shared} of {metrics.n_subjects} test subjects"
     leaky = f" **LEAKY: {subjects} also have slices in the training part.**" if metrics.leaky else ""
-    return (
-        f"Accuracy {value} ({interval.level:.0%} interval by {interval.unit}: {low} to {high}) "
-        f"on the {metrics.part} part, split {metrics.protocol}.{leaky}"
-    )
+    return f"Accuracy {value} ({bounds}) on the {metrics.part} part, split {metrics.protocol}.{leaky}"
 
 
 def _strip_source(environment: Environment) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mriscope.audit.repair import repair_split, uneven
 from mriscope.audit.shortcuts import find_shortcuts, find_source_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
+from mriscope.data.covariates import with_covariates
 from mriscope.data.manifest import manifest_csv, names_subjects
 from mriscope.data.readers import check_bad_rows_place, read_silently
 from mriscope.data.rows import Reading
@@ -27,6 +28,7 @@ from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split
 from mriscope.errors import ArgumentError, DataError, RunError, check_type
+from mriscope.evaluation.confounding import describe_covariates
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
@@ -48,8 +50,8 @@ NOTHING_AUDITED = 5
 AUDIT, SLICES, REPAIRED = "audit.json", "slices.csv", "repaired.json"
 FILES = (SLICES, "audit.html", AUDIT)
 PAIRS = 12
-RECIPE_OF_STEPS = "recipes/honest/tissue_families.yaml"
-"""What the page's next steps name; it comes with the project's folder."""
+RECIPE_OF_STEPS = "tissue_families"
+"""What the page's next steps name."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def audit_source(
     *,
     split: str | None = None,
     manifest: str | None = None,
+    covariates: str | None = None,
     repair: str | Path | None = None,
     skip_bad: bool = False,
     seed: int = 0,
@@ -91,6 +94,7 @@ def audit_source(
         split: published, or a file of `mriscope split` or of a run (split.json); None: published where the source
             publishes one, else the data alone is audited.
         manifest: a CSV file that gives slices their subjects.
+        covariates: a CSV file of what is known of slices or subjects, such as age, beside what the source brings.
         repair: folder for a split that shares no subject, and an audit of it; None writes none.
         skip_bad: leave unusable rows out and list them in bad_rows.csv.
         seed: of the controls and of the repaired split.
@@ -148,7 +152,16 @@ def audit_source(
     else:
         facts_of_pixels = pixel_facts(slices.images)
         shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
-    audit = Audit(**dict(report), verdict="", source=source, mriscope=__version__, seed=seed, shortcuts=shortcuts)
+    known = slices if covariates is None else with_covariates(slices, covariates, [row.path for row in reading.bad])
+    audit = Audit(
+        **dict(report),
+        verdict="",
+        source=source,
+        mriscope=__version__,
+        seed=seed,
+        shortcuts=shortcuts,
+        covariate_table=describe_covariates(known),
+    )
     audit = audit.model_copy(update={"verdict": verdict_text(audit)})
     options = _Options(source, split, manifest, skip_bad, seed)
     if out is not None:
@@ -196,7 +209,7 @@ def _with_own_copies(slices: SliceSet, found: RecoveredSubjects, device: str) ->
 def _pairs_of_one_brain(
     found: RecoveredSubjects, neighbours: Neighbours, search: CopySearch | None, threshold: float
 ) -> np.ndarray:
-    """Pairs of slices that are proven to be of one brain, or copies, whatever subject each was given; int64 (P, 2)."""
+    """Return pairs that are proven to be of one brain, or copies, whatever subject each was given; int64 (P, 2)."""
     order = np.argsort(found.proven, kind="stable")
     pairs = np.stack([order[:-1], order[1:]], axis=1)
     linked = pairs[found.proven[pairs[:, 0]] == found.proven[pairs[:, 1]]]
@@ -228,7 +241,7 @@ def _repair(options: _Options, folder: Path, slices: SliceSet, split: Split) -> 
 
 
 def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, str]]:
-    """What to do next: why, and the command."""
+    """Say what to do next: why, and the command."""
     source, known = shlex.quote(options.source), audit.subjects
     reading = f" --manifest {shlex.quote(options.manifest)}" if options.manifest else ""
     reading += " --skip-bad" if options.skip_bad else ""
@@ -280,7 +293,7 @@ def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit 
 
 
 def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
-    """The slices at the size that the run beside a split was fed, as its fingerprint is of those."""
+    """Resize slices to what the run beside a split was fed, as its fingerprint is of those."""
     recipe = path.with_name(RECIPE)
     if not recipe.is_file():
         return slices
@@ -322,7 +335,7 @@ def _write(
 
 
 def _copy_strips(slices: SliceSet, search: CopySearch) -> list[Strip]:
-    """Altered test slices, with the change taken back, beside their origins; the most alike first."""
+    """Return the altered test slices, with the change taken back, beside their origins; the most alike first."""
     places = np.flatnonzero(search.copies.certain)
     strips = []
     for place in places[np.argsort(-search.copies.correlation[places], kind="stable")][:PAIRS]:

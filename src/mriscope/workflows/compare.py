@@ -1,6 +1,5 @@
 """Compare recipes on one test part: train what is missing, rank, and write the ranking."""
 
-import glob
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, ra
 from mriscope.files import file_stem, read_file, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe
+from mriscope.recipes import find_recipes
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
 from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standing
@@ -62,7 +62,7 @@ def compare_recipes(
     of the ranking and named with its reason in `failures`, as a mean over the seeds that went well would flatter it.
 
     Args:
-        patterns: YAML files, or patterns of them such as recipes/study/*.yaml.
+        patterns: YAML files or recipes of the package by name, or patterns of them such as study/baseline*.
         out: folder that gets ranking.csv, ranking.md, ranking.png and compare.html.
         source: data to put in the place of the recipes'.
         manifest: a CSV file that gives the source's slices their subjects, to put in the place of the recipes'.
@@ -92,11 +92,7 @@ def compare_recipes(
 def _recipe_files(patterns: Sequence[str]) -> list[Path]:
     files: dict[Path, None] = {}  # in order, each once
     for pattern in patterns:
-        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - it may be absolute
-        if not found:
-            problem = f"no file fits {pattern}; name YAML recipes, such as 'recipes/study/*.yaml'"
-            raise RecipeError("--recipes", [problem])
-        files |= dict.fromkeys(found)
+        files |= dict.fromkeys(find_recipes(pattern))
     if len(files) < 2:
         raise RecipeError("--recipes", [f"names {next(iter(files))} alone; a comparison needs two recipes"])
     for one, other in pairwise(sorted(files, key=file_stem)):
@@ -237,7 +233,8 @@ def _read_summary(metrics: Metrics) -> RunsSummary:
     """Take the metrics of a single run as it recorded them; its spread is that one value."""
 
     def alone(estimate: Estimate) -> RunsEstimate:
-        return RunsEstimate(estimate.value, estimate.low, estimate.high, estimate.value, estimate.value)
+        told = {"method": estimate.method, "reliable": estimate.reliable}
+        return RunsEstimate(estimate.value, estimate.low, estimate.high, estimate.value, estimate.value, **told)
 
     return RunsSummary(
         {name: alone(estimate) for name, estimate in metrics.metrics.items()},

@@ -4,13 +4,14 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mriscope.data.cache import content_key
 from mriscope.data.split_files import split_for
-from mriscope.errors import RecipeError, RunError, check_type
+from mriscope.data.where import Condition
+from mriscope.errors import ArgumentError, RecipeError, RunError, check_type
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
 from mriscope.files import write_bytes, write_text
 from mriscope.output_folder import OutputFolder, written_with
@@ -18,6 +19,7 @@ from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
 from mriscope.results import CrossValidation, Environment
 from mriscope.run_directory import (
+    CHECKPOINT,
     ENVIRONMENT,
     METRICS,
     PREDICTIONS,
@@ -27,6 +29,8 @@ from mriscope.run_directory import (
     empty_run,
     recipe_changes,
 )
+from mriscope.workflows._baselines import find_baselines
+from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
 from mriscope.workflows.split import fold_name, fold_recipe
 
@@ -34,7 +38,9 @@ LOG = logging.getLogger("mriscope")
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
-VERSION = 1
+PERMUTATION, PERMUTED = "permutation.json", "permuted"
+"""What a test with permuted labels leaves beside the folds; see mriscope.workflows.permutation."""
+VERSION = 3
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
@@ -48,6 +54,8 @@ def crossvalidate(
     repeats: int = 1,
     protocol: str = "by_subject",
     fresh: bool = False,
+    covariates: str | None = None,
+    where: str | None = None,
     **settings: Any,
 ) -> CrossValidation:
     """Train and evaluate a recipe on every fold of a repeated K-fold cross-validation, and summarize the folds.
@@ -64,6 +72,9 @@ def crossvalidate(
         repeats: how many divisions into folds.
         protocol: by_subject or by_slice.
         fresh: begin every fold anew, whatever the folder holds of a cross-validation.
+        covariates: a CSV file of what is known of slices or subjects, such as age, beside what the source brings.
+        where: a condition such as "age >= 60"; only test slices that it is true of are evaluated. Training and the
+            choice of pooling use all, so that the same folds serve every condition.
         settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Returns:
@@ -73,6 +84,7 @@ def crossvalidate(
         MriscopeError: the recipe does not fit, the folder holds something else, or a training cannot go on.
         InterruptedTrainingError: Ctrl-C; the same call goes on.
     """
+    condition = None if where is None else Condition(where)
     check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if recipe.split.file is not None:
         raise RecipeError("crossval", [f"split.file names {recipe.split.file}, and folds are drawn; leave it out"])
@@ -101,16 +113,44 @@ def crossvalidate(
         run(recipes[numbers], runs[numbers].path, warn=numbers == missing[0], **settings)
     decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
     named = {file.relative_to(place).as_posix(): file for file in decisive}
-    key = content_key(named, version=VERSION, resamples=RESAMPLES, level=LEVEL)
+    if covariates is not None:
+        named["covariates"] = Path(covariates).expanduser()
+    key = content_key(named, version=VERSION, resamples=RESAMPLES, level=LEVEL, where=condition and condition.text)
     if (summary := _read_summary(place)) is not None and summary.made_from == key:
         return summary
-    done = [Fold(*numbers, str(one.path), one.metrics(), one.predictions()) for numbers, one in runs.items()]
-    summary = summarize_folds(done, model=recipe.model, protocol=protocol, folds=folds, seed=recipe.seed)
-    summary = summary.model_copy(update={"made_from": key})
+    done = [
+        Fold(*numbers, str(one.path), one.metrics(), one.predictions(), find_baselines(one))
+        for numbers, one in runs.items()
+    ]
+    known = know_own(next(iter(runs.values())), covariates, condition)
+    if known is not None and condition is not None:
+        done = _restrict(done, known, condition)
+    summary = summarize_folds(
+        done,
+        model=recipe.model,
+        protocol=protocol,
+        folds=folds,
+        seed=recipe.seed,
+        covariates=None if known is None else known.covariates_of,
+    )
+    summary = summary.model_copy(update={"made_from": key, "where": condition and condition.text})
     write_bytes(place / PREDICTIONS, _join_predictions(runs))
     write_text(place / MARKDOWN, crossvalidation_markdown(summary))
     summary.write(place / SUMMARY)
     return summary
+
+
+def _restrict(done: Sequence[Fold], known: Known, condition: Condition) -> list[Fold]:
+    """Keep the test slices that a condition is true of, and the folds that have some.
+
+    Raises:
+        ArgumentError: no fold has any.
+    """
+    restricted = [one.restrict(lambda paths: known.chosen[known.rows_of(paths)]) for one in done]
+    kept = [one for one in restricted if one.metrics.n_slices]
+    if not kept:
+        raise ArgumentError(f"--where {condition.text!r} is true of none of the slices of the folds")
+    return kept
 
 
 def _checked_output(place: Path, runs: Iterable[RunDirectory]) -> OutputFolder:
@@ -128,7 +168,7 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
     if place.exists() and not place.is_dir():
         raise RunError(f"{place} is a file; name a folder for the cross-validation with --out")
     for one in sorted(place.iterdir()) if place.is_dir() else ():
-        if one.name.startswith(".") or one.name in FILES:
+        if one.name.startswith(".") or one.name in (*FILES, PERMUTATION, PERMUTED):
             continue
         if not _FOLD.fullmatch(one.name):
             raise RunError(
@@ -156,7 +196,10 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
 
 def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
-    for name in FILES:
+    for pattern in ("permutation*.json", f"permutation*/*/{PREDICTIONS}", f"permutation*/*/{CHECKPOINT}"):
+        for one in (place / PERMUTED).glob(f"*/{pattern}"):
+            one.unlink()
+    for name in (*FILES, PERMUTATION):
         (place / name).unlink(missing_ok=True)
     for one in sorted(place.iterdir()) if place.is_dir() else ():
         if _FOLD.fullmatch(one.name):

@@ -1,21 +1,27 @@
 """Evaluate a run, on its own test part or on another source."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mriscope.data.manifest import subjects_of
-from mriscope.data.slices import number_subjects, slice_digests
-from mriscope.errors import DataError, RunError
+from mriscope.data.slices import SliceSet, number_subjects, slice_digests
+from mriscope.data.where import Condition
+from mriscope.errors import ArgumentError, DataError, RunError
+from mriscope.evaluation.baselines import score_baselines
+from mriscope.evaluation.confounding import confounding_of
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import Predictions, write_predictions
-from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
+from mriscope.evaluation.scoring import Aggregated, EvaluationConfig, aggregate, evaluate
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.reports.figures import draw_evaluation
-from mriscope.results import IMPORTED, Metrics
+from mriscope.results import IMPORTED, BaselineScores, Confounding, Metrics
 from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
+from mriscope.workflows._baselines import find_baselines, predict_other
+from mriscope.workflows._covariates import Known, know, know_own
 from mriscope.workflows._load import check_bad_rows_place, load
 from mriscope.workflows._model import load_network
 
@@ -36,6 +42,8 @@ def evaluate_run(
     level: str = "slice",
     task: str | None = None,
     pooling: str | None = None,
+    covariates: str | None = None,
+    where: str | None = None,
 ) -> Metrics:
     """Evaluate a run with every metric and its interval.
 
@@ -53,13 +61,17 @@ def evaluate_run(
         level: "slice", or "subject" to pool each subject's slices into one prediction.
         task: "four_classes", "three_classes" or "non_vs_demented"; None for the run's own classes.
         pooling: "mean_probability", "mean_logit", "majority", or "chosen", which None is too; for subjects alone.
+        covariates: a CSV file of what is known of slices or subjects, such as age, beside what the source brings.
+        where: a condition such as "age >= 60"; only slices that it is true of are evaluated.
 
     Raises:
         UnknownNameError: there is no such part, level, task or way of pooling.
         RunError: no finished run, options that do not go together, or a source with slices the run was trained on.
         DataError: the source cannot be read or has other classes, or subjects are unknown and needed.
+        ArgumentError: the condition cannot be read, names no column, or is true of no slice.
         WriteError: a file cannot be written, or one of its name is in `out` that mriscope did not write.
     """
+    condition = None if where is None else Condition(where)
     config = EvaluationConfig(level, task, pooling)
     directory = open_run(folder)
     if out is not None:
@@ -71,16 +83,33 @@ def evaluate_run(
             )
         part, protocol = part or "test", directory.protocol
         predictions = _read_part(directory, part, manifest)
+        known = know_own(directory, covariates, condition)
+        beside = {name: _own(one.of_part(part), manifest) for name, one in find_baselines(directory).items()}
     elif part is not None:
         raise RunError(f"all of {source} is evaluated, whatever the part; leave out --part or --data")
     else:
         protocol = IMPORTED if directory.imported else "external"
-        predictions, part = _predict_all(directory, source, manifest, device, skip_bad), "whole"
+        predictions, slices = _predict_all(directory, source, manifest, device, skip_bad)
+        part, beside = "whole", predict_other(directory, slices)
+        known = know(slices, covariates, condition)
     validation = None  # none where it is what is evaluated, or the run has no predictions of its own
     if not directory.imported and part != "validation":
         validation = _read_part(directory, "validation", manifest if source is None else None)
+    if known is not None and condition is not None:
+        chosen = known.chosen[known.rows_of(predictions.paths)]
+        if not chosen.any():
+            raise ArgumentError(f"--where {condition.text!r} is true of none of the {len(chosen):,} slices evaluated")
+        predictions = predictions.select(chosen)
+        beside = {name: one.select(chosen) for name, one in beside.items()}
     aggregated = aggregate(config, predictions, validation)
     scores = evaluate(config, aggregated, seed=directory.recipe.seed)
+    scores = scores.model_copy(
+        update={
+            "baselines": _score_beside(config, aggregated.rows, beside, directory.recipe.seed),
+            "where": None if condition is None else condition.text,
+            "confounding": _confounding(aggregated, known, directory.recipe.seed),
+        }
+    )
     if directory.imported:
         note = "; ".join(filter(None, (scores.interval.note, _UNKNOWN_PAST)))
         scores = scores.model_copy(update={"interval": scores.interval.model_copy(update={"note": note})})
@@ -102,9 +131,30 @@ def evaluate_run(
     return metrics
 
 
+def _score_beside(
+    config: EvaluationConfig, rows: Predictions, beside: Mapping[str, Predictions], seed: int
+) -> dict[str, BaselineScores]:
+    """Score baselines at the task and level of an evaluation; a subject's slices are pooled by their mean."""
+    pooled = replace(config, pooling="mean_probability") if config.level == "subject" else config
+    return score_baselines(
+        [rows], {name: [aggregate(pooled, one, None).rows] for name, one in beside.items()}, seed=seed
+    )
+
+
+def _confounding(aggregated: Aggregated, known: Known | None, seed: int) -> list[Confounding]:
+    if known is None:
+        return []
+    covariates = known.covariates_of(aggregated.slices.paths)
+    return confounding_of([aggregated.rows], aggregated.slices, covariates, seed=seed)
+
+
 def _read_part(directory: RunDirectory, part: str, manifest: str | None) -> Predictions:
     """Read the run's own predictions of a part, their subjects those of a manifest where one is named."""
-    predictions = directory.predictions().of_part(part)
+    return _own(directory.predictions().of_part(part), manifest)
+
+
+def _own(predictions: Predictions, manifest: str | None) -> Predictions:
+    """Return predictions with the subjects of a manifest, where one is named."""
     if manifest is None:
         return predictions
     labels = [predictions.class_names[label] for label in predictions.labels]
@@ -146,7 +196,7 @@ def _check_output(out: str | Path) -> None:
 
 def _predict_all(
     directory: RunDirectory, source: str, manifest: str | None, device: str, skip_bad: bool
-) -> Predictions:
+) -> tuple[Predictions, SliceSet]:
     """Predict all slices of a source that the run has not seen."""
     if skip_bad:
         check_bad_rows_place(BAD_ROWS)
@@ -165,4 +215,4 @@ def _predict_all(
         raise DataError(
             f"{source} has the classes {', '.join(slices.class_names)}; the run knows {', '.join(class_names)}"
         )
-    return predict(model, slices, directory.recipe.input.scale, "test", severity=recipe.severity)
+    return predict(model, slices, directory.recipe.input.scale, "test", severity=recipe.severity), slices

@@ -15,16 +15,18 @@ from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import read_split
+from mriscope.data.volumes import sides_of
 from mriscope.errors import RunError, UnknownNameError
 from mriscope.evaluation.plots import class_title, split_title
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
+from mriscope.explain.metrics.localisation import brain_mask
 from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
 from mriscope.explain.postprocess import study_exponents
 from mriscope.files import file_stem, read_file, write_bytes, write_text
 from mriscope.models.registry import list_estimators
 from mriscope.output_folder import OutputFolder
-from mriscope.reports.explanation import EmptyMap, explanation_page
+from mriscope.reports.explanation import EmptyMap, ShownSlice, explanation_page
 from mriscope.reports.page import Picture, label_source
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
@@ -49,6 +51,7 @@ class ExplainOptions:
         colormap: of matplotlib.
         alpha: share of the colours, from 0 to 1.
         by_strength: multiply that share by the map, so that the anatomy stays visible where the map is weak.
+        background: colour what lies outside the brain too; how much of a map does is said in either case.
         methods: names among METHODS.
         flip_smooth: mean of the maps of a slice and its mirror image, each times 0.9, 1 and 1.1.
         eigen_smooth: first principal component of the channels' shares in place of their sum.
@@ -57,9 +60,10 @@ class ExplainOptions:
     layer: str | None = None
     class_name: str | None = None
     study_exponents: bool = False
-    colormap: str = "jet"
+    colormap: str = "inferno"
     alpha: float = 0.5
     by_strength: bool = False
+    background: bool = False
     methods: tuple[str, ...] = ("gradcam",)
     flip_smooth: bool = False
     eigen_smooth: bool = False
@@ -67,26 +71,34 @@ class ExplainOptions:
 
 @dataclass(frozen=True)
 class ExplainedSlices:
-    """Slices with their true classes, where known, and their maps."""
+    """Slices with their true classes and subjects, where known, and their maps."""
 
     images: Images
     truths: list[str | None]
+    subjects: list[str]
     class_names: Sequence[str]
     found: Mapping[str, Explanation]
 
     @property
     def titles(self) -> list[str]:
-        """Return the true and the predicted class, and the explained one where it is another."""
+        """Return the true and the predicted class, the explained one where it is another, and the subject."""
         one = next(iter(self.found.values()))
         rows, titles = one.logits.double().softmax(1).cpu().numpy(), []
-        for row, explained, truth in zip(rows, one.classes.tolist(), self.truths, strict=True):
+        columns = one.classes.tolist(), self.truths, self.subjects
+        for row, explained, truth, subject in zip(rows, *columns, strict=True):
             predicted = int(row.argmax())
             lines = [] if truth is None else [f"true {class_title(truth)}"]
             lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
             if explained != predicted:
                 lines.append(f"explained {class_title(self.class_names[int(explained)])} {row[explained]:.2f}")
-            titles.append("\n".join(lines))
+            titles.append("\n".join([*lines, subject] if subject else lines))
         return titles
+
+    @property
+    def brains(self) -> np.ndarray:
+        """Return bool (N, H, W), where each slice shows brain; all of a slice that shows none."""
+        masks = brain_mask(self.images.images)
+        return masks | ~masks.any(axis=(1, 2), keepdims=True)
 
     @property
     def empty_maps(self) -> list[EmptyMap]:
@@ -159,9 +171,10 @@ def explain_run(
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
         truths: list[str | None] = [class_names[label] for label in slices.labels]
+        subjects = describe_subjects(slices)
     else:
         given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
-        truths = [None] * len(given)
+        truths, subjects = [None] * len(given), [""] * len(given)
     names = [(row, name) for row in range(len(given)) for name in options.methods]
     files = {one: f"{one[0]:03d}_{file_stem(given.paths[one[0]])}_{one[1]}.png" for one in names}
     output.check(files.values())
@@ -175,7 +188,7 @@ def explain_run(
         eigen_smooth=options.eigen_smooth,
         flip_smooth=options.flip_smooth,
     )
-    shown = ExplainedSlices(given, truths, class_names, found)
+    shown = ExplainedSlices(given, truths, subjects, class_names, found)
     return _write(output, directory, shown, options, files, own=images is None)
 
 
@@ -189,6 +202,15 @@ def open_network(directory: RunDirectory, device: str) -> tuple[nn.Module, tuple
     if directory.recipe.model in list_estimators():
         raise RunError(f"{directory.recipe.model} has no layers whose maps could be explained; name a network's run")
     return model, class_names
+
+
+def describe_subjects(slices: SliceSet) -> list[str]:
+    """Return the subject of each slice and its position along the scan, as far as they are known."""
+    found = []
+    for name, position in zip(slices.subject_names.tolist(), slices.positions.tolist(), strict=True):
+        subject = f"subject {name}" if name else "subject unknown"
+        found.append(subject if np.isnan(position) else f"{subject}, position {position:g}")
+    return found
 
 
 def describe_protocol(directory: RunDirectory) -> str:
@@ -210,25 +232,26 @@ def _write(
     """Write pictures and page in the place of those that an earlier explanation left there."""
     maps = {name: one.maps.cpu().numpy() for name, one in shown.found.items()}
     colours = {"colormap": options.colormap, "alpha": options.alpha, "by_strength": options.by_strength}
+    masks = np.ones(shown.images.images.shape, bool) if options.background else shown.brains
     heading = f"{directory.recipe.model}, {describe_protocol(directory)}"
-    pictures = {GRID: _grid(shown, maps, {**colours, "heading": heading})}
+    pictures = {GRID: _grid(shown, maps, {**colours, "within": masks, "heading": heading})}
     for (row, name), file in files.items():
-        pictures[file] = png_bytes(overlay(shown.images.images[row], maps[name][row], **colours))
+        pictures[file] = png_bytes(overlay(shown.images.images[row], maps[name][row], **colours, within=masks[row]))
     count = len(shown.images)
     which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
     which += " of the test part" if own and not directory.imported else ""
     explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
     strength = ", and their share follows the map" if options.by_strength else ""
-    caption = (
-        f"Evidence for {explained}, from 0 to 1 in the colours of the bar{strength}; with the model's probability."
-    )
+    caption = f"Evidence for {explained}, from 0 (left) to 1 (right){strength}; with the model's probability."
     page = explanation_page(
         f"Where {directory.name} finds evidence",
         f"{which}; {heading}.",
-        Picture("Grid of slices and methods", caption, pictures[GRID]),
+        Picture("Scale of colours", caption, _bar(options.colormap), "The colours of the maps, from 0 to 1."),
+        [_shown_slice(shown, maps, row, {name: pictures[files[row, name]] for name in maps}) for row in range(count)],
         _facts(directory, shown, options),
         shown.empty_maps,
         leaky=directory.leaky,
+        coloured_background=options.background,
     )
     with out.writing([*pictures, PAGE]) as folder:
         for name, content in pictures.items():
@@ -237,11 +260,49 @@ def _write(
     return [out.path / name for name in pictures]
 
 
+def _shown_slice(
+    shown: ExplainedSlices, maps: Mapping[str, np.ndarray], row: int, overlays: Mapping[str, bytes]
+) -> ShownSlice:
+    """Return a slice as the page shows it: plain, then under each map."""
+    pixels, brain = shown.images.images[row], shown.brains[row]
+    title, *lines = shown.titles[row].split("\n")
+    found = []
+    for name, picture in overlays.items():
+        heat = maps[name][row]
+        if not heat.any():
+            found.append(Picture(METHODS[name], "empty map", picture, f"{METHODS[name]}: an empty map"))
+            continue
+        outside = f"{100 * heat[~brain].sum() / heat.sum():.0f} % outside the brain"
+        seen = f"{METHODS[name]}: strongest in the {_strongest_place(heat, brain)} of the brain, {outside}"
+        found.append(Picture(METHODS[name], outside, picture, seen))
+    path = shown.images.paths[row]
+    plain = Picture("The slice", "", png_bytes(pixels), f"The slice {path}: {title}, {', '.join(lines)}")
+    return ShownSlice(path, [title, *lines], sides_of(path), plain, found)
+
+
+def _strongest_place(heat: np.ndarray, brain: np.ndarray) -> str:
+    """Say in which ninth of the brain's bounding box a map is strongest, as seen in the picture."""
+    rows, columns = np.nonzero(brain)
+    row, column = np.unravel_index((heat * brain).argmax(), heat.shape)
+    down = (row - rows.min()) / (np.ptp(rows) + 1)
+    across = (column - columns.min()) / (np.ptp(columns) + 1)
+    place = [("upper", "", "lower")[int(3 * down)], ("left", "", "right")[int(3 * across)]]
+    return " ".join(word for word in place if word) or "middle"
+
+
+def _bar(colormap: str) -> bytes:
+    """Draw the colours of a map from 0 to 1, left to right."""
+    from matplotlib import colormaps
+
+    colours = colormaps[colormap](np.linspace(0, 1, 256))[:, :3]
+    return png_bytes(np.rint(255 * colours).astype(np.uint8)[None].repeat(12, axis=0))
+
+
 def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mapping[str, Any]) -> bytes:
-    """Draw one method's maps side by side, and those of several in a column each."""
+    """Draw one method's maps each beside its plain slice, and those of several in a column each."""
     pixels, titles = shown.images.images, shown.titles
     if len(maps) == 1:
-        return png_bytes(grid(pixels, next(iter(maps.values())), titles, **colours))
+        return png_bytes(grid(pixels, next(iter(maps.values())), titles, 3, side_by_side=True, **colours))
     width = pixels.shape[2]
     scale = max(1, min(_TILE // width, _ROW // (width * (len(maps) + 1))))
     columns = {METHODS[name]: one for name, one in maps.items()}

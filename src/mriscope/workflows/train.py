@@ -13,6 +13,7 @@ from mriscope.data.split_files import split_for, warn_of_sharing
 from mriscope.data.splits import PARTS, Split, read_split, shared_subjects, split_record
 from mriscope.environment import describe_environment
 from mriscope.errors import RunError, check_type
+from mriscope.evaluation.baselines import score_baselines
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
@@ -47,6 +48,7 @@ from mriscope.training.devices import (
 from mriscope.training.fitting import check_fit, fit
 from mriscope.training.loop import Trained
 from mriscope.training.progress import Monitor
+from mriscope.workflows._baselines import write_baselines
 from mriscope.workflows._inference import write_inference
 from mriscope.workflows._load import load
 from mriscope.workflows._model import create_model_for
@@ -97,6 +99,7 @@ def run(
         data=slices.fingerprint,
         subjects_from=loaded.subjects_from or "unknown",
         skip_bad=skip_bad,
+        covariates=tuple(sorted(slices.covariates)),
     )
     with _prepare(path, recipe, fresh, environment, record) as directory:
         split = _find_split(directory, recipe, slices, split)
@@ -176,13 +179,15 @@ def _record(
     tested = predictions.of_part("test")
     write_predictions(predictions, path / PREDICTIONS)
     write_inference(directory, model, slices, split, predictions.of_part("validation"))
+    beside = {name: [one.of_part("test")] for name, one in write_baselines(directory, slices, split).items()}
     shared = shared_subjects(slices, split)
+    scores = score(tested, seed=recipe.seed)
     metrics = Metrics(
         protocol=split.protocol,
         part="test",
         leaky=None if shared is None else shared > 0,
         shared_subjects=shared,
-        **dict(score(tested, seed=recipe.seed)),
+        **{**dict(scores), "baselines": score_baselines([tested], beside, seed=recipe.seed)},
         training=TrainingSummary(
             epochs=len(history),
             epoch_kept=trained.epoch,

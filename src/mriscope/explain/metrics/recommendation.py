@@ -13,8 +13,10 @@ RULE = (
     "A method can be recommended if its maps pass the randomisation check (they change when the weights become random) "
     "and beat random maps in deletion and in insertion, each by a paired difference whose 95 % interval excludes 0. "
     "Among these the greatest insertion less deletion wins, unless a method that does not differ significantly from it "
-    "is at least twice as fast."
+    "is at least twice as fast. From fewer than 32 slices of 16 subjects none is recommended."
 )
+FEWEST_SLICES, FEWEST_SUBJECTS = 32, 16
+"""From fewer, which method comes first is the luck of the sample."""
 RANDOM, CENTRE = "random", "centre"
 """The names of the baselines, whose maps know nothing of the model."""
 _FASTER = 2  # times; what is less may be the luck of a measurement
@@ -51,13 +53,18 @@ class MethodScores:
 
 
 def recommend(scores: Sequence[MethodScores], units: np.ndarray, seed: int = 0) -> tuple[str | None, str]:
-    """Choose a method by RULE, and say why; None where no method can be recommended.
+    """Choose a method by RULE, and say why; None where no method can be recommended, or the slices are too few.
 
     Args:
         scores: of methods, and of the baseline random.
         units: int64 (N,), what each slice is resampled with.
         seed: of resampling.
     """
+    if len(units) < FEWEST_SLICES or len(np.unique(units)) < FEWEST_SUBJECTS:
+        return None, (
+            f"No method is recommended from {len(units)} slices of {len(np.unique(units))} subjects, as that would be "
+            f"luck: {FEWEST_SLICES} slices of {FEWEST_SUBJECTS} subjects are needed at least. Take more with --n."
+        )
 
     def differ(one: np.ndarray, other: np.ndarray) -> bool:
         found = mean_interval(one - other, units, seed=seed)

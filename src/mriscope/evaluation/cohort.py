@@ -1,0 +1,226 @@
+"""A cohort of independent units, and the interval of each metric over it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences, sum_by_unit
+from mriscope.evaluation.interval_formulas import (
+    Bounds,
+    area_interval,
+    effective_size,
+    few_units_factor,
+    log_interval,
+    logit_interval,
+    score_interval_of_area,
+    unit_variance,
+    widen,
+    wilson_interval,
+)
+from mriscope.evaluation.metrics import (
+    accuracy,
+    auroc,
+    balanced_accuracy,
+    brier_score,
+    class_auroc,
+    f1,
+    log_loss,
+    macro_f1,
+    precision,
+    quadratic_kappa,
+    recall,
+    row_brier_scores,
+    row_log_losses,
+    severity_error,
+)
+from mriscope.evaluation.predictions import Predictions, join
+from mriscope.evaluation.resampling import PERCENTILE, cluster_bootstrap
+
+WILSON, DELONG, LOG_SCALE, BAYESIAN = "Wilson", "DeLong, logit scale", "Student, log scale", "Bayesian bootstrap"
+PROPORTIONS: tuple[Any, ...] = (accuracy, precision, recall)
+AREAS: tuple[Any, ...] = (auroc, class_auroc)
+LOSSES: tuple[Any, ...] = (log_loss, brier_score)
+OF_CONFUSIONS: tuple[Any, ...] = (balanced_accuracy, macro_f1, f1, quadratic_kappa, severity_error)
+SEVERAL_CLASSES: tuple[Any, ...] = (auroc, class_auroc, balanced_accuracy, macro_f1, quadratic_kappa)
+"""Metrics that need enough units of every class, or of one and of the rest."""
+RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
+"""The least and most that a metric can be; of those that are not here 0 and 1."""
+PRIOR = 0.25
+"""Weight of each cell of the confusion matrix, in units, that the Bayesian bootstrap adds before it draws."""
+
+Named = tuple[str, Any, Any, Bounds, str]
+"""Name of a metric, the metric, its value or values, bounds and method."""
+
+
+class Cohort:
+    """Predictions of one or several repeats over the same independent units.
+
+    Args:
+        repeats: see mriscope.evaluation.intervals.bootstrap_repeats.
+
+    Raises:
+        DataError: there are no repeats, or two have other classes.
+    """
+
+    def __init__(self, repeats: Sequence[Predictions]) -> None:
+        self.repeats, self._whole = list(repeats), join(repeats)
+        self.class_names = self._whole.class_names
+        self.knows_subjects = all(one.knows_subjects for one in repeats)
+        if len(self.repeats) == 1 and not self.knows_subjects:
+            self.units = np.arange(len(self._whole))
+        else:
+            names = [one.subjects if self.knows_subjects else one.paths for one in repeats]
+            self.units = np.unique(np.concatenate(names), return_inverse=True)[1].astype(np.int64)
+        self.n_units = int(self.units.max(initial=-1)) + 1
+        self._ends = np.cumsum([len(one) for one in repeats])[:-1]
+
+    @cached_property
+    def units_of_class(self) -> list[int]:
+        """Count the units that have slices of each class."""
+        return self.has_class.sum(axis=1).tolist()
+
+    @cached_property
+    def has_class(self) -> np.ndarray:
+        """Tell which units have slices of each class: bool (K, U)."""
+        found = np.zeros((len(self.class_names), self.n_units), bool)
+        found[self._whole.labels, self.units] = True
+        return found
+
+    @cached_property
+    def has_rest(self) -> np.ndarray:
+        """Tell which units have slices that are not of each class: bool (K, U); a unit of several classes has both."""
+        return self.has_class.sum(axis=0) > self.has_class
+
+    def intervals(self, metrics: Mapping[str, Any], resamples: int, level: float, seed: int) -> Iterator[Named]:
+        """Compute each metric, of all or of each class, and its interval; bounds of a single unit are nan."""
+        drawn = self._resample(metrics, resamples, seed)
+        for name, metric in metrics.items():
+            value = np.array([metric(one) for one in self.repeats]).mean(axis=0)
+            none = np.full_like(value, np.nan, dtype=np.float64)
+            if self.n_units < 2:
+                yield name, metric, value, (none, none), ""
+            elif metric in PROPORTIONS:
+                yield name, metric, value, self._of_proportion(metric, value, level), WILSON
+            elif metric in AREAS:
+                yield name, metric, value, self._of_area(metric, value, level), DELONG
+            elif metric in LOSSES:
+                error = np.sqrt(unit_variance(self._influences(lambda one, of=metric: _row_losses(one, of))))
+                yield name, metric, value, log_interval(value, error, self.n_units, level), LOG_SCALE
+            elif metric in OF_CONFUSIONS:
+                low, high = _quantiles(drawn[name], level)
+                bounds = np.minimum(low, value), np.maximum(high, value)
+                least, most = RANGES.get(metric, (0, 1))
+                factor = few_units_factor(self.n_units, level)
+                yield name, metric, value, widen(value, bounds, factor, least=least, most=most), BAYESIAN
+            else:
+                yield name, metric, value, _quantiles(drawn[name], level), PERCENTILE
+
+    def _influences(self, of_rows: Any, units: np.ndarray | None = None, count: int = 0) -> np.ndarray:
+        """Compute the influence of each unit, or of others by row, on the mean over repeats: float64 (..., U)."""
+        units, count = (self.units, self.n_units) if units is None else (units, count)
+        parts = zip(self.repeats, np.split(units, self._ends), strict=True)
+        return np.mean([sum_by_unit(of_rows(one), rows, count) for one, rows in parts], axis=0)
+
+    def _of_proportion(self, metric: Any, value: np.ndarray, level: float) -> Bounds:
+        def counted(one: Predictions) -> np.ndarray:
+            classes = np.arange(len(one.class_names))[:, None]
+            if metric is accuracy:
+                return np.ones(len(one), bool)
+            return (one.labels if metric is recall else one.predicted) == classes
+
+        def of_rows(one: Predictions) -> np.ndarray:
+            return mean_influences(np.broadcast_to(one.predicted == one.labels, counted(one).shape), counted(one))[1]
+
+        influences = self._influences(of_rows)
+        every = np.concatenate([counted(one) for one in self.repeats], axis=-1)
+        present = sum_by_unit(every.astype(float), self.units, self.n_units) > 0
+        units = present.sum(axis=-1)
+        variance = (influences**2).sum(axis=-1) * units / np.maximum(units - 1, 1)
+        rows = every.sum(axis=-1) / len(self.repeats)
+        most = rows if len(self.repeats) == 1 else self._worth_of_slices(of_rows, value, rows)
+        return wilson_interval(value, effective_size(value, variance, units, rows, level, most=most), level)
+
+    def _worth_of_slices(self, of_rows: Any, value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Compute how many trials repeats were worth if slices were independent: more than one has if they disagree."""
+        names, slices = np.unique(np.concatenate([one.paths for one in self.repeats]), return_inverse=True)
+        variance = (self._influences(of_rows, slices, len(names)) ** 2).sum(axis=-1)
+        spread = np.asarray(value * (1 - value))
+        return np.divide(spread, variance, out=np.array(rows, np.float64), where=(spread > 0) & (variance > 0))
+
+    def _of_area(self, metric: Any, value: np.ndarray, level: float) -> Bounds:
+        def of_rows(one: Predictions) -> np.ndarray:
+            return auroc_influences(one.ranks, one.labels == np.arange(len(one.class_names))[:, None])[1]
+
+        influences = self._influences(of_rows)
+        of_class, rest = self.has_class.sum(axis=1), self.has_rest.sum(axis=1)
+        divided = (self.has_class & self.has_rest).any(axis=1)
+        variances = np.where(divided, unit_variance(influences), area_variance(influences, self.has_class))
+        if metric is class_auroc:
+            error = np.sqrt(variances)
+            low, high = area_interval(value, error, of_class.clip(1), rest.clip(1), level)
+            both = (of_class > 1) & (rest > 1)
+            return np.where(both, low, np.nan), np.where(both, high, np.nan)
+        there = (of_class > 0) & (rest > 0)
+        if there.sum() < 2 or min(of_class[there]) < 2:
+            return np.array(np.nan), np.array(np.nan)
+        if len(self.class_names) == 2:
+            return area_interval(value, np.sqrt(variances[0]), of_class[0], of_class[1], level)
+        error = np.sqrt(unit_variance(influences[there].mean(axis=0)))
+        if error == 0 or value in (0, 1):  # the mean of the score intervals, as a class has little to say of another's
+            ends = score_interval_of_area(value, of_class[there], rest[there], level)
+            return ends[0].mean(), ends[1].mean()
+        return logit_interval(value, error, level)
+
+    def _resample(self, metrics: Mapping[str, Any], resamples: int, seed: int) -> dict[str, np.ndarray]:
+        """Draw each metric that needs it: float64 (R,), or (R, K) for a metric of classes."""
+        ours = {name: one for name, one in metrics.items() if one in OF_CONFUSIONS}
+        others = {
+            name: one for name, one in metrics.items() if one not in (*OF_CONFUSIONS, *PROPORTIONS, *AREAS, *LOSSES)
+        }
+        drawn: dict[str, list[Any]] = {name: [] for name in (*ours, *others)}
+        for counts in cluster_bootstrap(self.n_units, resamples if others else 0, seed):
+            shares = np.split(counts[self.units], self._ends)
+            for name, metric in others.items():
+                drawn[name].append(np.mean([metric(*pair) for pair in zip(self.repeats, shares, strict=True)], axis=0))
+        if ours:
+            extended, random = [_with_every_cell(one, self._whole) for one in self.repeats], np.random.default_rng(seed)
+            cells = len(extended[0]) - len(self.repeats[0])
+            rows = len(self._whole) / max(self.n_units * len(self.repeats), 1)
+            for _ in range(resamples):
+                gamma, added = random.standard_gamma(1, self.n_units), rows * random.standard_gamma(PRIOR, cells)
+                shares = [np.append(share, added) for share in np.split(gamma[self.units], self._ends)]
+                for name, metric in ours.items():
+                    found = [metric(*pair) for pair in zip(extended, shares, strict=True)]
+                    drawn[name].append(np.mean(found, axis=0))
+        return {name: np.array(found) for name, found in drawn.items()}
+
+
+def _with_every_cell(one: Predictions, whole: Predictions) -> Predictions:
+    """Append a row for each cell of the confusion matrix, of classes that have slices or are predicted."""
+    classes = len(whole.class_names)
+    true = np.unique(whole.labels)
+    predicted = np.union1d(true, whole.predicted)
+    cells = [(row, column) for row in true for column in predicted]
+    added = Predictions.of(
+        [row for row, _ in cells], np.eye(classes)[[column for _, column in cells]], class_names=whole.class_names
+    )
+    return join([replace(one, severity=whole.severity), added])
+
+
+def _row_losses(one: Predictions, metric: Any) -> np.ndarray:
+    losses = row_log_losses(one) if metric is log_loss else row_brier_scores(one)
+    return mean_influences(losses, np.ones(len(losses), bool))[1]
+
+
+def _quantiles(drawn: np.ndarray, level: float) -> Bounds:
+    """Compute the bounds of drawn values (R, ...), without those that do not exist."""
+    there = ~np.isnan(drawn).all(axis=0)
+    low, high = np.full((2, *drawn.shape[1:]), np.nan)
+    found = np.nanquantile(drawn[:, there] if drawn.ndim > 1 else drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    if drawn.ndim > 1:
+        low[there], high[there] = found
+        return low, high
+    return (found[0], found[1]) if there else (low, high)

@@ -1,0 +1,231 @@
+"""The page in a real Chromium: every kind of file, mistakes, keyboard, screen reader, phone, and no other host."""
+
+import io
+
+import numpy as np
+import pytest
+from browser import chromium, needs_chromium, watched
+from PIL import Image
+from served import SIZE, serving
+from volume_files import axial_series, brain, write_dicoms, write_nifti
+
+import mriscope
+from mriscope.reports.model_page import BROWSER_PARTS, page_files, page_part
+
+SAYS = "told => document.getElementById('status').textContent.startsWith(told)"
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def client(tiny_run):
+    with serving(tiny_run, mriscope.load_model(tiny_run.path, "cpu")) as (client, _):
+        yield client
+
+
+@pytest.fixture
+def shown(browser, client):
+    with watched(browser, client.url, viewport={"width": 1200, "height": 1000}) as page:
+        yield page
+        assert page.problems == []
+        assert page.asked <= {f"http://127.0.0.1:{client.port}", "data://"}
+
+
+def encoded(kind: str) -> bytes:
+    pixels = page_part("examples/phantom-1.png")
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(pixels)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    voxels = brain(1, (SIZE, SIZE, 9))
+    return {
+        "one.jpg": encoded("JPEG"),
+        "one.png": encoded("PNG"),
+        "scan.nii": write_nifti(folder / "scan.nii", voxels).read_bytes(),
+        "scan.nii.gz": write_nifti(folder / "scan.nii.gz", voxels).read_bytes(),
+        "IM0001": write_dicoms(folder, axial_series(voxels))[4].read_bytes(),
+    }
+
+
+@pytest.mark.parametrize("name", ["one.jpg", "one.png", "scan.nii", "scan.nii.gz", "IM0001"])
+def test_a_file_that_is_dropped_is_answered_with_its_map(shown, client, files, name):
+    shown.drop(name, files[name])
+    shown.wait_for_map()
+    page = shown.page
+    answer = client.send("/api/v1/predict", (name, files[name])).json
+    index = (len(answer["slices"]) - 1) // 2
+    cells = page.locator("#probabilities tbody .number").all_inner_texts()
+    assert cells == [f"{share:.3f}" for share in answer["slices"][index]["probabilities"].values()]
+    members = page.locator("#probabilities tbody td:last-child").all_inner_texts()
+    assert members.count("yes") == len(answer["slices"][index]["prediction_set"])
+    flagged = answer["slices"][index]["out_of_distribution"]
+    assert page.inner_text("#flag").startswith("Out of" if flagged else "Not out of")
+    assert page.is_visible("#through") == (name.startswith("scan"))
+    for picture in ("#original", "#map"):
+        assert page.evaluate(f"document.querySelector('{picture}').naturalWidth") == SIZE
+
+
+def test_the_slider_goes_through_a_volume(shown, client, files):
+    shown.drop("scan.nii.gz", files["scan.nii.gz"])
+    shown.wait_for_map()
+    shown.page.focus("#index")
+    shown.page.keyboard.press("End")
+    shown.page.wait_for_function(SAYS, arg="scan.nii.gz#z008")
+    assert shown.page.inner_text("#index-told") == "9 of 9"
+    last = client.send("/api/v1/predict", ("scan.nii.gz", files["scan.nii.gz"])).json["slices"][8]
+    cells = shown.page.locator("#probabilities tbody .number").all_inner_texts()
+    assert cells == [f"{share:.3f}" for share in last["probabilities"].values()]
+
+
+def test_method_class_and_strength_change_the_map(shown, files):
+    shown.drop("one.png", files["one.png"])
+    shown.wait_for_map()
+    page, sources = shown.page, []
+    for method, name in (("gradcam", "Non_Demented"), ("gradcam", "Mild_Demented"), ("gradxinput", "Mild_Demented")):
+        page.select_option("#method", method)
+        page.select_option("#class", name)
+        title = {"gradcam": "Grad-CAM", "gradxinput": "Gradient × input"}[method]
+        told = f"{title} for {name.replace('_', ' ')};"
+        page.wait_for_function("told => document.getElementById('map-told').textContent.startsWith(told)", arg=told)
+        sources.append(page.get_attribute("#map", "src"))
+    assert len(set(sources)) == 3
+    page.fill("#strength", "20")
+    assert page.evaluate("getComputedStyle(document.getElementById('map')).opacity") == "0.2"
+
+
+def test_examples_are_answered_at_a_click(shown):
+    for name in ("phantom 1", "phantom 2", "phantom volume"):
+        shown.page.get_by_role("button", name=name).click()
+        file = name.replace(" ", "-")
+        shown.page.wait_for_function(
+            "file => document.getElementById('status').textContent.startsWith(file + '.')", arg=file
+        )
+        shown.wait_for_map()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("notes.txt", b"nothing to see", "notes.txt is no JPEG, PNG, TIFF or BMP; expected"),
+        ("cut.png", encoded("PNG")[:600], "cut.png is a PNG cut short"),
+        ("cut.nii.gz", page_part("examples/phantom-volume.nii.gz")[:900], "cut.nii.gz is a damaged gzip file"),
+        ("large.png", bytes(2**21), "the request has more than 2 MiB; send a smaller file"),
+    ],
+)
+def test_a_wrong_file_gets_a_readable_message_and_the_page_goes_on(shown, files, name, content, told):
+    shown.choose(name, content)
+    assert shown.complaint().startswith(told)
+    assert not shown.page.is_visible("#answer")
+    shown.choose("one.png", files["one.png"])
+    shown.wait_for_map()
+    assert not shown.page.is_visible("#error")
+
+
+def test_markup_in_a_file_name_is_text(shown, files):
+    name = "<img src=x onerror=document.title='broken'><b>bold</b>.png"
+    shown.drop(name, files["one.png"])
+    shown.wait_for_map()
+    assert name in shown.page.inner_text("#status")
+    shown.drop(name, b"no picture")
+    assert name in shown.complaint()
+    assert shown.page.title() == "mriscope: ask a model"
+    assert shown.page.locator("#status b, #error b").count() == 0
+
+
+def test_the_keyboard_alone_is_enough(shown):
+    page = shown.page
+
+    def tab_to(wanted: str) -> None:
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            if page.evaluate("wanted => document.activeElement.matches(wanted)", wanted):
+                return
+        raise AssertionError(f"Tab does not come to {wanted}")
+
+    tab_to("#file")
+    tab_to("#examples button:last-of-type")
+    page.keyboard.press("Enter")
+    shown.wait_for_map()
+    assert page.evaluate("document.activeElement.id") == "answer-title"
+    before = page.inner_text("#index-told")
+    tab_to("#index")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("before => document.getElementById('index-told').textContent !== before", arg=before)
+    tab_to("#method")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.getElementById('method').selectedIndex") == 1
+    tab_to("#class")
+    tab_to("#strength")
+    page.keyboard.press("ArrowLeft")
+    assert page.input_value("#strength") == "49"
+    tab_to("summary")
+    page.keyboard.press("Enter")
+    assert "nothing here is a diagnosis" in page.inner_text("#card")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_it_reads_well_for_all(browser, client, files, scheme, width):
+    with watched(browser, client.url, color_scheme=scheme, viewport={"width": width, "height": 900}) as shown:
+        assert shown.serious_findings() == []
+        shown.drop("scan.nii.gz", files["scan.nii.gz"])
+        shown.wait_for_map()
+        assert shown.serious_findings() == []
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert shown.page.inner_text("header").count("Research tool, never a diagnosis") == 1
+        shown.drop("notes.txt", b"nothing")
+        shown.complaint()
+        assert shown.serious_findings() == []
+
+
+def test_figures_on_unseen_subjects_stand_on_the_page(shown, tiny_run):
+    metrics = tiny_run.metrics().metrics
+    rows = shown.page.locator("#metrics tbody tr").all_inner_texts()
+    assert len(rows) == len(metrics)
+    accuracy = metrics["accuracy"]
+    assert f"{accuracy.value:.3f}" in rows[0]
+    assert f"{accuracy.low:.3f} to {accuracy.high:.3f}" in rows[0]
+    assert "unseen in training" in shown.page.inner_text("#statement")
+
+
+def test_a_token_is_asked_for(browser, tiny_run):
+    model = mriscope.load_model(tiny_run.path, "cpu")
+    with serving(tiny_run, model, token="sixteen letters!") as (client, _), watched(browser, client.url) as shown:
+        assert "the token is missing or wrong" in shown.page.inner_text("#error")
+        shown.page.fill("#token", "sixteen letters!")
+        shown.page.keyboard.press("Enter")
+        shown.page.wait_for_selector("#asking:not([hidden])")
+        assert not shown.page.is_visible("#admission")
+        assert shown.problems == []
+
+
+def test_the_documentation_names_every_operation(browser, client):
+    context = browser.new_context()
+    page, problems = context.new_page(), []
+    page.on("console", lambda message: problems.append(message.text))
+    page.goto(f"{client.url}docs")
+    page.wait_for_selector("#operations section:nth-of-type(6)")
+    assert page.locator("h2").all_inner_texts() == [
+        *("GET /api/v1/model", "POST /api/v1/predict", "POST /api/v1/explain"),
+        *("GET /metrics", "GET /healthz", "GET /readyz"),
+    ]
+    assert problems == []
+    context.close()
+
+
+def test_the_page_is_small_and_holds_no_inline_script():
+    parts = [*page_files().values(), *(page_part(name) for name in ("backend_server.js", *BROWSER_PARTS))]
+    assert sum(map(len, parts)) <= 100_000
+    source = page_files()["index.html"].decode()
+    assert "style=" not in source
+    assert source.count("<script") == source.count("<script src=")
+    assert np.all([b"innerHTML" not in part and b"eval(" not in part for part in parts])
