@@ -91,8 +91,8 @@ def add_skull(grid: Grid) -> Volume:
     padded = np.pad(grid.data, [(side, side) for side in np.ceil(30 / grid.spacings).astype(int)])
     affine = grid.affine.copy()
     affine[:3, 3] -= grid.affine[:3, :3] @ np.ceil(30 / grid.spacings)
-    brain = ndimage.binary_closing(padded > 0, iterations=3)
-    away = ndimage.distance_transform_edt(~brain, sampling=grid.spacings)
+    brain = np.asarray(ndimage.binary_closing(padded > 0, iterations=3), bool)
+    away = np.asarray(ndimage.distance_transform_edt(~brain, sampling=grid.spacings))
     white = float(np.quantile(grid.data[grid.data > 0], 0.95))
     for low, high, share in ((0, 3, 0.25), (3, 9, 0.08), (9, 17, 1.1), (17, 20, 0.5)):
         padded[(away > low) & (away <= high) & (padded == 0)] = share * white

@@ -52,7 +52,7 @@ class Grid:
 
     def cubic(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that interpolates as `sample` does, by a cubic spline clipped to the values of the grid."""
-        spline = ndimage.spline_filter(self.data, 3, output=np.float32)
+        spline = np.asarray(ndimage.spline_filter(self.data, 3), np.float32)
         inverse, low, high = np.linalg.inv(self.affine), self.data.min(), self.data.max()
 
         def sample(points: np.ndarray) -> np.ndarray:

@@ -87,7 +87,8 @@ def _improve(method: Any, start: np.ndarray, moving: Any) -> Alignment:
 def _template() -> tuple[Grid, np.ndarray]:
     """Return the template, and where it counts: its brain and some mm around."""
     template = load_template()
-    return template, ndimage.distance_transform_edt(template.data == 0, sampling=template.spacings) <= _FAR
+    away = np.asarray(ndimage.distance_transform_edt(template.data == 0, sampling=template.spacings))
+    return template, away <= _FAR
 
 
 def _starts(brain: Grid) -> list[np.ndarray]:

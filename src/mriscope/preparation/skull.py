@@ -70,15 +70,15 @@ def find_brain(volume: Grid, *, fine: bool = True) -> Skull:
     box = _find_box(coarse, data.shape)
     brain = _resize(coarse.astype(np.float32), data.shape) > 0.5
     signal = data.clip(0, high)
-    near = ndimage.distance_transform_edt(~brain, sampling=volume.spacings) <= _REACH
-    outside = float(signal[~near].sum() / signal.sum())
+    away = np.asarray(ndimage.distance_transform_edt(~brain, sampling=volume.spacings))
+    outside = float(signal[away > _REACH].sum() / signal.sum())
     if outside < _STRIPPED:
-        return Skull(ndimage.binary_fill_holes(_largest(data > _DARKEST * high))[whole], outside)
+        return Skull(_fill(_largest(data > _DARKEST * high))[whole], outside)
     if fine:
         brain = np.zeros(data.shape, bool)
         found = _predict("fine", _resize(data[box], (_FINE,) * 3), low, high)
         brain[box] = _resize(found, data[box].shape) > 0.5
-    return Skull(ndimage.binary_fill_holes(_largest(brain))[whole], outside)
+    return Skull(_fill(_largest(brain))[whole], outside)
 
 
 def _predict(name: str, voxels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -96,10 +96,15 @@ def _resize(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _largest(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected part of a mask."""
-    labels, count = ndimage.label(mask)
-    if not count:
+    labels = np.zeros(mask.shape, np.int32)
+    if not ndimage.label(mask, output=labels):
         raise DataError("shows no brain that the network for skull stripping knows")
     return labels == np.bincount(labels.ravel())[1:].argmax() + 1
+
+
+def _fill(mask: np.ndarray) -> np.ndarray:
+    """Return a mask without holes."""
+    return np.asarray(ndimage.binary_fill_holes(mask), bool)
 
 
 def _find_box(coarse: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...]:

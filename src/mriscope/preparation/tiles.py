@@ -60,7 +60,7 @@ def draw_layer(
     picture = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX).convert("RGB")).copy()
     if border is not None:
         mask = np.asarray(Image.fromarray(border).resize(size, Image.Resampling.NEAREST))
-        picture[mask & ~ndimage.binary_erosion(mask)] = _LINE
+        picture[mask & ~np.asarray(ndimage.binary_erosion(mask), bool)] = _LINE
     return Tile(step, plane, _on_square(picture))
 
 
