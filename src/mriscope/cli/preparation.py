@@ -57,7 +57,7 @@ def prepare(
     label_column: LabelColumn = None,
     subject_column: SubjectColumn = None,
     subject_pattern: SubjectPattern = None,
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Volumes at a time; each takes up to 3 GB.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Volumes at a time; each takes about 2 GB.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Prepare slices of T1 volumes.
