@@ -33,7 +33,7 @@ from mriscope.evaluation.interval_formulas import (
     widen,
     wilson_interval,
 )
-from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_UNITS
+from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_OF_SKEWED, LEAST_UNITS
 from mriscope.evaluation.predictions import Predictions
 
 LEVEL, RESAMPLES, CHUNK = 0.95, 400, 50
@@ -279,7 +279,7 @@ def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str
         for name, candidate, value, (low, high) in every_bound(random, labels, probabilities):
             truth, there = truths[name], np.isfinite(value)
             low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
-            enough = reliable(name, labels, len(SHARES[cell["classes"]]))
+            enough = reliable(name, labels, len(SHARES[cell["classes"]]), cell["slices"])
             rows = np.stack([truth < low - 1e-9, truth > high + 1e-9, high - low, enough])[:, there]
             found.setdefault((name, candidate), []).append(rows)
     rows = []
@@ -295,7 +295,7 @@ def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str
     return rows
 
 
-def reliable(name: str, labels: np.ndarray, classes: int) -> np.ndarray:
+def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.ndarray:
     """Tell for which cohorts an interval of this metric is printed as reliable: bool (C,)."""
     counts = np.stack([(labels == one).sum(axis=1) for one in range(classes)])
     if name in ("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class"):
@@ -306,7 +306,9 @@ def reliable(name: str, labels: np.ndarray, classes: int) -> np.ndarray:
         least = np.minimum(counts[-1], counts[:-1].sum(axis=0))
     else:
         least = counts.min(axis=0)
-    return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= LEAST_UNITS)
+    skewed = name in ("log_loss", "brier_score") or (slices > 1 and name.startswith(("AUROC", "recall", "precision")))
+    units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
+    return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= units)
 
 
 def every_bound(
@@ -528,9 +530,9 @@ def calibration_table(lines: list[dict[str, Any]]) -> Iterator[str]:
 
 KINDS = {
     "00": "one prediction of a subject",
-    "01": "the same, cohorts with fewer than ten of a class: printed as not reliable",
+    "01": "the same, printed as not reliable",
     "10": "several slices of a subject",
-    "11": "the same, cohorts with fewer than ten of a class: printed as not reliable",
+    "11": "the same, printed as not reliable",
 }
 CHOSEN = frozenset({"Wilson", "DeLong on the logit scale", "log scale", "Bayesian bootstrap, Student's t"})
 TABLES = {"cohorts": coverage_table, "crossval": crossval_table, "calibration": calibration_table}

@@ -1,4 +1,4 @@
-"""Measure a server: time to the first answer, time of one slice, requests a second, memory, and the API's description.
+"""Measure a server: first answer, time of one slice, requests a second, memory, its description; and the exported page.
 
     python benchmarks/serving.py RUN [--requests 20000] [--examples 200] [--seconds 20]
 
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -31,7 +32,7 @@ CLIENTS = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--requests", type=int, default=20_000, help="for the memory")
     parser.add_argument("--examples", type=int, default=200, help="of each operation and mode of the description")
@@ -41,20 +42,26 @@ def main() -> None:
     with tempfile.TemporaryFile("w+") as log, served(asked.run, log) as (port, process, begun):
         status, _ = ask(http.client.HTTPConnection("127.0.0.1", port), bodies[0])
         assert status == 200
-        print(f"start to first answer: {time.perf_counter() - begun:.2f} s")
+        took = time.perf_counter() - begun
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        print(f"start to first answer: {took:.2f} s ({processor(process):.2f} s of processor time)")
         print(describe_times(one_by_one(port, bodies, asked.seconds)))
-        print(f"{CLIENTS} clients: {side_by_side(port, bodies, asked.seconds):.0f} requests/s")
+        before = processor(process)
+        rate = side_by_side(port, bodies, asked.seconds)
+        each = 1000 * (processor(process) - before) / (rate * asked.seconds)
+        print(f"{CLIENTS} clients: {rate:.0f} requests/s, {each:.1f} ms of the server's processor time each")
         print(describe_memory(port, process, bodies, asked.requests))
         print(describe_schema(port, asked.examples))
         log.seek(0)
         assert SECRET not in log.read()
+    print(describe_page(asked.run))
 
 
 @contextmanager
-def served(run: Path, log: object) -> Iterator[tuple[int, int, float]]:
+def served(run: Path, log: IO[str]) -> Iterator[tuple[int, int, float]]:
     begun = time.perf_counter()
     command = [sys.executable, "-m", "mriscope", "serve", str(run), "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:  # pyright: ignore[reportArgumentType]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:
         assert server.stdout is not None
         try:
             yield int(server.stdout.readline().split(":")[2].split("/")[0]), server.pid, begun
@@ -117,7 +124,8 @@ def describe_memory(port: int, process: int, bodies: list[bytes], count: int) ->
     with ThreadPoolExecutor(CLIENTS) as clients:
         failures = sum(clients.map(client, range(CLIENTS)))
     later = [(number, memory) for number, memory in seen if number >= count // 10]
-    slope = np.polyfit(*np.array(later, float).T, 1)[0] * count / 2**20
+    numbers, memory = np.array(later, float).T
+    slope = np.polyfit(numbers, memory, 1)[0] * count / 2**20
     return (
         f"{count:,} requests: {failures} unexpected answers, memory {seen[0][1] / 2**20:.0f} to "
         f"{seen[-1][1] / 2**20:.0f} MiB, slope {slope:+.1f} MiB over all of them (after the first tenth)"
@@ -126,6 +134,12 @@ def describe_memory(port: int, process: int, bodies: list[bytes], count: int) ->
 
 def resident(process: int) -> int:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def processor(process: int) -> float:
+    """Return the seconds of processor time that a process has taken."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def describe_schema(port: int, count: int) -> str:
@@ -141,6 +155,22 @@ def describe_schema(port: int, count: int) -> str:
             statuses |= check_operation(schema, method, path, mode, count)
     took = time.perf_counter() - begin
     return f"{count} examples of each operation and mode: no violation, statuses {sorted(statuses)}, {took:.0f} s"
+
+
+def describe_page(run: Path) -> str:
+    """Open the exported page from a disk in Chromium, and click an example."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from browser import chromium, watched
+
+    from mriscope.workflows.export import export_run
+
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        export_run(run, folder, form="html")
+        begin = time.perf_counter()
+        with watched(browser, (Path(folder) / "index.html").as_uri()) as shown:
+            shown.page.get_by_role("button", name="phantom 1").click()
+            shown.page.wait_for_selector("#answer:not([hidden])")
+            return f"exported page, from opening it to its first answer: {time.perf_counter() - begin:.2f} s"
 
 
 if __name__ == "__main__":

@@ -50,6 +50,12 @@ def folder(tiny_run, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
 def browser():
     with chromium() as browser:
         yield browser
@@ -126,7 +132,7 @@ def volume(folder: Path, name: str, **tags) -> bytes:
         ("sagittal", {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "PixelSpacing": [1, 2]}),
     ],
 )
-def test_files_become_the_slices_that_the_package_reads(page, model, tmp_path, name, tags):
+def test_files_become_the_slices_that_the_package_reads(page, model, sandbox, tmp_path, name, tags):
     shapes = {"wide.png": (50, 90), "small.png": (20, 11)}
     modes = {"colour.png": "RGB", "clear.png": "RGBA"}
     kinds = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP"}
@@ -134,8 +140,7 @@ def test_files_become_the_slices_that_the_package_reads(page, model, tmp_path, n
     content = volume(tmp_path, name, **tags)
     if kind is not None:
         content = picture(kind, modes.get(name, "L"), shapes.get(name, (SIZE, SIZE)))
-    with Sandbox() as sandbox:
-        expected = read_content(name, content, sandbox, size=SIZE)
+    expected = read_content(name, content, sandbox, size=SIZE)
     images, shares, slices = asked(page, name, content)
     assert [one["path"] for one in slices] == list(expected.paths)
     apart = np.abs(images.astype(int) - expected.images)

@@ -1,5 +1,6 @@
 """Commands that use a trained model: predict, export, serve."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from mriscope.cli.options import AsJson, Device, RunFolder, parse_bytes
 from mriscope.errors import need
 
 app = typer.Typer()
+VARIABLE = "MRISCOPE_TOKEN"
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
 
@@ -76,13 +78,11 @@ def serve(
     run: RunFolder,
     host: Annotated[str, typer.Option(help="Address to listen at; another than loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    max_upload: Annotated[
-        int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Largest request, such as 8MiB or 500kB.")
-    ] = "8MiB",  # pyright: ignore[reportArgumentType]
+    max_upload: Annotated[str, typer.Option(metavar="SIZE", help="Largest request, such as 500kB.")] = "8MiB",
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="MRISCOPE_TOKEN",
+            envvar=VARIABLE,
             help="What callers have to send; by the variable no list of processes shows it.",
             show_default=False,
         ),
@@ -97,6 +97,8 @@ def serve(
 
     Uploads stay in memory and are never logged. (`mriscope ui` shows tracked runs; this asks the model of one.)
     """
+    size = parse_bytes(max_upload)
+    os.environ.pop(VARIABLE, None)  # the processes that parse volumes need not know it
     check_run(run)
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         need("serve", module)
@@ -107,7 +109,7 @@ def serve(
         lambda address: print(f"{address} (Ctrl-C ends it)", flush=True),
         host=host,
         port=port,
-        max_upload=max_upload,
+        max_upload=size,
         token=token,
         allowed_hosts=allowed_host or (),
         device=device,

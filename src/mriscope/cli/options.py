@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mriscope import choices
+from mriscope.errors import ArgumentError
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that `mriscope train` wrote.")]
 RecipeName = Annotated[
@@ -62,14 +63,14 @@ def parse_bytes(text: str) -> int:
     """Return the bytes of a size such as 8MiB, 500kB or 4096.
 
     Raises:
-        BadParameter: of typer; it is none, or nothing.
+        ArgumentError: it is none, or nothing.
 
     Example:
         >>> parse_bytes("8MiB"), parse_bytes("0.5kB")
         (8388608, 500)
     """
     units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?([a-z]{0,3})", str(text).strip().lower())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?([a-z]{0,3})", text.strip().lower())
     if found is None or found[2] not in units or float(found[1]) * units[found[2]] < 1:
-        raise typer.BadParameter(f"{text!r} is no size; give one such as 8MiB or 500kB")
+        raise ArgumentError(f"{text!r} is no size; give one such as 8MiB or 500kB")
     return int(float(found[1]) * units[found[2]])
