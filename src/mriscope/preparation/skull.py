@@ -145,8 +145,8 @@ class LinkNet(nn.Module):
 
     Example:
         >>> with torch.inference_mode():
-        ...     tuple(LinkNet()(torch.zeros(1, 1, 32, 32, 32)).shape)
-        (1, 2, 32, 32, 32)
+        ...     tuple(LinkNet()(torch.zeros(1, 1, 64, 64, 64)).shape)
+        (1, 2, 64, 64, 64)
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class LinkNet(nn.Module):
         self.tp_conv2 = nn.ConvTranspose3d(8, 2, 2, 2)
 
     def forward(self, voxels: torch.Tensor) -> torch.Tensor:
-        """Return probabilities of background and brain, (N, 2, I, J, K), of (N, 1, I, J, K); sides divide by 32."""
+        """Return probabilities of background and brain, (N, 2, I, J, K), of (N, 1, I, J, K); sides divide by 32, and 64 at least."""
         first = self.init(voxels)
         second = self.down0(first)
         third = self.down1(second)
