@@ -161,7 +161,14 @@ class LinkNet(nn.Module):
         self.tp_conv2 = nn.ConvTranspose3d(8, 2, 2, 2)
 
     def forward(self, voxels: torch.Tensor) -> torch.Tensor:
-        """Return probabilities of background and brain, (N, 2, I, J, K), of (N, 1, I, J, K); sides divide by 32, and 64 at least."""
+        """Return probabilities of background and brain.
+
+        Args:
+            voxels: (N, 1, I, J, K); sides are multiples of 32, and not all are 32.
+
+        Returns:
+            (N, 2, I, J, K).
+        """
         first = self.init(voxels)
         second = self.down0(first)
         third = self.down1(second)
