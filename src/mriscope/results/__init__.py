@@ -52,6 +52,7 @@ from mriscope.results.inference import (
     InferenceSettings,
     ModelDescription,
     ModelOrigin,
+    PartsPredicted,
     SlicePrediction,
 )
 from mriscope.results.preparation import Preparation, PreparedVolume, PrepareSettings, SkullState, VolumeMeasures
@@ -138,6 +139,7 @@ __all__ = [
     "ParameterCount",
     "Part",
     "Parts",
+    "PartsPredicted",
     "PermutationResult",
     "PermutedMetric",
     "PermutedScore",
