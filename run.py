@@ -4,6 +4,7 @@
     python3 run.py demo      the whole job on synthetic brains, under two minutes
     python3 run.py test      all checks and tests (words after it go to pytest)
 
+    python3 run.py soak      the tests of reliability at full length, about an hour (words after it go to pytest)
     python3 run.py setup     only make .venv ready
     python3 run.py check     ruff, the type checker, the import contracts
     python3 run.py lock      resolve requirements.lock anew
@@ -47,6 +48,7 @@ def main(words: list[str]) -> int:
     tasks = {
         "demo": demo,
         "test": test,
+        "soak": soak,
         "setup": lambda _: 0,
         "check": check,
         "lock": lock,
@@ -80,6 +82,16 @@ def demo(words: list[str]) -> int:
 def test(words: list[str]) -> int:
     os.chdir(ROOT)
     return check([]) or call(PYTHON, "-m", "pytest", *words)
+
+
+def soak(words: list[str]) -> int:
+    """Run the long versions of the tests that damage files and kill processes; docs/reliability.md has the figures."""
+    os.chdir(ROOT)
+    long = {"MRISCOPE_MUTATIONS": "10000", "MRISCOPE_SAVE_KILLS": "200", "MRISCOPE_KILLS": "20"}
+    os.environ.update({name: value for name, value in long.items() if name not in os.environ})
+    files = ("reliability", "kills", "training_loop", "sweep")
+    chosen = ("-k", "damaged or killed or at_once", "--durations=0", "--durations-min=1")
+    return call(PYTHON, "-m", "pytest", *(f"tests/test_{name}.py" for name in files), *(words or chosen))
 
 
 def check(_: list[str]) -> int:

@@ -6,29 +6,23 @@ Reads the source that MRISCOPE_DATA names. Four methods: `best_five`, where each
 of features whose fits tell best of its own left-out subjects and averages their logits; `nested`, where it takes the
 one best; `all_families`, the average of all, without choice; and `tissue_histograms`, one family, without choice. Test
 folds decide nothing in any of them.
-
-With MRISCOPE_COVARIATES, a CSV file of covariates by path or subject, the headline is also given beside them and beside
-the brain and CSF fractions, over all subjects and over those of 60 and over.
 """
 
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
-from mriscope.data.covariates import value_by_unit, with_covariates
 from mriscope.data.slices import SliceSet
-from mriscope.evaluation.baselines import SCALARS, measure_scalars
-from mriscope.evaluation.confounds import Units, analyse_confounding
 from mriscope.evaluation.intervals import bootstrap_repeats
 from mriscope.evaluation.metrics import auroc, macro_f1
 from mriscope.evaluation.predictions import Predictions
 from mriscope.models.tissue_families import FAMILIES, TAKEN, family_columns, fit_family, sort_families, tissue_families
 from mriscope.recipe import make_recipe
-from mriscope.reports.confounds import confounding_text
 from mriscope.workflows._load import load
 
 FOLDS, REPEATS, RESAMPLES = 5, 5, 1000
@@ -72,14 +66,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_validate(
-    severity: np.ndarray, described: np.ndarray, repeat: int, chosen: Counter[str]
+    severity: np.ndarray,
+    described: np.ndarray,
+    repeat: int,
+    chosen: Counter[str],
+    tasks: Mapping[str, int] = WORST,
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Probabilities of every subject by each method, for each task."""
-    found = {(method, task): np.zeros((len(severity), k)) for method in METHODS for task, k in WORST.items()}
+    """Probabilities of every subject by each method, for each task, the first of which tells families apart."""
+    found = {(method, task): np.zeros((len(severity), k)) for method in METHODS for task, k in tasks.items()}
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=repeat).split(severity, np.minimum(severity, 2))
     for train, test in folds:
         order: list[str] = []
-        for task, classes in WORST.items():
+        for task, classes in tasks.items():
             ranks = np.minimum(severity[train], classes - 1)
             known, asked = fit_families(described[train], described[test], ranks, classes)
             order = order or sort_families(known, ranks > 0)
@@ -128,21 +126,7 @@ def main() -> None:
         truth = np.minimum(severity, WORST[task] - 1)
         pooled = [one[method, task] for one in repeats]
         show(method, task, [Predictions.of(truth, p, subjects=np.arange(len(p)), class_names=names) for p in pooled])
-    if file := os.environ.get("MRISCOPE_COVARIATES"):
-        scores = np.array([one["best_five", "non_vs_demented"][:, 1] for one in repeats])
-        show_beside(with_covariates(slices, file), scores, severity > 0)
     print(f"{time.perf_counter() - started:.0f} s")
-
-
-def show_beside(slices: SliceSet, scores: np.ndarray, demented: np.ndarray) -> None:
-    """Print the headline beside each covariate and both scalars of the brain; scores (R, n), of subjects in order."""
-    units = np.unique(slices.subjects, return_inverse=True)[1]
-    measured = dict(zip(SCALARS, measure_scalars(slices).T, strict=True))
-    columns = {name: value_by_unit(column, units) for name, column in {**slices.covariates, **measured}.items()}
-    for words, chosen in (("all", columns["age"] > 0), ("60 and over", columns["age"] >= 60)):
-        for name, column in columns.items():
-            group = Units(f"Demented vs Non, {words}", "subject", demented, scores, {name: column}).select(chosen)
-            print(confounding_text(analyse_confounding(group, resamples=RESAMPLES)), flush=True)
 
 
 if __name__ == "__main__":

@@ -671,8 +671,19 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     code, out, err = call("demo", "--out", tmp_path / "out")
     assert code == 0, err
     report = tmp_path / "out" / "report.html"
-    assert out.strip() == f"the report: {report}"
+    story, rest = out.split(f"\nthe report: {report}\n\nnext, with your own data:\n")
+    assert [line.split()[0] for line in rest.splitlines()] == ["mriscope"] * 3
+    first, verdict, by_subject, maps = story.strip().splitlines()
+    leaky, honest = (RunDirectory(tmp_path / "out" / name).metrics() for name in ("run-by-slice", "run"))
+    figures = [f"{100 * one.metrics['accuracy'].value:.1f} %" for one in (leaky, honest)]
+    assert (leaky.leaky, honest.leaky) == (True, False)
+    assert re.findall(r"[0-9.]+ %", first) == figures
+    assert verdict.startswith("The audit of the split by slice: LEAKY")
+    assert re.search(r"its AUROC is [01]\.[0-9]{2}; the best baseline without a network has [01]\.[0-9]{2}", by_subject)
+    assert maps.startswith(("Layer-CAM is highest where", "Maps could not be held against"))
     page = report.read_text()
+    assert page.index(first) < page.index("<h2>Metrics</h2>")
+    assert "brain fraction alone" in page
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]

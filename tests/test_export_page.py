@@ -25,6 +25,7 @@ from mriscope.reports.model_page import page_part
 from mriscope.workflows import _web_runtime
 from mriscope.workflows.export import export_run
 
+SAYS = "told => document.getElementById('status').textContent.startsWith(told)"
 TELLS = "told => document.getElementById('map-told').textContent.startsWith(told)"
 ASK = """async ([name, content]) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -147,6 +148,11 @@ def test_files_become_the_slices_that_the_package_reads(page, model, sandbox, tm
     assert apart.max() <= 1
     assert (apart > 0).mean() <= 0.002  # float32 and float64 part where a grey level is a tie
     np.testing.assert_allclose(shares, model.compute(images)[0], atol=1e-4)
+    page.choose(name, content)
+    page.page.wait_for_function(SAYS, arg=name)
+    assert all(
+        secret not in page.page.content() for secret in ("Doe^Jane", "MRN-4711")
+    )  # the patient of the DICOM files
 
 
 @needs_chromium

@@ -70,6 +70,7 @@ def test_a_file_that_is_dropped_is_answered_with_its_map(shown, client, files, n
     flagged = answer["slices"][index]["out_of_distribution"]
     assert page.inner_text("#flag").startswith("Out of" if flagged else "Not out of")
     assert page.is_visible("#through") == (name.startswith("scan"))
+    assert all(secret not in page.content() for secret in ("Doe^Jane", "MRN-4711"))  # the patient of the DICOM file
     for picture in ("#original", "#map"):
         assert page.evaluate(f"document.querySelector('{picture}').naturalWidth") == SIZE
 

@@ -9,13 +9,19 @@ import typer
 from mriscope.choices import ExportFormat
 from mriscope.cli.console import print_json
 from mriscope.cli.early import check_images, check_run
-from mriscope.cli.options import AsJson, Device, RunFolder, parse_bytes
-from mriscope.errors import need
+from mriscope.cli.options import AsJson, Device, Executor, RunFolder, parse_bytes
+from mriscope.errors import ArgumentError, need
 
 app = typer.Typer()
 VARIABLE = "MRISCOPE_TOKEN"
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Image files, or folders of them. With --out also parquet files, patterns, and addresses as s3://bucket/set.",
+    ),
+]
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
@@ -26,19 +32,38 @@ def predict(
         bool,
         typer.Option("--onnx", help="RUN is the folder of an ONNX export; needs no torch."),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write answers part by part to a folder, for any number of slices; the same command goes on.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     device: Device = "auto",
+    executor: Executor = "auto",
 ) -> None:
     """Predict images with a run.
 
     Each gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
     distribution, beside what the model is and how it did on unseen subjects.
     """
-    from mriscope.reports.answer import answer_text
+    from mriscope.reports.answer import answer_text, parts_text
 
     if not onnx:
         check_run(run)
-    check_images(images)
+    if out is not None:
+        if onnx or as_json:
+            raise ArgumentError("--out writes parquet files with a run; leave --onnx and --json out")
+        from mriscope.workflows.predict_parts import predict_parts
+
+        done = predict_parts(run, images, out, device=device, executor=executor)
+        print(parts_text(done), f"written to {out}", sep="\n")
+        if done.failures:
+            raise typer.Exit(1)
+        return
+    check_images([Path(image) for image in images])
     if onnx:
         from mriscope.workflows.predict_onnx import predict_onnx
 

@@ -23,6 +23,13 @@ Track = Annotated[
     str,
     typer.Option(metavar="URI", envvar="MRISCOPE_TRACK", help="MLflow tracking: a server, a database, or none."),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="WHERE",
+        help="serial, processes[:N], or ray[:ADDRESS]; auto is processes where several cores and no GPU are there.",
+    ),
+]
 LOCAL_STORE = "sqlite:///mlruns/mlflow.db"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Manifest = Annotated[

@@ -14,6 +14,7 @@ from mriscope.cli.options import (
     AsJson,
     Covariates,
     Device,
+    Executor,
     Manifest,
     RecipeName,
     Resume,
@@ -44,6 +45,7 @@ def compare(
     ),
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the ranking.")] = Path("comparison"),
     device: Device = "auto",
+    executor: Executor = "auto",
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
     as_json: AsJson = False,
@@ -62,7 +64,8 @@ def compare(
 
     if recipes:
         settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
-        comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
+        asked = {"seeds": seeds, "folder": folder, "executor": executor}
+        comparison = compare_recipes(recipes, out, source=data, **asked, **settings)
     else:
         comparison = compare_runs(runs or [], out)
     if as_json:
@@ -94,6 +97,7 @@ def crossval(
         int, typer.Option(min=0, metavar="N", help="Refit N times with the subjects' labels permuted, for a p value.")
     ] = 0,
     device: Device = "auto",
+    executor: Executor = "auto",
     resume: Resume = True,
     skip_bad: SkipBad = False,
     reading: Reading = AS_NAMED,
@@ -120,7 +124,8 @@ def crossval(
     from mriscope.workflows.crossval import crossvalidate
 
     folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
-    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "covariates": covariates, "where": where}
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "executor": executor}
+    drawn |= {"covariates": covariates, "where": where}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     texts, results = [crossvalidation_text(summary)], [summary.to_json()]
     if permute:

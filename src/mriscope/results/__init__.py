@@ -52,6 +52,7 @@ from mriscope.results.inference import (
     InferenceSettings,
     ModelDescription,
     ModelOrigin,
+    PartsPredicted,
     SlicePrediction,
 )
 from mriscope.results.records import (
@@ -137,6 +138,7 @@ __all__ = [
     "ParameterCount",
     "Part",
     "Parts",
+    "PartsPredicted",
     "PermutationResult",
     "PermutedMetric",
     "PermutedScore",
