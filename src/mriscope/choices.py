@@ -37,3 +37,8 @@ Method = Literal[
     "guided_gradcam",
     "occlusion",
 ]
+Orientation = Literal["header", "axes"]
+SkullStripping = Literal["deepbet", "none"]
+BiasCorrection = Literal["n4", "none"]
+Registration = Literal["affine", "none"]
+Intensity = Literal["minmax", "tissue", "percentiles"]

@@ -14,6 +14,7 @@ from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
 from mriscope.cli.deployment import app as deployment_commands
 from mriscope.cli.explanations import app as explanation_commands
+from mriscope.cli.preparation import app as preparation_commands
 from mriscope.cli.quiet import add_quiet
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for group in (
     data_commands,
+    preparation_commands,
     run_commands,
     deployment_commands,
     explanation_commands,

@@ -10,6 +10,29 @@ import typer
 
 from mriscope.errors import ArgumentError
 
+Series = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Which of several volumes: their file names in BIDS, the number or description of a DICOM series.",
+        show_default=False,
+    ),
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of tables (parquet, CSV, BIDS): the labels.", show_default=False)
+]
+SubjectColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of tables: the column of the subjects.", show_default=False)
+]
+SubjectPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Finds (?P<subject>...), and (?P<session>...) and (?P<position>...) if they are there, in paths.",
+        show_default=False,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -27,31 +50,13 @@ class Reading:
             show_default=False,
         ),
     ] = None
-    series: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Which of several volumes: their file names in BIDS, the number or description of a DICOM series.",
-            show_default=False,
-        ),
-    ] = None
-    label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of tables (parquet, CSV, BIDS): the labels.", show_default=False)
-    ] = None
+    series: Series = None
+    label_column: LabelColumn = None
     image_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of parquet files: the column of the images.", show_default=False)
     ] = None
-    subject_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of tables: the column of the subjects.", show_default=False)
-    ] = None
-    subject_pattern: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            help="Finds (?P<subject>...), and (?P<session>...) and (?P<position>...) if they are there, in paths.",
-            show_default=False,
-        ),
-    ] = None
+    subject_column: SubjectColumn = None
+    subject_pattern: SubjectPattern = None
     stretch: Annotated[
         bool | None,
         typer.Option("--stretch", help="Fill the square, instead of keeping the aspect on black.", show_default=False),

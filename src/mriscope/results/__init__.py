@@ -55,6 +55,7 @@ from mriscope.results.inference import (
     PartsPredicted,
     SlicePrediction,
 )
+from mriscope.results.preparation import Preparation, PreparedVolume, PrepareSettings, SkullState, VolumeMeasures
 from mriscope.results.records import (
     Count,
     Estimate,
@@ -144,6 +145,9 @@ __all__ = [
     "PermutedScore",
     "Pooling",
     "Power",
+    "Preparation",
+    "PrepareSettings",
+    "PreparedVolume",
     "Randomisation",
     "Recommendation",
     "Record",
@@ -155,6 +159,7 @@ __all__ = [
     "Share",
     "Sharing",
     "Shortcuts",
+    "SkullState",
     "SlicePrediction",
     "SplitRecord",
     "SplitSummary",
@@ -162,5 +167,6 @@ __all__ = [
     "Stratum",
     "SubjectSummary",
     "TrainingSummary",
+    "VolumeMeasures",
     "describe_problems",
 ]

@@ -98,7 +98,7 @@ def _recipe_files(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         files |= dict.fromkeys(find_recipes(pattern))
     if len(files) < 2:
-        raise RecipeError("--recipes", [f"names {next(iter(files))} alone; a comparison needs two recipes"])
+        raise RecipeError("--recipes", [f"names {file_stem(next(iter(files)))} alone; a comparison needs two recipes"])
     for one, other in pairwise(sorted(files, key=file_stem)):
         if file_stem(one) == file_stem(other):
             raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
