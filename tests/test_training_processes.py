@@ -1,7 +1,10 @@
 """Two processes train what one trains: in float64 to twelve digits, with batch norm, ragged batches, hard examples."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from mriscope.training.checkpoint import load_state
 from mriscope.training.shared_batch_norm import SharedBatchNorm, share_batch_norm
 
 PROGRAM = """
 import sys
+import time
 from pathlib import Path
 import numpy as np
 import torch
@@ -91,3 +96,39 @@ def test_alone_it_is_batch_norm():
     assert torch.equal(net(images), other(images))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in net.state_dict().items())
     assert torch.equal(net.eval()(images), other.eval()(images))
+
+
+LONG = """
+import os, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, {tests!r})
+from mriscope.training import loop
+from mriscope.training.devices import destroy_process_group, init_process_group, rank
+import test_training_loop as here
+
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+folder = Path(sys.argv[1])
+init_process_group(torch.device("cpu"))
+(folder / f"pid-{{rank()}}").write_text(str(os.getpid()))
+here.run(folder / "run", epochs=int(sys.argv[2]))
+destroy_process_group()
+"""
+
+
+def test_one_process_is_killed_and_all_end_and_one_alone_goes_on(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(LONG.format(tests=str(Path(__file__).parent)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen([*torchrun, script, tmp_path, "100000"], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.02)
+    pids = [int((tmp_path / f"pid-{rank}").read_text()) for rank in (0, 1)]
+    os.kill(pids[1], signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1, told
+    assert not Path(f"/proc/{pids[0]}").exists()
+    epochs = str(load_state(tmp_path / "run" / "last.ckpt")["epoch"] + 1)
+    alone = subprocess.run([sys.executable, script, tmp_path, epochs], capture_output=True, text=True, check=False)
+    assert alone.returncode == 0, alone.stderr
+    assert str(load_state(tmp_path / "run" / "last.ckpt")["epoch"]) == epochs
