@@ -76,7 +76,18 @@ def test_workers_times_threads_fit_the_cores(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "threads", "processes:", "processes:0", "processes:x", "serial:2", "ray:", "auto:1"]
+    "text",
+    [
+        "",
+        "threads",
+        "processes:",
+        "processes:0",
+        "processes:x",
+        "processes:" + "9" * 5000,
+        "serial:2",
+        "ray:",
+        "auto:1",
+    ],
 )
 def test_other_executors_are_refused(text):
     with pytest.raises(ArgumentError, match=r"there is no executor '.*'; write auto"):

@@ -29,7 +29,8 @@ sweep.count_cores = lambda: 2
 
 def run(executor, folder):
     folder.mkdir()
-    items = sweep_tasks.items(folder)
+    os.chdir(folder)
+    items = sweep_tasks.items(Path())
     found = {}
     for name, outcome in sweep.sweep(sweep_tasks.act, items, sweep.parse_executor(executor), doing="trying"):
         found[name] = asdict(outcome)

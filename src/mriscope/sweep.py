@@ -8,6 +8,7 @@ goes on with what an earlier one left.
 import logging
 import multiprocessing
 import os
+import re
 import secrets
 import threading
 from collections import deque
@@ -18,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinels
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mriscope.errors import ArgumentError, InterruptedTrainingError, MriscopeError, need
@@ -71,7 +73,7 @@ def parse_executor(text: str) -> Executor:
     kind, colon, rest = text.partition(":")
     if kind in ("here", "auto", "serial") and not colon:
         return Executor(kind)
-    if kind == "processes" and (not colon or (rest.isdecimal() and 0 < int(rest[:6]) == int(rest))):
+    if kind == "processes" and (not colon or re.fullmatch("[1-9][0-9]{0,5}", rest)):
         return Executor(kind, workers=int(rest) if rest else None)
     if kind == "ray" and (not colon or rest):
         return Executor(kind, address=rest or None)
@@ -291,7 +293,8 @@ class _Ray:
         return max(1, int(cores) // self._threads)
 
     def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Outcome]":
-        return self._task.remote(self._threads, function, item).future()
+        # Relative paths within the item mean the same where a worker began in another folder.
+        return self._task.remote(self._threads, function, item, str(Path.cwd())).future()
 
     def collect(self, future: "Future[Outcome]") -> Outcome:
         try:
@@ -320,8 +323,13 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _call_in_worker(threads: int, function: Callable[[Any], Any], item: Any) -> Outcome:
+def _call_in_worker(threads: int, function: Callable[[Any], Any], item: Any, folder: str | None = None) -> Outcome:
     """Call a function in a worker; no error of its crosses to the program, as some cannot be pickled."""
+    try:
+        if folder is not None:
+            os.chdir(folder)
+    except OSError as error:
+        return Outcome(problem=f"{folder} is not on the machine of a worker ({error.strerror}); share it with all")
     try:
         with _limited_threads(threads):
             return _call(function, item)
