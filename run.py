@@ -4,10 +4,11 @@
     python3 run.py demo      the whole job on synthetic brains, under two minutes
     python3 run.py test      all checks and tests (words after it go to pytest)
 
+    python3 run.py soak      the tests of reliability at full length, about an hour (words after it go to pytest)
     python3 run.py setup     only make .venv ready
     python3 run.py check     ruff, the type checker, the import contracts
     python3 run.py lock      resolve requirements.lock anew
-    python3 run.py docs      write docs/cli.md from the program's own help
+    python3 run.py docs      write docs/cli.md from the program's own help, and the site to docs/_build/html
     python3 run.py serve     show the folder runs/ (or the one named) in a browser, on this machine only
     python3 run.py bench     run the measurements in benchmarks/ (or the one named)
     python3 run.py results   write docs/results.md from the run directories under runs/ (or those in the folder named)
@@ -47,6 +48,7 @@ def main(words: list[str]) -> int:
     tasks = {
         "demo": demo,
         "test": test,
+        "soak": soak,
         "setup": lambda _: 0,
         "check": check,
         "lock": lock,
@@ -82,6 +84,16 @@ def test(words: list[str]) -> int:
     return check([]) or call(PYTHON, "-m", "pytest", *words)
 
 
+def soak(words: list[str]) -> int:
+    """Run the long versions of the tests that damage files and kill processes; docs/reliability.md has the figures."""
+    os.chdir(ROOT)
+    long = {"MRISCOPE_MUTATIONS": "10000", "MRISCOPE_SAVE_KILLS": "200", "MRISCOPE_KILLS": "20"}
+    os.environ.update({name: value for name, value in long.items() if name not in os.environ})
+    files = ("reliability", "kills", "training_loop", "sweep")
+    chosen = ("-k", "damaged or killed or at_once", "--durations=0", "--durations-min=1")
+    return call(PYTHON, "-m", "pytest", *(f"tests/test_{name}.py" for name in files), *(words or chosen))
+
+
 def check(_: list[str]) -> int:
     os.chdir(ROOT)
     return (
@@ -98,7 +110,22 @@ def lock(_: list[str]) -> int:
 
 
 def docs(_: list[str]) -> int:
-    return call(PYTHON, ROOT / "docs" / "make_cli_page.py")
+    source, site = ROOT / "docs", ROOT / "docs" / "_build" / "html"
+    sphinx = (
+        PYTHON,
+        "-m",
+        "sphinx",
+        "--builder",
+        "html",
+        "--fail-on-warning",
+        "--keep-going",
+        "--fresh-env",
+        "--quiet",
+    )
+    code = call(PYTHON, source / "make_cli_page.py") or call(*sphinx, source, site)
+    if code == 0:
+        print(f"begin with {site / 'index.html'}")
+    return code
 
 
 def serve(words: list[str]) -> int:
@@ -137,9 +164,21 @@ def call(*command: object) -> int:
 
 UV = BIN / ("uv.exe" if os.name == "nt" else "uv")
 # The system's certificates, as pip and git use them: behind a company's proxy, those of uv itself do not fit.
-UV_COMMON = ("--quiet", "--system-certs")
+UV_COMMON = ("--system-certs",)
 UV_COMPILE = (
-    *(UV, "pip", "compile", *UV_COMMON, "pyproject.toml", "--group", "dev", "--all-extras", "--python-version", "3.11"),
+    *(
+        UV,
+        "pip",
+        "compile",
+        "--quiet",
+        *UV_COMMON,
+        "pyproject.toml",
+        "--group",
+        "dev",
+        "--all-extras",
+        "--python-version",
+        "3.11",
+    ),
     *("--universal", "--generate-hashes", "--no-header", "--exclude-newer", YOUNGEST_PACKAGE),
 )
 
@@ -148,15 +187,31 @@ def setup() -> None:
     wanted = fingerprint()
     if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
         return
-    print("Setting up .venv (the first time takes a few minutes and 7 GB: PyTorch brings CUDA) ...", file=sys.stderr)
+    print(
+        "Setting up .venv: the first time takes a few minutes and 7 GB, most of it PyTorch with CUDA, locked by hash "
+        "(docs/howto/install.md has a way without) ...",
+        file=sys.stderr,
+    )
     make_venv()
     with tempfile.TemporaryDirectory() as folder:
         pinned_uv = Path(folder, "uv.txt")
         pinned_uv.write_text(locked_entry("uv"))
         must(*pip(), "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", pinned_uv)
-    must(UV, "pip", "sync", *UV_COMMON, "--python", PYTHON, "--require-hashes", LOCK)
+    must(UV, "pip", "sync", *UV_COMMON, "--python", PYTHON, "--require-hashes", LOCK)  # shows what it downloads
     # The build tools are in the lock too, so nothing unpinned is fetched to install the project.
-    must(UV, "pip", "install", *UV_COMMON, "--python", PYTHON, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    must(
+        UV,
+        "pip",
+        "install",
+        "--quiet",
+        *UV_COMMON,
+        "--python",
+        PYTHON,
+        "--no-deps",
+        "--no-build-isolation",
+        "--editable",
+        ROOT,
+    )
     STAMP.write_text(wanted)
 
 

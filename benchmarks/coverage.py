@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/coverage.py [--part NAME] [--cohorts 2000] [--out FILE] [--minutes 9] [--table]
 
 A cell is a kind of cohort: subjects, slices of each, shares of the classes, separation. Each finished cell is one line
-of FILE, and the same command goes on where it stopped; --table prints what is there as Markdown.
+of FILE, and the same command goes on where it stopped; --table puts what is there into docs/method.md.
 """
 
 import argparse
@@ -18,10 +18,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from mriscope.environment import describe_environment
+from mriscope.evaluation.calibration import consistency_test
+from mriscope.evaluation.cohort import PRIOR
 from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences
 from mriscope.evaluation.interval_formulas import (
     area_interval,
     effective_size,
+    few_units_factor,
     log_interval,
     logit_interval,
     score_interval_of_area,
@@ -29,8 +33,12 @@ from mriscope.evaluation.interval_formulas import (
     widen,
     wilson_interval,
 )
+from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_OF_SKEWED, LEAST_UNITS
+from mriscope.evaluation.predictions import Predictions
 
 LEVEL, RESAMPLES, CHUNK = 0.95, 400, 50
+LEAST_COHORTS = 100
+"""Of less, no coverage is told."""
 ICC = 0.7
 """Share of the variance of a slice's score that its subject decides."""
 SHARES = {
@@ -44,8 +52,6 @@ SHARES = {
 }
 SEPARATIONS = {"chance": 0.0, "fair": 1.2, "good": 2.3, "near perfect": 4.5, "perfect": 12.0}
 """Distance of the classes' means in standard deviations of a score: AUROC 0.5, 0.80, 0.95, 0.999, 1."""
-PRIORS = (0.1, 0.25, 0.5)
-"""Of each cell of the confusion matrix, as candidates."""
 Bounds = tuple[np.ndarray, np.ndarray]
 
 
@@ -125,7 +131,7 @@ def bca(value: np.ndarray, drawn: np.ndarray, influences: np.ndarray) -> Bounds:
     """Bias-corrected and accelerated interval (Efron, 1987), its acceleration from influences (..., U)."""
     share = np.nanmean((drawn < value) + 0.5 * (drawn == value), axis=0)
     bias = norm.ppf(share.clip(1 / len(drawn), 1 - 1 / len(drawn)))
-    power = np.maximum((influences**2).sum(axis=-1), 1e-300) ** 1.5
+    power = np.maximum((influences**2).sum(axis=-1), 1e-30) ** 1.5
     acceleration = (influences**3).sum(axis=-1) / (6 * power)
     bounds = []
     for end in (norm.ppf((1 - LEVEL) / 2), norm.ppf((1 + LEVEL) / 2)):
@@ -145,15 +151,21 @@ def table_bounds(random: np.random.Generator, cells: np.ndarray) -> Iterator[tup
     tables = np.matmul(drawn, flat).transpose(1, 0, 2).reshape(shape)
     gamma = np.matmul(random.standard_gamma(1, (RESAMPLES, subjects)), flat).transpose(1, 0, 2).reshape(shape)
     rows = cells[0, 0].sum()
+    of_class = (cells.sum(axis=-1) > 0).sum(axis=1)
+    least = np.where(of_class > 0, of_class, subjects).min(axis=1)
     without = whole[:, None] - cells
-    priors = {a: rows * random.standard_gamma(a, (RESAMPLES, 1, classes, classes)) for a in PRIORS}
+    added = rows * random.standard_gamma(PRIOR, (RESAMPLES, 1, classes, classes))
     for name, metric in OF_TABLES.items():
         value, resampled = metric(whole), metric(tables)
         yield name, "percentile", value, quantiles(value, resampled)
         yield name, "BCa", value, bca(value, resampled, -np.nan_to_num(metric(without) - value[:, None]))
-        for prior, added in priors.items():
-            low, high = quantiles(value, metric(gamma + added))
-            yield name, f"Bayesian bootstrap, prior {prior}", value, (np.minimum(low, value), np.maximum(high, value))
+        low, high = quantiles(value, metric(gamma + added))
+        bounds = np.minimum(low, value), np.maximum(high, value)
+        yield name, "Bayesian bootstrap", value, bounds
+        ends = {"quadratic_kappa": (-1, 1), "severity_error": (0, np.inf)}.get(name, (0, 1))
+        for words, units in (("", np.full(count, subjects)), (" of the least class", least)):
+            wider = widen(value, bounds, few_units_factor(units), least=ends[0], most=ends[1])
+            yield name, f"Bayesian bootstrap, Student's t{words}", value, wider
         if name not in ("quadratic_kappa", "severity_error"):
             yield name, "logit", value, logit_interval(value, np.nanstd(resampled, axis=0, ddof=1))
 
@@ -267,14 +279,36 @@ def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str
         for name, candidate, value, (low, high) in every_bound(random, labels, probabilities):
             truth, there = truths[name], np.isfinite(value)
             low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
-            rows = np.stack([truth < low - 1e-9, truth > high + 1e-9, high - low])[:, there]
+            enough = reliable(name, labels, len(SHARES[cell["classes"]]), cell["slices"])
+            rows = np.stack([truth < low - 1e-9, truth > high + 1e-9, high - low, enough])[:, there]
             found.setdefault((name, candidate), []).append(rows)
     rows = []
     for (name, candidate), pieces in found.items():
-        under, over, width = np.concatenate(pieces, axis=1).astype(float).mean(axis=1)
-        rows.append({"metric": name, "candidate": candidate, "covered": 1 - under - over, "low misses": under,
-                     "high misses": over, "width": width, "truth": truths[name]})  # fmt: skip
+        every = np.concatenate(pieces, axis=1).astype(float)
+        for enough in (1, 0):
+            some = every[:3, every[3] == enough]
+            if some.shape[1] >= LEAST_COHORTS:
+                under, over, width = some.mean(axis=1)
+                rows.append({"metric": name, "candidate": candidate, "reliable": bool(enough),
+                             "cohorts": some.shape[1], "covered": 1 - under - over, "low misses": under,
+                             "high misses": over, "width": width, "truth": truths[name]})  # fmt: skip
     return rows
+
+
+def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.ndarray:
+    """Tell for which cohorts an interval of this metric is printed as reliable: bool (C,)."""
+    counts = np.stack([(labels == one).sum(axis=1) for one in range(classes)])
+    if name in ("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class"):
+        least = counts.sum(axis=0)
+    elif name in ("recall of the last class", "f1 of the last class"):
+        least = counts[-1]
+    elif name == "AUROC of the last class":
+        least = np.minimum(counts[-1], counts[:-1].sum(axis=0))
+    else:
+        least = counts.min(axis=0)
+    skewed = name in ("log_loss", "brier_score") or (slices > 1 and name.startswith(("AUROC", "recall", "precision")))
+    units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
+    return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= units)
 
 
 def every_bound(
@@ -319,7 +353,7 @@ def cells_of_cohorts() -> Iterator[dict[str, Any]]:
         yield {"subjects": subjects, "slices": slices, "classes": classes, "separation": separation}
 
 
-FACTORS = (1.0, 1.25, 1.35, 1.5)
+FACTORS = (1.0, 1.25, 1.4, 1.5, 1.75)
 """By which a cross-validated interval is widened, as candidates; 1.5 is that of Nadeau and Bengio for five folds."""
 PENALTY, FOLDS = 10.0, 5
 
@@ -387,46 +421,148 @@ def _cross_validate(
     return float(value), float(np.mean(of_folds)), float(np.mean(true)), influences
 
 
+def cells_of_calibration() -> Iterator[dict[str, Any]]:
+    """Cells of two equal classes whose probabilities are right, and of the same with twice the logits."""
+    for logits, subjects, slices in product((1.0, 2.0), (50, 100, 200, 20), (1, 8)):
+        yield {"subjects": subjects, "slices": slices, "logits times": logits}
+
+
+def measure_calibration(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str, Any]]:
+    """How often the consistency test rejects at 5 %."""
+    random = np.random.default_rng(seed)
+    labels, probabilities = draw_cohorts(random, {**cell, "classes": "2 of 50 %", "separation": "fair"}, cohorts)
+    raised = probabilities ** cell["logits times"]
+    raised /= raised.sum(axis=-1, keepdims=True)
+    subjects = np.arange(cell["subjects"]).repeat(cell["slices"])
+    rejected = [
+        consistency_test(
+            Predictions.of(one.repeat(cell["slices"]), each.reshape(-1, 2), subjects=subjects, class_names=("a", "b")),
+            resamples=199,
+            seed=row,
+        ).p
+        <= 1 - LEVEL
+        for row, (one, each) in enumerate(zip(labels, raised, strict=True))
+    ]
+    return [{"metric": "calibration error", "candidate": "consistency test", "rejected": float(np.mean(rejected))}]
+
+
 def measured(part: str, cell: dict[str, Any], cohorts: int) -> dict[str, Any]:
-    started = time.process_time()
+    made, started = describe_environment("cpu"), time.process_time()
     seed = sum(map(ord, json.dumps(cell)))
-    rows = {"cohorts": measure_cell, "crossval": measure_crossvalidation}[part](cell, cohorts, seed)
+    rows = MEASURES[part](cell, cohorts, seed)
     return {
         "part": part,
         "cell": cell,
         "cohorts": cohorts,
         "seconds": round(time.process_time() - started, 2),
+        "commit": made.commit,
+        "processor": made.processor,
         "rows": rows,
     }
 
 
-PARTS = {"cohorts": cells_of_cohorts, "crossval": cells_of_crossvalidation}
+PARTS = {"cohorts": cells_of_cohorts, "crossval": cells_of_crossvalidation, "calibration": cells_of_calibration}
+MEASURES = {"cohorts": measure_cell, "crossval": measure_crossvalidation, "calibration": measure_calibration}
 
 
-def table(lines: list[dict[str, Any]]) -> Iterator[str]:
-    """Rows of Markdown: mean, least and greatest coverage over cells, of each candidate by number of subjects."""
-    groups: dict[tuple[str, ...], dict[int, list[float]]] = {}
+def coverage_table(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """Rows of Markdown: least and greatest coverage over cells, of each candidate by number of subjects."""
+    groups: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for line in lines:
-        cell = line["cell"]
-        for row in line["rows"]:
-            if "covered" in row and not cell.get("separation", "").endswith("perfect"):
-                key = (kind_of_cell(line["part"], cell), row["metric"], row["candidate"])
-                groups.setdefault(key, {}).setdefault(cell["subjects"], []).append(100 * row["covered"])
+        for row in line["rows"] if line["part"] == "cohorts" else ():
+            kind = f"{min(line['cell']['slices'], 2) > 1:d}{not row['reliable']:d}"
+            key = (kind, row["metric"], row["candidate"])
+            groups.setdefault(key, {}).setdefault(line["cell"]["subjects"], []).append(row)
     sizes = sorted({size for found in groups.values() for size in found})
-    yield f"| cells | metric | candidate | {' | '.join(map(str, sizes))} |"
-    yield f"|{' --- |' * (3 + len(sizes))}"
-    for key, found in sorted(groups.items()):
-        told = [found.get(size) for size in sizes]
-        cells = ["" if one is None else f"{np.mean(one):.1f} ({min(one):.0f} to {max(one):.0f})" for one in told]
-        yield f"| {' | '.join(key)} | {' | '.join(cells)} |"
+    yield f"| metric | interval | {' | '.join(f'{size} subjects' for size in sizes)} |"
+    yield f"|{' --- |' * (2 + len(sizes))}"
+    kind = ""
+    for key, found in sorted(groups.items(), key=lambda pair: pair[0][0]):
+        if key[0] != kind:
+            kind = key[0]
+            yield f"| **{KINDS[kind]}** |{' |' * (1 + len(sizes))}"
+        cells = [_least_and_greatest(found.get(size, [])) for size in sizes]
+        candidate = f"**{key[2]}**" if key[2] in CHOSEN else key[2]
+        yield f"| {key[1]} | {candidate} | {' | '.join(cells)} |"
 
 
-def kind_of_cell(part: str, cell: dict[str, Any]) -> str:
-    if part == "crossval":
-        return f"crossval, {cell['repeats']} repeats"
-    if cell["slices"] > 1:
-        return "slices"
-    return "rare class" if min(SHARES[cell["classes"]]) < 0.1 else "subjects"
+def _least_and_greatest(rows: list[dict[str, Any]]) -> str:
+    found = [100 * row["covered"] for row in rows]
+    if not found:
+        return ""
+    span = f"{min(found):.0f}" if len(found) == 1 else f"{min(found):.0f} to {max(found):.0f}"
+    return f"{span} ({np.mean([row['width'] for row in rows]):.2f})"
+
+
+def crossval_table(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """Rows of Markdown: coverage by factor, and bias, of each cross-validated cell."""
+    factors = [f"logit x {factor}" for factor in FACTORS]
+    yield (
+        "| subjects, features, expected AUROC, repeats | cohorts | true spread over printed | "
+        + " | ".join(f"× {factor:g}" for factor in FACTORS)
+        + " | bias pooled, mean of folds | sd pooled, mean of folds |"
+    )
+    yield f"|{' --- |' * (5 + len(FACTORS))}"
+    for line in lines:
+        if line["part"] == "crossval":
+            cell, rows = line["cell"], {row["candidate"]: row for row in line["rows"]}
+            spread, truth = rows["spread"], rows[factors[0]]["truth"]
+            words = f"{cell['subjects']}, {cell['features']}, {truth:.2f}, {cell['repeats']}"
+            covered = " | ".join(f"{100 * rows[one]['covered']:.1f}" for one in factors)
+            bias = f"{spread['bias of pooled folds']:.3f}, {spread['bias of the mean of folds']:.3f}"
+            sd = f"{spread['sd of pooled folds']:.3f}, {spread['sd of the mean of folds']:.3f}"
+            yield (
+                f"| {words} | {line['cohorts']:,} | {spread['spread over printed']:.2f} | {covered} | {bias} | {sd} |"
+            )
+
+
+def calibration_table(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """Rows of Markdown: how often the consistency test rejects."""
+    yield "| subjects | slices of each | logits | cohorts | p of 0.05 or less |"
+    yield "| --- | --- | --- | --- | --- |"
+    for line in lines:
+        if line["part"] == "calibration":
+            cell = line["cell"]
+            logits = "right" if cell["logits times"] == 1 else f"{cell['logits times']:g} times"
+            share = f"{100 * line['rows'][0]['rejected']:.1f} %"
+            yield f"| {cell['subjects']} | {cell['slices']} | {logits} | {line['cohorts']:,} | {share} |"
+
+
+KINDS = {
+    "00": "one prediction of a subject",
+    "01": "the same, printed as not reliable",
+    "10": "several slices of a subject",
+    "11": "the same, printed as not reliable",
+}
+CHOSEN = frozenset({"Wilson", "DeLong on the logit scale", "log scale", "Bayesian bootstrap, Student's t"})
+TABLES = {"cohorts": coverage_table, "crossval": crossval_table, "calibration": calibration_table}
+METHOD = Path(__file__).parents[1] / "docs" / "method.md"
+
+
+def write_tables(lines: list[dict[str, Any]]) -> None:
+    """Put the tables between their marks in docs/method.md, with commit and machine."""
+    text = METHOD.read_text(encoding="utf-8")
+    for part, make in TABLES.items():
+        found = [line for line in lines if line["part"] == part]
+        if found:
+            commits = ", ".join(sorted({line["commit"] for line in found}))
+            cells, every = len(found), len(list(PARTS[part]()))
+            seconds = sum(line["seconds"] for line in found)
+            told = f"{cells} of {every} cells; commit {commits}; {found[0]['processor']}, {seconds:.0f} s of one core."
+            start, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->"
+            before, rest = text.split(start)
+            table = "\n".join(make(lines))
+            text = f"{before}{start}\n{table}\n\n{told}\n\n{end}{rest.split(end)[1]}"
+    METHOD.write_text(text, encoding="utf-8")
+
+
+def asked(cell: dict[str, Any], only: list[str]) -> bool:
+    """Tell whether a cell has one of the values asked for, of each key that is named."""
+    wanted: dict[str, set[str]] = {}
+    for text in only:
+        key, _, value = text.partition("=")
+        wanted.setdefault(key, set()).add(value)
+    return all(str(cell.get(key)) in values for key, values in wanted.items())
 
 
 def main() -> None:
@@ -435,6 +571,7 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("runs/coverage.jsonl"))
     parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--only", metavar="KEY=VALUE", action="append", default=[], help="Cells with this; repeatable.")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
@@ -443,11 +580,15 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for part in PARTS if given.part == "all" else [given.part]:
         for cell in () if given.table else PARTS[part]():
-            if json.dumps([part, cell]) not in done and time.monotonic() < end:
+            if not asked(cell, given.only) or json.dumps([part, cell]) in done:
+                continue
+            if time.monotonic() < end:
                 lines.append(measured(part, cell, given.cohorts))
                 with given.out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
-    print("\n".join(table(lines)))
+    latest = {json.dumps([line["part"], line["cell"]]): line for line in lines}  # of more cohorts, where run again
+    if given.table:
+        write_tables(list(latest.values()))
 
 
 if __name__ == "__main__":

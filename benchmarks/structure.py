@@ -1,7 +1,8 @@
 """Count what there is to read: lines, modules, private helpers, and the trip through `run(recipe)`.
 
 The trip is the order in which `run` first calls each function, as somebody who reads along would open it. A step leads
-from one module to another; a climb is a step to a module of a higher layer (see LAYERS). Of another commit:
+from one module to another; a climb is a step to a module of a higher layer of the import contract in pyproject.toml. Of
+another commit:
 
     git worktree add ../before COMMIT && PYTHONPATH=../before/src python benchmarks/structure.py
 """
@@ -11,6 +12,7 @@ import inspect
 import os
 import sys
 import tempfile
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -18,18 +20,9 @@ from types import FrameType
 import mriscope
 
 SOURCE = Path(mriscope.__file__).parent
-LAYERS = (
-    ("experiment", "workflows"),
-    ("run_directory", "environment"),
-    ("tracking", "training", "audit", "explain", "reports"),
-    ("evaluation",),
-    ("models", "data"),
-    ("results",),
-    ("recipe",),
-    ("files",),
-    ("errors",),
-)
-"""From the top; experiment is what workflows was called before."""
+CONTRACTS = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["tool"]["importlinter"]
+LAYERS = [layer.split(" | ") for layer in CONTRACTS["contracts"][0]["layers"]] + [["experiment"]]
+"""From the top, as the import contract has them; experiment is what workflows was called before."""
 SETTINGS = {
     "model": "compact_cnn",
     "data": "phantom:subjects=12,slices=8",

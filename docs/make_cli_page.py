@@ -10,6 +10,7 @@ COMMANDS = (
     "demo",
     "data info",
     "data fetch",
+    "prepare",
     "audit",
     "train",
     "evaluate",

@@ -7,6 +7,8 @@ so, and closes what has a button to close it, such as MLflow's assistant. The pi
 
     mriscope compare runs/study/* --out compared
     .venv/bin/python docs/make_screenshot.py compared/compare.html docs/images/compare.png 1300
+    mriscope audit hf:Falah/Alzheimer_MRI --out audited
+    .venv/bin/python docs/make_screenshot.py audited/audit.html docs/images/audit.png 940
     mriscope ui                                                                # prints its ADDRESS
     .venv/bin/python docs/make_screenshot.py ADDRESS docs/images/mlflow.png 900 "matching runs"
 """

@@ -96,7 +96,9 @@ def test_chance_of_a_few_noise_slices_is_one_in_two():
     chances = []
     for seed in range(5):
         noise = FileFact("noise", np.random.default_rng(seed).normal(size=12))
-        chances.append(find_shortcuts([noise], np.arange(12) % 2, np.arange(12), ["a", "b"], seed=seed).chance)
+        found = find_shortcuts([noise], np.arange(12) % 2, np.arange(12), ["a", "b"], seed=seed)
+        assert found is not None
+        chances.append(found.chance)
     assert np.mean(chances) == pytest.approx(0.5, abs=0.02)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +19,7 @@ from data_files import png, write_files
 from PIL import Image
 
 from mriscope import choices, cli
+from mriscope.cli.reading import Reading
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.evaluation.calibration import fit_temperature, scale_by_temperature
 from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subject
@@ -670,8 +671,19 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     code, out, err = call("demo", "--out", tmp_path / "out")
     assert code == 0, err
     report = tmp_path / "out" / "report.html"
-    assert out.strip() == f"the report: {report}"
+    story, rest = out.split(f"\nthe report: {report}\n\nnext, with your own data:\n")
+    assert [line.split()[0] for line in rest.splitlines()] == ["mriscope"] * 3
+    first, verdict, by_subject, maps = story.strip().splitlines()
+    leaky, honest = (RunDirectory(tmp_path / "out" / name).metrics() for name in ("run-by-slice", "run"))
+    figures = [f"{100 * one.metrics['accuracy'].value:.1f} %" for one in (leaky, honest)]
+    assert (leaky.leaky, honest.leaky) == (True, False)
+    assert re.findall(r"[0-9.]+ %", first) == figures
+    assert verdict.startswith("The audit of the split by slice: LEAKY")
+    assert re.search(r"its AUROC is [01]\.[0-9]{2}; the best baseline without a network has [01]\.[0-9]{2}", by_subject)
+    assert maps.startswith(("Layer-CAM is highest where", "Maps could not be held against"))
     page = report.read_text()
+    assert page.index(first) < page.index("<h2>Metrics</h2>")
+    assert "brain fraction alone" in page
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]
@@ -722,3 +734,16 @@ def test_the_methods_that_help_names_are_those_that_there_are():
     assert get_args(choices.Method) == tuple(METHODS)
     assert get_args(choices.Task) == tuple(TASKS)
     assert get_args(choices.PoolingMethod) == tuple(POOLINGS)
+
+
+@pytest.mark.parametrize("words", [["data", "info"], ["audit"], ["train"], ["evaluate"], ["crossval"], ["split"]])
+def test_commands_that_read_a_source_take_the_same_options_of_reading(call, words):
+    _, out, _ = call(*words, "--help")
+    for one in fields(Reading):
+        assert f"--{one.name.replace('_', '-')}" in out
+
+
+def test_options_of_reading_without_a_source_are_refused(call, run_folder):
+    code, _, err = call("evaluate", run_folder, "--plane", "coronal")
+    assert code == 2
+    assert "--plane says how another source is read; name that with --data" in err

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mriscope.cli.quiet import _without_notes
 from mriscope.models.names import ESTIMATORS, SUMMARIES
 from mriscope.models.registry import list_estimators, list_models
 
@@ -74,3 +75,12 @@ def test_every_command_takes_quiet_which_leaves_results_and_errors(tmp_path: Pat
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.splitlines()[1].startswith("residual_cnn")
     assert "--quiet" in run("data", "info", "--help").stdout
+
+
+def test_quiet_holds_for_processes_that_a_command_starts(capfd: pytest.CaptureFixture[str]):
+    speak = [sys.executable, "-c", "import sys; print('noise', file=sys.stderr)"]
+    with _without_notes():
+        subprocess.run(speak, check=True)
+    assert capfd.readouterr().err == ""
+    subprocess.run(speak, check=True)
+    assert capfd.readouterr().err == "noise\n"

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from mriscope.data import anatomy, phantom
-from mriscope.data.phantom import Phantom, add_rician_noise, draw_severity, make_brain, make_phantom, phantom_options
+from mriscope.data.phantom import (
+    FLUID,
+    Phantom,
+    add_rician_noise,
+    draw_severity,
+    make_brain,
+    make_phantom,
+    phantom_options,
+)
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError
 
@@ -86,6 +94,25 @@ def test_classes_overlap_in_severity() -> None:
     assert non.min() == 0
     assert 0.15 < non.mean() < 0.19  # 0.15, and a little more as nothing is below 0
     assert (non[:200, None] > very_mild[None, 200:]).mean() == pytest.approx(0.15, abs=0.04)  # P(Z > 0.25 / 0.24)
+
+
+def test_a_signal_moves_the_classes_apart_and_leaves_the_healthiest_where_it_is() -> None:
+    non, moderate = ([draw_severity(rank, subject, signal=300) for subject in range(400)] for rank in (0, 3))
+    assert non == [draw_severity(0, subject) for subject in range(400)]
+    assert np.mean(moderate) == pytest.approx(2.3, abs=0.05)  # 0.15 + 3 · 0.75, and nothing is above 2.4
+    assert max(moderate) == 2.4
+    same = make_phantom(8, 2, seed=3, size=32, signal=0)
+    assert np.unique(same.severity).max() < 0.15 + 4 * 0.17
+
+
+def test_masks_of_fluid_lie_within_those_of_any_change() -> None:
+    images, changed = make_brain(1, 1.2, 8, size=64)
+    again, fluid = make_brain(1, 1.2, 8, size=64, least=FLUID)
+    assert np.array_equal(images, again)
+    assert fluid.any()
+    assert not (fluid & ~changed).any()
+    darker = make_brain(1, 0.0, 8, size=64)[0].astype(int) - images
+    assert darker[fluid].mean() > 2 * np.abs(darker[changed & ~fluid]).mean()
 
 
 def test_background_is_black_and_brain_is_not(made: Phantom) -> None:
@@ -190,9 +217,9 @@ def test_unfit_arguments_are_refused(options: dict[str, int], message: str) -> N
         make_phantom(**options)
 
 
-@pytest.mark.parametrize("severity", [-0.1, 1.3, float("nan")])
+@pytest.mark.parametrize("severity", [-0.1, 2.5, float("nan")])
 def test_unfit_severity_is_refused(severity: float) -> None:
-    with pytest.raises(DataError, match=r"give 0 \(no disease\) to 1\.2"):
+    with pytest.raises(DataError, match=r"give 0 \(no disease\) to 2\.4"):
         make_brain(0, severity, 2, size=32)
 
 
@@ -212,7 +239,7 @@ def test_spec_becomes_arguments(spec: str, expected: dict[str, int]) -> None:
     ("spec", "message"),
     [
         ("phantom:subject=40", r"no option 'subject'; did you mean subjects\?"),
-        ("phantom:colour=3", r"no option 'colour'; choose one of seed, size, slices, subjects"),
+        ("phantom:colour=3", r"no option 'colour'; choose one of seed, signal, size, slices, subjects"),
         ("phantom:slices", r"slices is ''; give a whole number, such as slices=16"),
         ("phantom:slices=many", r"slices is 'many'"),
         ("phantom:slices=-2", r"slices is '-2'"),

@@ -51,7 +51,7 @@ def test_p_is_the_share_of_permutations_as_good_with_the_data_as_one_of_them() -
 
 
 def test_a_widened_p_is_that_of_the_larger_standard_error() -> None:
-    found = widen_difference(Difference(0.2, 0.1, 0.4, 2 * norm.sf(2.8)), 1.4)
+    found = widen_difference(Difference(0.2, 0.1, 0.4, float(2 * norm.sf(2.8))), 1.4)
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.06, 0.48))
     assert found.p == pytest.approx(2 * norm.sf(2))
     assert widen_difference(Difference(0, 0, 0, 1.0), 1.4).p == 1

@@ -2,9 +2,11 @@
 
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,14 +106,20 @@ def test_a_damaged_file_is_a_result_or_an_error_of_ours(run_folder: Path, tmp_pa
     file = tmp_path / "run" / name
     content = file.read_bytes()
     READERS[name](file)
-    draw, refused = random.Random(name), 0
+    draw, refused, slowest = random.Random(name), 0, 0.0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(MUTATIONS):
         file.write_bytes(mutate(content, draw))
+        began = time.process_time()
         try:
             READERS[name](file)
         except MriscopeError:
             refused += 1
+        slowest = max(slowest, time.process_time() - began)
     assert refused > MUTATIONS / 10
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"{name}: at most {slowest:.2f} s of processor time, grown by {grown:.0f} MiB")
+    assert grown < 300
 
 
 @pytest.mark.parametrize("name", READERS)

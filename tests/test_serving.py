@@ -22,6 +22,7 @@ from served import DATA, SIZE, Client, multipart, serving
 from volume_files import axial_series, brain, write_dicoms, write_nifti
 
 import mriscope
+from mriscope.cli.options import parse_bytes
 from mriscope.explain import explain
 from mriscope.explain.overlays import overlay, png_bytes
 from mriscope.results import Answer
@@ -330,6 +331,19 @@ def test_a_token_guards_the_model_and_not_the_page(run, model, images):
 def test_unsafe_and_impossible_addresses_are_refused(run, options, told):
     with pytest.raises(mriscope.MriscopeError, match=re.escape(told)):
         serve_run(run.path, print, device="cpu", **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("8MiB", 2**23), ("500kB", 500_000), ("4096", 4096), ("1.5 GiB", 3 * 2**29), ("7b", 7)]
+)
+def test_sizes_are_read_with_their_units(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "MiB", "-1", "8 MiBs", "1e9", "0.1b"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(mriscope.ArgumentError, match="is no size; give one such as 8MiB"):
+        parse_bytes(text)
 
 
 def test_every_answer_has_its_policy(server):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browser import chromium, needs_chromium, watched
 from PIL import Image
-from served import SIZE, serving
+from served import DATA, SIZE, serving
 from volume_files import axial_series, brain, write_dicoms, write_nifti
 
 import mriscope
@@ -70,6 +70,7 @@ def test_a_file_that_is_dropped_is_answered_with_its_map(shown, client, files, n
     flagged = answer["slices"][index]["out_of_distribution"]
     assert page.inner_text("#flag").startswith("Out of" if flagged else "Not out of")
     assert page.is_visible("#through") == (name.startswith("scan"))
+    assert all(secret not in page.content() for secret in ("Doe^Jane", "MRN-4711"))  # the patient of the DICOM file
     for picture in ("#original", "#map"):
         assert page.evaluate(f"document.querySelector('{picture}').naturalWidth") == SIZE
 
@@ -195,6 +196,20 @@ def test_figures_on_unseen_subjects_stand_on_the_page(shown, tiny_run):
     assert f"{accuracy.value:.3f}" in rows[0]
     assert f"{accuracy.low:.3f} to {accuracy.high:.3f}" in rows[0]
     assert "unseen in training" in shown.page.inner_text("#statement")
+
+
+def test_a_model_without_maps_says_so(browser, tmp_path, files):
+    settings = {"model": "nearest_neighbour", "data": DATA, "input": {"size": SIZE}}
+    run = mriscope.train(mriscope.make_recipe(settings), tmp_path / "run", device="cpu", silent=True)
+    model = mriscope.load_model(run.path, "cpu")
+    with serving(run, model) as (client, _), watched(browser, client.url) as shown:
+        shown.drop("one.png", files["one.png"])
+        shown.page.wait_for_selector("#answer:not([hidden])")
+        assert shown.page.inner_text("#map-told") == "This model gives no maps."
+        assert shown.page.inner_text("#flag").startswith("Whether the image resembles those of training is not known")
+        assert not shown.page.is_visible("#controls")
+        assert shown.serious_findings() == []
+        assert shown.problems == []
 
 
 def test_a_token_is_asked_for(browser, tiny_run):

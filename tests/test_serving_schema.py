@@ -24,6 +24,7 @@ OPERATIONS = [
 ]
 
 
+MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 EXAMPLE_FILES = [page_part(f"examples/{name}") for name in EXAMPLES]
 FILES = st.sampled_from(EXAMPLE_FILES) | st.sampled_from(EXAMPLE_FILES) | st.binary()
 for kind in TAKEN:  # a description cannot say what an image is, so that two of three files are real ones
@@ -41,21 +42,27 @@ def test_every_operation_is_described(schema):
     assert {(one.method.upper(), one.path) for one in described} == set(OPERATIONS)
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_every_operation_keeps_to_its_description(schema, method, path, mode):
     if mode is GenerationMode.NEGATIVE and method == "GET":
         pytest.skip("it takes nothing that could be wrong")
+    statuses = check_operation(schema, method, path, mode, COUNT)
+    assert (200 in statuses) == (mode is GenerationMode.POSITIVE)
 
-    @settings(max_examples=COUNT, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+def check_operation(schema, method: str, path: str, mode: GenerationMode, count: int) -> set[int]:
+    """Send so many requests, each checked against the description; return the statuses they got."""
+    beside = negative_data_rejection if mode is GenerationMode.POSITIVE else positive_data_acceptance
+    statuses: set[int] = set()
+
+    @settings(max_examples=count, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(case=schema[path][method].as_strategy(generation_mode=mode), files=st.lists(FILES, min_size=1, max_size=3))
     def check(case, files):
         if mode is GenerationMode.POSITIVE and path.endswith("predict"):
             case.body = {"file": files}  # lists of files do not heed the kinds above
-        beside = negative_data_rejection if mode is GenerationMode.POSITIVE else positive_data_acceptance
         response = case.call_and_validate(excluded_checks=[positive_data_acceptance, beside])
         statuses.add(response.status_code)
 
-    statuses: set[int] = set()
     check()
-    assert (200 in statuses) == (mode is GenerationMode.POSITIVE)
+    return statuses

@@ -22,6 +22,7 @@ from mriscope.training.progress import Monitor
 from mriscope.training.sampling import epoch_batches, n_batches, shuffled, step_seed
 
 ROWS = np.arange(96)
+KILLS = int(os.environ.get("MRISCOPE_KILLS", "4"))  # the soak asks for more
 
 
 def stripes() -> SliceSet:
@@ -162,7 +163,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_bit_equal(tmp_path):
     random = np.random.default_rng(1)
     folder = tmp_path / "killed"
     kills = 0
-    for _ in range(4):
+    for _ in range(KILLS):
         process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mriscope.data.manifest import subjects_of
-from mriscope.data.parquet import _path
+from mriscope.data.parquet import row_path
 from mriscope.data.phantom import make_phantom, phantom_options
 from mriscope.data.readers import read
 from mriscope.data.split_files import read_split_file
@@ -115,7 +115,7 @@ def test_a_name_is_refused_and_touches_nothing(tmp_path: Path, monkeypatch: pyte
         assert name not in ("", ".", "..")
         assert not set("/\\\0:") & set(name)
         assert (work / name).resolve().parent == work.resolve()
-    text = _path(payload.encode("utf-8", "surrogateescape"), Path("a.parquet"), 0)
+    text = row_path(payload.encode("utf-8", "surrogateescape"), Path("a.parquet"), 0)
     assert text in (payload, "a#0")  # the identity of a row, never opened
     (work / "pictures.json").write_text(json.dumps(["grid.png", payload, f"000_{payload}_gradcam.png"]))
     assert _earlier(work) == []

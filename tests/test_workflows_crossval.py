@@ -185,7 +185,8 @@ def test_fresh_empties_every_fold_before_the_first_is_trained(tmp_path, untraine
         crossvalidate(other, tmp_path, **ASKED)
     with pytest.raises(RunError, match="stopped"):
         crossvalidate(other, tmp_path, **ASKED, fresh=True)
-    assert called == [("repeat0-fold0", {"warn": True})]
+    assert [name for name, _ in called] == [fold_name(*one) for one in np.ndindex(2, 2)]
+    assert [settings for _, settings in called] == [{"warn": True}, *[{"warn": False}] * 3]
     left = {file.name for folder in tmp_path.iterdir() if folder.is_dir() for file in folder.iterdir()}
     assert {name for name in left if name[0] != "."} == {ENVIRONMENT, "notes.txt"}
 
@@ -259,7 +260,18 @@ def test_after_a_kill_the_same_command_goes_on_and_a_folds_recipe_gives_its_run(
     """SIGKILL to a real process in its second fold; what was finished stays, and the rest is as if unbroken."""
     (tmp_path / "small.yaml").write_text(SMALL)
     place, second = tmp_path / "cv", tmp_path / "cv" / "repeat0-fold1"
-    words = ["crossval", str(tmp_path / "small.yaml"), "--folds", "2", "--out", str(place), "--set", "seed=5"]
+    words = [
+        "crossval",
+        str(tmp_path / "small.yaml"),
+        "--folds",
+        "2",
+        "--out",
+        str(place),
+        "--set",
+        "seed=5",
+        "--executor",
+        "here",
+    ]
     command = [sys.executable, "-c", "from mriscope.cli import main; main()", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     while not (second / RECIPE).exists() and process.poll() is None:

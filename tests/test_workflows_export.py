@@ -14,7 +14,8 @@ import mriscope
 from mriscope.recipe import make_recipe
 from mriscope.reports.model_card import SECTIONS, baselines, check_sections
 from mriscope.results import ModelDescription
-from mriscope.workflows.export import check_graph, export_run
+from mriscope.workflows._export_graph import check_graph
+from mriscope.workflows.export import export_run
 from mriscope.workflows.predict_onnx import predict_onnx
 
 SIZE = 32

@@ -11,7 +11,7 @@ Scale = Literal["raw", "unit", "imagenet"]
 FoldProtocol = Literal["by_subject", "by_slice"]
 Protocol = Literal["published", "by_slice", "by_subject"]
 EvaluatedPart = Literal["test", "validation"]
-ExportFormat = Literal["onnx", "safetensors"]
+ExportFormat = Literal["onnx", "safetensors", "html"]
 Plane = Literal["axial", "coronal", "sagittal"]
 Level = Literal["slice", "subject"]
 Task = Literal["four_classes", "three_classes", "non_vs_demented"]
@@ -37,3 +37,8 @@ Method = Literal[
     "guided_gradcam",
     "occlusion",
 ]
+Orientation = Literal["header", "axes"]
+SkullStripping = Literal["deepbet", "none"]
+BiasCorrection = Literal["n4", "none"]
+Registration = Literal["affine", "none"]
+Intensity = Literal["minmax", "tissue", "percentiles"]

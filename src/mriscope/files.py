@@ -178,8 +178,13 @@ def read_safe_cell(text: str) -> str:
 def remove_unfinished(folder: Path) -> None:
     """Remove what writers that were killed left in a folder."""
     for draft in folder.glob(f".*{_UNFINISHED}"):
-        if re.fullmatch(rf"\..+\.[0-9]+{re.escape(_UNFINISHED)}", draft.name, re.DOTALL):
+        if is_unfinished(draft.name):
             draft.unlink(missing_ok=True)
+
+
+def is_unfinished(name: str) -> bool:
+    """Return whether a file's name is that of a draft of `replacing`, which a writer that was killed leaves behind."""
+    return re.fullmatch(rf"\..+\.[0-9]+{re.escape(_UNFINISHED)}", name, re.DOTALL) is not None
 
 
 def _flush_to_disk(path: Path) -> None:

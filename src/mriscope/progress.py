@@ -1,9 +1,12 @@
 """What a person sees while something long is done."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from mriscope.files import visible
 
 _EVERY = 10.0  # seconds between lines where nobody sees a bar move
 
@@ -34,3 +37,17 @@ def saying(task: str) -> Iterator[Callable[[int, int], None]]:
                 console.print(f"{task}: {done:,} of {total:,}")
 
         yield progress
+
+
+def show_notes() -> None:
+    """Show what the package logs on stderr, a note for each record, in this process."""
+    notes = logging.StreamHandler(sys.stderr)
+    notes.setFormatter(_VisibleFormatter("note: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[notes], force=True)
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Format a record such that no name within steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))

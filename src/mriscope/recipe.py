@@ -196,6 +196,8 @@ class TrainingSettings(Settings):
 
     epochs: Count = 10
     batch_size: Count = 32
+    """Slices of a step. Under torchrun all processes share them, batch norm included; only the batch norms of timm's
+    networks are each process's own, so that there the number of processes changes the result."""
     objective: Literal["cross_entropy", "focal"] = "cross_entropy"
     focus: Annotated[float, Field(ge=0, le=10)] = 2.0
     """Gamma of the focal objective; 0 makes it cross entropy."""

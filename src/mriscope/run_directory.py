@@ -30,7 +30,7 @@ from mriscope.choices import Baseline
 from mriscope.data.source import parse_source
 from mriscope.errors import RunError, check_type
 from mriscope.evaluation.predictions import Predictions, read_predictions
-from mriscope.files import read_file, remove_unfinished, write_text
+from mriscope.files import is_unfinished, read_file, remove_unfinished, write_text
 from mriscope.output_folder import LIST, OutputFolder, written_with
 from mriscope.output_folder import LOCK as LIST_LOCK
 from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
@@ -262,7 +262,8 @@ def check_place(path: str | Path) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise RunError(f"{path} is a file; name a folder for the run with --out")
     if folder.path.is_dir() and ENVIRONMENT not in folder.written():
-        strangers = sorted(one.name for one in folder.path.iterdir() if one.name not in (LOCK, LIST, LIST_LOCK))
+        names = sorted(one.name for one in folder.path.iterdir() if not is_unfinished(one.name))
+        strangers = [name for name in names if name not in (LOCK, LIST, LIST_LOCK)]
         if strangers:
             raise RunError(
                 f"{path} holds {strangers[0]} and is no run directory; name an empty or new folder with --out"

@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 """
 
-import logging
 import sys
 from typing import Annotated, cast
 
@@ -15,11 +14,13 @@ from mriscope.cli.data import app as data_commands
 from mriscope.cli.data import data_app
 from mriscope.cli.deployment import app as deployment_commands
 from mriscope.cli.explanations import app as explanation_commands
+from mriscope.cli.preparation import app as preparation_commands
 from mriscope.cli.quiet import add_quiet
 from mriscope.cli.runs import app as run_commands
 from mriscope.cli.studies import app as study_commands
 from mriscope.errors import InterruptedTrainingError, MriscopeError
 from mriscope.files import visible
+from mriscope.progress import show_notes
 
 # The common kind of every mistake on the command line; typer carries it under a private name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for group in (
     data_commands,
+    preparation_commands,
     run_commands,
     deployment_commands,
     explanation_commands,
@@ -48,17 +50,8 @@ app.add_typer(data_app, name="data")
 def main() -> None:
     """Run the command line; a user's mistake is a sentence on stderr and exit code 2."""
     set_up_streams()
-    notes = logging.StreamHandler(sys.stderr)
-    notes.setFormatter(_VisibleFormatter("note: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[notes], force=True)
+    show_notes()
     sys.exit(_run_app(sys.argv[1:]))
-
-
-class _VisibleFormatter(logging.Formatter):
-    """Format a record such that no name within steers the terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
 
 
 def _run_app(words: list[str]) -> int:

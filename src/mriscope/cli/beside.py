@@ -82,8 +82,12 @@ def demo(
 ) -> None:
     """Run every step on synthetic brains.
 
-    Data, training, evaluation, explanation and a report, in under two minutes.
+    The same network on a split by slice and on unseen subjects, an audit, baselines, maps and a report; in a minute.
     """
     from mriscope.workflows.demo import run_demo
 
-    print(f"the report: {run_demo(out, fresh=fresh)}")
+    found = run_demo(out, fresh=fresh)
+    print(*found.lines, "", f"the report: {found.report}", "", "next, with your own data:", sep="\n")
+    print("  mriscope data info YOUR_FOLDER")
+    print("  mriscope audit YOUR_FOLDER --out audit")
+    print("  mriscope crossval tissue_families --data YOUR_FOLDER --folds 5 --out runs/crossval")

@@ -11,36 +11,23 @@ from mriscope.cli.options import (
     SOURCE,
     AsJson,
     Covariates,
-    ImageColumn,
-    LabelColumn,
     Manifest,
-    Plane,
-    Series,
     Size,
     SkipBad,
-    Slices,
-    Stretch,
-    SubjectColumn,
-    SubjectPattern,
 )
+from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
 
 app = typer.Typer()
 data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=None)
 
 
 @data_app.command("info", epilog="Example: mriscope data info phantom")
+@takes_reading
 def data_info(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     manifest: Manifest = None,
     covariates: Covariates = None,
-    plane: Plane = None,
-    slices: Slices = None,
-    series: Series = None,
-    label_column: LabelColumn = None,
-    image_column: ImageColumn = None,
-    subject_column: SubjectColumn = None,
-    subject_pattern: SubjectPattern = None,
-    stretch: Stretch = None,
+    reading: Reading = AS_NAMED,
     size: Size = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
@@ -50,21 +37,18 @@ def data_info(
     Slices, size, published parts, classes and subjects are counted. Subjects that the source does not name
     are recovered from pixels where those leave no doubt.
     """
-    from mriscope.data.read_options import with_options
-
     check_data(source, manifest)
     check_data(None, covariates)
     from mriscope.reports.text import slices_text
     from mriscope.workflows.data_info import describe_source
 
-    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
-    cut = {"plane": plane, "slices": slices, "series": series}
-    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
-    summary = describe_source(source, size=size, manifest=manifest, skip_bad=skip_bad, covariates=covariates)
+    summary = describe_source(
+        reading.of(source), size=size, manifest=manifest, skip_bad=skip_bad, covariates=covariates
+    )
     if as_json:
         print_json(summary.to_json())
         return
-    print(slices_text(source, summary))
+    print(slices_text(reading.of(source), summary))
     if summary.covariate_table is not None:
         from mriscope.reports.confounds import covariates_text
 
@@ -85,6 +69,7 @@ def data_fetch(
 
 
 @app.command(epilog="Example: mriscope audit hf:Falah/Alzheimer_MRI --out audit")
+@takes_reading
 def audit(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     split: Annotated[
@@ -106,14 +91,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    plane: Plane = None,
-    slices: Slices = None,
-    series: Series = None,
-    label_column: LabelColumn = None,
-    image_column: ImageColumn = None,
-    subject_column: SubjectColumn = None,
-    subject_pattern: SubjectPattern = None,
-    stretch: Stretch = None,
+    reading: Reading = AS_NAMED,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -125,18 +103,13 @@ def audit(
     altered); 4: for some test slice that cannot be told; 0: each is proven to be of another subject; 5: no split was
     audited.
     """
-    from mriscope.data.read_options import with_options
-
     check_data(source, manifest, None if split == "published" else split)
     check_data(None, covariates)
     from mriscope.reports.audit import audit_text, repair_text
     from mriscope.workflows.audit import audit_source, exit_code
 
-    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
-    cut = {"plane": plane, "slices": slices, "series": series}
-    source = with_options(source, **told, **cut, subject_pattern=subject_pattern, stretch=stretch)
     found = audit_source(
-        source, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
+        reading.of(source), out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
     )
     if as_json:
         print_json(found.to_json())

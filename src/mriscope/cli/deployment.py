@@ -1,5 +1,6 @@
 """Commands that use a trained model: predict, export, serve."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +9,19 @@ import typer
 from mriscope.choices import ExportFormat
 from mriscope.cli.console import print_json
 from mriscope.cli.early import check_images, check_run
-from mriscope.cli.options import AsJson, Device, RunFolder, parse_bytes
-from mriscope.errors import need
+from mriscope.cli.options import AsJson, Device, Executor, RunFolder, parse_bytes
+from mriscope.errors import ArgumentError, need
 
 app = typer.Typer()
+VARIABLE = "MRISCOPE_TOKEN"
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Image files, or folders of them. With --out also parquet files, patterns, and addresses as s3://bucket/set.",
+    ),
+]
 
 
 @app.command(epilog="Example: mriscope predict mriscope-demo/run slice1.png slice2.jpg --json")
@@ -24,19 +32,38 @@ def predict(
         bool,
         typer.Option("--onnx", help="RUN is the folder of an ONNX export; needs no torch."),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write answers part by part to a folder, for any number of slices; the same command goes on.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     device: Device = "auto",
+    executor: Executor = "auto",
 ) -> None:
     """Predict images with a run.
 
     Each gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
     distribution, beside what the model is and how it did on unseen subjects.
     """
-    from mriscope.reports.answer import answer_text
+    from mriscope.reports.answer import answer_text, parts_text
 
     if not onnx:
         check_run(run)
-    check_images(images)
+    if out is not None:
+        if onnx or as_json:
+            raise ArgumentError("--out writes parquet files with a run; leave --onnx and --json out")
+        from mriscope.workflows.predict_parts import predict_parts
+
+        done = predict_parts(run, images, out, device=device, executor=executor)
+        print(parts_text(done), f"written to {out}", sep="\n")
+        if done.failures:
+            raise typer.Exit(1)
+        return
+    check_images([Path(image) for image in images])
     if onnx:
         from mriscope.workflows.predict_onnx import predict_onnx
 
@@ -54,7 +81,9 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the export.")],
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", help="A graph that needs no torch, or weights for a hub."),
+        typer.Option(
+            "--format", help="A graph that needs no torch, weights for a hub, or a page that needs no server."
+        ),
     ] = "onnx",
     licence: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "other",
 ) -> None:
@@ -74,13 +103,11 @@ def serve(
     run: RunFolder,
     host: Annotated[str, typer.Option(help="Address to listen at; another than loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    max_upload: Annotated[
-        int, typer.Option(parser=parse_bytes, metavar="SIZE", help="Largest request, such as 8MiB or 500kB.")
-    ] = "8MiB",  # pyright: ignore[reportArgumentType]
+    max_upload: Annotated[str, typer.Option(metavar="SIZE", help="Largest request, such as 500kB.")] = "8MiB",
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="MRISCOPE_TOKEN",
+            envvar=VARIABLE,
             help="What callers have to send; by the variable no list of processes shows it.",
             show_default=False,
         ),
@@ -95,6 +122,8 @@ def serve(
 
     Uploads stay in memory and are never logged. (`mriscope ui` shows tracked runs; this asks the model of one.)
     """
+    size = parse_bytes(max_upload)
+    os.environ.pop(VARIABLE, None)  # the processes that parse volumes need not know it
     check_run(run)
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         need("serve", module)
@@ -105,7 +134,7 @@ def serve(
         lambda address: print(f"{address} (Ctrl-C ends it)", flush=True),
         host=host,
         port=port,
-        max_upload=max_upload,
+        max_upload=size,
         token=token,
         allowed_hosts=allowed_host or (),
         device=device,

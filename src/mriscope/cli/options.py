@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mriscope import choices
+from mriscope.errors import ArgumentError
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory that `mriscope train` wrote.")]
 RecipeName = Annotated[
@@ -21,6 +22,13 @@ SkipBad = Annotated[
 Track = Annotated[
     str,
     typer.Option(metavar="URI", envvar="MRISCOPE_TRACK", help="MLflow tracking: a server, a database, or none."),
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="WHERE",
+        help="serial, processes[:N], or ray[:ADDRESS]; auto is processes where several cores and no GPU are there.",
+    ),
 ]
 LOCAL_STORE = "sqlite:///mlruns/mlflow.db"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -48,50 +56,9 @@ Where = Annotated[
         show_default=False,
     ),
 ]
-Plane = Annotated[
-    str | None,
-    typer.Option(help="Of volumes: axial (the default), coronal or sagittal.", show_default=False),
-]
-Slices = Annotated[
-    str | None,
-    typer.Option(
-        metavar="all|N|LOW:HIGH",
-        help="Of volumes: all slices (the default), the N of highest entropy, or those of a slab in mm.",
-        show_default=False,
-    ),
-]
-Series = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="Which of several volumes: their file names in BIDS, the number or description of a DICOM series.",
-        show_default=False,
-    ),
-]
-LabelColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of tables (parquet, CSV, BIDS): the labels.", show_default=False)
-]
-ImageColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of parquet files: the column of the images.", show_default=False)
-]
-SubjectColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of tables: the column of the subjects.", show_default=False)
-]
-SubjectPattern = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX",
-        help="Finds (?P<subject>...), and (?P<session>...) and (?P<position>...) if they are there, in paths.",
-        show_default=False,
-    ),
-]
 Size = Annotated[
     int | None,
     typer.Option(min=16, max=1024, help="Bring every slice to this height and width in pixels.", show_default=False),
-]
-Stretch = Annotated[
-    bool | None,
-    typer.Option("--stretch", help="Fill the square, instead of keeping the aspect on black.", show_default=False),
 ]
 SOURCE = (
     "A parquet file; a CSV file of paths and labels; a folder of parquet files, of class folders with images, NIfTI or "
@@ -103,14 +70,14 @@ def parse_bytes(text: str) -> int:
     """Return the bytes of a size such as 8MiB, 500kB or 4096.
 
     Raises:
-        BadParameter: of typer; it is none, or nothing.
+        ArgumentError: it is none, or nothing.
 
     Example:
         >>> parse_bytes("8MiB"), parse_bytes("0.5kB")
         (8388608, 500)
     """
     units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?([a-z]{0,3})", str(text).strip().lower())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?([a-z]{0,3})", text.strip().lower())
     if found is None or found[2] not in units or float(found[1]) * units[found[2]] < 1:
-        raise typer.BadParameter(f"{text!r} is no size; give one such as 8MiB or 500kB")
+        raise ArgumentError(f"{text!r} is no size; give one such as 8MiB or 500kB")
     return int(float(found[1]) * units[found[2]])

@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, suppress
 from functools import wraps
 from typing import Annotated, Any
 
@@ -35,9 +35,14 @@ def _with_quiet(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _without_notes() -> Iterator[None]:
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):  # noqa: PTH123 - no path
+    """Silence standard error, of this process and of those that it starts, and the notes of the logger."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, ExitStack() as stack:  # noqa: PTH123 - no path
+        with suppress(OSError):  # there may be no standard error
+            own = os.dup(2)
+            stack.callback(os.close, own)
+            stack.callback(os.dup2, own, 2)
+            os.dup2(nowhere.fileno(), 2)
+        stack.enter_context(redirect_stderr(nowhere))
         logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
+        stack.callback(logging.disable, logging.NOTSET)
+        yield

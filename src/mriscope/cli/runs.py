@@ -14,39 +14,28 @@ from mriscope.cli.options import (
     AsJson,
     Covariates,
     Device,
-    ImageColumn,
-    LabelColumn,
     Manifest,
     Out,
-    Plane,
     RecipeName,
     Resume,
     RunFolder,
-    Series,
     SkipBad,
-    Slices,
-    SubjectColumn,
-    SubjectPattern,
     Track,
     Where,
 )
+from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
 from mriscope.files import file_stem
 
 app = typer.Typer()
 
 
 @app.command(epilog="Example: mriscope train baseline_cnn --set training.epochs=3 --out runs/short")
+@takes_reading
 def train(
     recipe: RecipeName,
     data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"{SOURCE} Default: the recipe's.")] = None,
     manifest: Manifest = None,
-    plane: Plane = None,
-    slices: Slices = None,
-    series: Series = None,
-    label_column: LabelColumn = None,
-    image_column: ImageColumn = None,
-    subject_column: SubjectColumn = None,
-    subject_pattern: SubjectPattern = None,
+    reading: Reading = AS_NAMED,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run directory. Default: runs/ and the recipe's name.")
     ] = None,
@@ -63,15 +52,12 @@ def train(
 
     All is written to a run directory. An unfinished run is finished, a finished one left alone.
     """
-    from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
     from mriscope.run_directory import RunDirectory
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
-    told = {"image_column": image_column, "label_column": label_column, "subject_column": subject_column}
-    cut = {"plane": plane, "slices": slices, "series": series, "subject_pattern": subject_pattern}
-    settings = settings.model_copy(update={"data": with_options(settings.data, **told, **cut)})
+    settings = settings.model_copy(update={"data": reading.of(settings.data)})
     check_recipe(settings)
     from mriscope.reports.text import metrics_text
     from mriscope.training.devices import rank
@@ -90,6 +76,7 @@ def train(
 
 
 @app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
+@takes_reading
 def evaluate(
     run: RunFolder,
     part: Annotated[EvaluatedPart | None, typer.Option(help="Default: test.", show_default=False)] = None,
@@ -97,6 +84,7 @@ def evaluate(
         str | None, typer.Option(metavar="SOURCE", help="Evaluate on another source, all of it. " + SOURCE)
     ] = None,
     manifest: Manifest = None,
+    reading: Reading = AS_NAMED,
     level: Annotated[Level, typer.Option(help="subject: one prediction for each subject.")] = "slice",
     task: Annotated[
         Task | None,
@@ -127,7 +115,7 @@ def evaluate(
     from mriscope.reports.text import metrics_text
     from mriscope.workflows.evaluate import evaluate_run
 
-    other = {"source": data, "manifest": manifest, "skip_bad": skip_bad}
+    other = {"source": reading.of_another(data), "manifest": manifest, "skip_bad": skip_bad}
     chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}
     metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
     print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))

@@ -14,14 +14,15 @@ from mriscope.cli.options import (
     AsJson,
     Covariates,
     Device,
+    Executor,
     Manifest,
     RecipeName,
     Resume,
     SkipBad,
-    SubjectPattern,
     Track,
     Where,
 )
+from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
 from mriscope.errors import ArgumentError
 from mriscope.files import file_stem
 from mriscope.recipes import find_recipes
@@ -44,6 +45,7 @@ def compare(
     ),
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the ranking.")] = Path("comparison"),
     device: Device = "auto",
+    executor: Executor = "auto",
     skip_bad: SkipBad = False,
     track: Track = LOCAL_STORE,
     as_json: AsJson = False,
@@ -62,7 +64,8 @@ def compare(
 
     if recipes:
         settings = {"manifest": manifest, "device": device, "skip_bad": skip_bad, "track": track}
-        comparison = compare_recipes(recipes, out, source=data, seeds=seeds, folder=folder, **settings)
+        asked = {"seeds": seeds, "folder": folder, "executor": executor}
+        comparison = compare_recipes(recipes, out, source=data, **asked, **settings)
     else:
         comparison = compare_runs(runs or [], out)
     if as_json:
@@ -74,6 +77,7 @@ def compare(
 
 
 @app.command(epilog="Example: mriscope crossval baseline_cnn --folds 5 --repeats 3")
+@takes_reading
 def crossval(
     recipe: RecipeName,
     folds: Annotated[int, typer.Option(min=2, help="Each is the test part once.")] = 5,
@@ -93,9 +97,10 @@ def crossval(
         int, typer.Option(min=0, metavar="N", help="Refit N times with the subjects' labels permuted, for a p value.")
     ] = 0,
     device: Device = "auto",
+    executor: Executor = "auto",
     resume: Resume = True,
     skip_bad: SkipBad = False,
-    subject_pattern: SubjectPattern = None,
+    reading: Reading = AS_NAMED,
     track: Track = LOCAL_STORE,
     as_json: AsJson = False,
 ) -> None:
@@ -105,13 +110,11 @@ def crossval(
     summary.json, summary.md and predictions.parquet hold the results of all folds, by slice and by subject. With
     --permute, --json prints the permutation test.
     """
-    from mriscope.data.read_options import with_options
     from mriscope.recipe import read_recipe
 
     named = {name: value for name, value in (("data", data), ("manifest", manifest)) if value is not None}
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
-    if subject_pattern is not None:
-        settings = settings.model_copy(update={"data": with_options(settings.data, subject_pattern=subject_pattern)})
+    settings = settings.model_copy(update={"data": reading.of(settings.data)})
     check_recipe(settings)
     check_data(None, covariates)
     check_condition(where)
@@ -121,7 +124,8 @@ def crossval(
     from mriscope.workflows.crossval import crossvalidate
 
     folder = out or Path("runs", f"{file_stem(recipe)}-crossval")
-    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "covariates": covariates, "where": where}
+    drawn = {"folds": folds, "repeats": repeats, "protocol": protocol, "executor": executor}
+    drawn |= {"covariates": covariates, "where": where}
     summary = crossvalidate(settings, folder, **drawn, fresh=not resume, device=device, skip_bad=skip_bad, track=track)
     texts, results = [crossvalidation_text(summary)], [summary.to_json()]
     if permute:
@@ -159,6 +163,7 @@ def compare_crossval(
 
 
 @app.command(epilog="Example: mriscope split phantom --protocol by_subject --folds 5 --out splits")
+@takes_reading
 def split(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")],
@@ -172,7 +177,7 @@ def split(
     validation: Annotated[float, typer.Option(help="Share of the training part.")] = 0.1,
     manifest: Manifest = None,
     skip_bad: SkipBad = False,
-    subject_pattern: SubjectPattern = None,
+    reading: Reading = AS_NAMED,
 ) -> None:
     """Write splits as files.
 
@@ -180,11 +185,8 @@ def split(
     Train on one with: mriscope train RECIPE --set split.file=FILE
     """
     check_data(source, manifest)
-    from mriscope.data.read_options import with_options
     from mriscope.workflows.split import write_splits
 
-    source = with_options(source, subject_pattern=subject_pattern)
-
     given: dict[str, Any] = {"test": test, "validation": validation, "manifest": manifest, "skip_bad": skip_bad}
-    files = write_splits(source, out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)
+    files = write_splits(reading.of(source), out, protocol=protocol, folds=folds, repeats=repeats, seed=seed, **given)
     print("\n".join(map(str, files)))

@@ -18,6 +18,7 @@ from mriscope.data.volumes import PLANES, Cut
 from mriscope.errors import DataError, need
 
 _GZIP, _MARK = b"\x1f\x8b", slice(128, 132)
+_LONGEST_NAME = 200
 _NIFTI = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
 _AXIS: dict[str, str] = dict(zip(PLANES, "xyz", strict=True))
 
@@ -42,7 +43,7 @@ def read_content(
         DataError: the file holds no slice, and why.
         MissingExtraError: the packages that read volumes are not installed.
     """
-    name = printable(name) or "the file"
+    name = printable(name)[:_LONGEST_NAME] or "the file"
     try:
         if content[_MARK] == b"DICM":
             need("volumes", "pydicom")

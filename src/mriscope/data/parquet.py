@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -155,9 +155,9 @@ def _open(path: Path, part: str, options: ReadOptions) -> _File:
             schema: Any = parquet.schema_arrow
             count = parquet.metadata.num_rows
             groups = [parquet.metadata.row_group(at) for at in range(parquet.metadata.num_row_groups)]
-            unpacked = [_unpacked(group, schema.names) for group in groups]
+            unpacked = [unpacked_bytes(group, schema.names) for group in groups]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     columns = _find_columns(path, schema, options)
     if not count:
         raise DataError(f"{path} has no rows; expected one row a slice, so write it again or move it away")
@@ -186,7 +186,7 @@ def _check_footer(path: Path) -> None:
         raise ValueError(f"its metadata has {length:,} bytes, at most {LARGEST_FOOTER:,} are read")
 
 
-def _unpacked(group: Any, columns: Collection[str]) -> tuple[int, int]:
+def unpacked_bytes(group: Any, columns: Collection[str]) -> tuple[int, int]:
     """Return the bytes of some columns of a row group when they are unpacked, and in the file."""
     chunks = [group.column(at) for at in range(group.num_columns)]
     chunks = [one for one in chunks if one.path_in_schema in columns or one.path_in_schema.split(".")[0] in columns]
@@ -195,7 +195,7 @@ def _unpacked(group: Any, columns: Collection[str]) -> tuple[int, int]:
 
 def _find_columns(path: Path, schema: Any, options: ReadOptions) -> dict[str, str | None]:
     given = {"image": options.image_column, "label": options.label_column, "subject": options.subject_column}
-    images = [field.name for field in schema if _holds_bytes(field.type)]
+    images = [field.name for field in schema if holds_bytes(field.type)]
     plain = [field.name for field in schema if _is_plain(field.type)]
     columns: dict[str, str | None] = {}
     for role in _ROLES:
@@ -214,7 +214,8 @@ def _find_columns(path: Path, schema: Any, options: ReadOptions) -> dict[str, st
     return columns
 
 
-def _holds_bytes(kind: Any) -> bool:
+def holds_bytes(kind: Any) -> bool:
+    """Tell whether a column may hold images: bytes, or a struct of bytes and path."""
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
     return _is_binary(kind)
@@ -246,7 +247,7 @@ def _batches(one: _File, columns: Sequence[str]) -> Iterator[Any]:
         with pq.ParquetFile(one.path, page_checksum_verification=True) as parquet:
             done = 0
             for group in range(parquet.metadata.num_row_groups):
-                largest = max(_unpacked(parquet.metadata.row_group(group), columns)[0], 1)  # of a row, at the most
+                largest = max(unpacked_bytes(parquet.metadata.row_group(group), columns)[0], 1)  # of a row, at the most
                 size = min(BATCH, max(1, BUDGET // largest))
                 for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
                     done += batch.num_rows
@@ -254,7 +255,7 @@ def _batches(one: _File, columns: Sequence[str]) -> Iterator[Any]:
             if done != parquet.metadata.num_rows:
                 raise ValueError(f"{done} rows where it tells of {parquet.metadata.num_rows}")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _damaged(one.path, error) from error
+        raise damaged(one.path, error) from error
 
 
 def _labels(one: _File) -> Iterator[str]:
@@ -268,7 +269,7 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
     columns = {role: column for role, column in one.columns.items() if column is not None}
     number = 0
     for batch in _batches(one, [*columns.values(), *one.covariates]):
-        images = _images(batch.column(columns["image"]))
+        images = images_of(batch.column(columns["image"]))
         if "subject" in columns:
             _check_exact(one, batch.column(columns["subject"]))
         told = {role: _texts(batch.column(name)) for role, name in columns.items() if role not in ("image", "label")}
@@ -281,7 +282,7 @@ def _rows(one: _File, file: str, number_of: Mapping[str, int] | None) -> Iterato
             position = position_of(cells.get("position", ""))
             yield Row(
                 number,
-                _path(named, one.path, number),
+                row_path(named, one.path, number),
                 file,
                 part_of_folder(cells.get("part", "")) or one.part,
                 label,
@@ -306,7 +307,7 @@ def _label(value: Any, number_of: Mapping[str, int] | None) -> tuple[int | None,
     return (int(value), "") if value % 1 == 0 else (None, f"has the label {value}, which counts no class")
 
 
-def _images(image: Any) -> Iterator[tuple[bytes | None, bytes | None]]:
+def images_of(image: Any) -> Iterator[tuple[bytes | None, bytes | None]]:
     """Return the bytes and path of each row; a null image has neither."""
     if not pa.types.is_struct(image.type):
         return ((content, None) for content in image.cast(pa.large_binary()).to_pylist())
@@ -348,7 +349,7 @@ def _check_exact(one: _File, column: Any) -> None:
         )
 
 
-def _path(named: bytes | None, path: Path, number: int) -> str:
+def row_path(named: bytes | None, path: PurePath, number: int) -> str:
     """Return the row's own path if a file could bear it, else the file's stem and the row."""
     text = (named or b"").decode(errors="replace")
     return text if text.isprintable() and 0 < len(text) <= LONGEST_PATH else f"{path.stem}#{number}"
@@ -385,6 +386,7 @@ def _agreed(name: str, files: Mapping[str, _File]) -> tuple[str, ...] | None:
     return next(iter(found), None)
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Path | str, error: Exception) -> DataError:
+    """Return the error of a file that cannot be read."""
     first = str(error).split(". ")[0].split("\n")[0].strip()[:160]
     return DataError(f"{path} cannot be read as parquet ({first}); copy or download it again")

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ import numpy as np
 
 from mriscope.data import dicom, matlab, nifti
 from mriscope.data.sandbox import Answer, Request
-from mriscope.data.volumes import Cut, Slices, cut_volume
+from mriscope.data.volumes import Cut, Slices, Volume, cut_volume
 from mriscope.errors import DataError
 
 PARSERS = {"nifti": "nibabel", "dicom": "pydicom", "dicom headers": "pydicom", "matlab": "h5py"}
@@ -32,20 +33,25 @@ def answer(request: Request) -> Answer:
         DataError: the files hold nothing of use. The text is the predicate of a sentence.
     """
     task = request["task"]
-    if task == "nifti":
-        return _slices(cut_volume(nifti.read_nifti(Path(request["files"][0])), _cut(request)))
-    if task == "dicom":
-        layers = [[(Path(name), int(frame)) for name, frame in layer] for layer in request["layers"]]
-        volume, doubles = dicom.read_series(layers, [dicom.Frame(**frame) for frame in request["frames"]])
-        return _slices(cut_volume(volume, _cut(request)), doubles=doubles)
+    if task in ("nifti", "dicom"):
+        volume, doubles = read_volume(request)
+        return _slices(cut_volume(volume, Cut(request["plane"], request["slices"])), doubles=doubles)
     if task == "dicom headers":
         return Answer({"headers": [_header(Path(name), bytes.fromhex(request["salt"])) for name in request["files"]]})
     slice_ = matlab.read_tumour_slice(Path(request["files"][0]))
     return Answer({"label": slice_.label, "subject": slice_.subject}, slice_.image[None])
 
 
-def _cut(request: Request) -> Cut:
-    return Cut(request["plane"], request["slices"])
+def read_volume(request: Request) -> tuple[Volume, int]:
+    """Read the volume that a request of the task nifti or dicom names, and count the equal doubles left out.
+
+    Raises:
+        DataError: as `nifti.read_nifti` and `dicom.read_series`.
+    """
+    if request["task"] == "nifti":
+        return nifti.read_nifti(Path(request["files"][0])), 0
+    layers = [[(Path(name), int(frame)) for name, frame in layer] for layer in request["layers"]]
+    return dicom.read_series(layers, [dicom.Frame(**frame) for frame in request["frames"]])
 
 
 def _slices(slices: Slices, **facts: Any) -> Answer:
@@ -66,15 +72,20 @@ def _reason(error: BaseException) -> str:
     return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
 
 
-def main() -> None:
-    """Answer the requests on standard input until it ends; see `sandbox`."""
+def serve(answer: Callable[[Request], Answer], room: int = 0) -> None:
+    """Answer the requests on standard input until it ends; see `sandbox`.
+
+    Args:
+        answer: raises a DataError for files that hold nothing of use.
+        room: bytes that it takes beside what parsing does.
+    """
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between answers
     most = int(sys.argv[1])
     for line in sys.stdin.buffer:
         request = json.loads(line)
         importlib.import_module(PARSERS[request["task"]])  # its time is no fault of the file's
-        _limit_memory(most, request.get("voxels"))
+        _limit_memory(most, request.get("voxels"), room)
         _limit_time(float(request["seconds"]))
         try:
             _send(out, answer(request))
@@ -94,7 +105,7 @@ def _send(out: BinaryIO, said: Answer) -> None:
     out.flush()
 
 
-def _limit_memory(most: int, voxels: int | None) -> None:
+def _limit_memory(most: int, voxels: int | None, room: int) -> None:
     """Let no more memory be taken than reading so many voxels needs, where their number is known.
 
     A compressed image may claim another size within than its header, and decoders believe it. Systems other than POSIX
@@ -104,7 +115,7 @@ def _limit_memory(most: int, voxels: int | None) -> None:
         import resource
 
         taken = _addresses()
-        wanted = most if voxels is None or taken is None else taken + ROOM + BYTES_PER_VOXEL * voxels
+        wanted = most if voxels is None or taken is None else taken + room + ROOM + BYTES_PER_VOXEL * voxels
         resource.setrlimit(resource.RLIMIT_AS, (min(wanted, most), most))
 
 
@@ -123,4 +134,4 @@ def _limit_time(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -21,14 +21,14 @@ from mriscope.errors import DataError, suggest
 
 VERSION = 1
 """Part of the key of cached sets; raise it with every change of pixels or labels."""
-LIMITS = {"subjects": (1, 10_000), "slices": (1, 64), "seed": (0, 2**31 - 1), "size": (32, 256)}
+LIMITS = {"subjects": (1, 10_000), "slices": (1, 64), "seed": (0, 2**31 - 1), "size": (32, 256), "signal": (0, 400)}
 """Least and greatest value of each option."""
 _MOST_PIXELS = 2**31  # two bytes each
 
 _SHARES = (0.35, 0.14, 0.015)  # of all subjects in each class above Non_Demented, which takes the rest
 _MEANS = (0.15, 0.40, 0.65, 0.90)  # severity of each class in the order of SEVERITY, and ...
 _SPREAD = 0.17  # ... standard deviation around it: neighbouring classes overlap, as clinical ratings do
-_WORST = 1.2
+_WORST = 1.2  # at a signal of 100 %
 
 _FLOOR, _TOP = -12.0, 34.0  # mm; the slab of all slices, from midbrain and temporal lobes to above the ventricles
 _FIELD = np.array([222.0, 186.0])  # mm, height and width of the frame; public slices are squeezed into squares so
@@ -45,7 +45,9 @@ _SWELLING, _CORTEX, _TEMPORAL = (
 _RIM, _YIELD = 4.0, 24.0  # mm within and around the ventricles that their enlargement deforms
 _GREY, _WHITE = 0.6, 0.92
 _TISSUES = (0.05, 0.30, 0.58, _WHITE, 1.05)  # brightness in the template of fluid, its border, grey matter and white
-_CHANGED = 0.1  # of the brightness of white matter; what differs less from the brain without disease is not marked
+CHANGED, FLUID = 0.1, 0.4
+"""Of the brightness of white matter: what differs less from the brain without disease is not marked; and from where on
+tissue has become fluid."""
 
 _CLASS, _SEVERITY, _BRAIN = 1, 2, 3  # independent streams of random numbers
 
@@ -57,7 +59,8 @@ class Phantom:
     Args:
         slices: N images, grouped by subject, each from inferior to superior; brighter than 0 only within the brain.
         masks: bool (N, H, W), pixels that disease changed: there the same brain without disease differs visibly.
-        severity: float64 (N,) in [0, 1.2], the same for all slices of a subject; 0 is a brain without disease.
+        severity: float64 (N,) in [0, 2.4], the same for all slices of a subject; 0 is a brain without disease. Above
+            1.2 only with a signal over 100 %.
     """
 
     slices: SliceSet
@@ -87,7 +90,7 @@ class _Brain:
     loss: np.ndarray  # brightness that its grey matter lacks
 
 
-def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int = SIZE) -> Phantom:
+def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int = SIZE, signal: int = 100) -> Phantom:
     """Draw axial slices of synthetic subjects of the four classes, with their ground truth.
 
     About 50, 35, 14 and 1.5 % of the subjects are Non, Very mild, Mild and Moderate; from 24 subjects on each class has
@@ -100,6 +103,8 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
         slices: of each subject, evenly spaced over 46 mm around the ventricles; 1 to 64.
         seed: equal seeds make equal bytes on one machine.
         size: height and width in pixels, 32 to 256.
+        signal: how far the classes' mean severities lie apart, in per cent, 0 to 400. At 100 neighbouring classes
+            overlap as clinical ratings do, and small networks learn little; at 300 a network can learn the disease.
 
     Raises:
         DataError: an argument is no whole number within its limits, or together they exceed 2**31 pixels.
@@ -109,14 +114,14 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
         >>> phantom.slices.images.shape, phantom.masks.dtype
         ((8, 32, 32), dtype('bool'))
     """
-    _check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size})
+    _check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size, "signal": signal})
     if subjects * slices * size**2 > _MOST_PIXELS:
         raise DataError(
             f"a phantom of {subjects} subjects x {slices} slices x {size} x {size} pixels is over {_MOST_PIXELS:,} "
             "pixels; ask for fewer subjects, fewer slices or a smaller size"
         )
     ranks = _draw_ranks(subjects, seed)
-    severity = np.array([draw_severity(int(rank), subject, seed) for subject, rank in enumerate(ranks)])
+    severity = np.array([draw_severity(int(rank), subject, seed, signal) for subject, rank in enumerate(ranks)])
     images = np.zeros((subjects, slices, size, size), np.uint8)
     masks = np.zeros(images.shape, np.bool_)
 
@@ -132,16 +137,17 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
 
 
 def make_brain(
-    subject: int, severity: float, slices: int = 32, seed: int = 0, size: int = SIZE
+    subject: int, severity: float, slices: int = 32, seed: int = 0, size: int = SIZE, least: float = CHANGED
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw one subject of the phantom at any severity; its anatomy does not depend on the severity.
 
     Args:
         subject: its number, from 0.
-        severity: of the disease, from 0 (none) to 1.2.
+        severity: of the disease, from 0 (none) to 2.4.
         slices: how many, evenly spaced over 46 mm around the ventricles.
         seed: of the phantom.
         size: height and width in pixels.
+        least: change of brightness that is marked, of that of white matter.
 
     Returns:
         uint8 (slices, size, size), the images, and bool of the same shape, the pixels that disease changed.
@@ -150,8 +156,9 @@ def make_brain(
         DataError: a severity or another argument is outside its limits.
     """
     _check_options({"slices": slices, "seed": seed, "size": size})
-    if not 0 <= severity <= _WORST:
-        raise DataError(f"severity {severity} is outside the phantom's range; give 0 (no disease) to {_WORST}")
+    worst = 2 * _WORST
+    if not 0 <= severity <= worst:
+        raise DataError(f"severity {severity} is outside the phantom's range; give 0 (no disease) to {worst}")
     frame = _frame(slices, size)
     rng = np.random.default_rng([seed, subject, _BRAIN])
     pixels, brain = _draw_brain(frame, rng)
@@ -161,7 +168,7 @@ def make_brain(
     images, masks = np.zeros((slices, size, size), np.uint8), np.zeros((slices, size, size), np.bool_)
     where = frame.pixels[pixels]
     images.reshape(-1)[where] = np.clip(np.rint(add_rician_noise(shading * ill, sigma, rng)), 1, 255)
-    masks.reshape(-1)[where] = np.abs(ill - well) > _CHANGED
+    masks.reshape(-1)[where] = np.abs(ill - well) > least
     return images, masks
 
 
@@ -182,10 +189,11 @@ def add_rician_noise(signal: np.ndarray, sigma: float, rng: np.random.Generator)
     return np.hypot(signal.astype(np.float32) + real, imaginary)
 
 
-def draw_severity(rank: int, subject: int, seed: int = 0) -> float:
-    """Draw the severity, in [0, 1.2], of a subject in the class of this rank in SEVERITY."""
+def draw_severity(rank: int, subject: int, seed: int = 0, signal: int = 100) -> float:
+    """Draw the severity, in [0, 2.4], of a subject in the class of this rank in SEVERITY; signal as in make_phantom."""
     deviation = np.random.default_rng([seed, subject, _SEVERITY]).standard_normal()
-    return float(np.clip(_MEANS[rank] + _SPREAD * deviation, 0, _WORST))
+    mean = _MEANS[0] + (_MEANS[rank] - _MEANS[0]) * signal / 100
+    return float(np.clip(mean + _SPREAD * deviation, 0, _WORST * np.clip(signal / 100, 1, 2)))
 
 
 def phantom_options(spec: str) -> dict[str, int]:
@@ -211,12 +219,13 @@ def phantom_options(spec: str) -> dict[str, int]:
     return options
 
 
-def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
+def phantom_masks(slices: SliceSet, source: str, least: float = CHANGED) -> np.ndarray | None:
     """Return where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
 
     Args:
         slices: of the source.
         source: as mriscope.read takes it.
+        least: change of brightness that is marked, of that of white matter; FLUID marks where ventricles grew.
 
     Raises:
         DataError: the phantom that is made now is not the one the slices are of.
@@ -225,11 +234,14 @@ def phantom_masks(slices: SliceSet, source: str) -> np.ndarray | None:
         return None
     options = {**phantom_options(source), "size": slices.images.shape[1]}
     per_subject, seed, size = options.get("slices", 32), options.get("seed", 0), options["size"]
+    signal = options.get("signal", 100)
     masks = np.zeros(slices.images.shape, np.bool_)
     for subject in np.unique(slices.subjects):
         rows = np.flatnonzero(slices.subjects == subject)
         rank = SEVERITY.index(slices.class_names[slices.labels[rows[0]]])
-        brain = make_brain(int(subject), draw_severity(rank, int(subject), seed), per_subject, seed, size)
+        brain = make_brain(
+            int(subject), draw_severity(rank, int(subject), seed, signal), per_subject, seed, size, least
+        )
         images, changed = (one[slices.positions[rows].astype(int)] for one in brain)
         if not np.array_equal(images, slices.images[rows]):
             raise DataError(f"{source} makes other brains than these slices show; name the phantom they are of")

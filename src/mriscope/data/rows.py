@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from mriscope.data.read_options import AS_IT_IS, ReadOptions
 from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.subject_ids import unify_subjects
 from mriscope.errors import BadRow, DataError
+
+if TYPE_CHECKING:
+    from mriscope.data.sandbox import Sandbox
+    from mriscope.data.scans import Scan
 
 IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
 
@@ -70,6 +74,7 @@ class Source:
         count: of the rows; 0 where it is unknown.
         notes: what its user should be told of how it was understood.
         of_volumes: whether its rows are cut from volumes, so that their size in pixels is no property of theirs.
+        scans: finds its volumes, with a sandbox to read headers in; None where it has none that are files.
     """
 
     files: Mapping[str, Path | str]
@@ -78,6 +83,7 @@ class Source:
     count: int = 0
     notes: tuple[str, ...] = ()
     of_volumes: bool = False
+    scans: Callable[["Sandbox"], Iterable["Scan"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ def _slice_set(
     images: np.ndarray, rows: Sequence[Row], names: Sequence[str], class_names: Sequence[str], options: ReadOptions
 ) -> tuple[SliceSet, tuple[str, ...]]:
     """Return the set, its subjects named by the source or else by paths, and what a user should be told of those."""
-    who, notes = _whose(rows, class_names, options)
+    who, notes = find_subjects(rows, class_names, options)
     known = list(zip(rows, who, strict=True))
     slices = SliceSet.of(
         images,
@@ -248,10 +254,16 @@ def _slice_set(
     return slices, notes
 
 
-def _whose(
+def find_subjects(
     rows: Sequence[Row], class_names: Sequence[str], options: ReadOptions
 ) -> tuple[list[Identity], tuple[str, ...]]:
-    """Return the subjects that the source names, else those of paths, and what a user should be told of them."""
+    """Return the subjects that the source names, else those of paths, and what a user should be told of them.
+
+    Args:
+        rows: of the whole source, as one id may be another spelling of the next.
+        class_names: the classes that labels count.
+        options: of which subject_pattern counts.
+    """
     if any(row.subject for row in rows) and options.subject_pattern is None:
         told = unify_subjects([row.subject for row in rows])
         pairs = zip(told.subjects, told.sessions, strict=True)

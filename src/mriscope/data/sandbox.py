@@ -29,6 +29,7 @@ SECONDS_PER_MIB = 1.0  # ... of files; a volume takes a tenth of it
 SHARE = 2**25  # bytes of files that are worth a child of their own
 PATIENCE = 600  # seconds by the clock, for files on disks that hang
 _LONGEST = 2**31
+PARSER = "mriscope.data.parsing"
 
 Request = dict[str, Any]
 _Item = TypeVar("_Item")
@@ -53,6 +54,8 @@ class Sandbox:
     Args:
         children: how many.
         memory: bytes of addresses that each may take.
+        program: the module that a child runs, see `parsing.serve`.
+        seconds: of processor time for each request; None: what parsing its files may take.
 
     Example:
         >>> with Sandbox() as sandbox:
@@ -60,9 +63,13 @@ class Sandbox:
         ...         print(answer if isinstance(answer, DataError) else answer.facts)
     """
 
-    def __init__(self, children: int = 1, memory: int = MEMORY) -> None:
+    def __init__(
+        self, children: int = 1, memory: int = MEMORY, program: str = PARSER, seconds: float | None = None
+    ) -> None:
         self._count = children
         self._memory = memory
+        self._program = program
+        self._seconds = seconds
         self._local = threading.local()
         self._started: list[_Child] = []
         self._threads = ThreadPoolExecutor(self._count)
@@ -103,14 +110,15 @@ class Sandbox:
             return request
         child: _Child | None = getattr(self._local, "child", None)
         if child is None or not child.alive:
-            child = self._local.child = _Child(self._memory)
+            child = self._local.child = _Child(self._memory, self._program)
             self._started.append(child)
         try:
             found = [Path(file).stat() for file in request["files"]]
             if not all(stat.S_ISREG(one.st_mode) for one in found):  # a pipe may never answer, and a device never end
                 return DataError("is no ordinary file")
             mebibytes = sum(one.st_size for one in found) / 2**20
-            return child.ask({**request, "seconds": SECONDS + SECONDS_PER_MIB * mebibytes})
+            seconds = SECONDS + SECONDS_PER_MIB * mebibytes if self._seconds is None else self._seconds
+            return child.ask({**request, "seconds": seconds})
         except OSError as error:
             return DataError(f"cannot be read ({error.strerror})")
         except DataError as error:
@@ -120,13 +128,13 @@ class Sandbox:
 class _Child:
     """One process that parses; it ends itself where it goes beyond its limits."""
 
-    def __init__(self, memory: int) -> None:
-        self._memory = memory
+    def __init__(self, memory: int, program: str) -> None:
+        self._work = "parse" if program == PARSER else "prepare"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         package = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "mriscope.data.parsing", str(memory)],
+            [sys.executable, "-W", "ignore", "-m", program, str(memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -185,8 +193,9 @@ class _Child:
     def _why_it_ended(self) -> str:
         self.stop()
         if self._process.returncode == -getattr(signal, "SIGPROF", 0):
-            return "takes longer to parse than any file of its size should; it is damaged or forged"
-        return f"ended the process that parsed it (code {self._process.returncode}); it is damaged or forged"
+            return f"takes longer to {self._work} than any file of its size should; it is damaged or forged"
+        code = self._process.returncode
+        return f"ended the process that was to {self._work} it (code {code}); it is damaged or forged"
 
 
 def children_for(files: Iterable[Path]) -> int:

@@ -217,7 +217,7 @@ def volume_source(
         for at, path in enumerate(odd, number + 1):
             yield Row(at, printable(path), problem="is no volume; expected .nii, .nii.gz or DICOM files")
 
-    return Source(deciding(files), class_names, rows, notes=tuple(notes), of_volumes=True)
+    return Source(deciding(files), class_names, rows, notes=tuple(notes), of_volumes=True, scans=scans)
 
 
 def deciding(files: Listing) -> dict[str, Path | str]:

@@ -146,13 +146,18 @@ def _canonical(volume: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
     affine = np.asarray(volume.affine, np.float64)
-    _check_affine(affine)
+    check_affine(affine)
     orientation = io_orientation(affine)
     canonical = affine @ inv_ornt_aff(orientation, volume.data.shape)
     return apply_orientation(volume.data, orientation), canonical, orientation
 
 
-def _check_affine(affine: np.ndarray) -> None:
+def check_affine(affine: np.ndarray) -> None:
+    """Refuse what is no affine from voxels to mm.
+
+    Raises:
+        DataError: values that are no numbers, voxels too small or too large for a brain, or axes in one plane.
+    """
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise DataError("has an affine with values that are no numbers; expected one from voxels to mm")
     spacings = np.linalg.norm(affine[:3, :3], axis=0)

@@ -12,10 +12,12 @@ from mriscope.evaluation.interval_formulas import (
     Bounds,
     area_interval,
     effective_size,
+    few_units_factor,
     log_interval,
     logit_interval,
     score_interval_of_area,
     unit_variance,
+    widen,
     wilson_interval,
 )
 from mriscope.evaluation.metrics import (
@@ -44,6 +46,8 @@ LOSSES: tuple[Any, ...] = (log_loss, brier_score)
 OF_CONFUSIONS: tuple[Any, ...] = (balanced_accuracy, macro_f1, f1, quadratic_kappa, severity_error)
 SEVERAL_CLASSES: tuple[Any, ...] = (auroc, class_auroc, balanced_accuracy, macro_f1, quadratic_kappa)
 """Metrics that need enough units of every class, or of one and of the rest."""
+RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
+"""The least and most that a metric can be; of those that are not here 0 and 1."""
 PRIOR = 0.25
 """Weight of each cell of the confusion matrix, in units, that the Bayesian bootstrap adds before it draws."""
 
@@ -105,9 +109,14 @@ class Cohort:
             elif metric in LOSSES:
                 error = np.sqrt(unit_variance(self._influences(lambda one, of=metric: _row_losses(one, of))))
                 yield name, metric, value, log_interval(value, error, self.n_units, level), LOG_SCALE
+            elif metric in OF_CONFUSIONS:
+                low, high = _quantiles(drawn[name], level)
+                bounds = np.minimum(low, value), np.maximum(high, value)
+                least, most = RANGES.get(metric, (0, 1))
+                factor = few_units_factor(self.n_units, level)
+                yield name, metric, value, widen(value, bounds, factor, least=least, most=most), BAYESIAN
             else:
-                method = BAYESIAN if metric in OF_CONFUSIONS else PERCENTILE
-                yield name, metric, value, _quantiles(drawn[name], level), method
+                yield name, metric, value, _quantiles(drawn[name], level), PERCENTILE
 
     def _influences(self, of_rows: Any, units: np.ndarray | None = None, count: int = 0) -> np.ndarray:
         """Compute the influence of each unit, or of others by row, on the mean over repeats: float64 (..., U)."""

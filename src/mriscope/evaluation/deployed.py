@@ -7,6 +7,8 @@ from mriscope.choices import Scale
 from mriscope.data.batches import scaled
 from mriscope.evaluation.out_of_distribution import FeatureReference, distances, grid_features
 
+_PROBES = 8  # maps of noise, by which it is seen whether logits are linear in maps
+
 
 class DeployedModel(nn.Module):
     """A network with what comes before and after it, so that predict, export and serve compute the same.
@@ -57,3 +59,72 @@ class DeployedModel(nn.Module):
     def _reference(self) -> FeatureReference:
         names = FeatureReference.__dataclass_fields__
         return FeatureReference(**{name: self.get_buffer(f"reference_{name}") for name in names})
+
+
+class MappedModel(nn.Module):
+    """A deployed model that also gives maps for every class, where logits are linear in the network's last maps.
+
+    There HiResCAM and Grad-CAM need no gradient of the slice: it is the same for all.
+
+    Args:
+        deployed: the model; its network has a part `features`.
+        evidence: float32 (K, C, h, w), see linear_evidence.
+    """
+
+    def __init__(self, deployed: DeployedModel, evidence: Tensor) -> None:
+        super().__init__()
+        self.deployed = deployed
+        self.register_buffer("evidence", evidence)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return probabilities, distances, and maps by HiResCAM and Grad-CAM, (B, K, h, w), before ReLU."""
+        seen: list[Tensor] = []
+        features = self.deployed.network.get_submodule("features")
+
+        def listen(_module: nn.Module, _inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+            seen.append(maps)
+
+        hook = features.register_forward_hook(listen)
+        try:
+            probabilities, distances = self.deployed(images)
+        finally:
+            hook.remove()
+        evidence = self.get_buffer("evidence")
+        hirescam = torch.einsum("kchw,nchw->nkhw", evidence, seen[0])
+        gradcam = torch.einsum("kc,nchw->nkhw", evidence.mean((2, 3)), seen[0])
+        return probabilities, distances, hirescam, gradcam
+
+
+def linear_evidence(deployed: DeployedModel, size: int) -> Tensor | None:
+    """Return the gradient of each logit along the network's last maps, where it is the same for every slice.
+
+    Args:
+        deployed: a model in evaluation mode.
+        size: height and width of its slices.
+
+    Returns:
+        float32 (K, C, h, w); None where the network has no part `features`, or its logits are not linear in that
+        part's maps.
+    """
+    if "features" not in dict(deployed.network.named_children()):
+        return None
+    maps: list[Tensor] = []
+
+    def replace(_module: nn.Module, _inputs: tuple[Tensor, ...], real: Tensor) -> Tensor:
+        noise = torch.randn(_PROBES, *real.shape[1:], generator=torch.Generator().manual_seed(0)).to(real.device)
+        maps.append((noise * real.std()).requires_grad_())
+        return maps[0].clone()  # what follows may change it in place
+
+    hook = deployed.network.get_submodule("features").register_forward_hook(replace)
+    slices = torch.arange(size * size).reshape(1, size, size).remainder(256).to(torch.uint8)
+    try:
+        with torch.enable_grad():
+            logits = deployed.network(scaled(slices.to(next(deployed.network.parameters()).device), deployed.scale))
+    finally:
+        hook.remove()
+    if maps[0].ndim != 4:
+        return None
+    found = [torch.autograd.grad(column.sum(), maps[0], retain_graph=True)[0] for column in logits.T]
+    gradients = torch.stack(found, dim=1)
+    constant = torch.allclose(gradients, gradients[:1].expand_as(gradients), rtol=1e-5, atol=1e-8)
+    return gradients[0].detach() if constant else None

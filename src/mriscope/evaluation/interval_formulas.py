@@ -160,6 +160,22 @@ def widen(value: Any, bounds: Bounds, factor: Any, *, least: float = 0.0, most: 
     return found[0], found[1]
 
 
+def few_units_factor(units: Any, level: float = 0.95) -> np.ndarray:
+    """Compute by how much an interval of a Bayesian bootstrap is stretched for few units.
+
+    Its variance of a mean is that of the sample over U + 1, where that of the mean has U - 1; and the quantile is the
+    normal one, where few units need Student's t.
+
+    Args:
+        units: U, two or more.
+        level: of the interval.
+    """
+    from scipy.stats import t
+
+    units = np.maximum(np.asarray(units, np.float64), 2)
+    return t.ppf((1 + level) / 2, units - 1) / _z(level) * np.sqrt((units + 1) / (units - 1))
+
+
 def unit_variance(influences: np.ndarray) -> np.ndarray:
     """Compute the variance of a value from the influence of each independent unit on it, (..., U) (Hampel, 1974).
 

@@ -11,28 +11,31 @@ from typing import Any, Literal
 import numpy as np
 
 from mriscope.errors import check_type
-from mriscope.evaluation.cohort import SEVERAL_CLASSES, Cohort
+from mriscope.evaluation.cohort import AREAS, LOSSES, RANGES, SEVERAL_CLASSES, Cohort
 from mriscope.evaluation.interval_formulas import widen
 from mriscope.evaluation.metrics import (
     CLASS_METRICS,
     HEADLINE,
     ClassMetric,
     Metric,
-    quadratic_kappa,
-    severity_error,
+    precision,
+    recall,
 )
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.resampling import cluster_bootstrap
 from mriscope.results import Estimate
 
 SLICE_NOTE = "subjects are unknown, so the interval resamples slices and is too narrow where slices of one brain agree"
-LEAST_UNITS, LEAST_OF_CLASS = 20, 10
-"""Subjects in all, and of each class that a metric is about, from which on an interval counts as reliable."""
+LEAST_UNITS, LEAST_OF_CLASS, LEAST_OF_SKEWED = 20, 10, 200
+"""Subjects in all, of each class that a metric is about, and in all for a skewed metric, that make it reliable.
+
+A loss is a mean of many small and few large numbers: of 50 subjects and a good model its intervals cover 85 to 90 %. So
+is the AUROC, recall or precision of a class over several slices of each subject: 86 to 95 % (docs/method.md).
+"""
 FEW_NOTE = (
-    f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about"
+    f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
+    f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}"
 )
-RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
-"""The least and most that a metric can be; of those that are not here 0 and 1."""
 
 
 def interval_unit(predictions: Predictions) -> Literal["subject", "slice"]:
@@ -77,7 +80,8 @@ def bootstrap(
 
     Returns:
         estimates by name; `reliable` is False for fewer than 20 subjects, for fewer than ten of a class that the metric
-        is about, and where subjects are unknown.
+        is about, and where subjects are unknown; for fewer than 200 subjects of a loss, and of an AUROC, recall or
+        precision over several slices of each.
 
     Example:
         >>> right = Predictions.of([0, 1, 1, 1], [[1, 0], [0, 1], [0, 1], [1, 0]], class_names=("sick", "well"))
@@ -115,7 +119,7 @@ def bootstrap_classes(
             count = cohort.units_of_class[row]
             bounds = (low[row], high[row]) if count > 1 else (np.nan, np.nan)
             rest = int(cohort.has_rest[row].sum()) if metric in SEVERAL_CLASSES else LEAST_OF_CLASS
-            reliable = _is_reliable(cohort, min(count, rest))
+            reliable = _is_reliable(cohort, min(count, rest), metric)
             found[class_name][metric_name] = _estimate(values[row], bounds, method, reliable)
     return found
 
@@ -155,7 +159,8 @@ def bootstrap_repeats(
             least, most = RANGES.get(metric, (0, 1))
             bounds = widen(value, bounds, widen_by, least=least, most=most)
         least_of_class = min(some, default=0) if metric in SEVERAL_CLASSES else LEAST_OF_CLASS
-        found[name] = _estimate(value, bounds, method, _is_reliable(cohort, least_of_class))
+        reliable = _is_reliable(cohort, least_of_class, metric)
+        found[name] = _estimate(value, bounds, method, reliable)
     return found
 
 
@@ -202,8 +207,11 @@ def count_units(predictions: Predictions) -> int:
     return int(unit_numbers(predictions).max(initial=-1)) + 1
 
 
-def _is_reliable(cohort: Cohort, least_of_class: int) -> bool:
-    return cohort.knows_subjects and cohort.n_units >= LEAST_UNITS and least_of_class >= LEAST_OF_CLASS
+def _is_reliable(cohort: Cohort, least_of_class: int, metric: object) -> bool:
+    by_slice = cohort.n_units < max(len(one) for one in cohort.repeats)
+    skewed = metric in LOSSES or (by_slice and metric in (*AREAS, recall, precision))
+    least_units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
+    return cohort.knows_subjects and cohort.n_units >= least_units and least_of_class >= LEAST_OF_CLASS
 
 
 def _estimate(value: Any, bounds: tuple[Any, Any], method: str, reliable: bool) -> Estimate:

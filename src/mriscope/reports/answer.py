@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mriscope.reports.text import join_estimate, metric_title, table
-from mriscope.results import Answer
+from mriscope.results import Answer, PartsPredicted
 
 NO_DIAGNOSIS = "A research tool, not a medical device: nothing here is a diagnosis."
 
@@ -23,6 +23,16 @@ def answer_text(answer: Answer) -> str:
     ]
     columns = ["image", "class", *names, "prediction set", "out of distribution"]
     return "\n".join([table(columns, rows), "", *_describe(answer)])
+
+
+def parts_text(done: PartsPredicted) -> str:
+    """Format what came of a prediction in parts."""
+    kept = f", {done.kept:,} of which were finished before" if done.kept else ""
+    lines = [f"{done.slices:,} slices in {done.parts - len(done.failures):,} parts{kept}"]
+    if done.unusable:
+        lines.append(f"{done.unusable:,} hold no slice; the column problem says why")
+    lines += [f"{name} failed: {problem}" for name, problem in done.failures.items()]
+    return "\n".join([*lines, NO_DIAGNOSIS])
 
 
 def _describe(answer: Answer) -> Iterator[str]:

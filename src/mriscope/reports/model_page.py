@@ -14,12 +14,30 @@ EXAMPLES = ("phantom-1.png", "phantom-2.png", "phantom-volume.nii.gz")
 """Synthetic brains to click."""
 BROWSER_PARTS = ("decode.js", "volumes.js", "backend_browser.js")
 """What stands for backend.js in an export, in the order of loading."""
+BROWSER_POLICY = (
+    "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""No connection at all; the runtime's glue is a script that the page makes itself (blob:)."""
 
 
 def page_files() -> dict[str, bytes]:
     """Return the files that every page needs, by name."""
     names = ("index.html", "style.css", "page.js")
     return {**{name: page_part(name) for name in names}, "examples.js": _examples()}
+
+
+def browser_page(scripts: list[str]) -> dict[str, bytes]:
+    """Return the files of a page that asks a graph in the browser.
+
+    Args:
+        scripts: names of the files that hold the graph and its runtime, in the order of loading.
+    """
+    tags = "\n".join(f'<script src="{name}" defer></script>' for name in scripts)
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{BROWSER_POLICY}">'
+    found = page_files()
+    page = found["index.html"].decode().replace("<!-- policy -->", policy).replace("<!-- scripts -->", tags)
+    return {**found, "index.html": page.encode(), "backend.js": b"\n".join(map(page_part, BROWSER_PARTS))}
 
 
 def page_part(name: str) -> bytes:

@@ -41,6 +41,8 @@ def run_page(
     recipe: str,
     environment: Environment,
     pictures: Sequence[Picture],
+    *,
+    story: Sequence[str] = (),
 ) -> str:
     """Make the report of a run: metrics with intervals and protocol, pictures, recipe and environment, as HTML.
 
@@ -50,10 +52,15 @@ def run_page(
         recipe: the recipe as YAML, without the folders of the user; see strip_folders.
         environment: of the run; its source is shown without the folders above it.
         pictures: in the order in which they are shown.
+        story: sentences that stand above all.
     """
+    from mriscope.reports.confounds import BASELINE_TITLES, format_baseline  # which formats with what stands here
+
     return render(
         "run.html.j2",
         title=title,
+        story=story,
+        baselines=[[BASELINE_TITLES.get(name, name), *format_baseline(one)] for name, one in metrics.baselines.items()],
         metrics=metrics,
         protocol=protocol_text(metrics),
         recipe=recipe,

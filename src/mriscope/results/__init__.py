@@ -52,8 +52,10 @@ from mriscope.results.inference import (
     InferenceSettings,
     ModelDescription,
     ModelOrigin,
+    PartsPredicted,
     SlicePrediction,
 )
+from mriscope.results.preparation import Preparation, PreparedVolume, PrepareSettings, SkullState, VolumeMeasures
 from mriscope.results.records import (
     Count,
     Estimate,
@@ -137,11 +139,15 @@ __all__ = [
     "ParameterCount",
     "Part",
     "Parts",
+    "PartsPredicted",
     "PermutationResult",
     "PermutedMetric",
     "PermutedScore",
     "Pooling",
     "Power",
+    "Preparation",
+    "PrepareSettings",
+    "PreparedVolume",
     "Randomisation",
     "Recommendation",
     "Record",
@@ -153,6 +159,7 @@ __all__ = [
     "Share",
     "Sharing",
     "Shortcuts",
+    "SkullState",
     "SlicePrediction",
     "SplitRecord",
     "SplitSummary",
@@ -160,5 +167,6 @@ __all__ = [
     "Stratum",
     "SubjectSummary",
     "TrainingSummary",
+    "VolumeMeasures",
     "describe_problems",
 ]

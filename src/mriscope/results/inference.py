@@ -1,5 +1,6 @@
 """What a trained model says of slices it was asked about, and how: inference.json, model.json and answers."""
 
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -110,3 +111,22 @@ class Answer(ResultFile):
     origin: ModelOrigin
     inference: InferenceSettings
     slices: list[SlicePrediction]
+
+
+@dataclass(frozen=True)
+class PartsPredicted:
+    """What came of a prediction in parts.
+
+    Attributes:
+        parts: how many there are.
+        kept: how many were finished before, from the same content by the same model.
+        slices: answers in all parts that are finished.
+        unusable: rows and files among them that hold no slice; the column `problem` says why.
+        failures: parts that could not be predicted, and why.
+    """
+
+    parts: int
+    kept: int
+    slices: int
+    unusable: int
+    failures: dict[str, str] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from mriscope.version import __version__
 PLANES = "Of volumes: axial, coronal or sagittal. A DICOM file of one image is read in its own plane."
 TAKEN = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
 """Kinds of files; what one is, its content tells, whatever it is called."""
+USUAL: list[Method] = ["gradcam"]
 _EVERYWHERE = (401, 403, 421, 500)
 _OF_UPLOADS = (*_EVERYWHERE, 400, 408, 413, 415, 422, 503)
 
@@ -109,9 +110,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
     )
     async def explain(
         request: Request,
-        methods: Annotated[list[Method], Query(max_length=MAX_METHODS, description="Methods of explanation.")] = [  # noqa: B006
-            "gradcam"
-        ],
+        methods: Annotated[list[Method], Query(max_length=MAX_METHODS, description="Methods of explanation.")] = USUAL,
         class_name: Annotated[
             str | None, Query(alias="class", description="The class to explain; else the predicted one.")
         ] = None,

@@ -6,7 +6,7 @@ import sys
 from typing import get_args
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from mriscope.choices import Device
 from mriscope.errors import ArgumentError, UnknownNameError
@@ -76,6 +76,24 @@ def all_reduce_sum(numbers: list[float], device: torch.device) -> list[float]:
     total = torch.tensor(numbers, dtype=torch.float64, device=device)
     distributed.all_reduce(total)
     return total.tolist()
+
+
+def gather_shares(share: Tensor, total: int) -> Tensor:
+    """Return a value for each slice of the whole batch, of which each process has every nth.
+
+    Args:
+        share: float (n,), of this process's slices.
+        total: slices of the whole batch.
+
+    Returns:
+        float (total,), in the order of the batch, the same in every process.
+    """
+    if world_size() == 1:
+        return share
+    whole = share.new_zeros(total)
+    whole[rank() :: world_size()] = share.detach()
+    distributed.all_reduce(whole)
+    return whole
 
 
 def broadcast_buffers(model: nn.Module) -> None:

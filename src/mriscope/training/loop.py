@@ -25,11 +25,12 @@ from mriscope.errors import RunError, TrainingError
 from mriscope.files import replacing
 from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
-from mriscope.training.devices import all_reduce_sum, broadcast_buffers, rank, world_size
-from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective, n_hardest
+from mriscope.training.devices import all_reduce_sum, broadcast_buffers, gather_shares, rank, world_size
+from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective
 from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule, try_options
 from mriscope.training.progress import Monitor
 from mriscope.training.sampling import balanced, epoch_batches, n_batches, shuffled, step_seed
+from mriscope.training.shared_batch_norm import count_slices, share_batch_norm
 from mriscope.training.signals import StopRequest, stop_signals
 from mriscope.training.state import Best, EpochMetrics, Totals, TrainingState, check_equal, check_like, parse_state
 
@@ -102,8 +103,9 @@ def train(
     """Train a network, or resume the run that was interrupted in the same folder.
 
     All randomness comes from (seed, epoch, step), so that a run that was killed and resumed ends with the same weights,
-    bit for bit, as an uninterrupted one on the same machine. Under torchrun every batch is divided among the processes
-    and the gradient is that of the whole batch.
+    bit for bit, as an uninterrupted one on the same machine. Under torchrun every batch is divided among the processes;
+    gradient, batch norm and the choice of hard examples are those of the whole batch. Dropout and augmentation draw
+    anew for each process.
 
     Args:
         model: from float32 (B, 1, H, W) to logits (B, K); left holding the last weights.
@@ -123,6 +125,8 @@ def train(
         InterruptedTrainingError: Ctrl-C or SIGTERM; the folder holds all that is needed to resume.
     """
     model.to(device)
+    if world_size() > 1:
+        share_batch_norm(model)
     optimizer = make_optimizer(settings, model)
     decay = settings.weight_averaging
     labels = torch.from_numpy(np.array(slices.labels[training]))
@@ -218,24 +222,27 @@ def _step(job: _Job, rows: np.ndarray, seed: int) -> tuple[float, float]:
     else:
         images = rescaled(augment(scaled(pixels, "unit"), job.settings.augmentation, seed), job.scale)
     autocast = partial(torch.autocast, job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16")
-    share = job.settings.hard_share
-    if share is None:
+    count_slices(job.model, len(own) > 0)
+    if job.settings.hard_share is None:
         with autocast():
             logits = job.step_model(images)
-        losses = stepped = job.objective(logits.float(), labels)
-        n_stepped = len(rows)
+        losses = stepped = job.objective(_precise(logits), labels)
+        n_stepped, stepped_weight = len(rows), weight
     else:  # rank the whole batch without gradients, then step on the slices with the highest loss
         with torch.no_grad(), autocast():
             logits = job.model(images)
-        losses = job.objective(logits.float(), labels)
-        chosen = hardest(losses, share)
+        losses = job.objective(_precise(logits), labels)
+        chosen = hardest(gather_shares(losses[: len(own)], len(rows)), job.settings.hard_share)
+        n_stepped, mine = len(chosen), chosen[chosen % world_size() == rank()] // world_size()
+        stepped_weight = float(len(mine) > 0)
+        count_slices(job.model, len(mine) > 0)
+        mine = mine if len(mine) else mine.new_zeros(1)
         with autocast():
-            chosen_logits = job.step_model(one_channel(images.squeeze(1)[chosen]))
-        stepped = job.objective(chosen_logits.float(), labels[chosen])
-        n_stepped = sum(n_hardest(len(rows[process :: world_size()]), share) for process in range(world_size()))
+            chosen_logits = job.step_model(one_channel(images.squeeze(1)[mine]))
+        stepped = job.objective(_precise(chosen_logits), labels[mine])
     job.optimizer.zero_grad(set_to_none=True)
     # DistributedDataParallel averages over processes; the factor makes that the mean over the whole batch.
-    (stepped.sum() * weight * world_size() / n_stepped).backward()
+    (stepped.sum() * stepped_weight * world_size() / n_stepped).backward()
     job.optimizer.step()
     job.schedule.after_step()
     if job.average is not None:
@@ -243,6 +250,11 @@ def _step(job: _Job, rows: np.ndarray, seed: int) -> tuple[float, float]:
     right = (logits.argmax(dim=1) == labels).sum().item() * weight
     total_loss, total_right = all_reduce_sum([losses.sum().item() * weight / len(rows), right], job.device)
     return total_loss, total_right
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _end_epoch(job: _Job, state: TrainingState, validation: np.ndarray) -> None:
@@ -280,7 +292,7 @@ def _validate(job: _Job, rows: np.ndarray) -> tuple[float, float]:
     loss = right = 0.0
     for start in range(0, len(own), VALIDATION_BATCH):
         images, labels = batch(job.slices, own[start : start + VALIDATION_BATCH], job.device)
-        logits = model(scaled(images, job.scale)).float()
+        logits = _precise(model(scaled(images, job.scale)))
         loss += functional.cross_entropy(logits, labels, reduction="sum").item()
         right += (logits.argmax(dim=1) == labels).sum().item()
     loss, right = all_reduce_sum([loss, right], job.device)

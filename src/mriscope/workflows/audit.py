@@ -250,7 +250,7 @@ def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, s
     if audit.leaky is False:
         chosen = "split.protocol=published" if options.split in (None, PUBLISHED) else f"split.file={options.split}"
         command = f"mriscope train {RECIPE_OF_STEPS} --data {source} --set {shlex.quote(chosen)}{reading}"
-        steps.append(("Train and evaluate on this split, from the folder of the project", command))
+        steps.append(("Train and evaluate on this split", command))
     elif known.n and (audit.split is not None or known.known_slices < audit.n_slices):
         command = f"mriscope audit {source}{split}{reading} --repair repaired"
         steps.append(("Write a split by subject of the slices whose subjects are sure, and audit it", command))
@@ -259,7 +259,7 @@ def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, s
         steps.append(("Make a split by subject", command))
     if known.known_slices == audit.n_slices:
         command = f"mriscope crossval {RECIPE_OF_STEPS} --data {source}{reading}"
-        steps.append(("Cross-validate by subject, from the folder of the project", command))
+        steps.append(("Cross-validate by subject", command))
     else:
         table = shlex.quote(str(out / SLICES))
         why = f"Write the subjects that you know into the column subject of {out / SLICES}, and audit again"

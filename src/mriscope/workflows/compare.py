@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.errors import ArgumentTypeError, InterruptedTrainingError, MriscopeError, RecipeError, RunError
+from mriscope.errors import ArgumentTypeError, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
 from mriscope.evaluation.plots import LEAKY, ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
@@ -22,6 +22,7 @@ from mriscope.reports.comparison import comparison_csv, comparison_markdown, com
 from mriscope.reports.text import protocol_text
 from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standing
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
+from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._comparison_rows import Row, check_comparable, group_by_recipe, make_row, same_slices
 
 LOG = logging.getLogger("mriscope")
@@ -54,6 +55,7 @@ def compare_recipes(
     manifest: str | None = None,
     seeds: int = 1,
     folder: str | Path = "runs",
+    executor: str = "here",
     **settings: Any,
 ) -> Comparison:
     """Train what is missing of some recipes, and rank them.
@@ -68,6 +70,8 @@ def compare_recipes(
         manifest: a CSV file that gives the source's slices their subjects, to put in the place of the recipes'.
         seeds: how many runs of each recipe; the first has the recipe's own seed, each other one more.
         folder: of the run directories, <recipe> and <recipe>_seed1 and so on.
+        executor: where they are trained: here, serial, processes, processes:N, ray or ray:ADDRESS, as
+            mriscope.sweep.parse_executor takes it.
         settings: further arguments of mriscope.workflows.train.run, such as device.
 
     Raises:
@@ -81,7 +85,7 @@ def compare_recipes(
     output = _checked_output(Path(out))
     recipes, failures = _read_recipes(_recipe_files(patterns), {"data": source, "manifest": manifest})
     _check_alike(recipes)
-    runs = _train_missing(recipes, seeds, Path(folder), settings, failures)
+    runs = _train_missing(recipes, seeds, Path(folder), executor, settings, failures)
     if len(runs) < 2:
         reasons = "".join(f"\n  {name}: {why}" for name, why in failures.items())
         raise RunError(f"{len(runs)} of the recipes could be trained; a comparison needs two{reasons}")
@@ -94,7 +98,7 @@ def _recipe_files(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         files |= dict.fromkeys(find_recipes(pattern))
     if len(files) < 2:
-        raise RecipeError("--recipes", [f"names {next(iter(files))} alone; a comparison needs two recipes"])
+        raise RecipeError("--recipes", [f"names {file_stem(next(iter(files)))} alone; a comparison needs two recipes"])
     for one, other in pairwise(sorted(files, key=file_stem)):
         if file_stem(one) == file_stem(other):
             raise RecipeError("--recipes", [f"{one} and {other} would share a run directory; rename one"])
@@ -111,7 +115,7 @@ def _read_recipes(
         try:
             recipes[file_stem(file)] = read_recipe(file, changes)
         except RecipeError as error:
-            _note_failure(failures, file_stem(file), error)
+            _note_failure(failures, file_stem(file), str(error))
     return recipes, failures
 
 
@@ -136,34 +140,51 @@ def _describe_test_part(recipe: Recipe) -> str:
 
 
 def _train_missing(
-    recipes: Mapping[str, Recipe], seeds: int, folder: Path, settings: Mapping[str, Any], failures: dict[str, str]
+    recipes: Mapping[str, Recipe],
+    seeds: int,
+    folder: Path,
+    executor: str,
+    settings: Mapping[str, Any],
+    failures: dict[str, str],
 ) -> dict[str, list[RunDirectory]]:
     """Return finished runs by recipe, one seed after the other; recipes that fail go to `failures` instead."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError("compare trains in one process; start `mriscope train` with torchrun, and compare its runs")
+    where = choose_executor(executor, len(recipes) * seeds, settings.get("device", "auto"))
     runs: dict[str, list[RunDirectory]] = {name: [] for name in recipes}
+    missing: dict[str, tuple[str, Recipe]] = {}
     for step in range(seeds):
-        for name in [name for name in recipes if name not in failures]:
-            recipe = recipes[name].model_copy(update={"seed": recipes[name].seed + step})
-            where = folder / (f"{name}_seed{recipe.seed}" if step else name)
+        for name, first in recipes.items():
+            recipe = first.model_copy(update={"seed": first.seed + step})
+            directory = RunDirectory(folder / (f"{name}_seed{recipe.seed}" if step else name))
+            runs[name].append(directory)
             try:
-                directory = RunDirectory(where)
                 if not directory.holds(recipe):
-                    from mriscope.workflows.train import run
+                    missing[str(directory.path)] = name, recipe
+            except MriscopeError as error:
+                _note_failure(failures, name, str(error), f"seed {recipe.seed}: " if seeds > 1 else "")
+    if missing:
+        from mriscope.workflows.train import TrainingTask, run_task
 
-                    LOG.warning("training %s", where)
-                    directory = run(recipe, where, **settings)
-                runs[name].append(directory)
-            except InterruptedTrainingError:
-                raise
-            except Exception as error:  # whatever ends one row, the others go on: it may be the night before a talk
-                _note_failure(failures, name, error, f"seed {recipe.seed}: " if seeds > 1 else "")
+        own = {} if where.kind in ("here", "serial") else {"silent": True}
+        tasks = {path: TrainingTask(recipe, Path(path), {**settings, **own}) for path, (_, recipe) in missing.items()}
+        done = sweep(
+            run_task,
+            tasks,
+            where,
+            doing="training",
+            of=len(recipes) * seeds,
+            skip=lambda path: missing[path][0] in failures,
+        )
+        for path, outcome in done:
+            name, recipe = missing[path]
+            if outcome.problem is not None:
+                _note_failure(failures, name, outcome.problem, f"seed {recipe.seed}: " if seeds > 1 else "")
     return {name: done for name, done in runs.items() if name not in failures}
 
 
-def _note_failure(failures: dict[str, str], name: str, error: Exception, before: str = "") -> None:
-    text = str(error) if isinstance(error, MriscopeError) else f"{type(error).__name__}: {error}"
-    failures[name] = before + " ".join(text.split())
+def _note_failure(failures: dict[str, str], name: str, problem: str, before: str = "") -> None:
+    failures.setdefault(name, before + " ".join(problem.split()))
     LOG.warning("%s failed and is left out: %s", name, failures[name])
 
 

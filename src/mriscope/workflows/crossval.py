@@ -1,7 +1,6 @@
 """Cross-validate a recipe: each fold an ordinary run, all folds one summary."""
 
 import io
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,18 +28,17 @@ from mriscope.run_directory import (
     empty_run,
     recipe_changes,
 )
+from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._baselines import find_baselines
 from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
 from mriscope.workflows.split import fold_name, fold_recipe
 
-LOG = logging.getLogger("mriscope")
-
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
 PERMUTATION, PERMUTED = "permutation.json", "permuted"
 """What a test with permuted labels leaves beside the folds; see mriscope.workflows.permutation."""
-VERSION = 3
+VERSION = 4
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
@@ -54,6 +52,7 @@ def crossvalidate(
     repeats: int = 1,
     protocol: str = "by_subject",
     fresh: bool = False,
+    executor: str = "here",
     covariates: str | None = None,
     where: str | None = None,
     **settings: Any,
@@ -72,6 +71,8 @@ def crossvalidate(
         repeats: how many divisions into folds.
         protocol: by_subject or by_slice.
         fresh: begin every fold anew, whatever the folder holds of a cross-validation.
+        executor: where folds are trained: here, serial, processes, processes:N, ray or ray:ADDRESS, as
+            mriscope.sweep.parse_executor takes it. A fold that fails is reported when the others are trained.
         covariates: a CSV file of what is known of slices or subjects, such as age, beside what the source brings.
         where: a condition such as "age >= 60"; only test slices that it is true of are evaluated. Training and the
             choice of pooling use all, so that the same folds serve every condition.
@@ -105,12 +106,7 @@ def crossvalidate(
         _check_fits(recipes[0, 0], settings)
         _remove_files(place)
     output.claim(FILES)
-    missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
-    for numbers in missing:
-        from mriscope.workflows.train import run
-
-        LOG.warning("training %s", runs[numbers].path)
-        run(recipes[numbers], runs[numbers].path, warn=numbers == missing[0], **settings)
+    _train_missing(recipes, runs, executor, settings)
     decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
     named = {file.relative_to(place).as_posix(): file for file in decisive}
     if covariates is not None:
@@ -138,6 +134,36 @@ def crossvalidate(
     write_text(place / MARKDOWN, crossvalidation_markdown(summary))
     summary.write(place / SUMMARY)
     return summary
+
+
+def _train_missing(
+    recipes: Mapping[tuple[int, int], Recipe],
+    runs: Mapping[tuple[int, int], RunDirectory],
+    executor: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Train the folds that are not finished.
+
+    Raises:
+        RunError: some cannot be trained; the others are.
+    """
+    where = choose_executor(executor, len(recipes), settings.get("device", "auto"))
+    missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
+    if not missing:
+        return
+    from mriscope.workflows.train import TrainingTask, run_task
+
+    own = {} if where.kind in ("here", "serial") else {"silent": True}
+    tasks = {
+        str(runs[one].path): TrainingTask(recipes[one], runs[one].path, {"warn": one == missing[0], **settings, **own})
+        for one in missing
+    }
+    done = sweep(run_task, tasks, where, doing="training", of=len(recipes))
+    problems = {name: outcome.problem for name, outcome in done if outcome.problem is not None}
+    if problems:
+        reasons = dict.fromkeys(problems.values())  # one mistake is often that of every fold
+        listed = "".join(f"\n  {', '.join(n for n, why in problems.items() if why == one)}: {one}" for one in reasons)
+        raise RunError(f"{len(problems)} of {len(recipes)} folds could not be trained; the same call goes on{listed}")
 
 
 def _restrict(done: Sequence[Fold], known: Known, condition: Condition) -> list[Fold]:

@@ -1,19 +1,37 @@
-"""Do the whole job on synthetic brains, and write a report."""
+"""Tell on synthetic brains what the package is for, and write a report.
 
+The same network is trained on a split by slice and on a split by subject, the first split is audited, and the maps of
+the second run are held against the change that disease makes in the phantom.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from mriscope.data.batches import scaled
+from mriscope.data.phantom import FLUID, phantom_masks
 from mriscope.data.source import strip_folders
+from mriscope.data.splits import read_split
+from mriscope.explain.maps import explain
+from mriscope.explain.metrics.localisation import brain_mask, pointing_game
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
-from mriscope.results import Environment
-from mriscope.run_directory import ENVIRONMENT, FIGURES
-from mriscope.workflows.explain import GRID, checked_output, explain_run
+from mriscope.results import Environment, Metrics
+from mriscope.run_directory import ENVIRONMENT, FIGURES, SPLIT, RunDirectory
+from mriscope.workflows._load import load
+from mriscope.workflows.audit import audit_source
+from mriscope.workflows.evaluate import evaluate_run
+from mriscope.workflows.explain import GRID, ExplainOptions, checked_output, explain_run, open_network
 from mriscope.workflows.train import run
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 REPORT = "report.html"
+METHOD = "layercam"
 
 PICTURES = {
     "slices.png": ("Slices", "Drawn at random from the data, a column for each class."),
@@ -23,30 +41,92 @@ PICTURES = {
 }
 
 
-def run_demo(out: str | Path, *, fresh: bool = False) -> Path:
-    """Make brains, train a small recipe on them, evaluate it, explain it and write a report with pictures inside.
+@dataclass(frozen=True)
+class Demo:
+    """What a demo found.
 
     Args:
-        out: folder for the run, the explanations and report.html.
+        report: the page.
+        lines: the story in sentences.
+    """
+
+    report: Path
+    lines: tuple[str, ...]
+
+
+def run_demo(out: str | Path, *, fresh: bool = False) -> Demo:
+    """Make brains, train a small network on two splits of them, audit, evaluate, explain, and write a report.
+
+    Args:
+        out: folder for the runs, the audit, the explanations and report.html.
         fresh: begin anew where a demo was made before, rather than finish that one.
 
     Returns:
-        the report.
+        the report and its first lines.
     """
-    report, explained = Path(out) / REPORT, Path(out) / "explain"
+    out, explained = Path(out), Path(out) / "explain"
     # The run within the folder shows that an older version wrote the report.
-    output = OutputFolder(Path(out), "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
+    output = OutputFolder(out, "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
     output.check([REPORT])
     checked_output(explained)
-    directory = run(read_recipe(RECIPE), Path(out) / "run", fresh=fresh)
-    explain_run(directory.path, explained)
+    recipe = read_recipe(RECIPE)
+    directory = run(recipe, out / "run", fresh=fresh, track="none")
+    by_slice = recipe.model_copy(update={"split": recipe.split.model_copy(update={"protocol": "by_slice"})})
+    leaky = run(by_slice, out / "run-by-slice", fresh=fresh, track="none")
+    audit = audit_source(recipe.data, out / "audit", split=str(leaky.path / SPLIT))
+    explain_run(directory.path, explained, ExplainOptions(methods=(METHOD,)))
+    subjects = evaluate_run(directory.path, level="subject", task="non_vs_demented")
+    story = (*_story(directory.metrics(), leaky.metrics(), subjects, audit.verdict), _say_where_maps_point(directory))
     pictures = [
         Picture(heading, caption, (directory.path / FIGURES / name).read_bytes())
         for name, (heading, caption) in PICTURES.items()
     ]
-    caption = "Grad-CAM on slices of the test part: warm colours mark what spoke for the predicted class."
-    pictures.append(Picture("Explanations", caption, (explained / GRID).read_bytes()))
-    title, recipe = "mriscope demo: synthetic brains", write_recipe(strip_folders(directory.recipe))
+    caption = "Layer-CAM on slices of the test part: bright colours mark what spoke for the predicted class."
+    pictures.insert(0, Picture("Explanations", caption, (explained / GRID).read_bytes()))
+    title, text = "mriscope demo: synthetic brains", write_recipe(strip_folders(directory.recipe))
+    page = run_page(title, directory.metrics(), text, directory.environment, pictures, story=story)
     with output.writing([REPORT]):
-        write_text(report, run_page(title, directory.metrics(), recipe, directory.environment, pictures))
-    return report
+        write_text(out / REPORT, page)
+    return Demo(out / REPORT, story)
+
+
+def _story(honest: Metrics, leaky: Metrics, subjects: Metrics, verdict: str) -> Iterator[str]:
+    """Yield what the two splits give, what the audit says of the first, and what a baseline without a network gives."""
+    shared, unseen = (100 * one.metrics["accuracy"].value for one in (leaky, honest))
+    yield (
+        f"The same network has an accuracy of {shared:.1f} % where slices were divided at random, and of "
+        f"{unseen:.1f} % on subjects that it has not seen."
+    )
+    yield f"The audit of the split by slice: {verdict}"
+    auroc = subjects.metrics["auroc"].value
+    best = max(one.metrics["auroc"].value for one in subjects.baselines.values())
+    yield (
+        f"By subject, demented or not, its AUROC is {auroc:.2f}; the best baseline without a network has {best:.2f}. "
+        "The phantom's disease is stronger than any real one, so that a network can learn it in seconds."
+    )
+
+
+def _say_where_maps_point(directory: RunDirectory) -> str:
+    """Say how often a map is highest where disease turned tissue into fluid, and how often chance would be."""
+    source = directory.environment.source
+    assert source is not None
+    whole = load(source, recipe=directory.recipe).slices
+    test = whole[read_split(directory.path / SPLIT, whole).test]
+    truth = phantom_masks(test, source, least=FLUID)
+    assert truth is not None
+    model, names = open_network(directory, "cpu")
+    batch = scaled(torch.from_numpy(np.array(test.images)), directory.recipe.input.scale)
+    with torch.no_grad():
+        called = model(batch).argmax(1).numpy()
+    changed = truth.any(axis=(1, 2)) & (called == test.labels) & (called != names.index("Non_Demented"))
+    if not changed.any():
+        return "Maps could not be held against the planted change, as no demented test slice was called rightly."
+    masks = torch.from_numpy(truth[changed])
+    maps = explain(model, batch[torch.from_numpy(changed)], (METHOD,))[METHOD].maps
+    hits = float(pointing_game(maps, masks).nan_to_num(0).mean())
+    brains = brain_mask(test.images[changed])
+    chance = float(np.mean([(a & b).sum() / b.sum() for a, b in zip(truth[changed], brains, strict=True)]))
+    return (
+        f"Layer-CAM is highest where disease enlarged the ventricles in {100 * hits:.0f} % of {int(changed.sum())} "
+        f"demented test slices called rightly; a place of the brain at random would be there in {100 * chance:.0f} %."
+    )

@@ -74,7 +74,7 @@ class ExplainedSlices:
     """Slices with their true classes and subjects, where known, and their maps."""
 
     images: Images
-    truths: list[str | None]
+    truths: list[str] | None
     subjects: list[str]
     class_names: Sequence[str]
     found: Mapping[str, Explanation]
@@ -84,7 +84,7 @@ class ExplainedSlices:
         """Return the true and the predicted class, the explained one where it is another, and the subject."""
         one = next(iter(self.found.values()))
         rows, titles = one.logits.double().softmax(1).cpu().numpy(), []
-        columns = one.classes.tolist(), self.truths, self.subjects
+        columns = one.classes.tolist(), self.truths or [None] * len(rows), self.subjects
         for row, explained, truth, subject in zip(rows, *columns, strict=True):
             predicted = int(row.argmax())
             lines = [] if truth is None else [f"true {class_title(truth)}"]
@@ -170,11 +170,10 @@ def explain_run(
     if images is None:
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
-        truths: list[str | None] = [class_names[label] for label in slices.labels]
-        subjects = describe_subjects(slices)
+        truths, subjects = [class_names[label] for label in slices.labels], describe_subjects(slices)
     else:
         given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
-        truths, subjects = [None] * len(given), [""] * len(given)
+        truths, subjects = None, [""] * len(given)
     names = [(row, name) for row in range(len(given)) for name in options.methods]
     files = {one: f"{one[0]:03d}_{file_stem(given.paths[one[0]])}_{one[1]}.png" for one in names}
     output.check(files.values())

@@ -1,7 +1,9 @@
 """Cross-validate a recipe with the labels of the subjects permuted: what a pipeline gives where nothing is known."""
 
 import hashlib
-import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import split_for
-from mriscope.errors import RecipeError
+from mriscope.errors import RecipeError, RunError
 from mriscope.evaluation.crossval_tests import measure_folds, permute_labels, summarize_permutations
 from mriscope.evaluation.crossvalidation import Fold
 from mriscope.evaluation.inference import predict
@@ -17,6 +19,7 @@ from mriscope.evaluation.predictions import Predictions, read_predictions, write
 from mriscope.recipe import Recipe, write_recipe
 from mriscope.results import PermutationResult, ResultFile
 from mriscope.run_directory import PREDICTIONS, RunDirectory
+from mriscope.sweep import choose_executor, sweep
 from mriscope.training.devices import pick_device
 from mriscope.training.fitting import fit
 from mriscope.training.progress import Monitor
@@ -24,8 +27,6 @@ from mriscope.workflows._load import load
 from mriscope.workflows._model import create_model_for
 from mriscope.workflows.crossval import PERMUTATION, PERMUTED, crossvalidate
 from mriscope.workflows.split import fold_name, fold_recipe
-
-LOG = logging.getLogger("mriscope")
 
 
 class _Measured(ResultFile):
@@ -45,6 +46,7 @@ def permute(
     protocol: str = "by_subject",
     device: str = "auto",
     skip_bad: bool = False,
+    executor: str = "here",
     **settings: Any,
 ) -> PermutationResult:
     """Cross-validate a recipe, then again with the labels of the subjects permuted, everything refitted each time.
@@ -60,6 +62,7 @@ def permute(
         protocol: by_subject or by_slice.
         device: auto, cpu or cuda.
         skip_bad: leave unusable rows out.
+        executor: where folds and permutations are fitted, as for crossvalidate.
         settings: further arguments of crossvalidate.
 
     Raises:
@@ -70,7 +73,7 @@ def permute(
     place, common = Path(folder), {"folds": folds, "protocol": protocol, "device": device, "skip_bad": skip_bad}
     if (place / PERMUTATION).exists():
         PermutationResult.read(place / PERMUTATION)  # what is no result of this command is not replaced
-    summary = crossvalidate(recipe, place, **common, **settings)
+    summary = crossvalidate(recipe, place, **common, executor=executor, **settings)
     tasks, levels = list(summary.slice), ["slice", *(["subject"] if summary.subject is not None else [])]
     recipes = [fold_recipe(recipe, protocol, folds, fold, 0) for fold in range(folds)]
     runs = [RunDirectory(place / fold_name(0, fold)) for fold in range(folds)]
@@ -79,24 +82,19 @@ def permute(
     slices = load(recipe.data, recipe=recipe, skip_bad=skip_bad).slices
     decisive = f"{write_recipe(recipes[0])}{slices.fingerprint}".encode()
     work = place / PERMUTED / hashlib.sha256(decisive).hexdigest()[:12]
-    measured = []
-    for number in range(permutations):
-        file = work / f"permutation{number}.json"
-        if not file.is_file():
-            LOG.warning("permutation %d of %d", number + 1, permutations)
-            permuted = permute_labels(slices, recipe.seed, number)
-            done = [
-                Fold(
-                    0,
-                    one.fold,
-                    one.name,
-                    one.metrics,
-                    _fit_fold(recipes[one.fold], permuted, file.with_suffix(""), device),
-                )
-                for one in own
-            ]
-            _Measured(metrics=measure_folds(done, tasks, levels)).write(file)
-        measured.append(_Measured.read(file).metrics)
+    files = [work / f"permutation{number}.json" for number in range(permutations)]
+    asked = _Asked(recipes, own, tasks, levels, device, skip_bad)
+    missing = {
+        f"permutation {number + 1} of {permutations}": (asked, number, file)
+        for number, file in enumerate(files)
+        if not file.is_file()
+    }
+    where = choose_executor(executor, permutations, device)
+    done = sweep(_measure_permutation, missing, where, doing="refitting", of=permutations)
+    problems = [f"{name}: {outcome.problem}" for name, outcome in done if outcome.problem is not None]
+    if problems:
+        raise RunError(f"{len(problems)} permutations failed; the same call goes on. {problems[0]}")
+    measured = [_Measured.read(file).metrics for file in files]
     result = PermutationResult(
         model=recipe.model,
         protocol=protocol,
@@ -107,6 +105,36 @@ def permute(
     )
     result.write(place / PERMUTATION)
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What all permutations of a cross-validation have in common."""
+
+    recipes: Sequence[Recipe]
+    """Of the folds."""
+    folds: Sequence[Fold]
+    tasks: Sequence[str]
+    levels: Sequence[str]
+    device: str
+    skip_bad: bool
+
+
+@lru_cache(maxsize=1)
+def _load_slices(asked: _Asked) -> SliceSet:
+    return load(asked.recipes[0].data, recipe=asked.recipes[0], skip_bad=asked.skip_bad).slices
+
+
+def _measure_permutation(task: tuple[_Asked, int, Path]) -> None:
+    """Refit all folds on the labels of one permutation, and write their metrics."""
+    asked, number, file = task
+    permuted = permute_labels(_load_slices(asked), asked.recipes[0].seed, number)
+    folder = file.with_suffix("")
+    done = [
+        replace(one, predictions=_fit_fold(asked.recipes[one.fold], permuted, folder, asked.device))
+        for one in asked.folds
+    ]
+    _Measured(metrics=measure_folds(done, asked.tasks, asked.levels)).write(file)
 
 
 def _fit_fold(recipe: Recipe, slices: SliceSet, folder: Path, device: str) -> Predictions:

@@ -1,8 +1,10 @@
 """Train a recipe, evaluate it and record what came of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -130,6 +132,20 @@ def run(
 
 
 train = run
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """A training of a sweep: the arguments of `run`."""
+
+    recipe: Recipe
+    folder: Path
+    settings: Mapping[str, Any]
+
+
+def run_task(task: TrainingTask) -> None:
+    """Train one of several recipes or folds, in whatever process."""
+    run(task.recipe, task.folder, **task.settings)
 
 
 @contextmanager

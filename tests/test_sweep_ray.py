@@ -1,0 +1,86 @@
+"""A real Ray on this machine: a worker that is killed, two nodes, nothing that listens beyond the loopback."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sweep_tasks
+from test_sweep import check
+
+from mriscope.sweep import Outcome
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `cluster` is not installed"),
+]
+
+PROGRAM = """
+import json, os, subprocess, sys
+from dataclasses import asdict
+from pathlib import Path
+import sweep_tasks
+from mriscope import sweep
+sweep.count_cores = lambda: 2
+
+def run(executor, folder):
+    folder.mkdir()
+    os.chdir(folder)
+    items = sweep_tasks.items(Path())
+    found = {}
+    for name, outcome in sweep.sweep(sweep_tasks.act, items, sweep.parse_executor(executor), doing="trying"):
+        found[name] = asdict(outcome)
+        if len(found) == 1:
+            ports = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True).stdout
+    found["ports"] = ports
+    return found
+
+folder = Path(sys.argv[1])
+told = {"local": run("ray", folder / "local")}
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+told["nodes"] = len(cluster.list_all_nodes())
+told["two"] = run(f"ray:{cluster.address}", folder / "two")
+cluster.shutdown()
+told["environment"] = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
+(folder / "told.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """What a program of its own found out, as Ray takes over the process that it is started in."""
+    folder = tmp_path_factory.mktemp("ray")
+    (folder / "program.py").write_text(PROGRAM)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "RAY_worker_niceness": "0"}
+    command = [sys.executable, str(folder / "program.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads((folder / "told.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["local", "two"])
+def test_a_worker_is_killed_and_the_rest_goes_on(told, kind):
+    folder, found = told
+    outcomes = {name: Outcome(**found[kind][name]) for name in sweep_tasks.ITEMS}
+    outcomes = {name: Outcome(one.value and tuple(one.value), one.problem) for name, one in outcomes.items()}
+    check(outcomes, folder / kind, threads=1)
+
+
+def test_there_were_two_nodes_and_tokens(told):
+    assert told[1]["nodes"] == 2
+    assert told[1]["environment"] == {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def test_a_local_ray_listens_on_the_loopback_alone(told):
+    ports = [
+        line.split() for line in told[1]["local"]["ports"].splitlines() if "raylet" in line or "gcs_server" in line
+    ]
+    assert ports
+    assert all("127.0.0.1" in line[3] for line in ports)
