@@ -124,7 +124,7 @@ def row(cells: list[str]) -> str:
 
 
 def list_draws(draws: list[dict[str, np.ndarray]], demented: np.ndarray) -> Iterator[str]:
-    """Yield a row for each method and metric: the mean over draws of all subjects, its standard deviation and range."""
+    """Yield a row for each method and metric over all subjects: mean over draws, standard deviation and range."""
     for method in honest.METHODS:
         every = [Predictions.of(demented, one[method], class_names=("Non", "Demented")) for one in draws]
         for name, metric in (("AUROC", auroc), ("macro-F1", macro_f1)):
