@@ -78,7 +78,7 @@ def keep(file: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays whole or not at all."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
-    np.savez(part, **arrays)
+    np.savez(part, allow_pickle=False, **arrays)
     part.replace(file)
 
 
