@@ -48,7 +48,7 @@ def test_every_operation_keeps_to_its_description(schema, method, path, mode):
     if mode is GenerationMode.NEGATIVE and method == "GET":
         pytest.skip("it takes nothing that could be wrong")
     statuses = check_operation(schema, method, path, mode, COUNT)
-    # What was made wrong may become right where a form turns it to text; schemathesis knows, and checks the rest itself.
+    # A wrong value may be right again once a form turns it to text; schemathesis knows that, and checks the rest.
     assert 200 in statuses if mode is GenerationMode.POSITIVE else statuses - {200}
 
 
