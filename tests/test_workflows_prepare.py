@@ -113,7 +113,7 @@ def test_finished_volumes_are_not_done_again(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "24 slices of 6 volumes\n1 of 7 volumes have no slices:\n  sub-06" in capsys.readouterr().out
+    assert "24 slices of 6 volumes\nwithout slices: 1 of 7 volumes\n  sub-06" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (prepared / ".volumes").iterdir()} == before
     assert [path.read_bytes() for path in (prepared / "data").iterdir()] == sets
 
@@ -193,7 +193,7 @@ def test_child_beyond_its_memory_costs_its_volume_alone(tmp_path: Path, monkeypa
     result = prepare_source(bids(tmp_path / "bids", 2), tmp_path / "out", options=PLAIN)
     assert len(result.failed) == 2
     assert all(re.search("memory|ended the process|cannot be prepared", one.problem) for one in result.failed)
-    assert "2 of 2 volumes have no slices" in (tmp_path / "out/prepare.html").read_text()
+    assert "without slices: 2 of 2 volumes" in (tmp_path / "out/prepare.html").read_text()
 
 
 @pytest.mark.parametrize(

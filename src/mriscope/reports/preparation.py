@@ -44,11 +44,10 @@ def preparation_text(result: Preparation) -> str:
     good = [one for one in result.volumes if not one.problem]
     states = Counter(one.measures.skull for one in good if one.measures)
     told = [f"{states['not stripped']} of them not stripped"] if states["not stripped"] else []
-    lines = [
-        f"{sum(one.slices for one in good):,} slices of {len(good):,} volumes" + "".join(f", {one}" for one in told)
-    ]
+    count = f"{len(good):,} volume{'s' * (len(good) != 1)}"
+    lines = [", ".join([f"{sum(one.slices for one in good):,} slices of {count}", *told])]
     if result.failed:
-        lines.append(f"{len(result.failed):,} of {len(result.volumes):,} volumes have no slices:")
+        lines.append(f"without slices: {len(result.failed):,} of {len(result.volumes):,} volumes")
         lines += [f"  {one.path} {one.problem}" for one in result.failed]
     return "\n".join(lines)
 
