@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every task of this project, on a machine that has only git and python3 >= 3.11.
 
-    python3 run.py demo      the whole job on synthetic brains, under two minutes
+    python3 run.py demo      what the package is for, on synthetic brains, in about a minute after the set-up
     python3 run.py test      all checks and tests (words after it go to pytest)
 
     python3 run.py soak      the tests of reliability at full length, about an hour (words after it go to pytest)

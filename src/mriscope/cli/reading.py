@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -95,9 +95,9 @@ def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
     place = [one.name for one in own].index("reading")
 
     @wraps(command)
-    def with_record(**values: object) -> None:
-        reading = Reading(**{one.name: values.pop(one.name) for one in options})  # pyright: ignore[reportArgumentType]
+    def with_record(**values: Any) -> None:
+        reading = Reading(**{one.name: values.pop(one.name) for one in options})
         command(**values, reading=reading)
 
-    with_record.__signature__ = signature.replace(parameters=[*own[:place], *options, *own[place + 1 :]])  # pyright: ignore[reportAttributeAccessIssue]
+    with_record.__dict__["__signature__"] = signature.replace(parameters=[*own[:place], *options, *own[place + 1 :]])
     return with_record
