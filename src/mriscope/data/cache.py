@@ -29,7 +29,7 @@ from mriscope.files import replacing, write_text
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 4
+FORMAT = 5
 """Goes up with changes of the entries, or of how pixels and subjects are made; entries of others are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
 
