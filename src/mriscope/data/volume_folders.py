@@ -8,6 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mriscope.data import matlab
 from mriscope.data.dicom import Frame, Header
 from mriscope.data.folders import name_classes
@@ -20,7 +22,7 @@ from mriscope.data.rows import Row, Source
 from mriscope.data.sandbox import Request, Sandbox, children_for
 from mriscope.data.scans import Scan, read_scans
 from mriscope.data.series import Series, find_series
-from mriscope.data.volumes import Cut
+from mriscope.data.volumes import PLANES, Cut
 from mriscope.errors import DataError, need
 
 SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".pdf", ".xls", ".xlsx")
@@ -150,23 +152,50 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
     order = _in_order(dicoms, places)
 
     def scans(sandbox: Sandbox) -> Iterable[Scan]:
-        headers, problems = read_headers({path: files[path] for path in order}, sandbox)
-        series = find_series(headers, pattern)
-        series.sort(key=lambda one: part_order(places[one.path].part))
-        classes = [places[one.path].class_folder for one in series]
-        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series], classes=classes)
-        subjects, told = _subjects(series, [who.subject for who in folders])
-        sessions = _sessions(series, subjects)
-        if respelled := _respelled(headers.values()):
-            told = {**told, RESPELLED: respelled}
-        for one, subject, session in zip(series, subjects, sessions, strict=True):
-            about = {"subject": subject, "session": session, "problem": one.problem, "told": told}
-            scan = Scan(one.name, series_request(one, files), **about)
-            told = {}
-            yield _in_place(scan, places[one.path], labels)
+        found, problems = dicom_scans({path: files[path] for path in order}, sandbox, pattern, places)
+        yield from (_in_place(scan, places[one.path], labels) for one, scan in found)
         yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
 
     return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
+
+
+def dicom_scans(
+    files: Listing, sandbox: Sandbox, pattern: str | None = None, places: Mapping[str, Place] | None = None
+) -> tuple[list[tuple[Series, Scan]], dict[str, str]]:
+    """Find the series of DICOM files, each as a scan without a label.
+
+    Args:
+        files: DICOM files by their paths within the source, in order.
+        sandbox: to read headers in.
+        pattern: which series of a folder to take, by number or description.
+        places: of the files among folders of parts and classes; None where there are none.
+
+    Returns:
+        the series with their scans, and for files that have no header the reason.
+    """
+    headers, problems = read_headers(files, sandbox)
+    series = find_series(headers, pattern)
+    if places is not None:
+        series.sort(key=lambda one: part_order(places[one.path].part))
+    classes = [] if places is None else [places[one.path].class_folder for one in series]
+    folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series], classes=classes)
+    subjects, told = _subjects(series, [who.subject for who in folders])
+    if respelled := _respelled(headers.values()):
+        told = {**told, RESPELLED: respelled}
+    found = []
+    for one, subject, session in zip(series, subjects, _sessions(series, subjects), strict=True):
+        about = {"subject": subject, "session": session, "problem": one.problem, "told": told}
+        found.append((one, Scan(one.name, series_request(one, files), **about)))
+        told = {}
+    return found, problems
+
+
+def own_plane(series: Series) -> str | None:
+    """Return the plane of a series of one image, which can be cut along no other; None of several images."""
+    if series.problem or len(series.layers) > 1:
+        return None
+    along, down = np.array(series.frames[0].orientation).reshape(2, 3)
+    return PLANES[int(np.abs(np.cross(along, down)).argmax())]
 
 
 def open_tumour_slices(files: Listing) -> Source:
