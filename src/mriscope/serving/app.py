@@ -22,9 +22,7 @@ from mriscope.serving.problems import MEDIA_TYPE, ProblemError, answer_with_prob
 from mriscope.serving.service import MAX_METHODS, MapOptions, Service
 from mriscope.version import __version__
 
-PLANES = (
-    "Of volumes: axial, coronal or sagittal; else that of training. A DICOM file of one image is read in its own plane."
-)
+PLANES = "Of volumes; else that of training. A DICOM file of one image is read in its own plane."
 TAKEN = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
 """Kinds of files; what one is, its content tells, whatever it is called."""
 USUAL: list[Method] = ["gradcam"]

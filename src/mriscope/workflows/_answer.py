@@ -86,12 +86,8 @@ def make_answer(
         )
         for row, path in enumerate(paths)
     ]
-    return Answer(
-        origin=description.origin,
-        inference=inference,
-        slices=slices,
-        subjects=_pool(description, slices, whose, probabilities),
-    )
+    together = _pool(description, slices, whose, probabilities)
+    return Answer(origin=description.origin, inference=inference, slices=slices, subjects=together)
 
 
 def _pool(
