@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from served import DATA, SIZE, Client, multipart, serving
-from volume_files import axial_series, brain, write_dicoms, write_nifti
+from volume_files import axial_series, brain, enhanced, write_dicoms, write_nifti
 
 import mriscope
 from mriscope.cli.options import parse_bytes
