@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from localising.tasks import SIDE, Cohort
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from localising.tasks import SIDE, Cohort
 from mriscope.environment import describe_environment
 from mriscope.evaluation.inference import predict_probabilities
 from mriscope.files import write_text
@@ -21,7 +21,7 @@ from mriscope.training.progress import Monitor
 
 BAR = 0.80
 SEEDS = (0, 1, 2)
-EPOCHS = {"baseline_cnn": 3, "keras_like": 4, "compact_cnn": 12, "timm:resnet18": 3}
+EPOCHS = {"baseline_cnn": 4, "keras_like": 6, "compact_cnn": 20, "timm:resnet18": 4}
 NETWORKS = {
     "baseline_cnn": "BaselineCNN",
     "keras_like": "keras_like",
@@ -76,7 +76,7 @@ def trained(cohort: Cohort, task: str, network: str, seed: int, folder: Path) ->
 
 def train_network(model: nn.Module, cohort: Cohort, task: str, network: str, seed: int) -> None:
     """Train a network; it keeps the epoch with the lowest loss on the validation subjects."""
-    settings = TrainingSettings(epochs=EPOCHS[network], batch_size=32, patience=2)
+    settings = TrainingSettings(epochs=EPOCHS[network], batch_size=16)
     with TemporaryDirectory() as scratch:
         found = fit(
             model,

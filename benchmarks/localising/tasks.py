@@ -14,7 +14,7 @@ from mriscope.explain.regions import BrainRegions, find_regions
 from mriscope.workflows._load import load
 
 SIDE = 64
-HEIGHTS = range(16, 32)  # of the 32 slices of a subject; the bodies of the ventricles, which all of these slices show
+HEIGHTS = (16, 20, 24, 28)  # of the 32 slices of a subject; all of these show the bodies of the ventricles
 TRAINING, VALIDATION = 120, 20  # subjects; all others are held out
 TASKS = {
     "ventricles": "ventricles large or small",
@@ -22,7 +22,7 @@ TASKS = {
     "side": "left or right half of the picture brighter",
     "brightness": "whole brain bright or dark (control)",
 }
-VERSION = 3  # of the values and regions that are kept in the cache
+VERSION = 4  # of the values and regions that are kept in the cache
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Cohort:
         )
 
     def truth(self, task: str, rows: np.ndarray) -> np.ndarray:
-        """Return where the answer of a task lies, bool (n, SIDE, SIDE): for "side" the half that is said to be brighter."""
+        """Return where the answer of a task lies, bool (n, SIDE, SIDE); for "side" the half that is the brighter one."""
         if task != "side":
             return self.regions[{"brightness": "brain"}.get(task, task)][rows]
         left = self.labels(task)[rows, None, None] == 1
