@@ -23,10 +23,10 @@ BAR = 0.80
 SEEDS = (0, 1, 2)
 EPOCHS = {"baseline_cnn": 4, "keras_like": 6, "compact_cnn": 20, "timm:resnet18": 4}
 NETWORKS = {
+    "compact_cnn": "compact_cnn",
     "baseline_cnn": "BaselineCNN",
     "keras_like": "keras_like",
     "timm:resnet18": "ResNet-18",
-    "compact_cnn": "compact_cnn",
 }
 
 

@@ -59,7 +59,7 @@ class Cohort:
         )
 
     def truth(self, task: str, rows: np.ndarray) -> np.ndarray:
-        """Return where the answer of a task lies, bool (n, SIDE, SIDE); for "side" the half that is the brighter one."""
+        """Return where the answer of a task lies, bool (n, SIDE, SIDE); of "side" in the brighter half."""
         if task != "side":
             return self.regions[{"brightness": "brain"}.get(task, task)][rows]
         left = self.labels(task)[rows, None, None] == 1
