@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from keeping import FOLDER
-
 from localising.measures import choose_examples, jobs, run
 from localising.tables import print_tables
 from localising.tasks import make_cohort
