@@ -60,31 +60,33 @@ def choose_examples(cohort: Cohort) -> Examples:
     return Examples(rows, images, cohort.slices.subjects[rows], torch.from_numpy(cohort.regions["brain"][rows]))
 
 
+SMALL = ("compact_cnn", "baseline_cnn", "keras_like")
 STAGES = (
-    ("cheap", 0),
-    ("cheap", 1),
-    ("costly", 0),
-    ("curves", 0),
-    ("cheap", 2),
-    ("curves", 1),
-    ("curves", 2),
-    ("costly", 1),
-    ("costly", 2),
+    ("cheap", 0, SMALL),
+    ("costly", 0, SMALL),
+    ("cheap", 1, SMALL),
+    ("curves", 0, SMALL),
+    ("cheap", 2, SMALL),
+    ("curves", 1, SMALL),
+    ("curves", 2, SMALL),
+    *((stage, seed, NETWORKS) for seed in (0, 1, 2) for stage in ("cheap", "costly", "curves")),
 )
-"""What is done, with the seed: the cheap and telling first, so that tables exist before all is done."""
+"""What is done, with the seed and networks: the cheap and telling first, so that tables exist before all is done."""
 
 
 def jobs() -> Iterator[tuple[str, str, int, str]]:
-    """Yield task, network, seed and stage."""
-    for stage, seed in STAGES:
-        for network in NETWORKS:
+    """Yield task, network, seed and stage; what was done before is asked for again, and found."""
+    for stage, seed, networks in STAGES:
+        for network in networks:
             for task in CURVES_ON if stage == "curves" else TASKS:
                 yield task, network, seed, stage
 
 
 def run(cohort: Cohort, examples: Examples, folder: Path, job: tuple[str, str, int, str]) -> None:
-    """Do what is missing of a job, on a network that has learned its task."""
+    """Do what is missing of a job, on a network that has learned its task; what one seed did not learn, none tries."""
     task, network, seed, stage = job
+    if seed and not trained(cohort, task, network, 0, folder)[1].counts:
+        return
     model, reached = trained(cohort, task, network, seed, folder)
     if not reached.counts:
         return

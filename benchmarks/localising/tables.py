@@ -1,5 +1,248 @@
-"""Tables of the localisation benchmark."""
+"""Tables of the localisation benchmark, in Markdown; pooled over the networks that have learned their task."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from localising.measures import (
+    BASELINES,
+    CURVES_ON,
+    REFERENCES,
+    TITLES,
+    Examples,
+    measure_place,
+    read_maps,
+)
+from localising.networks import BAR, NETWORKS, SEEDS, Reached, name_of
+from localising.tasks import TASKS, Cohort
+from mriscope.evaluation.resampling import mean_interval
+from mriscope.explain.methods import METHODS
+from mriscope.results import Estimate
+
+PLACES = ("ventricles", "cortex", "side")
+ANATOMY = {"ventricles": "ventricles", "cortex": "cortex", "white_matter": "white matter", "rest": "the rest"}
+
+Network = tuple[str, str, int]
+"""Task, network and seed."""
 
 
-def print_tables(cohort, examples, folder):
-    pass
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured.
+
+    Args:
+        reached: of each network that was trained.
+        places: by network, method and region ("truth" or a name of ANATOMY), the measures of each slice.
+        curves: by network, and method and reference: float32 (2, n), insertion and deletion of one slice of a subject.
+        units: int64 (N,), the subject of each slice.
+        few: int64 (n,), which slices have curves.
+    """
+
+    reached: dict[Network, Reached]
+    places: dict[tuple[Network, str, str], dict[str, np.ndarray]]
+    curves: dict[Network, Mapping[str, np.ndarray]]
+    units: np.ndarray
+    few: np.ndarray
+
+    def networks(self, tasks: Sequence[str], name: str | None = None, seed: int | None = None) -> list[Network]:
+        """Return the networks that have learned one of some tasks."""
+        fit = [one for one, reached in self.reached.items() if reached.counts and one[0] in tasks]
+        return [one for one in fit if name in (None, one[1]) and seed in (None, one[2])]
+
+    def pooled(self, networks: Iterable[Network], method: str, what: str, region: str = "truth") -> np.ndarray | None:
+        """Return each slice's mean over the networks that a method was run on, float64 (N,); None without any."""
+        found = [self.places[one, method, region][what] for one in networks if (one, method, region) in self.places]
+        if not found:
+            return None
+        there = ~np.isnan(found)
+        sums = np.where(there, found, 0).sum(0)
+        return np.where(there.any(0), sums / np.maximum(there.sum(0), 1), np.nan)
+
+    def gain(self, networks: Iterable[Network], method: str, reference: str) -> np.ndarray | None:
+        """Return insertion less deletion of each slice, as pooled does."""
+        key = f"{method} {reference}"
+        found = [self.curves[one][key] for one in networks if key in self.curves.get(one, {})]
+        return np.mean([into - out for into, out in found], axis=0) if found else None
+
+    def interval(self, values: np.ndarray | None) -> str:
+        """Return the mean with its interval over subjects, in print."""
+        if values is None or np.isnan(values).all():
+            return "–"
+        units = self.units if len(values) == len(self.units) else self.units[self.few]
+        return in_print(mean_interval(values, units))
+
+
+def in_print(estimate: Estimate) -> str:
+    """Return a value with its interval."""
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
+    """Read what is in the folder, and measure where the maps lie."""
+    reached, places, curves = {}, {}, {}
+    for task, network, seed in ((task, network, seed) for seed in SEEDS for network in NETWORKS for task in TASKS):
+        one, name = (task, network, seed), name_of(task, network, seed)
+        facts = folder / f"{name}.json"
+        if not facts.is_file():
+            continue
+        reached[one] = Reached(**json.loads(facts.read_text()))
+        if not reached[one].counts:
+            continue
+        regions = {"truth": cohort.truth(task, examples.rows)}
+        regions |= {region: cohort.regions[region][examples.rows] for region in ANATOMY}
+        for method in TITLES:
+            maps = read_maps(folder, name, method, examples)
+            for region, masks in regions.items() if maps is not None else ():
+                places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
+        if (folder / f"{name}-curves.npz").is_file():
+            curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
+    return Measured(reached, places, curves, examples.units, examples.first_of_each())
+
+
+def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
+    """Print all tables of what is in the folder."""
+    found = read_measured(cohort, examples, folder)
+    commits = ", ".join(sorted({one.commit for one in found.reached.values()}))
+    print(f"\n{len(examples.rows)} slices of {len(np.unique(examples.units))} subjects; code of {commits}\n")
+    for title, table in (
+        ("Networks", network_table),
+        ("Where the answer lies", place_table),
+        ("AUROC of pixels by network", architecture_table),
+        ("Against networks of the control task", control_table),
+        ("Share of the map over share of the area, networks of the ventricles", region_table),
+        ("Insertion less deletion", curve_table),
+        ("Kendall's tau of rankings", tau_table),
+    ):
+        print(f"## {title}\n")
+        print("\n".join(table(found)), end="\n\n", flush=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def network_table(found: Measured) -> list[str]:
+    """Return the AUROC of subjects by task and network, of each seed."""
+
+    def cell(task: str, network: str) -> str:
+        of_seeds = [found.reached.get((task, network, seed)) for seed in SEEDS]
+        return ", ".join(
+            "–" if one is None else f"{one.auroc_subjects:.2f}" + ("" if one.counts else " (does not count)")
+            for one in of_seeds
+        )
+
+    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in TASKS)
+    return [*table(["task", *NETWORKS.values()], rows), "", f"A network counts from {BAR:.2f}."]
+
+
+def place_table(found: Measured) -> list[str]:
+    """Return pointing, ratio and AUROC by task, pooled over networks; sorted by the mean AUROC."""
+    columns = [(task, measure) for task in PLACES for measure in ("pointing", "ratio", "auroc")]
+
+    def row(method: str) -> list[str]:
+        used = sum((one, method, "truth") in found.places for one in found.networks(PLACES))
+        pooled = (found.pooled(found.networks([task]), method, measure) for task, measure in columns)
+        return [TITLES[method], str(used), *map(found.interval, pooled)]
+
+    head = ["method", "networks", *(f"{task}: {measure}" for task, measure in columns)]
+    return table(head, map(row, by_auroc(found)))
+
+
+def by_auroc(found: Measured) -> list[str]:
+    """Return methods from the highest AUROC on down, mean of ventricles and cortex; baselines last."""
+
+    def score(method: str) -> float:
+        means = [place_score(found, found.networks([task]), method) for task in CURVES_ON]
+        return float(np.nanmean([0.0, *means]))
+
+    return [*sorted(METHODS, key=score, reverse=True), *BASELINES]
+
+
+def place_score(found: Measured, networks: Iterable[Network], method: str) -> float:
+    """Return the mean AUROC of a method over networks and slices; nan where it was run on none."""
+    values = found.pooled(networks, method, "auroc")
+    return float("nan") if values is None else float(np.nanmean(values))
+
+
+def architecture_table(found: Measured) -> list[str]:
+    """Return the AUROC of pixels by network, of the ventricles and of the cortex."""
+    columns = [(task, network) for task in CURVES_ON for network in NETWORKS]
+
+    def row(method: str) -> list[str]:
+        pooled = (found.pooled(found.networks([task], network), method, "auroc") for task, network in columns)
+        return [TITLES[method], *map(found.interval, pooled)]
+
+    head = ["method", *(f"{task}: {NETWORKS[network]}" for task, network in columns)]
+    return table(head, map(row, by_auroc(found)))
+
+
+def control_table(found: Measured) -> list[str]:
+    """Return the AUROC of a region by networks of its task, by networks of brightness, and the difference."""
+
+    def row(method: str) -> list[str]:
+        cells = []
+        for region in CURVES_ON:
+            both = [found.pooled(found.networks([task]), method, "auroc", region) for task in (region, "brightness")]
+            gap = None if both[0] is None or both[1] is None else both[0] - both[1]
+            cells += [*map(found.interval, both), found.interval(gap)]
+        return [TITLES[method], *cells]
+
+    head = [f"{region}: {what}" for region in CURVES_ON for what in ("its task", "control", "difference")]
+    return table(["method", *head], map(row, [one for one in by_auroc(found) if one not in BASELINES]))
+
+
+def region_table(found: Measured) -> list[str]:
+    """Return the share of the map over the share of the area for each region of anatomy, and the areas."""
+
+    def row(method: str) -> list[str]:
+        pooled = (found.pooled(found.networks(["ventricles"]), method, "ratio", region) for region in ANATOMY)
+        return [TITLES[method], *map(found.interval, pooled)]
+
+    return table(["method", *ANATOMY.values()], map(row, by_auroc(found)))
+
+
+def curve_table(found: Measured) -> list[str]:
+    """Return insertion less deletion by reference, pooled over networks of the ventricles and the cortex."""
+    networks = [one for one in found.networks(CURVES_ON) if one in found.curves]
+
+    def row(method: str) -> list[str]:
+        used = sum(f"{method} blur" in found.curves[one] for one in networks)
+        return [TITLES[method], str(used), *(found.interval(found.gain(networks, method, one)) for one in REFERENCES)]
+
+    return table(["method", "networks", *REFERENCES], map(row, by_auroc(found)))
+
+
+def tau_table(found: Measured) -> list[str]:
+    """Return the mean tau between pairs of seeds, of references, and between place and faithfulness, by task."""
+    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in CURVES_ON for name in NETWORKS]
+    return table(["networks", "place, over seeds", "curves, over references", "place against curves (blur)"], rows)
+
+
+def taus(found: Measured, task: str, name: str) -> list[str]:
+    """Return the mean tau of one network's rankings on a task: over seeds, over references, place against curves."""
+    seeds = [[place_score(found, found.networks([task], name, seed), method) for method in METHODS] for seed in SEEDS]
+    curves = [one for one in found.networks([task], name) if one in found.curves]
+    references = [[mean_of(found.gain(curves, method, one)) for method in METHODS] for one in REFERENCES]
+    place = [place_score(found, curves, method) for method in METHODS]
+    return [mean_tau(some) for some in (seeds, references, [place, references[0]])]
+
+
+def mean_of(values: np.ndarray | None) -> float:
+    """Return the mean; nan without values."""
+    return float("nan") if values is None else float(values.mean())
+
+
+def mean_tau(scores: Sequence[Sequence[float]]) -> str:
+    """Return the mean of Kendall's tau-b over pairs of rankings with its range, over the methods that both rank."""
+    pairs = [np.array(pair)[:, ~np.isnan(pair).any(0)] for pair in combinations(scores, 2)]
+    found = [float(kendalltau(*pair).statistic) for pair in pairs if pair.shape[1] > 2]
+    if not found:
+        return "–"
+    return f"{np.mean(found):.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
