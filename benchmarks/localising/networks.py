@@ -108,6 +108,25 @@ def evaluate(model: nn.Module, cohort: Cohort, task: str) -> Reached:
     )
 
 
+def without_and_alone(cohort: Cohort, task: str, network: str, seed: int, folder: Path) -> tuple[float, float]:
+    """Check that a network's answer comes from its place: AUROC of held-out slices without the place, and of it alone.
+
+    What is taken away becomes the mean of the training slices. The place is the same in all slices, so that its outline
+    tells nothing.
+    """
+    file = folder / f"{name_of(task, network, seed)}-place.json"
+    if not file.is_file():
+        model, _ = trained(cohort, task, network, seed, folder)
+        test, labels = cohort.rows["test"], cohort.labels(task)[cohort.rows["test"]]
+        images, place = cohort.slices.images[test], cohort.place(task)
+        mean = np.asarray(cohort.slices.images[cohort.rows["training"]]).mean(0).round().astype(np.uint8)
+        changed = np.where(place, mean, images), np.where(place, images, mean)
+        scores = [predict_probabilities(model, some, "unit")[:, 1] for some in changed]
+        write_text(file, json.dumps([float(roc_auc_score(labels, one)) for one in scores]) + "\n")
+    without, alone = json.loads(file.read_text())
+    return without, alone
+
+
 def subject_means(values: np.ndarray, subjects: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the mean of some rows' values for each subject."""
     numbers = np.unique(subjects[rows], return_inverse=True)[1]

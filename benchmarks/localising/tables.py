@@ -19,7 +19,7 @@ from localising.measures import (
     measure_place,
     read_maps,
 )
-from localising.networks import BAR, NETWORKS, SEEDS, Reached, name_of
+from localising.networks import BAR, NETWORKS, SEEDS, Reached, name_of, without_and_alone
 from localising.tasks import TASKS, Cohort
 from mriscope.evaluation.resampling import mean_interval
 from mriscope.explain.methods import METHODS
@@ -27,6 +27,9 @@ from mriscope.results import Estimate
 
 PLACES = ("ventricles", "cortex", "side")
 ANATOMY = {"ventricles": "ventricles", "cortex": "cortex", "white_matter": "white matter", "rest": "the rest"}
+
+OTHERS = [("ventricles", "cortex"), ("ventricles", "brightness"), ("cortex", "ventricles"), ("cortex", "brightness")]
+"""A region, and the task of other networks whose maps of the same slices are compared."""
 
 Network = tuple[str, str, int]
 """Task, network and seed."""
@@ -42,6 +45,7 @@ class Measured:
         curves: by network, and method and reference: float32 (2, n), insertion and deletion of one slice of a subject.
         units: int64 (N,), the subject of each slice.
         few: int64 (n,), which slices have curves.
+        without_and_alone: of networks of the ventricles and the cortex, the AUROC without the place and of it alone.
     """
 
     reached: dict[Network, Reached]
@@ -49,6 +53,7 @@ class Measured:
     curves: dict[Network, Mapping[str, np.ndarray]]
     units: np.ndarray
     few: np.ndarray
+    without_and_alone: dict[Network, tuple[float, float]]
 
     def networks(self, tasks: Sequence[str], name: str | None = None, seed: int | None = None) -> list[Network]:
         """Return the networks that have learned one of some tasks."""
@@ -85,7 +90,7 @@ def in_print(estimate: Estimate) -> str:
 
 def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
     """Read what is in the folder, and measure where the maps lie."""
-    reached, places, curves = {}, {}, {}
+    reached, places, curves, dependence = {}, {}, {}, {}
     for task, network, seed in ((task, network, seed) for seed in SEEDS for network in NETWORKS for task in TASKS):
         one, name = (task, network, seed), name_of(task, network, seed)
         facts = folder / f"{name}.json"
@@ -94,6 +99,8 @@ def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
         reached[one] = Reached(**json.loads(facts.read_text()))
         if not reached[one].counts:
             continue
+        if task in CURVES_ON:
+            dependence[one] = without_and_alone(cohort, task, network, seed, folder)
         regions = {"truth": cohort.truth(task, examples.rows)}
         regions |= {region: cohort.regions[region][examples.rows] for region in ANATOMY}
         for method in TITLES:
@@ -102,7 +109,7 @@ def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
                 places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
         if (folder / f"{name}-curves.npz").is_file():
             curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
-    return Measured(reached, places, curves, examples.units, examples.first_of_each())
+    return Measured(reached, places, curves, examples.units, examples.first_of_each(), dependence)
 
 
 def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
@@ -112,9 +119,10 @@ def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
     print(f"\n{len(examples.rows)} slices of {len(np.unique(examples.units))} subjects; code of {commits}\n")
     for title, table in (
         ("Networks", network_table),
-        ("Where the answer lies", place_table),
+        ("Does the answer come from its place?", dependence_table),
+        ("Where the maps lie", place_table),
         ("AUROC of pixels by network", architecture_table),
-        ("Against networks of the control task", control_table),
+        ("Does a map move with the answer?", control_table),
         ("Share of the map over share of the area, networks of the ventricles", region_table),
         ("Insertion less deletion", curve_table),
         ("Kendall's tau of rankings", tau_table),
@@ -140,6 +148,17 @@ def network_table(found: Measured) -> list[str]:
 
     rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in TASKS)
     return [*table(["task", *NETWORKS.values()], rows), "", f"A network counts from {BAR:.2f}."]
+
+
+def dependence_table(found: Measured) -> list[str]:
+    """Return the AUROC of slices without the place of the answer, and of the place alone, mean over seeds."""
+
+    def cell(task: str, network: str) -> str:
+        both = [pair for one, pair in found.without_and_alone.items() if one[:2] == (task, network)]
+        return " / ".join(f"{value:.2f}" for value in np.mean(both, axis=0)) if both else "–"
+
+    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in CURVES_ON)
+    return table(["task: without / alone", *NETWORKS.values()], rows)
 
 
 def place_table(found: Measured) -> list[str]:
@@ -184,18 +203,17 @@ def architecture_table(found: Measured) -> list[str]:
 
 
 def control_table(found: Measured) -> list[str]:
-    """Return the AUROC of a region by networks of its task, by networks of brightness, and the difference."""
+    """Return by how much a region's AUROC and ratio are greater for networks of its task than for those of others."""
+    columns = [(region, other, what) for what in ("auroc", "ratio") for region, other in OTHERS]
 
-    def row(method: str) -> list[str]:
-        cells = []
-        for region in CURVES_ON:
-            both = [found.pooled(found.networks([task]), method, "auroc", region) for task in (region, "brightness")]
-            gap = None if both[0] is None or both[1] is None else both[0] - both[1]
-            cells += [*map(found.interval, both), found.interval(gap)]
-        return [TITLES[method], *cells]
+    def gap(method: str, region: str, other: str, what: str) -> np.ndarray | None:
+        own, others = (found.pooled(found.networks([task]), method, what, region) for task in (region, other))
+        return None if own is None or others is None else own - others
 
-    head = [f"{region}: {what}" for region in CURVES_ON for what in ("its task", "control", "difference")]
-    return table(["method", *head], map(row, [one for one in by_auroc(found) if one not in BASELINES]))
+    head = [f"{what} of {region}, less networks of {other}" for region, other, what in columns]
+    methods = [one for one in by_auroc(found) if one not in BASELINES]
+    rows = ([TITLES[one], *(found.interval(gap(one, *which)) for which in columns)] for one in methods)
+    return table(["method", *head], rows)
 
 
 def region_table(found: Measured) -> list[str]:

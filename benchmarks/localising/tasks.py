@@ -58,6 +58,10 @@ class Cohort:
             class_names=("less", "more"),
         )
 
+    def place(self, task: str) -> np.ndarray:
+        """Return the pixels of a task's region in a twentieth of the training slices or more, bool (SIDE, SIDE)."""
+        return self.regions[task][self.rows["training"]].mean(0) >= 0.05
+
     def truth(self, task: str, rows: np.ndarray) -> np.ndarray:
         """Return where the answer of a task lies, bool (n, SIDE, SIDE); of "side" in the brighter half."""
         if task != "side":
