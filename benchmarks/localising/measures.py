@@ -135,7 +135,8 @@ def read_maps(folder: Path, name: str, method: str, examples: Examples) -> Tenso
     if method == "centre":
         return centre_maps(examples.images)
     if method == "edges":
-        return stretch(sum(one.abs() for one in torch.gradient(examples.images[:, 0], dim=(1, 2))))
+        down, across = torch.gradient(examples.images[:, 0], dim=(1, 2))
+        return stretch(down.abs() + across.abs())
     file = folder / f"{name}-{method}.npz"
     return torch.from_numpy(np.load(file)["maps"]).float() if file.is_file() else None
 

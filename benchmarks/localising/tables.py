@@ -105,7 +105,9 @@ def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
         regions |= {region: cohort.regions[region][examples.rows] for region in ANATOMY}
         for method in TITLES:
             maps = read_maps(folder, name, method, examples)
-            for region, masks in regions.items() if maps is not None else ():
+            if maps is None:
+                continue
+            for region, masks in regions.items():
                 places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
         if (folder / f"{name}-curves.npz").is_file():
             curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
@@ -260,7 +262,7 @@ def mean_of(values: np.ndarray | None) -> float:
 def mean_tau(scores: Sequence[Sequence[float]]) -> str:
     """Return the mean of Kendall's tau-b over pairs of rankings with its range, over the methods that both rank."""
     pairs = [np.array(pair)[:, ~np.isnan(pair).any(0)] for pair in combinations(scores, 2)]
-    found = [float(kendalltau(*pair).statistic) for pair in pairs if pair.shape[1] > 2]
+    found = [float(kendalltau(*pair)[0]) for pair in pairs if pair.shape[1] > 2]
     if not found:
         return "–"
     return f"{np.mean(found):.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
