@@ -262,7 +262,7 @@ def mean_of(values: np.ndarray | None) -> float:
 def mean_tau(scores: Sequence[Sequence[float]]) -> str:
     """Return the mean of Kendall's tau-b over pairs of rankings with its range, over the methods that both rank."""
     pairs = [np.array(pair)[:, ~np.isnan(pair).any(0)] for pair in combinations(scores, 2)]
-    found = [float(kendalltau(*pair)[0]) for pair in pairs if pair.shape[1] > 2]
+    found = [float(np.array(kendalltau(*pair))[0]) for pair in pairs if pair.shape[1] > 2]
     if not found:
         return "–"
     return f"{np.mean(found):.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
