@@ -28,7 +28,7 @@ from mriscope.results import Estimate
 PLACES = ("ventricles", "cortex", "side")
 ANATOMY = {"ventricles": "ventricles", "cortex": "cortex", "white_matter": "white matter", "rest": "the rest"}
 
-OTHERS = [("ventricles", "cortex"), ("ventricles", "brightness"), ("cortex", "ventricles"), ("cortex", "brightness")]
+OTHERS = [("ventricles", "cortex"), ("ventricles", "brightness"), ("cortex", "ventricles")]
 """A region, and the task of other networks whose maps of the same slices are compared."""
 
 Network = tuple[str, str, int]
@@ -59,6 +59,12 @@ class Measured:
         """Return the networks that have learned one of some tasks."""
         fit = [one for one, reached in self.reached.items() if reached.counts and one[0] in tasks]
         return [one for one in fit if name in (None, one[1]) and seed in (None, one[2])]
+
+    def complete(self, tasks: Sequence[str]) -> list[Network]:
+        """Return the networks that every method was run on, so that methods are compared on the same ones."""
+        region = "ventricles"
+        fit = self.networks(tasks)
+        return [one for one in fit if all((one, method, region) in self.places for method in METHODS)]
 
     def pooled(self, networks: Iterable[Network], method: str, what: str, region: str = "truth") -> np.ndarray | None:
         """Return each slice's mean over the networks that a method was run on, float64 (N,); None without any."""
@@ -101,14 +107,17 @@ def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
             continue
         if task in CURVES_ON:
             dependence[one] = without_and_alone(cohort, task, network, seed, folder)
-        regions = {"truth": cohort.truth(task, examples.rows)}
-        regions |= {region: cohort.regions[region][examples.rows] for region in ANATOMY}
+        regions = {region: cohort.regions[region][examples.rows] for region in ANATOMY}
+        if task == "side":
+            regions = {"truth": cohort.truth(task, examples.rows)}
         for method in TITLES:
             maps = read_maps(folder, name, method, examples)
             if maps is None:
                 continue
             for region, masks in regions.items():
                 places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
+            if task in regions:
+                places[one, method, "truth"] = places[one, method, task]
         if (folder / f"{name}-curves.npz").is_file():
             curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
     return Measured(reached, places, curves, examples.units, examples.first_of_each(), dependence)
@@ -123,7 +132,7 @@ def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
         ("Networks", network_table),
         ("Does the answer come from its place?", dependence_table),
         ("Where the maps lie", place_table),
-        ("AUROC of pixels by network", architecture_table),
+        ("Share of the map in the ventricles over their share of the area, by network", architecture_table),
         ("Does a map move with the answer?", control_table),
         ("Share of the map over share of the area, networks of the ventricles", region_table),
         ("Insertion less deletion", curve_table),
@@ -164,44 +173,44 @@ def dependence_table(found: Measured) -> list[str]:
 
 
 def place_table(found: Measured) -> list[str]:
-    """Return pointing, ratio and AUROC by task, pooled over networks; sorted by the mean AUROC."""
-    columns = [(task, measure) for task in PLACES for measure in ("pointing", "ratio", "auroc")]
+    """Return pointing, ratio and AUROC by task, pooled over networks; sorted by the ratio in ventricles."""
+    tasks = [task for task in PLACES if found.complete([task])]
+    columns = [(task, measure) for task in tasks for measure in ("pointing", "ratio", "auroc")]
 
     def row(method: str) -> list[str]:
-        used = sum((one, method, "truth") in found.places for one in found.networks(PLACES))
-        pooled = (found.pooled(found.networks([task]), method, measure) for task, measure in columns)
-        return [TITLES[method], str(used), *map(found.interval, pooled)]
+        pooled = (found.pooled(found.complete([task]), method, measure) for task, measure in columns)
+        return [TITLES[method], *map(found.interval, pooled)]
 
-    head = ["method", "networks", *(f"{task}: {measure}" for task, measure in columns)]
-    return table(head, map(row, by_auroc(found)))
+    head = ["method", *(f"{task}: {measure}" for task, measure in columns)]
+    return [*table(head, map(row, by_ratio(found))), "", describe_complete(found)]
 
 
-def by_auroc(found: Measured) -> list[str]:
-    """Return methods from the highest AUROC on down, mean of ventricles and cortex; baselines last."""
+def describe_complete(found: Measured) -> str:
+    """Return which networks the methods are compared on, in words."""
+    names = (f"{NETWORKS[network]} of {task}, seed {seed}" for task, network, seed in found.complete(list(TASKS)))
+    return f"On the networks that every method was run on: {'; '.join(names)}."
 
-    def score(method: str) -> float:
-        means = [place_score(found, found.networks([task]), method) for task in CURVES_ON]
-        return float(np.nanmean([0.0, *means]))
 
-    return [*sorted(METHODS, key=score, reverse=True), *BASELINES]
+def by_ratio(found: Measured) -> list[str]:
+    """Return methods from the highest ratio in the ventricles on down; baselines last."""
+    networks = found.complete(["ventricles"])
+    return [*sorted(METHODS, key=lambda one: -np.nan_to_num(place_score(found, networks, one))), *BASELINES]
 
 
 def place_score(found: Measured, networks: Iterable[Network], method: str) -> float:
-    """Return the mean AUROC of a method over networks and slices; nan where it was run on none."""
-    values = found.pooled(networks, method, "auroc")
+    """Return the mean ratio of a method over networks and slices; nan where it was run on none."""
+    values = found.pooled(networks, method, "ratio")
     return float("nan") if values is None else float(np.nanmean(values))
 
 
 def architecture_table(found: Measured) -> list[str]:
-    """Return the AUROC of pixels by network, of the ventricles and of the cortex."""
-    columns = [(task, network) for task in CURVES_ON for network in NETWORKS]
+    """Return the ratio in the ventricles by network, mean over its seeds."""
 
     def row(method: str) -> list[str]:
-        pooled = (found.pooled(found.networks([task], network), method, "auroc") for task, network in columns)
+        pooled = (found.pooled(found.networks(["ventricles"], name), method, "ratio") for name in NETWORKS)
         return [TITLES[method], *map(found.interval, pooled)]
 
-    head = ["method", *(f"{task}: {NETWORKS[network]}" for task, network in columns)]
-    return table(head, map(row, by_auroc(found)))
+    return table(["method", *NETWORKS.values()], map(row, by_ratio(found)))
 
 
 def control_table(found: Measured) -> list[str]:
@@ -209,11 +218,11 @@ def control_table(found: Measured) -> list[str]:
     columns = [(region, other, what) for what in ("auroc", "ratio") for region, other in OTHERS]
 
     def gap(method: str, region: str, other: str, what: str) -> np.ndarray | None:
-        own, others = (found.pooled(found.networks([task]), method, what, region) for task in (region, other))
+        own, others = (found.pooled(found.complete([task]), method, what, region) for task in (region, other))
         return None if own is None or others is None else own - others
 
     head = [f"{what} of {region}, less networks of {other}" for region, other, what in columns]
-    methods = [one for one in by_auroc(found) if one not in BASELINES]
+    methods = [one for one in by_ratio(found) if one not in BASELINES]
     rows = ([TITLES[one], *(found.interval(gap(one, *which)) for which in columns)] for one in methods)
     return table(["method", *head], rows)
 
@@ -222,10 +231,10 @@ def region_table(found: Measured) -> list[str]:
     """Return the share of the map over the share of the area for each region of anatomy, and the areas."""
 
     def row(method: str) -> list[str]:
-        pooled = (found.pooled(found.networks(["ventricles"]), method, "ratio", region) for region in ANATOMY)
+        pooled = (found.pooled(found.complete(["ventricles"]), method, "ratio", region) for region in ANATOMY)
         return [TITLES[method], *map(found.interval, pooled)]
 
-    return table(["method", *ANATOMY.values()], map(row, by_auroc(found)))
+    return table(["method", *ANATOMY.values()], map(row, by_ratio(found)))
 
 
 def curve_table(found: Measured) -> list[str]:
@@ -236,7 +245,7 @@ def curve_table(found: Measured) -> list[str]:
         used = sum(f"{method} blur" in found.curves[one] for one in networks)
         return [TITLES[method], str(used), *(found.interval(found.gain(networks, method, one)) for one in REFERENCES)]
 
-    return table(["method", "networks", *REFERENCES], map(row, by_auroc(found)))
+    return table(["method", "networks", *REFERENCES], map(row, by_ratio(found)))
 
 
 def tau_table(found: Measured) -> list[str]:
