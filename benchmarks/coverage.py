@@ -22,7 +22,7 @@ from scipy.stats import norm
 from mriscope.environment import describe_environment
 from mriscope.evaluation.calibration import consistency_test
 from mriscope.evaluation.cohort import PRIOR
-from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences
+from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences, welch_degrees
 from mriscope.evaluation.interval_formulas import (
     area_interval,
     effective_size,
@@ -53,6 +53,7 @@ SHARES = {
 }
 SEPARATIONS = {"chance": 0.0, "fair": 1.2, "good": 2.3, "near perfect": 4.5, "perfect": 12.0}
 """Distance of the classes' means in standard deviations of a score: AUROC 0.5, 0.80, 0.95, 0.999, 1."""
+LOGIT_T = "DeLong on the logit scale, Student's t"
 Bounds = tuple[np.ndarray, np.ndarray]
 
 
@@ -199,7 +200,7 @@ def proportion_bounds(random: np.random.Generator, cells: np.ndarray) -> Iterato
 
 
 def auroc_bounds(
-    random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray
+    random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray, resampled: bool = True
 ) -> Iterator[tuple[str, str, np.ndarray, Bounds]]:
     """The same of the AUROC of the last class, and of the mean over classes where there are more than two."""
     count, subjects, slices, classes = probabilities.shape
@@ -221,18 +222,22 @@ def auroc_bounds(
     name = "AUROC of the last class"
     yield name, "DeLong", value, (np.clip(value - 1.96 * error, 0, 1), np.clip(value + 1.96 * error, 0, 1))
     yield name, "DeLong on the logit scale", value, area_interval(value, error, ones, rest)
+    degrees = welch_degrees(units, (positive, ~positive))
+    yield name, LOGIT_T, value, area_interval(value, error, ones, rest, degrees=degrees)
     yield name, "Newcombe", value, score_interval_of_area(value, ones, rest)
-    if subjects * slices <= 400:
+    if resampled and subjects * slices <= 400:
         drawn = resample_auroc(random, probabilities[..., -1].reshape(count, -1), rows == classes - 1, slices)
         yield name, "percentile", value, quantiles(value, drawn)
         yield name, "BCa", value, bca(value, drawn, units)
     if classes > 2:
         value, units = np.mean(values, axis=0), np.mean(by_unit, axis=0)
         ends = [score_interval_of_area(np.ones(count), *size)[0] for size in sizes]
-        low, high = logit_interval(value, np.sqrt(unit_variance(units)))
-        perfect = value >= 1
-        bounds = np.where(perfect, np.mean(ends, axis=0), low), np.where(perfect, 1, high)
-        yield "AUROC", "DeLong on the logit scale", value, bounds
+        degrees = welch_degrees(units, [labels == one for one in range(classes)])
+        for candidate, free in (("DeLong on the logit scale", np.inf), (LOGIT_T, degrees)):
+            low, high = logit_interval(value, np.sqrt(unit_variance(units)), degrees=free)
+            perfect = value >= 1
+            bounds = np.where(perfect, np.mean(ends, axis=0), low), np.where(perfect, 1, high)
+            yield "AUROC", candidate, value, bounds
 
 
 def resample_auroc(random: np.random.Generator, scores: np.ndarray, positive: np.ndarray, slices: int) -> np.ndarray:
@@ -250,18 +255,23 @@ def resample_auroc(random: np.random.Generator, scores: np.ndarray, positive: np
     return found
 
 
+def losses_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """Log loss and Brier score of each slice: float64 (C, n, m)."""
+    classes = probabilities.shape[-1]
+    truth = np.eye(classes)[labels][:, :, None]
+    return {
+        "log_loss": -np.log(np.maximum((truth * probabilities).sum(axis=-1), np.finfo(np.float32).eps)),
+        "brier_score": ((truth - probabilities) ** 2).sum(axis=-1) / (2 if classes == 2 else 1),
+    }
+
+
 def loss_bounds(
     random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray
 ) -> Iterator[tuple[str, str, np.ndarray, Bounds]]:
     """The same of the log loss and the Brier score."""
-    classes, subjects = probabilities.shape[-1], labels.shape[1]
-    truth = np.eye(classes)[labels][:, :, None]
-    losses = {
-        "log_loss": -np.log(np.maximum((truth * probabilities).sum(axis=-1), np.finfo(np.float32).eps)),
-        "brier_score": ((truth - probabilities) ** 2).sum(axis=-1) / (2 if classes == 2 else 1),
-    }
+    subjects = labels.shape[1]
     drawn = random.multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES)
-    for name, loss in losses.items():
+    for name, loss in losses_of(labels, probabilities).items():
         means = loss.mean(axis=2)
         value, units = mean_influences(means, np.ones_like(means, bool))
         yield name, "log scale", value, log_interval(value, np.sqrt(unit_variance(units)), subjects)
@@ -270,15 +280,17 @@ def loss_bounds(
         yield name, "BCa", value, bca(value, resampled, units)
 
 
-def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str, Any]]:
-    """Coverage, misses on either side and mean width of every candidate for every metric."""
+def measure_cell(
+    cell: dict[str, Any], cohorts: int, seed: int, bounds: Callable[..., Iterator[Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Coverage, misses on either side and mean width of every candidate for every metric, or of those of bounds."""
     random = np.random.default_rng(seed)
     truths = true_values(random, cell)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for start in range(0, cohorts, CHUNK):
         labels, probabilities = draw_cohorts(random, cell, min(CHUNK, cohorts - start))
-        for name, candidate, value, (low, high) in every_bound(random, labels, probabilities):
-            truth, there = truths[name], np.isfinite(value)
+        for name, candidate, value, (low, high) in (bounds or every_bound)(random, labels, probabilities):
+            truth, there = truths[name.split(",")[0]], np.isfinite(value)
             low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
             enough = reliable(name, labels, len(SHARES[cell["classes"]]), cell["slices"])
             rows = np.stack([truth < low - 1e-9, truth > high + 1e-9, high - low, enough])[:, there]
@@ -292,14 +304,14 @@ def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str
                 under, over, width = some.mean(axis=1)
                 rows.append({"metric": name, "candidate": candidate, "reliable": bool(enough),
                              "cohorts": some.shape[1], "covered": 1 - under - over, "low misses": under,
-                             "high misses": over, "width": width, "truth": truths[name]})  # fmt: skip
+                             "high misses": over, "width": width, "truth": truths[name.split(",")[0]]})  # fmt: skip
     return rows
 
 
 def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.ndarray:
     """Tell for which cohorts an interval of this metric is printed as reliable: bool (C,)."""
     counts = np.stack([(labels == one).sum(axis=1) for one in range(classes)])
-    if name in ("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class"):
+    if name.startswith(("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class")):
         least = counts.sum(axis=0)
     elif name in ("recall of the last class", "f1 of the last class"):
         least = counts[-1]
@@ -307,9 +319,33 @@ def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.nda
         least = np.minimum(counts[-1], counts[:-1].sum(axis=0))
     else:
         least = counts.min(axis=0)
-    skewed = name in ("log_loss", "brier_score") or (slices > 1 and name.startswith(("AUROC", "recall", "precision")))
+    skewed = name.startswith(("log_loss", "brier_score")) or (
+        slices > 1 and name.startswith(("AUROC", "recall", "precision"))
+    )
     units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
     return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= units)
+
+
+def formula_bounds(
+    random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray, Bounds]]:
+    """The same without resamples, of AUROC and losses; losses by how many subjects they are worth."""
+    yield from auroc_bounds(random, labels, probabilities, resampled=False)
+    for name, loss in losses_of(labels, probabilities).items():
+        means = loss.mean(axis=2)
+        value, units = mean_influences(means, np.ones_like(means, bool))
+        bounds = log_interval(value, np.sqrt(unit_variance(units)), labels.shape[1])
+        worth = means.sum(axis=1) ** 2 / (means**2).sum(axis=1)
+        for words, least, most in WORTH:
+            yield f"{name}, {words}", "log scale", np.where((worth >= least) & (worth < most), value, np.nan), bounds
+
+
+WORTH = (("worth under 5", 0, 5), ("worth 5 to 10", 5, 10), ("worth 10 to 20", 10, 20), ("worth 20 or more", 20, 1e9))
+"""Kish's effective number of subjects, of their losses as weights."""
+
+
+def measure_formulas(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str, Any]]:
+    return measure_cell(cell, cohorts, seed, formula_bounds)
 
 
 def every_bound(
@@ -488,15 +524,25 @@ def measured(part: str, cell: dict[str, Any], cohorts: int) -> dict[str, Any]:
     }
 
 
-PARTS = {"cohorts": cells_of_cohorts, "crossval": cells_of_crossvalidation, "calibration": cells_of_calibration}
-MEASURES = {"cohorts": measure_cell, "crossval": measure_crossvalidation, "calibration": measure_calibration}
+PARTS = {
+    "cohorts": cells_of_cohorts,
+    "formulas": cells_of_cohorts,
+    "crossval": cells_of_crossvalidation,
+    "calibration": cells_of_calibration,
+}
+MEASURES = {
+    "cohorts": measure_cell,
+    "formulas": measure_formulas,
+    "crossval": measure_crossvalidation,
+    "calibration": measure_calibration,
+}
 
 
 def coverage_table(lines: list[dict[str, Any]]) -> Iterator[str]:
     """Rows of Markdown: least and greatest coverage over cells, of each candidate by number of subjects."""
     groups: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for line in lines:
-        for row in line["rows"] if line["part"] == "cohorts" else ():
+        for row in line["rows"]:
             kind = f"{min(line['cell']['slices'], 2) > 1:d}{not row['reliable']:d}"
             key = (kind, row["metric"], row["candidate"])
             groups.setdefault(key, {}).setdefault(line["cell"]["subjects"], []).append(row)
@@ -561,8 +607,13 @@ KINDS = {
     "10": "several slices of a subject",
     "11": "the same, printed as not reliable",
 }
-CHOSEN = frozenset({"Wilson", "DeLong on the logit scale", "log scale", "Bayesian bootstrap, Student's t"})
-TABLES = {"cohorts": coverage_table, "crossval": crossval_table, "calibration": calibration_table}
+CHOSEN = frozenset({"Wilson", LOGIT_T, "log scale", "Bayesian bootstrap, Student's t"})
+TABLES = {
+    "cohorts": coverage_table,
+    "formulas": coverage_table,
+    "crossval": crossval_table,
+    "calibration": calibration_table,
+}
 METHOD = Path(__file__).parents[1] / "docs" / "method.md"
 
 
@@ -578,7 +629,7 @@ def write_tables(lines: list[dict[str, Any]]) -> None:
             told = f"{cells} of {every} cells; commit {commits}; {found[0]['processor']}, {seconds:.0f} s of one core."
             start, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->"
             before, rest = text.split(start)
-            table = "\n".join(make(lines))
+            table = "\n".join(make(found))
             text = f"{before}{start}\n{table}\n\n{told}\n\n{end}{rest.split(end)[1]}"
     METHOD.write_text(text, encoding="utf-8")
 

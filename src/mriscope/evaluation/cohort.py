@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences, sum_by_unit
+from mriscope.evaluation.influences import (
+    area_variance,
+    auroc_influences,
+    mean_influences,
+    sum_by_unit,
+    welch_degrees,
+)
 from mriscope.evaluation.interval_formulas import (
     Bounds,
     area_interval,
@@ -160,19 +166,23 @@ class Cohort:
         variances = np.where(divided, unit_variance(influences), area_variance(influences, self.has_class))
         if metric is class_auroc:
             error = np.sqrt(variances)
-            low, high = area_interval(value, error, of_class.clip(1), rest.clip(1), level)
+            degrees = np.where(divided, self.n_units - 1, welch_degrees(influences, (self.has_class, ~self.has_class)))
+            low, high = area_interval(value, error, of_class.clip(1), rest.clip(1), level, degrees=degrees)
             both = (of_class > 1) & (rest > 1)
             return np.where(both, low, np.nan), np.where(both, high, np.nan)
         there = (of_class > 0) & (rest > 0)
         if there.sum() < 2 or min(of_class[there]) < 2:
             return np.array(np.nan), np.array(np.nan)
         if len(self.class_names) == 2:
-            return area_interval(value, np.sqrt(variances[0]), of_class[0], of_class[1], level)
-        error = np.sqrt(unit_variance(influences[there].mean(axis=0)))
+            degrees = self.n_units - 1 if divided[0] else welch_degrees(influences[0], self.has_class)
+            return area_interval(value, np.sqrt(variances[0]), of_class[0], of_class[1], level, degrees=degrees)
+        mean = influences[there].mean(axis=0)
+        error = np.sqrt(unit_variance(mean))
         if error == 0 or value in (0, 1):  # the mean of the score intervals, as a class has little to say of another's
             ends = score_interval_of_area(value, of_class[there], rest[there], level)
             return ends[0].mean(), ends[1].mean()
-        return logit_interval(value, error, level)
+        degrees = self.n_units - 1 if divided.any() else welch_degrees(mean, self.has_class[there])
+        return logit_interval(value, error, level, degrees=degrees)
 
     def _resample(self, metrics: Mapping[str, Any], resamples: int, seed: int) -> dict[str, np.ndarray]:
         """Draw each metric that needs it: float64 (R,), or (R, K) for a metric of classes."""

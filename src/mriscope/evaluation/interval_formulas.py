@@ -61,17 +61,21 @@ def effective_size(
     return np.maximum(np.minimum(size, rows if most is None else most), 1)
 
 
-def logit_interval(value: Any, error: Any, level: float = 0.95) -> Bounds:
-    """Compute a normal interval on the logit scale (for an AUROC: Pepe, 2003, section 5.2.4).
+def logit_interval(value: Any, error: Any, level: float = 0.95, *, degrees: Any = np.inf) -> Bounds:
+    """Compute an interval on the logit scale (for an AUROC: Pepe, 2003, section 5.2.4) with Student's t.
 
     Args:
         value: in (0, 1); at 0 or 1 the bounds are nan.
         error: its standard error.
         level: of the interval.
+        degrees: of freedom of the standard error; inf makes the interval normal.
     """
+    from scipy.stats import t
+
     value, error = np.asarray(value, np.float64), np.asarray(error, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        middle, half = np.log(value / (1 - value)), _z(level) * error / (value * (1 - value))
+        half = t.ppf((1 + level) / 2, np.maximum(degrees, 1)) * error / (value * (1 - value))
+        middle = np.log(value / (1 - value))
         return 1 / (1 + np.exp(half - middle)), 1 / (1 + np.exp(-half - middle))
 
 
@@ -108,9 +112,12 @@ def score_interval_of_area(value: Any, of_class: Any, of_rest: Any, level: float
     return bounds[0], bounds[1]
 
 
-def area_interval(value: Any, error: Any, of_class: Any, of_rest: Any, level: float = 0.95) -> Bounds:
+def area_interval(
+    value: Any, error: Any, of_class: Any, of_rest: Any, level: float = 0.95, *, degrees: Any = np.inf
+) -> Bounds:
     """Compute DeLong's interval on the logit scale, and the score interval at the ends, where that has no width."""
-    inner, ends = logit_interval(value, error, level), score_interval_of_area(value, of_class, of_rest, level)
+    inner = logit_interval(value, error, level, degrees=degrees)
+    ends = score_interval_of_area(value, of_class, of_rest, level)
     usable = (np.asarray(error) > 0) & (np.asarray(value) > 0) & (np.asarray(value) < 1)
     return np.where(usable, inner[0], ends[0]), np.where(usable, inner[1], ends[1])
 
