@@ -296,7 +296,7 @@ def test_coverage_of_the_bench_is_that_of_the_package() -> None:
     )
     rows = replace(rows, severity=("a", "b", "c"))
     found = bootstrap(rows, {**HEADLINE, "log_loss": log_loss, "brier_score": brier_score}, resamples=2)
-    candidates = {"accuracy": "Wilson", "auroc": "DeLong on the logit scale", "log_loss": "log scale"}
+    candidates = {"accuracy": "Wilson", "auroc": coverage["LOGIT_T"], "log_loss": "log scale"}
     theirs = {
         (name, candidate): (value[0], bounds[0][0], bounds[1][0])
         for name, candidate, value, bounds in coverage["every_bound"](random, labels, probabilities)

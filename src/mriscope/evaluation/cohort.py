@@ -124,6 +124,15 @@ class Cohort:
             else:
                 yield name, metric, value, _quantiles(drawn[name], level), PERCENTILE
 
+    def worth_of_losses(self, metric: Any) -> float:
+        """Compute Kish's effective number of units, their losses as weights: how many units the mean loss rests on."""
+
+        def of_rows(one: Predictions) -> np.ndarray:
+            return row_log_losses(one) if metric is log_loss else row_brier_scores(one)
+
+        losses = self._influences(of_rows)
+        return float(losses.sum() ** 2 / max((losses**2).sum(), np.finfo(float).tiny))
+
     def _influences(self, of_rows: Any, units: np.ndarray | None = None, count: int = 0) -> np.ndarray:
         """Compute the influence of each unit, or of others by row, on the mean over repeats: float64 (..., U)."""
         units, count = (self.units, self.n_units) if units is None else (units, count)
