@@ -31,6 +31,7 @@ from mriscope.evaluation.interval_formulas import (
     logit_interval,
     score_interval_of_area,
     unit_variance,
+    units_of_class_mean,
     widen,
     wilson_interval,
 )
@@ -52,7 +53,10 @@ SHARES = {
     "4 of the public set": (0.5, 0.35, 0.14, 0.01),
 }
 SEPARATIONS = {"chance": 0.0, "fair": 1.2, "good": 2.3, "near perfect": 4.5, "perfect": 12.0}
-"""Distance of the classes' means in standard deviations of a score: AUROC 0.5, 0.80, 0.95, 0.999, 1."""
+"""Distance of the classes' means in standard deviations of a score.
+
+Of two classes the AUROC is 0.5, 0.885, 0.989, 1.000 and 1, the accuracy of equal ones 0.5, 0.80, 0.95, 0.999 and 1.
+"""
 LOGIT_T = "DeLong on the logit scale, Student's t"
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -165,7 +169,10 @@ def table_bounds(random: np.random.Generator, cells: np.ndarray) -> Iterator[tup
         bounds = np.minimum(low, value), np.maximum(high, value)
         yield name, "Bayesian bootstrap", value, bounds
         ends = {"quadratic_kappa": (-1, 1), "severity_error": (0, np.inf)}.get(name, (0, 1))
-        for words, units in (("", np.full(count, subjects)), (" of the least class", least)):
+        worth = {"": np.full(count, subjects), " of the least class": least}
+        if name == "balanced_accuracy":
+            worth[" by class"] = units_of_class_mean(of_class)
+        for words, units in worth.items():
             wider = widen(value, bounds, few_units_factor(units), least=ends[0], most=ends[1])
             yield name, f"Bayesian bootstrap, Student's t{words}", value, wider
         if name not in ("quadratic_kappa", "severity_error"):
@@ -555,7 +562,8 @@ def coverage_table(lines: list[dict[str, Any]]) -> Iterator[str]:
             kind = key[0]
             yield f"| **{KINDS[kind]}** |{' |' * (1 + len(sizes))}"
         cells = [_least_and_greatest(found.get(size, [])) for size in sizes]
-        candidate = f"**{key[2]}**" if key[2] in CHOSEN else key[2]
+        chosen = key[2] == CHOSEN_OF[key[1]] if key[1] in CHOSEN_OF else key[2] in CHOSEN
+        candidate = f"**{key[2]}**" if chosen else key[2]
         yield f"| {key[1]} | {candidate} | {' | '.join(cells)} |"
 
 
@@ -608,6 +616,7 @@ KINDS = {
     "11": "the same, printed as not reliable",
 }
 CHOSEN = frozenset({"Wilson", LOGIT_T, "log scale", "Bayesian bootstrap, Student's t"})
+CHOSEN_OF = {"balanced_accuracy": "Bayesian bootstrap, Student's t by class"}
 TABLES = {
     "cohorts": coverage_table,
     "formulas": coverage_table,

@@ -23,6 +23,7 @@ from mriscope.evaluation.interval_formulas import (
     logit_interval,
     score_interval_of_area,
     unit_variance,
+    units_of_class_mean,
     widen,
     wilson_interval,
 )
@@ -119,7 +120,9 @@ class Cohort:
                 low, high = _quantiles(drawn[name], level)
                 bounds = np.minimum(low, value), np.maximum(high, value)
                 least, most = RANGES.get(metric, (0, 1))
-                factor = few_units_factor(self.n_units, level)
+                rare_counts = metric is balanced_accuracy  # as much as a common class
+                worth = units_of_class_mean(self.units_of_class) if rare_counts else self.n_units
+                factor = few_units_factor(worth, level)
                 yield name, metric, value, widen(value, bounds, factor, least=least, most=most), BAYESIAN
             else:
                 yield name, metric, value, _quantiles(drawn[name], level), PERCENTILE

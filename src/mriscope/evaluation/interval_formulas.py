@@ -183,6 +183,25 @@ def few_units_factor(units: Any, level: float = 0.95) -> np.ndarray:
     return t.ppf((1 + level) / 2, units - 1) / _z(level) * np.sqrt((units + 1) / (units - 1))
 
 
+def units_of_class_mean(of_class: Any) -> np.ndarray:
+    """Compute how many units a mean over classes is worth: Welch's (1947) degrees of freedom and one.
+
+    Each class adds the inverse of its number of units to the variance, as where all have the same spread.
+
+    Args:
+        of_class: float (..., K), units of each class; classes of fewer than two are left out.
+
+    Example:
+        >>> [round(float(units_of_class_mean(one)), 1) for one in ([25, 25], [10, 190])]
+        [49.0, 11.0]
+    """
+    sizes = np.asarray(of_class, np.float64)
+    parts = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 1)
+    spread = (parts**2 / np.maximum(sizes - 1, 1)).sum(axis=-1)
+    total = parts.sum(axis=-1) ** 2
+    return 1 + np.divide(total, spread, out=np.ones_like(total), where=spread > 0)
+
+
 def unit_variance(influences: np.ndarray) -> np.ndarray:
     """Compute the variance of a value from the influence of each independent unit on it, (..., U) (Hampel, 1974).
 

@@ -36,7 +36,8 @@ LEAST_WORTH = 10
 """Units that a mean loss has to rest on (see Cohort.worth_of_losses): a near perfect model's rests on one or two."""
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
-    f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}"
+    f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}; "
+    f"a mean loss has to rest on {LEAST_WORTH} or more"
 )
 
 
@@ -83,7 +84,7 @@ def bootstrap(
     Returns:
         estimates by name; `reliable` is False for fewer than 20 subjects, for fewer than ten of a class that the metric
         is about, and where subjects are unknown; for fewer than 200 subjects of a loss, and of an AUROC, recall or
-        precision over several slices of each.
+        precision over several slices of each; and for a loss that fewer than ten subjects carry.
 
     Example:
         >>> right = Predictions.of([0, 1, 1, 1], [[1, 0], [0, 1], [0, 1], [1, 0]], class_names=("sick", "well"))
