@@ -174,7 +174,7 @@ class Cohort:
 
         influences = self._influences(of_rows)
         of_class, rest = self.has_class.sum(axis=1), self.has_rest.sum(axis=1)
-        divided = (self.has_class & self.has_rest).any(axis=1)
+        divided = np.asarray((self.has_class & self.has_rest).any(axis=1))
         variances = np.where(divided, unit_variance(influences), area_variance(influences, self.has_class))
         if metric is class_auroc:
             error = np.sqrt(variances)

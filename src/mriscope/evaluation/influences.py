@@ -4,7 +4,7 @@ The variance of a value is the sum of the squared influences of independent unit
 placement values (DeLong, DeLong and Clarke-Pearson, 1988), summed over the slices of a subject (Obuchowski, 1997).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def area_variance(influences: np.ndarray, of_class: np.ndarray) -> np.ndarray:
     return _variance_of_group(influences, of_class)[0] + _variance_of_group(influences, ~of_class)[0]
 
 
-def welch_degrees(influences: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+def welch_degrees(influences: np.ndarray, groups: Iterable[np.ndarray]) -> np.ndarray:
     """Compute degrees of freedom of a variance that is summed over groups of units (Welch, 1947).
 
     Brunner and Munzel (2000) use them for the area under the ROC curve: where one class is rare, its few units decide.
