@@ -92,7 +92,7 @@ def score_interval_of_area(value: Any, of_class: Any, of_rest: Any, level: float
 
     Example:
         >>> [round(float(bound), 3) for bound in score_interval_of_area(1.0, 10, 10)]
-        [0.831, 1.0]
+        [0.8, 1.0]
     """
     value, one, rest = np.broadcast_arrays(*(np.asarray(given, np.float64) for given in (value, of_class, of_rest)))
 
