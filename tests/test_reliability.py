@@ -23,8 +23,8 @@ from mriscope.data.split_files import read_split_file
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.predictions import Predictions, read_predictions, write_predictions
 from mriscope.models.foreign import read_state_dict
-from mriscope.recipe import make_recipe, read_recipe, write_recipe
 from mriscope.output_folder import LIST, WrittenFiles
+from mriscope.recipe import make_recipe, read_recipe, write_recipe
 from mriscope.results import Environment, InferenceSettings, Metrics
 from mriscope.run_directory import HISTORY, RunDirectory
 from mriscope.training.checkpoint import load_state, read_weights, save_state, save_weights
