@@ -82,19 +82,29 @@ def export(
     form: Annotated[
         ExportFormat,
         typer.Option(
-            "--format", help="A graph that needs no torch, weights for a hub, or a page that needs no server."
+            "--format",
+            help="A graph that needs no torch, weights for a hub, a model for MLflow, or a page that needs no server.",
         ),
     ] = "onnx",
     licence: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "other",
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of `mriscope evaluate --covariates FILE --out DIR`: what is left beside covariates, for the card.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Export a run's model for other programs.
 
-    The graph is compared with torch on 256 slices before it is written. A description and a model card lie beside it.
+    The graph is compared with torch on 256 slices of the run's test part before it is written. A description and a
+    model card lie beside it.
     """
     check_run(run)
     from mriscope.workflows.export import export_run
 
-    files = export_run(run, out, form=form, licence=licence)
+    files = export_run(run, out, form=form, licence=licence, evaluation=evaluation)
     print("\n".join(map(str, files)))
 
 
