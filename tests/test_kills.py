@@ -162,7 +162,8 @@ def start(place: Path, *words: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.skipif(KILLS < 2, reason="part of `python3 run.py soak`")
 def test_two_at_once_in_one_folder_wait_or_say_so_and_the_results_are_those_of_one(tmp_path):
-    (tmp_path / "a.yaml").write_text(SMALL + "split: {validation: 0.2}\n")
+    for name, seed in (("a", 0), ("b", 1)):
+        (tmp_path / f"{name}.yaml").write_text(SMALL + f"seed: {seed}\nsplit: {{validation: 0.2}}\n")
     crossval = ("crossval", "a.yaml", "--folds", "2", "--executor", "here")
     for process in [start(tmp_path, *crossval, "--out", "both") for _ in range(2)]:
         _, told = process.communicate()
@@ -172,11 +173,7 @@ def test_two_at_once_in_one_folder_wait_or_say_so_and_the_results_are_those_of_o
         assert (process.communicate(), process.returncode)[1] == 0
     for name in ("predictions.parquet", "repeat0-fold0/model.safetensors", "repeat0-fold1/model.safetensors"):
         assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
-    for name, epochs in (("one", 1), ("two", 2)):
-        process = start(tmp_path, "train", "a.yaml", "--out", name, "--set", f"training.epochs={epochs}")
-        assert (process.communicate(), process.returncode)[1] == 0
     for words, result in (
-        (("compare", "one", "two", "--out", "compared"), "compared"),
         (("explain", "both/repeat0-fold0", "--out", "maps"), "maps"),
         (("audit", "phantom:subjects=16,slices=4", "--out", "audited"), "audited"),
     ):
@@ -186,5 +183,4 @@ def test_two_at_once_in_one_folder_wait_or_say_so_and_the_results_are_those_of_o
             codes.append(process.returncode)
             assert "Traceback" not in told, told
         assert len(set(codes)) == 1, codes
-        assert result != "compared" or codes == [0, 0]
         assert not [one for one in (tmp_path / result).iterdir() if one.name.endswith(".unfinished")]
