@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from browser import chromium, needs_chromium, watched
+from matplotlib import colormaps
 from PIL import Image
 from served import DATA, SIZE
 from torch import nn
@@ -231,6 +233,12 @@ def test_the_folder_is_described_and_replaced_by_the_next_export(folder, tiny_ru
     assert "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'" in policy
     assert "http" not in policy.replace('http-equiv="Content-Security-Policy"', "")
     assert sum(path.stat().st_size for path in folder.iterdir() if path.name not in RUNTIME) <= 100_000
+
+
+def test_the_page_has_the_colours_of_overlays(folder):
+    text = (folder / "model.js").read_text().partition("window.MODEL = ")[2].rstrip().rstrip(";")
+    colours = np.frombuffer(base64.b64decode(json.loads(text)["colours"]), np.uint8).reshape(256, 3)
+    np.testing.assert_array_equal(colours, np.rint(colormaps["inferno"](np.arange(256))[:, :3] * 255))
 
 
 RUNTIME = ("runtime.js", "model.js", "model.json", "README.md", "ort.wasm.min.js", ".mriscope.json")

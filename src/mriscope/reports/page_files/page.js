@@ -57,7 +57,8 @@
 
   function metricRow(name, one) {
     const number = (value) => (value === null ? "none" : value.toFixed(3));
-    const interval = one.low === null ? "none" : `${number(one.low)} to ${number(one.high)}`;
+    const interval = one.reliable === false ? "not reliable here"
+      : one.low === null ? "none" : `${number(one.low)} to ${number(one.high)}`;
     const head = element("th", TITLES[name] ?? named(name));
     head.scope = "row";
     return element("tr", "", [head, element("td", number(one.value)), element("td", interval)]);
@@ -142,7 +143,7 @@
       if (turn !== state.explained) return;
       if (found.empty === null) at("map").src = found.overlay;
       at("map").alt = `${found.title} for the class ${named(found.class)}, in colours`;
-      at("map-told").textContent = `${found.title} for ${named(found.class)}; red is most evidence for it, blue none.` +
+      at("map-told").textContent = `${found.title} for ${named(found.class)}; bright is most evidence for it, dark none.` +
         (found.empty === null ? "" : ` There is no map: ${found.empty}.`);
     } catch (error) {
       if (turn === state.explained) at("map-told").textContent = error.message;
