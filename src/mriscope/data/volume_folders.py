@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from mriscope.data import matlab
-from mriscope.data.dicom import Frame, Header
+from mriscope.data.dicom import Frame, Header, is_dicom
 from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
-from mriscope.data.listing import problem_of
+from mriscope.data.listing import problem_of, walk
 from mriscope.data.naming import natural, part_order, printable, segmentation_notes, segmentations
 from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.rows import Row, Source
@@ -159,6 +159,7 @@ def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cu
     return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
 
 
+<<<<<<< HEAD
 def dicom_scans(
     files: Listing, sandbox: Sandbox, pattern: str | None = None, places: Mapping[str, Place] | None = None
 ) -> tuple[list[tuple[Series, Scan]], dict[str, str]]:
@@ -196,6 +197,59 @@ def own_plane(series: Series) -> str | None:
         return None
     along, down = np.array(series.frames[0].orientation).reshape(2, 3)
     return PLANES[int(np.abs(np.cross(along, down)).argmax())]
+=======
+def open_listed_dicoms(
+    table: Path, lines: Sequence[Row], class_names: tuple[str, ...], cut: Cut, notes: Sequence[str], pattern: str | None
+) -> Source:
+    """Open a source of the DICOM files, or the folders of them, that a table names.
+
+    Files of one series whose rows say the same are one volume. Subjects and sessions are the table's; where it names no
+    subject they are those of the headers.
+
+    Args:
+        table: the CSV file; paths are relative to its folder.
+        lines: what each of its rows tells of a file or folder, without its pixels.
+        class_names: the classes that labels count.
+        cut: how volumes become slices.
+        notes: what the user should be told of the table.
+        pattern: which series of a folder to take, by number or description.
+    """
+    need("volumes", "pydicom")
+    files, groups, problems = {table.name: table}, dict[str, tuple[Row, list[str]]](), dict[str, str]()
+    for line in lines:
+        place = table.parent / line.path
+        below = walk(line.path, place) if place.is_dir() else []
+        found = [f"{line.path}/{at}" for at, entry in below if is_dicom(Path(entry.path))]
+        if place.is_dir():
+            problem = "" if found else "is a folder without DICOM files"
+        else:
+            problem, found = problem_of(place, LARGEST_FILE), [line.path]
+        files |= {path: table.parent / path for path in found}
+        if problem := problem or ("" if line.label is not None else "has no label"):
+            problems[line.path] = problem
+        else:
+            said = repr(replace(line, number=0, path="", position=0.0))
+            groups.setdefault(said, (line, []))[1].extend(found)
+
+    def scans(sandbox: Sandbox) -> Iterable[Scan]:
+        wanted = {path: files[path] for _, paths in groups.values() for path in paths}
+        headers, damaged = read_headers(wanted, sandbox)
+        known = [(line, {path: headers[path] for path in paths if path in headers}) for line, paths in groups.values()]
+        pairs = [(line, one) for line, those in known for one in find_series(those, pattern)]
+        subjects = [line.subject for line, _ in pairs]
+        told: Mapping[str, int] = {}
+        if not any(subjects):
+            subjects, told = _subjects([one for _, one in pairs], subjects)
+        sessions = _sessions([one for _, one in pairs], subjects)
+        for (line, one), subject, session in zip(pairs, subjects, sessions, strict=True):
+            about = {name: getattr(line, name) for name in ("label", "part", "covariates")}
+            about |= {"subject": subject, "session": line.session or session, "problem": one.problem, "told": told}
+            yield Scan(one.name, series_request(one, files), **about)
+            told = {}
+        yield from (Scan(path, {}, problem=problem) for path, problem in {**problems, **damaged}.items())
+
+    return volume_source(files, class_names, scans, cut, notes=notes)
+>>>>>>> main
 
 
 def open_tumour_slices(files: Listing) -> Source:
