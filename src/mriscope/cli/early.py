@@ -64,10 +64,6 @@ def check_recipe(recipe: "Recipe") -> None:
     check_data(recipe.data, recipe.manifest, recipe.split.file)
 
 
-<<<<<<< HEAD
-def check_images(images: Sequence[str | Path]) -> None:
-    """Refuse images, volumes and sets that are not there.
-=======
 def check_published(recipe: "Recipe") -> None:
     """Refuse to train by the published split of a phantom, which has none.
 
@@ -83,9 +79,8 @@ def check_published(recipe: "Recipe") -> None:
         )
 
 
-def check_images(images: Sequence[Path]) -> None:
-    """Refuse images that are not there.
->>>>>>> main
+def check_images(images: Sequence[str | Path]) -> None:
+    """Refuse images, volumes and sets that are not there.
 
     Raises:
         DataError: names the first.

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
+from mriscope.data.dicom_series import own_plane, read_headers, series_request
 from mriscope.data.identifiers import identify
 from mriscope.data.images import Images, SliceOrigin
 from mriscope.data.naming import printable
 from mriscope.data.sandbox import Request, Sandbox
 from mriscope.data.series import find_series
-from mriscope.data.volume_folders import own_plane, read_headers, series_request
 from mriscope.data.volumes import PLANES, Cut
 from mriscope.errors import DataError, need
 

@@ -11,6 +11,7 @@ import numpy as np
 from mriscope.data.bids import choose_volumes, is_bids, scan_of
 from mriscope.data.decoding import SUFFIXES
 from mriscope.data.dicom import is_dicom
+from mriscope.data.dicom_series import dicom_scans, own_plane
 from mriscope.data.folders import MAX_BYTES
 from mriscope.data.identifiers import identify
 from mriscope.data.image_table import find_image_table
@@ -27,7 +28,7 @@ from mriscope.data.scans import Scan, read_scans
 from mriscope.data.sizes import settle_sizes
 from mriscope.data.source import parse_source
 from mriscope.data.tables import SUFFIXES as TABLES
-from mriscope.data.volume_folders import dicom_scans, open_tumour_slices, own_plane
+from mriscope.data.volume_folders import open_tumour_slices
 from mriscope.data.volumes import Cut
 from mriscope.errors import BadRowsError, DataError, need
 
