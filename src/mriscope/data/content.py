@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
-from mriscope.data.dicom_series import own_plane, read_headers, series_request
+from mriscope.data.dicom_folders import own_plane, read_headers, series_request
 from mriscope.data.identifiers import identify
 from mriscope.data.images import Images, SliceOrigin
 from mriscope.data.naming import printable

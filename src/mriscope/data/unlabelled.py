@@ -11,7 +11,7 @@ import numpy as np
 from mriscope.data.bids import choose_volumes, is_bids, scan_of
 from mriscope.data.decoding import SUFFIXES
 from mriscope.data.dicom import is_dicom
-from mriscope.data.dicom_series import dicom_scans, own_plane
+from mriscope.data.dicom_folders import dicom_scans, own_plane
 from mriscope.data.folders import MAX_BYTES
 from mriscope.data.identifiers import identify
 from mriscope.data.image_table import find_image_table

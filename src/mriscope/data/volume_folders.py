@@ -1,4 +1,4 @@
-"""Volumes in class folders: NIfTI files, DICOM series, and the slices of the figshare brain tumours."""
+"""Volumes in class folders, tables and parquet: NIfTI files, and the slices of the figshare brain tumours."""
 
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -6,18 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from mriscope.data import matlab
-from mriscope.data.dicom import is_dicom
-from mriscope.data.dicom_series import dicom_scans, read_headers, series_request, sessions_of, subjects_of
 from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
-from mriscope.data.listing import problem_of, walk
+from mriscope.data.listing import problem_of
 from mriscope.data.naming import natural, part_order, printable, segmentation_notes, segmentations
 from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.rows import Row, Source
 from mriscope.data.sandbox import Sandbox, children_for
 from mriscope.data.scans import Scan, read_scans
-from mriscope.data.series import find_series
 from mriscope.data.volumes import Cut
 from mriscope.errors import DataError, need
 
@@ -45,13 +42,13 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     """
     masks = segmentations(path for path in files if is_nifti(path))
     volumes = [path for path in files if is_nifti(path) and path not in masks]
-    places, class_names, labels = _places(name, volumes)
-    order = _in_order(volumes, places)
+    places, class_names, labels = places_of(name, volumes)
+    order = in_order(volumes, places)
     identities, notes = identify(order, classes=[places[path].class_folder for path in order])
     scans = []
     for path, who in zip(order, identities, strict=True):
         scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
-        scans.append(_in_place(scan, places[path], labels))
+        scans.append(in_place(scan, places[path], labels))
     return volume_source(
         files,
         class_names,
@@ -124,87 +121,6 @@ def _unpack(rows: Iterable[Row], folder: Path) -> Iterator[Scan]:
         yield Scan(row.path, {"task": "nifti", "files": [str(path)]}, **about)
 
 
-def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:
-    """Open a source of DICOM files in class folders, listed but unread.
-
-    Each series in a folder is a volume; see `find_series`. Its subject is what the folders call it, or the patient of
-    its files by a number. Nothing that could name a person is read, but for a keyed digest of PatientID, whose key is
-    drawn anew for each reading.
-
-    Args:
-        name: the source as its user wrote it.
-        files: all files of the source.
-        dicoms: those that are DICOM.
-        cut: how volumes become slices.
-        pattern: which series of a folder to take, by number or description.
-
-    Raises:
-        DataError: folders that tell no classes.
-    """
-    places, class_names, labels = _places(name, dicoms)
-    order = _in_order(dicoms, places)
-
-    def scans(sandbox: Sandbox) -> Iterable[Scan]:
-        found, problems = dicom_scans({path: files[path] for path in order}, sandbox, pattern, places)
-        yield from (_in_place(scan, places[one.path], labels) for one, scan in found)
-        yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
-
-    return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
-
-
-def open_listed_dicoms(
-    table: Path, lines: Sequence[Row], class_names: tuple[str, ...], cut: Cut, notes: Sequence[str], pattern: str | None
-) -> Source:
-    """Open a source of the DICOM files, or the folders of them, that a table names.
-
-    Files of one series whose rows say the same are one volume. Subjects and sessions are the table's; where it names no
-    subject they are those of the headers.
-
-    Args:
-        table: the CSV file; paths are relative to its folder.
-        lines: what each of its rows tells of a file or folder, without its pixels.
-        class_names: the classes that labels count.
-        cut: how volumes become slices.
-        notes: what the user should be told of the table.
-        pattern: which series of a folder to take, by number or description.
-    """
-    need("volumes", "pydicom")
-    files, groups, problems = {table.name: table}, dict[str, tuple[Row, list[str]]](), dict[str, str]()
-    for line in lines:
-        place = table.parent / line.path
-        below = walk(line.path, place) if place.is_dir() else []
-        found = [f"{line.path}/{at}" for at, entry in below if is_dicom(Path(entry.path))]
-        if place.is_dir():
-            problem = "" if found else "is a folder without DICOM files"
-        else:
-            problem, found = problem_of(place, LARGEST_FILE), [line.path]
-        files |= {path: table.parent / path for path in found}
-        if problem := problem or ("" if line.label is not None else "has no label"):
-            problems[line.path] = problem
-        else:
-            said = repr(replace(line, number=0, path="", position=0.0))
-            groups.setdefault(said, (line, []))[1].extend(found)
-
-    def scans(sandbox: Sandbox) -> Iterable[Scan]:
-        wanted = {path: files[path] for _, paths in groups.values() for path in paths}
-        headers, damaged = read_headers(wanted, sandbox)
-        known = [(line, {path: headers[path] for path in paths if path in headers}) for line, paths in groups.values()]
-        pairs = [(line, one) for line, those in known for one in find_series(those, pattern)]
-        subjects = [line.subject for line, _ in pairs]
-        told: Mapping[str, int] = {}
-        if not any(subjects):
-            subjects, told = subjects_of([one for _, one in pairs], subjects)
-        sessions = sessions_of([one for _, one in pairs], subjects)
-        for (line, one), subject, session in zip(pairs, subjects, sessions, strict=True):
-            about = {name: getattr(line, name) for name in ("label", "part", "covariates")}
-            about |= {"subject": subject, "session": line.session or session, "problem": one.problem, "told": told}
-            yield Scan(one.name, series_request(one, files), **about)
-            told = {}
-        yield from (Scan(path, {}, problem=problem) for path, problem in {**problems, **damaged}.items())
-
-    return volume_source(files, class_names, scans, cut, notes=notes)
-
-
 def open_tumour_slices(files: Listing) -> Source:
     """Open a folder of the figshare brain tumours, one slice a MATLAB file; cvind.mat, their folds, is passed over."""
     slices = [path for path in files if path.lower().endswith(".mat") and not path.lower().endswith("cvind.mat")]
@@ -270,7 +186,7 @@ def strangers(files: Listing, volumes: Collection[str]) -> list[str]:
     )
 
 
-def _places(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[str, ...], dict[str, int]]:
+def places_of(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[str, ...], dict[str, int]]:
     """Return the place of each file, the names of the classes, and the label of each class folder."""
     chains = {path: tuple(path.split("/")[:-1]) for path in paths}
     places = find_places(name, chains.values())
@@ -278,10 +194,12 @@ def _places(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[
     return {path: places[chain] for path, chain in chains.items()}, class_names, labels
 
 
-def _in_place(scan: Scan, place: Place, labels: Mapping[str, int]) -> Scan:
+def in_place(scan: Scan, place: Place, labels: Mapping[str, int]) -> Scan:
+    """Return the scan with the label and the part that its place among folders gives."""
     problem = scan.problem or ("" if place.class_folder else "lies in no class folder")
     return replace(scan, label=labels.get(place.class_folder), part=place.part, problem=problem)
 
 
-def _in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
+def in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
+    """Return paths by part, then by name, numbers by their value."""
     return sorted(paths, key=lambda path: (part_order(places[path].part), *map(natural, path.split("/"))))

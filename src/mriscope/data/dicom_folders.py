@@ -1,29 +1,112 @@
-"""DICOM files to scans: headers read in a sandbox, series, and whose they are without a name."""
+"""DICOM series: in class folders, named by a table, or by themselves."""
 
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mriscope.data.dicom import Frame, Header
+from mriscope.data.dicom import Frame, Header, is_dicom
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place
+from mriscope.data.listing import problem_of, walk
 from mriscope.data.naming import part_order
+from mriscope.data.nifti import LARGEST_FILE
+from mriscope.data.rows import Row, Source
 from mriscope.data.sandbox import Request, Sandbox
 from mriscope.data.scans import Scan
 from mriscope.data.series import Series, find_series
-from mriscope.data.volumes import PLANES
-from mriscope.errors import DataError
+from mriscope.data.volume_folders import Listing, in_order, in_place, places_of, strangers, volume_source
+from mriscope.data.volumes import PLANES, Cut
+from mriscope.errors import DataError, need
 
-Listing = Mapping[str, Path]
-"""The files of a source by their paths within it."""
 RESPELLED = "patients have PatientIDs that differ only in case, blanks or a session; each was taken for one subject"
 ONE_PATIENT = "series have one and the same PatientID; it was taken for nobody's"
 _AT_ONCE = 64  # headers that one request asks for
+
+
+def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:
+    """Open a source of DICOM files in class folders, listed but unread.
+
+    Each series in a folder is a volume; see `find_series`. Its subject is what the folders call it, or the patient of
+    its files by a number. Nothing that could name a person is read, but for a keyed digest of PatientID, whose key is
+    drawn anew for each reading.
+
+    Args:
+        name: the source as its user wrote it.
+        files: all files of the source.
+        dicoms: those that are DICOM.
+        cut: how volumes become slices.
+        pattern: which series of a folder to take, by number or description.
+
+    Raises:
+        DataError: folders that tell no classes.
+    """
+    places, class_names, labels = places_of(name, dicoms)
+    order = in_order(dicoms, places)
+
+    def scans(sandbox: Sandbox) -> Iterable[Scan]:
+        found, problems = dicom_scans({path: files[path] for path in order}, sandbox, pattern, places)
+        yield from (in_place(scan, places[one.path], labels) for one, scan in found)
+        yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
+
+    return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
+
+
+def open_listed_dicoms(
+    table: Path, lines: Sequence[Row], class_names: tuple[str, ...], cut: Cut, notes: Sequence[str], pattern: str | None
+) -> Source:
+    """Open a source of the DICOM files, or the folders of them, that a table names.
+
+    Files of one series whose rows say the same are one volume. Subjects and sessions are the table's; where it names no
+    subject they are those of the headers.
+
+    Args:
+        table: the CSV file; paths are relative to its folder.
+        lines: what each of its rows tells of a file or folder, without its pixels.
+        class_names: the classes that labels count.
+        cut: how volumes become slices.
+        notes: what the user should be told of the table.
+        pattern: which series of a folder to take, by number or description.
+    """
+    need("volumes", "pydicom")
+    files, groups, problems = {table.name: table}, dict[str, tuple[Row, list[str]]](), dict[str, str]()
+    for line in lines:
+        place = table.parent / line.path
+        below = walk(line.path, place) if place.is_dir() else []
+        found = [f"{line.path}/{at}" for at, entry in below if is_dicom(Path(entry.path))]
+        if place.is_dir():
+            problem = "" if found else "is a folder without DICOM files"
+        else:
+            problem, found = problem_of(place, LARGEST_FILE), [line.path]
+        files |= {path: table.parent / path for path in found}
+        if problem := problem or ("" if line.label is not None else "has no label"):
+            problems[line.path] = problem
+        else:
+            said = repr(replace(line, number=0, path="", position=0.0))
+            groups.setdefault(said, (line, []))[1].extend(found)
+
+    def scans(sandbox: Sandbox) -> Iterable[Scan]:
+        wanted = {path: files[path] for _, paths in groups.values() for path in paths}
+        headers, damaged = read_headers(wanted, sandbox)
+        known = [(line, {path: headers[path] for path in paths if path in headers}) for line, paths in groups.values()]
+        pairs = [(line, one) for line, those in known for one in find_series(those, pattern)]
+        subjects = [line.subject for line, _ in pairs]
+        told: Mapping[str, int] = {}
+        if not any(subjects):
+            subjects, told = _subjects([one for _, one in pairs], subjects)
+        sessions = _sessions([one for _, one in pairs], subjects)
+        for (line, one), subject, session in zip(pairs, subjects, sessions, strict=True):
+            about = {name: getattr(line, name) for name in ("label", "part", "covariates")}
+            about |= {"subject": subject, "session": line.session or session, "problem": one.problem, "told": told}
+            yield Scan(one.name, series_request(one, files), **about)
+            told = {}
+        yield from (Scan(path, {}, problem=problem) for path, problem in {**problems, **damaged}.items())
+
+    return volume_source(files, class_names, scans, cut, notes=notes)
 
 
 def dicom_scans(
@@ -46,11 +129,11 @@ def dicom_scans(
         series.sort(key=lambda one: part_order(places[one.path].part))
     classes = [] if places is None else [places[one.path].class_folder for one in series]
     folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series], classes=classes)
-    subjects, told = subjects_of(series, [who.subject for who in folders])
+    subjects, told = _subjects(series, [who.subject for who in folders])
     if respelled := _respelled(headers.values()):
         told = {**told, RESPELLED: respelled}
     found = []
-    for one, subject, session in zip(series, subjects, sessions_of(series, subjects), strict=True):
+    for one, subject, session in zip(series, subjects, _sessions(series, subjects), strict=True):
         about = {"subject": subject, "session": session, "problem": one.problem, "told": told}
         found.append((one, Scan(one.name, series_request(one, files), **about)))
         told = {}
@@ -113,7 +196,7 @@ def _header(found: Mapping[str, Any]) -> Header:
     return Header(**{**found, "frames": [Frame(**frame) for frame in found["frames"]]})
 
 
-def subjects_of(series: Sequence[Series], folders: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+def _subjects(series: Sequence[Series], folders: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     """Return what the subject of each series is called, and what is to be told of it.
 
     A patient's number counts the patients in the order of the series. Where each folder's subject is one patient and
@@ -137,7 +220,7 @@ def _respelled(headers: Iterable[Header]) -> int:
     return sum(count > 1 for count in spellings.values())
 
 
-def sessions_of(series: Sequence[Series], subjects: Sequence[str]) -> list[str]:
+def _sessions(series: Sequence[Series], subjects: Sequence[str]) -> list[str]:
     """Return the place of each series' study among those of its subject by time, from 1; "" where no study is told."""
     studies: dict[str, set[tuple[str, str]]] = {}
     for one, subject in zip(series, subjects, strict=True):
