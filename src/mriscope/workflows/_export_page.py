@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from mriscope.explain.methods import METHODS
+from mriscope.explain.overlays import overlay
 from mriscope.reports.model_page import as_script, browser_page
 from mriscope.results import ModelDescription
 from mriscope.workflows._export_graph import Graph
@@ -45,7 +46,6 @@ def _packed(content: bytes) -> str:
 
 
 def _colours() -> bytes:
-    """Return the 256 colours of overlays, three bytes each."""
-    from matplotlib import colormaps
-
-    return np.rint(colormaps["jet"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes()
+    """Return the 256 colours of overlays from no evidence to most, three bytes each."""
+    shares = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    return overlay(np.zeros((1, 256), np.uint8), shares, alpha=1.0).tobytes()
