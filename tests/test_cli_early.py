@@ -66,6 +66,7 @@ def test_the_summaries_are_those_of_the_registered_models():
 
 
 def test_the_options_are_those_of_the_functions_that_make_the_models():
+    list_models()  # which imports their modules
     made = {**makers(estimators=False), **makers(estimators=True)}
     found = {name: tuple(inspect.signature(maker).parameters) for name, maker in made.items()}
     found = {name: tuple(one for one in named if one not in GIVEN) for name, named in found.items()}
