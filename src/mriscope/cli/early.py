@@ -79,15 +79,20 @@ def check_published(recipe: "Recipe") -> None:
         )
 
 
-def check_images(images: Sequence[Path]) -> None:
-    """Refuse images that are not there.
+def check_images(images: Sequence[str | Path]) -> None:
+    """Refuse images, volumes and sets that are not there.
 
     Raises:
         DataError: names the first.
     """
+    from mriscope.data.listing import find_paths
+    from mriscope.data.read_options import split_options
+    from mriscope.data.source import parse_source
+
     for image in images:
-        if not image.exists():
-            raise DataError(f"there is no file {image}; name image files, or folders of them")
+        path = str(split_options(image)[0])
+        if parse_source(image).kind == "path" and not find_paths(Path(path).expanduser()):
+            raise DataError(f"there is no file {path}; name images, volumes, or folders of them")
 
 
 def check_run(path: Path, class_name: str | None = None) -> "RunDirectory":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mriscope.data.decoding import SUFFIXES as IMAGES
 from mriscope.data.dicom import is_dicom
+from mriscope.data.dicom_folders import open_listed_dicoms
 from mriscope.data.folders import MAX_BYTES, content_of
 from mriscope.data.listing import problem_of, walk
 from mriscope.data.naming import number_classes, part_of_folder, part_order, printable, spelling_notes
@@ -25,7 +26,7 @@ from mriscope.data.tables import (
     position_of,
     read_table,
 )
-from mriscope.data.volume_folders import open_listed_dicoms, open_listed_volumes
+from mriscope.data.volume_folders import open_listed_volumes
 from mriscope.data.volumes import Cut
 from mriscope.errors import DataError
 

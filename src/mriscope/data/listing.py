@@ -64,6 +64,15 @@ def stamp(name: str, path: Path) -> str | None:
     return hashlib.sha256(repr(marks).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def find_paths(path: Path) -> list[Path]:
+    """Return the path where it exists, else what it fits as a pattern with * or ?, in order; none where neither is."""
+    if path.exists():
+        return [path]
+    if not any(sign in str(path) for sign in "*?["):
+        return []
+    return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+
+
 def problem_of(path: Path, largest: int) -> str:
     """Return why a file cannot be read as an ordinary one of at most so many bytes, or "".
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from mriscope.data.bids import is_bids, open_bids
 from mriscope.data.decoding import SUFFIXES
 from mriscope.data.dicom import is_dicom
+from mriscope.data.dicom_folders import open_dicom_folders
 from mriscope.data.image_table import find_image_table, open_folder_table
 from mriscope.data.listing import walk
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import ReadOptions
 from mriscope.data.rows import Source
-from mriscope.data.volume_folders import open_dicom_folders, open_nifti_folders, open_tumour_slices
+from mriscope.data.volume_folders import open_nifti_folders, open_tumour_slices
 from mriscope.data.volumes import Cut
 from mriscope.errors import DataError, need
 
