@@ -21,6 +21,8 @@ from mriscope.data.content import read_content
 from mriscope.data.sandbox import Sandbox
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.deployed import DeployedModel, linear_evidence
+from mriscope.evaluation.pooling import pool_by_subject
+from mriscope.evaluation.predictions import Predictions
 from mriscope.explain import explain
 from mriscope.explain.overlays import png_bytes
 from mriscope.reports.model_page import page_part
@@ -152,6 +154,13 @@ def test_files_become_the_slices_that_the_package_reads(page, model, sandbox, tm
     np.testing.assert_allclose(shares, model.compute(images)[0], atol=1e-4)
     page.choose(name, content)
     page.page.wait_for_function(SAYS, arg=name)
+    assert page.page.is_visible("#together") == (len(slices) > 1)
+    if len(slices) > 1:
+        whole = Predictions.of([0] * len(shares), shares, subjects=[0] * len(shares))
+        pooled = pool_by_subject(whole, model.description.inference.pooling).probabilities[0]
+        told = page.page.locator("#together-probabilities tbody .number").all_inner_texts()
+        np.testing.assert_allclose([float(one) for one in told], pooled, atol=6e-4)
+        assert page.page.inner_text("#together-title") == f"Volume {name}: {len(slices)} slices together"
     assert all(
         secret not in page.page.content() for secret in ("Doe^Jane", "MRN-4711")
     )  # the patient of the DICOM files

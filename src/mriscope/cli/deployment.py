@@ -19,7 +19,8 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGE...",
-        help="Image files, or folders of them. With --out also parquet files, patterns, and addresses as s3://bucket/set.",
+        help="Images, volumes (NIfTI, DICOM, MATLAB), tables, folders of them or patterns. With --out images and "
+        "parquet files, also at addresses as s3://bucket/set.",
     ),
 ]
 
@@ -46,8 +47,9 @@ def predict(
 ) -> None:
     """Predict images with a run.
 
-    Each gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
-    distribution, beside what the model is and how it did on unseen subjects.
+    Each slice gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
+    distribution, beside what the model is and how it did on unseen subjects. The slices of a volume, or of a
+    subject whose name files tell, also get one answer together.
     """
     from mriscope.reports.answer import answer_text, parts_text
 
@@ -63,7 +65,7 @@ def predict(
         if done.failures:
             raise typer.Exit(1)
         return
-    check_images([Path(image) for image in images])
+    check_images(images)
     if onnx:
         from mriscope.workflows.predict_onnx import predict_onnx
 
