@@ -31,7 +31,7 @@ def read_part(folder: Path, part: str) -> pd.DataFrame:
 
 
 def decode(cell: dict[str, Any]) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE))
 
 
 class Slices(Dataset[tuple[Tensor, Tensor]]):

@@ -25,7 +25,7 @@ def measure_honest(setting: Setting) -> Measured:
     shared = ["--track", "none", "--data", setting.data, "--device", "cpu"]
     faster = ["--set", "training.precision=auto", *short]
     commands = {
-        "`audit` of 6,400 slices": (["audit", setting.data, "--device", "cpu"], 7),
+        "`audit` of 6,400 slices": (["audit", setting.data], 7),
         "`crossval tissue_families`, 5 folds": (["crossval", "tissue_families", *shared], 25),
         "`crossval compact_cnn`, 5 folds, `precision: auto`": (["crossval", "compact_cnn", *shared, *faster], 180),
     }
