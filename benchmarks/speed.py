@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"one of {', '.join(TABLES)}; all if none")
     parser.add_argument("--data", type=Path, default=os.environ.get("MRISCOPE_DATA"))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--page", action="store_true", help="measure nothing; write the section from docs/speed.json")
     words = parser.parse_args()
     if unknown := set(words.tables) - set(TABLES):
         parser.error(f"there is no table {sorted(unknown)[0]!r}; choose of {', '.join(TABLES)}")
@@ -57,7 +58,9 @@ def main() -> int:
         work = Path(folder) if words.quick else ROOT / "runs" / "speed"
         work.mkdir(parents=True, exist_ok=True)
         setting = Setting(words.data.resolve(), work, words.quick)
-        failed = [name for name in words.tables or TABLES if not measure(name, setting)]
+        failed = [] if words.page else [name for name in words.tables or TABLES if not measure(name, setting)]
+    if not words.quick:
+        write_page(KEPT, PAGE, list(TABLES))
     return len(failed)
 
 
@@ -72,7 +75,6 @@ def measure(name: str, setting: Setting) -> bool:
     print(f"{measured.markdown()}\n\n({time.perf_counter() - started:.0f} s)\n", flush=True)
     if not setting.quick:
         keep(name, measured, KEPT)
-        write_page(KEPT, PAGE, list(TABLES))
     return True
 
 
