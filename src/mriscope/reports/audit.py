@@ -10,7 +10,7 @@ from PIL import Image
 
 from mriscope.data.slices import SliceSet
 from mriscope.reports.confounds import auroc_rows, cell_rows, warn
-from mriscope.reports.page import Picture, render
+from mriscope.reports.page import Picture, by_severity, label_source, render
 from mriscope.reports.text import ORIGINS, UNRELIABLE, table
 from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
 
@@ -243,7 +243,7 @@ def class_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     columns = ["class", "slices", "share", *["subjects"] * known]
     if split is not None:
         columns += [*_filled_parts(split), *["test slices, subject seen", "test subjects", "of them seen"] * known]
-    return columns, [_class_row(audit, name, known) for name in audit.classes]
+    return columns, [_class_row(audit, name, known) for name in by_severity(audit.classes)]
 
 
 def _class_row(audit: Audit, name: str, known: bool) -> list[str]:
@@ -374,7 +374,20 @@ def audit_page(
         pictures=pictures,
         strips=strips,
         strips_caption=strips_caption,
+        made=_made(audit),
     )
+
+
+def _made(audit: Audit) -> list[tuple[str, str]]:
+    split = [("split", audit.split.protocol.replace("_", " "))] if audit.split is not None else []
+    return [
+        ("source", label_source(audit.source)),
+        ("fingerprint", audit.fingerprint[:16]),
+        ("slices", f"{audit.n_slices:,}"),
+        *split,
+        ("seed", f"{audit.seed}"),
+        ("mriscope", audit.mriscope),
+    ]
 
 
 def _accuracy_text(score: ControlScore) -> str:
