@@ -82,7 +82,7 @@ def changeable(node: ast.AST) -> bool:
         return type(node.op) in OPPOSITES
     if isinstance(node, ast.Call):
         return bool(node.keywords) and node.keywords[-1].arg is not None
-    return isinstance(node, ast.BoolOp | ast.If | ast.IfExp | ast.Break | ast.Continue)
+    return isinstance(node, ast.BoolOp | ast.If | ast.IfExp)
 
 
 def change(node: ast.AST) -> None:
@@ -95,14 +95,14 @@ def change(node: ast.AST) -> None:
         case ast.UnaryOp():
             node.op = ast.UAdd() if isinstance(node.op, ast.USub) else node.op
             node.operand = node.operand if isinstance(node.op, ast.UAdd) else ast.UnaryOp(ast.Not(), node.operand)
-        case ast.Constant():
-            node.value = (not node.value) if isinstance(node.value, bool) else node.value + 1
+        case ast.Constant(value=bool() as value):
+            node.value = not value
+        case ast.Constant(value=int() | float() as value):
+            node.value = value + 1
         case ast.Call():
             node.keywords.pop()
         case ast.If() | ast.IfExp():
             node.test = ast.UnaryOp(ast.Not(), node.test)
-        case ast.Break() | ast.Continue():
-            node.__class__ = ast.Pass
 
 
 def survives(folder: Path, tests: list[str], limit: float) -> bool:

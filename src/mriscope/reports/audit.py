@@ -360,6 +360,7 @@ def audit_page(
         strips: pairs of slices.
         strips_caption: what pairs these are.
     """
+    class_heads, class_rows = class_table(audit)
     return render(
         "audit.html.j2",
         title=f"Audit of {audit.source}",
@@ -367,7 +368,7 @@ def audit_page(
         evidence=evidence_texts(audit),
         shortcuts=shortcuts_text(audit),
         next_steps=next_steps,
-        classes=class_table(audit),
+        classes=(class_heads, [[row[0].replace("_", " "), *row[1:]] for row in class_rows]),
         few=few_subjects_text(audit),
         controls=control_table(audit),
         permuted=permuted_table(audit),
@@ -379,13 +380,13 @@ def audit_page(
 
 
 def _made(audit: Audit) -> list[tuple[str, str]]:
-    split = [("split", audit.split.protocol.replace("_", " "))] if audit.split is not None else []
+    split = [("Split", audit.split.protocol.replace("_", " "))] if audit.split is not None else []
     return [
-        ("source", label_source(audit.source)),
-        ("fingerprint", audit.fingerprint[:16]),
-        ("slices", f"{audit.n_slices:,}"),
+        ("Source", label_source(audit.source)),
+        ("Fingerprint", audit.fingerprint[:16]),
+        ("Slices", f"{audit.n_slices:,}"),
         *split,
-        ("seed", f"{audit.seed}"),
+        ("Seed", f"{audit.seed}"),
         ("mriscope", audit.mriscope),
     ]
 

@@ -120,26 +120,34 @@ def comparison_page(comparison: Comparison, png: bytes) -> str:
         tables=tables(comparison),
         picture=picture,
         verdict=verdict_text(comparison),
-        known=all(one.leaky is not None for one in comparison.standings),
-        made=[("mriscope", __version__), ("intervals", f"95 %, over {comparison.unit}s")],
+        doubtful=any(one.leaky is None for one in comparison.standings) or _best_baseline(comparison) is not None,
+        made=[("mriscope", __version__), ("Intervals", f"95 %, over {comparison.unit}s")],
         failed=list(comparison.failures.items()),
     )
 
 
 def verdict_text(comparison: Comparison) -> str:
-    """Say which recipes lead, and whether they were evaluated on subjects that training has seen."""
-    first = [one.name for one in comparison.standings if one.rank == 1]
-    others = f"; {len(first) - 1} more do not differ from it significantly" if len(first) > 1 else ""
+    """Say which recipe leads, whether a baseline has more, and whether training has seen the test subjects."""
     best = comparison.standings[0]
+    ties = sum(one.rank == best.rank for one in comparison.standings) - 1
+    others = f"; {ties} more {'does' if ties == 1 else 'do'} not differ significantly from it" if ties else ""
     text = f"Most accurate: {best.name}, {100 * best.metrics['accuracy'].value:.1f} %{others}."
+    if name := _best_baseline(comparison):
+        value = 100 * comparison.baselines[name]["accuracy"].value
+        text += f" It is not above a baseline: {BASELINE_TITLES.get(name, name)}, {value:.1f} %."
     if comparison.leaky:
-        return (
-            f"{text} Rows marked LEAKY were evaluated on subjects that also have slices in the training part, so their "
-            "metrics say little about new subjects."
-        )
+        text += " Rows marked LEAKY were evaluated on subjects that also have slices in the training part, so their "
+        return f"{text}metrics say little about new subjects."
     if any(one.leaky is None for one in comparison.standings):
         return f"{text} Whether training has seen the test subjects is unknown."
     return f"{text} No test subject has slices in the training part."
+
+
+def _best_baseline(comparison: Comparison) -> str | None:
+    """Return the most accurate baseline that the first recipe is not above."""
+    scores = {name: one["accuracy"].value for name, one in comparison.baselines.items() if "accuracy" in one}
+    name = max(scores, key=lambda one: scores[one], default=None)
+    return name if name and scores[name] >= comparison.standings[0].metrics["accuracy"].value else None
 
 
 def comparison_text(comparison: Comparison) -> str:

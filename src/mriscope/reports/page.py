@@ -10,7 +10,7 @@ import jinja2
 from mriscope.data.slices import severity_ranks
 from mriscope.data.source import parse_source
 from mriscope.files import visible
-from mriscope.reports.text import join_estimate, metric_title, protocol_text, show_share
+from mriscope.reports.text import metric_title, protocol_text, show_share
 from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
 
 
@@ -97,7 +97,7 @@ def _headline(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
 
     rows = [[metrics.model, *_cells(metrics.metrics, metrics.metrics), ""]]
     for name, one in metrics.baselines.items():
-        over = "" if one.auroc_over is None else join_estimate(one.auroc_over)
+        over = "" if one.auroc_over is None else show_share("auroc", one.auroc_over)
         rows.append([BASELINE_TITLES.get(name, name), *_baseline_cells(one.metrics, metrics.metrics), over])
     heads = ["model or baseline", *map(metric_title, metrics.metrics), "the model's AUROC above it"]
     return (heads, rows) if metrics.baselines else (heads[:-1], [row[:-1] for row in rows])
@@ -108,7 +108,7 @@ def _cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list[str]:
 
 
 def _baseline_cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list[str]:
-    return [cell.removesuffix(" (no interval)") for cell in _cells(found, names)]
+    return [cell.removesuffix("\nno interval") for cell in _cells(found, names)]
 
 
 def _class_rows(classes: Mapping[str, ClassMetrics]) -> tuple[list[str], list[list[str]]]:
@@ -116,18 +116,21 @@ def _class_rows(classes: Mapping[str, ClassMetrics]) -> tuple[list[str], list[li
     for name in by_severity(classes):
         one = classes[name]
         shares = [show_share(metric, getattr(one, metric)) for metric in ("precision", "recall", "f1", "auroc")]
-        rows.append([name, f"{one.n_slices:,}", *shares])
+        rows.append([name.replace("_", " "), f"{one.n_slices:,}", *shares])
     return ["class", "slices", "precision", "recall", "F1", "AUROC"], rows
 
 
 def _made(environment: Environment, metrics: Metrics) -> list[tuple[str, str]]:
     """Return what made a run, and what training took."""
     names = ("mriscope", "commit", "python", "device", "processor", "system", "started")
-    made = [(name, str(getattr(environment, name) or "unknown")) for name in names]
-    made.append(("source", label_source(environment.source)))
+    made = [
+        (name if name == "mriscope" else name.capitalize(), str(getattr(environment, name) or "unknown"))
+        for name in names
+    ]
+    made.append(("Source", label_source(environment.source)))
     if (one := metrics.training) is not None:
         cost = f"{one.epochs} epochs in {one.seconds:.0f} s ({one.slices_per_second:.0f} slices/s)"
-        made.append(("training", f"{cost}, weights of epoch {one.epoch_kept}, {one.parameters:,} parameters"))
+        made.append(("Training", f"{cost}, weights of epoch {one.epoch_kept}, {one.parameters:,} parameters"))
     return made
 
 
