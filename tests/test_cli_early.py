@@ -1,16 +1,21 @@
 """Mistakes that need neither torch nor data to be answered do not wait for them."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.optim import Optimizer
 
 from mriscope.cli.quiet import _without_notes
-from mriscope.models.names import ESTIMATORS, SUMMARIES
-from mriscope.models.registry import list_estimators, list_models
+from mriscope.models.names import ESTIMATORS, OPTIONS, SUMMARIES
+from mriscope.models.registry import list_estimators, list_models, makers
+from mriscope.training.optimizer_names import OPTIMIZERS
 
 RECIPE = "baseline_cnn"
+GIVEN = ("classes", "size", "pretrained")
 PROGRAM = """
 import sys
 from mriscope.cli import _run_app
@@ -38,6 +43,11 @@ print(code, *heavy)
             "there is no model 'baseline_cn'; did you mean baseline_cnn",
         ),
         (["crossval", RECIPE, "--set", "model=nosuch"], "there is no model 'nosuch'"),
+        (["train", RECIPE, "--data", "phantom:subject=3"], "has no option 'subject'; did you mean subjects?"),
+        (["train", RECIPE, "--data", "phantom"], "draw one with --set split.protocol=by_subject"),
+        (["train", RECIPE, "--set", "model_options.width=3"], "baseline_cnn has no option 'width'"),
+        (["train", RECIPE, "--set", "training.optimizer=Adan"], "there is no optimizer 'Adan'; did you mean"),
+        (["audit", "phantom?plane=coronal"], "the phantom is made as slices, and plane is for volumes"),
         (["explain", "nosuch"], "nosuch is no run directory"),
         (["predict", "nosuch", "x.png"], "nosuch is no run directory"),
         (["evaluate", "nosuch"], "nosuch is no run directory"),
@@ -53,6 +63,18 @@ def test_a_mistake_is_answered_without_torch(tmp_path: Path, words: list[str], t
 def test_the_summaries_are_those_of_the_registered_models():
     assert list_models() == list(SUMMARIES)
     assert list_estimators() == list(ESTIMATORS)
+
+
+def test_the_options_are_those_of_the_functions_that_make_the_models():
+    made = {**makers(estimators=False), **makers(estimators=True)}
+    found = {name: tuple(inspect.signature(maker).parameters) for name, maker in made.items()}
+    found = {name: tuple(one for one in named if one not in GIVEN) for name, named in found.items()}
+    assert {name: named for name, named in found.items() if named} == OPTIONS
+
+
+def test_the_optimizers_are_those_of_torch_that_a_training_can_use():
+    found = {name for name, one in vars(torch.optim).items() if inspect.isclass(one) and issubclass(one, Optimizer)}
+    assert found - {"Optimizer", "LBFGS", "SparseAdam"} == set(OPTIMIZERS)
 
 
 def test_models_are_listed_without_torch(tmp_path: Path):

@@ -36,7 +36,7 @@ def test_a_picture_is_read_as_from_a_disk(tmp_path, sandbox, kind):
 def test_a_volume_gives_its_slices(tmp_path, sandbox, plane):
     voxels = brain(1, (32, 32, 32))
     content = write_nifti(tmp_path / "scan.nii.gz", voxels).read_bytes()
-    found = read_content("scan.nii.gz", content, sandbox, size=32, plane=plane)
+    found = read_content("scan.nii.gz", content, sandbox, size=32, cut=Cut(plane))
     np.testing.assert_array_equal(found.images, cut_volume(Volume(voxels, np.eye(4)), Cut(plane)).images)
     assert found.paths[:2] == (
         ("scan.nii.gz#z000", "scan.nii.gz#z001") if plane == "axial" else ("scan.nii.gz#y000", "scan.nii.gz#y001")

@@ -56,7 +56,7 @@ def test_the_apostrophe_before_a_formula_is_no_part_of_a_name(tmp_path: Path):
         ("path,subject\na.pgn,1\n", "names 1 of 1 slices that the source lacks, first 'a.pgn'; its paths are those"),
         ("path,subject\na.pgn,1\n", "such as 'a.png'; did you mean a.png?"),
         ("path,subject\na.png,1\nb.png,1\na.png,1\n", "names 'a.png' twice, in rows 1 and 3; keep one"),
-        ('path,subject,position\na.png,1,x\nb.png,1,\n"ü/c,d.png",1,\n', "has the position 'x'"),
+        ('path,subject,position\na.png,1,x\nb.png,1,\n"ü/c,d.png",1,\n', "gives 'a.png' the position 'x'"),
         (
             'path,subject,label\na.png,1,well\nb.png,1,\n"ü/c,d.png",1,\n',
             "calls 'a.png' well where the source says sick",
@@ -143,7 +143,7 @@ def test_a_table_by_subject(tmp_path: Path):
         with_manifest(three(), file)
     with pytest.raises(DataError, match=r"names none of the source's 2 subjects, such as 'sub-1'; its first is 'S9'"):
         with_manifest(slices, written(tmp_path, "subject,age\nS9,1\n"))
-    with pytest.raises(DataError, match="names 'sub-1' twice; keep one row, or add a session"):
+    with pytest.raises(DataError, match="names 'sub-1' twice, in rows 1 and 2; keep one, or add a session"):
         with_manifest(slices, written(tmp_path, "subject,age\nsub-1,1\nsub-1,2\n"))
 
 

@@ -12,8 +12,8 @@ from mriscope.data.phantom import (
     draw_severity,
     make_brain,
     make_phantom,
-    phantom_options,
 )
+from mriscope.data.phantom_options import phantom_options
 from mriscope.data.slices import CLASS_NAMES
 from mriscope.errors import DataError
 

@@ -16,6 +16,7 @@ from volume_files import axial_series, brain, enhanced, write_dicoms, write_nift
 
 from mriscope import cli
 from mriscope.data.phantom import make_phantom
+from mriscope.results import Answer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 TABLE = re.search(r"## Volumes.*?\n\|---\|---\|---\|\n(.*?)\n\n", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -131,7 +132,7 @@ def test_the_command_of_a_row_does_what_it_says(row: int, tmp_path: Path, capsys
     assert (code, told["n_slices"], told["n_subjects"], told["subjects_from"]) == (0, slices, subjects, "source")
 
 
-def test_a_bids_data_set_is_trained_on_audited_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_bids_data_set_is_trained_on_audited_explained_and_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Twelve phantom brains, with two sessions of the first: a run by subject never divides it."""
     root = tmp_path / "bids"
     slices = make_phantom(12, 12, size=32).slices
@@ -160,6 +161,11 @@ def test_a_bids_data_set_is_trained_on_audited_and_explained(tmp_path: Path, cap
     assert code in (0, 3, 4)  # phantom brains cut anew are too few to prove that none is another's copy
     assert (tmp_path / "audit" / "audit.html").is_file()
     assert cli._run_app(["explain", str(run), "--out", str(tmp_path / "maps")]) == 0
+    capsys.readouterr()
+    assert cli._run_app(["predict", str(run), str(root), "--json"]) == 0
+    answer = Answer.from_json(capsys.readouterr().out)
+    assert [one.name for one in answer.subjects] == [f"sub-{who:02d}" for who in range(12)]
+    assert [one.n_slices for one in answer.subjects] == [12, *[6] * 11]  # two sessions of the first, six slices each
     page = (tmp_path / "maps" / "explain.html").read_text()
     assert page.count("<span>L</span>the slice<span>R</span>") == 8
     assert "not known of image files" not in page

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from browser import chromium, needs_chromium, watched
+from matplotlib import colormaps
 from PIL import Image
 from served import DATA, SIZE
 from torch import nn
@@ -19,6 +21,8 @@ from mriscope.data.content import read_content
 from mriscope.data.sandbox import Sandbox
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.deployed import DeployedModel, linear_evidence
+from mriscope.evaluation.pooling import pool_by_subject
+from mriscope.evaluation.predictions import Predictions
 from mriscope.explain import explain
 from mriscope.explain.overlays import png_bytes
 from mriscope.reports.model_page import page_part
@@ -150,6 +154,13 @@ def test_files_become_the_slices_that_the_package_reads(page, model, sandbox, tm
     np.testing.assert_allclose(shares, model.compute(images)[0], atol=1e-4)
     page.choose(name, content)
     page.page.wait_for_function(SAYS, arg=name)
+    assert page.page.is_visible("#together") == (len(slices) > 1)
+    if len(slices) > 1:
+        whole = Predictions.of([0] * len(shares), shares, subjects=[0] * len(shares))
+        pooled = pool_by_subject(whole, model.description.inference.pooling).probabilities[0]
+        told = page.page.locator("#together-probabilities tbody .number").all_inner_texts()
+        np.testing.assert_allclose([float(one) for one in told], pooled, atol=6e-4)
+        assert page.page.inner_text("#together-title") == f"Volume {name}: {len(slices)} slices together"
     assert all(
         secret not in page.page.content() for secret in ("Doe^Jane", "MRN-4711")
     )  # the patient of the DICOM files
@@ -231,6 +242,12 @@ def test_the_folder_is_described_and_replaced_by_the_next_export(folder, tiny_ru
     assert "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'" in policy
     assert "http" not in policy.replace('http-equiv="Content-Security-Policy"', "")
     assert sum(path.stat().st_size for path in folder.iterdir() if path.name not in RUNTIME) <= 100_000
+
+
+def test_the_page_has_the_colours_of_overlays(folder):
+    text = (folder / "model.js").read_text().partition("window.MODEL = ")[2].rstrip().rstrip(";")
+    colours = np.frombuffer(base64.b64decode(json.loads(text)["colours"]), np.uint8).reshape(256, 3)
+    np.testing.assert_array_equal(colours, np.rint(colormaps["inferno"](np.arange(256))[:, :3] * 255))
 
 
 RUNTIME = ("runtime.js", "model.js", "model.json", "README.md", "ort.wasm.min.js", ".mriscope.json")

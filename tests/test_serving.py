@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from served import DATA, SIZE, Client, multipart, serving
-from volume_files import axial_series, brain, write_dicoms, write_nifti
+from volume_files import axial_series, brain, enhanced, write_dicoms, write_nifti
 
 import mriscope
 from mriscope.cli.options import parse_bytes
@@ -92,6 +92,28 @@ def test_a_volume_is_answered_slice_by_slice(server, model, tmp_path):
     assert [one["path"] for one in reply.json["slices"]] == [f"scan.nii.gz#z{index:03d}" for index in range(20)]
     shown = np.stack([decoded(one) for one in reply.json["pictures"]])
     np.testing.assert_allclose(probabilities(reply), model.compute(shown)[0], atol=1e-6)
+    local = model.predict([tmp_path / "scan.nii.gz"])
+    (one,), (expected,) = reply.json["subjects"], local.subjects
+    assert (one["unit"], one["name"], one["n_slices"]) == ("volume", "scan.nii.gz", 20)
+    np.testing.assert_allclose([*one["probabilities"].values()], [*expected.probabilities.values()], atol=1e-6)
+    assert one["prediction_set"] == expected.prediction_set
+    assert one["share_out_of_distribution"] == expected.share_out_of_distribution
+    assert [row["position"] for row in reply.json["slices"]] == [row.position for row in local.slices]
+
+
+def test_frames_of_a_dicom_file_are_a_volume_and_files_named_for_a_subject_are_its_own(server, tmp_path):
+    voxels = brain(1, (SIZE, SIZE, 6))
+    (file,) = write_dicoms(tmp_path, [enhanced(axial_series(voxels))])
+    reply = server.send("/api/v1/predict", ("frames.dcm", file.read_bytes()))
+    assert [(one["unit"], one["name"], one["n_slices"]) for one in reply.json["subjects"]] == [
+        ("volume", "frames.dcm", 6)
+    ]
+    assert not any(secret in reply.content for secret in (b"Doe", b"MRN-4711"))
+    content = write_nifti(tmp_path / "scan.nii", voxels).read_bytes()
+    reply = server.send("/api/v1/predict", ("sub-01_ses-1_T1w.nii", content), ("sub-01_ses-2_T1w.nii", content))
+    assert [(one["unit"], one["name"], one["n_slices"]) for one in reply.json["subjects"]] == [
+        ("subject", "sub-01", 12)
+    ]
 
 
 def test_maps_are_those_of_explain(server, model, images):

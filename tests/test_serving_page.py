@@ -69,6 +69,7 @@ def test_a_file_that_is_dropped_is_answered_with_its_map(shown, client, files, n
     assert members.count("yes") == len(answer["slices"][index]["prediction_set"])
     flagged = answer["slices"][index]["out_of_distribution"]
     assert page.inner_text("#flag").startswith("Out of" if flagged else "Not out of")
+    assert page.is_visible("#together") == (name.startswith("scan"))
     assert page.is_visible("#through") == (name.startswith("scan"))
     assert all(secret not in page.content() for secret in ("Doe^Jane", "MRN-4711"))  # the patient of the DICOM file
     for picture in ("#original", "#map"):
@@ -82,7 +83,15 @@ def test_the_slider_goes_through_a_volume(shown, client, files):
     shown.page.keyboard.press("End")
     shown.page.wait_for_function(SAYS, arg="scan.nii.gz#z008")
     assert shown.page.inner_text("#index-told") == "9 of 9"
-    last = client.send("/api/v1/predict", ("scan.nii.gz", files["scan.nii.gz"])).json["slices"][8]
+    answer = client.send("/api/v1/predict", ("scan.nii.gz", files["scan.nii.gz"])).json
+    last, (whole,) = answer["slices"][8], answer["subjects"]
+    assert shown.page.inner_text("#together-title") == "Volume scan.nii.gz: 9 slices together"
+    pooled = shown.page.locator("#together-probabilities tbody .number").all_inner_texts()
+    assert pooled == [f"{share:.3f}" for share in whole["probabilities"].values()]
+    members = shown.page.locator("#together-probabilities tbody td:last-child").all_inner_texts()
+    assert members.count("yes") == len(whole["prediction_set"])
+    flag = shown.page.inner_text("#together-flag")
+    assert flag.startswith("Out of" if whole["out_of_distribution"] else "Not out of")
     cells = shown.page.locator("#probabilities tbody .number").all_inner_texts()
     assert cells == [f"{share:.3f}" for share in last["probabilities"].values()]
 
@@ -194,7 +203,9 @@ def test_figures_on_unseen_subjects_stand_on_the_page(shown, tiny_run):
     assert len(rows) == len(metrics)
     accuracy = metrics["accuracy"]
     assert f"{accuracy.value:.3f}" in rows[0]
-    assert f"{accuracy.low:.3f} to {accuracy.high:.3f}" in rows[0]
+    intervals = [row.rpartition("\t")[2] for row in rows]
+    assert [one == "not reliable here" for one in intervals] == [one.reliable is False for one in metrics.values()]
+    assert "not reliable here" in intervals  # of so few subjects
     assert "unseen in training" in shown.page.inner_text("#statement")
 
 

@@ -36,6 +36,7 @@ from mriscope.tracking import page, store
 from mriscope.tracking.records import final_metrics
 from mriscope.tracking.store import connect, redact, root_cause, store_of
 from mriscope.tracking.tracker import Tracker, open_tracker
+from mriscope.workflows.export import export_run
 from mriscope.workflows.split import fold_recipe
 
 SOURCE = "phantom:subjects=24,slices=4"
@@ -613,6 +614,37 @@ def test_a_server_is_told_everything_and_gives_the_model_back(server, trained, f
         trained.path / "figures" / "confusion.png"
     ).read_bytes()
     check_model(files / "model" / "artifacts", trained, monkeypatch)
+
+
+REGISTER = """
+import json, sys
+import mlflow, numpy as np
+with mlflow.start_run() as run:
+    mlflow.log_artifacts(sys.argv[1], "model")
+version = mlflow.register_model(f"runs:/{run.info.run_id}/model", "brain-slices")
+model = mlflow.pyfunc.load_model(f"models:/brain-slices/{version.version}")
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]))["probabilities"])
+assert not {"mriscope", "torch"} & set(sys.modules)
+print(json.dumps(model.metadata.metadata["class_names"]))
+"""
+
+
+def test_an_export_is_registered_with_a_server_and_answers_as_the_run(server, trained, tmp_path):
+    export_run(trained.path, tmp_path / "exported", form="mlflow")
+    slices = mriscope.read(SOURCE, size=32)
+    np.save(tmp_path / "images.npy", slices.images)
+    command = [
+        sys.executable,
+        "-c",
+        REGISTER,
+        *(str(tmp_path / name) for name in ("exported", "images.npy", "out.npy")),
+    ]
+    variables = {**os.environ, **store.ALWAYS, "MLFLOW_TRACKING_URI": server.uri}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == list(slices.class_names)
+    expected = mriscope.load_model(trained.path, "cpu").compute(slices.images)[0]
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=0, atol=1e-5)
 
 
 def test_a_server_that_hangs_in_mid_run_costs_one_warning(server, folder, caplog, monkeypatch):

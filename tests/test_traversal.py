@@ -8,7 +8,8 @@ import pytest
 
 from mriscope.data.manifest import subjects_of
 from mriscope.data.parquet import row_path
-from mriscope.data.phantom import make_phantom, phantom_options
+from mriscope.data.phantom import make_phantom
+from mriscope.data.phantom_options import phantom_options
 from mriscope.data.readers import read
 from mriscope.data.split_files import read_split_file
 from mriscope.errors import MriscopeError

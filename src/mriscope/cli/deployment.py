@@ -19,7 +19,8 @@ Images = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGE...",
-        help="Image files, or folders of them. With --out also parquet files, patterns, and addresses as s3://bucket/set.",
+        help="Images, volumes (NIfTI, DICOM, MATLAB), tables, folders of them or patterns. With --out images and "
+        "parquet files, also at addresses as s3://bucket/set.",
     ),
 ]
 
@@ -46,8 +47,9 @@ def predict(
 ) -> None:
     """Predict images with a run.
 
-    Each gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
-    distribution, beside what the model is and how it did on unseen subjects.
+    Each slice gets calibrated probabilities, the set of classes that cannot be excluded, and whether it is out of
+    distribution, beside what the model is and how it did on unseen subjects. The slices of a volume, or of a
+    subject whose name files tell, also get one answer together.
     """
     from mriscope.reports.answer import answer_text, parts_text
 
@@ -63,7 +65,7 @@ def predict(
         if done.failures:
             raise typer.Exit(1)
         return
-    check_images([Path(image) for image in images])
+    check_images(images)
     if onnx:
         from mriscope.workflows.predict_onnx import predict_onnx
 
@@ -82,19 +84,29 @@ def export(
     form: Annotated[
         ExportFormat,
         typer.Option(
-            "--format", help="A graph that needs no torch, weights for a hub, or a page that needs no server."
+            "--format",
+            help="A graph that needs no torch, weights for a hub, a model for MLflow, or a page that needs no server.",
         ),
     ] = "onnx",
     licence: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "other",
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of `mriscope evaluate --covariates FILE --out DIR`: what is left beside covariates, for the card.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Export a run's model for other programs.
 
-    The graph is compared with torch on 256 slices before it is written. A description and a model card lie beside it.
+    The graph is compared with torch on 256 slices of the run's test part before it is written. A description and a
+    model card lie beside it.
     """
     check_run(run)
     from mriscope.workflows.export import export_run
 
-    files = export_run(run, out, form=form, licence=licence)
+    files = export_run(run, out, form=form, licence=licence, evaluation=evaluation)
     print("\n".join(map(str, files)))
 
 

@@ -7,7 +7,7 @@ import typer
 
 from mriscope.choices import EvaluatedPart, Level, PoolingChoice, Task
 from mriscope.cli.console import print_json
-from mriscope.cli.early import check_condition, check_data, check_recipe, check_run
+from mriscope.cli.early import check_condition, check_data, check_published, check_recipe, check_run
 from mriscope.cli.options import (
     LOCAL_STORE,
     SOURCE,
@@ -59,6 +59,7 @@ def train(
     settings = read_recipe(recipe, changes or []).model_copy(update=named)
     settings = settings.model_copy(update={"data": reading.of(settings.data)})
     check_recipe(settings)
+    check_published(settings)
     from mriscope.reports.text import metrics_text
     from mriscope.training.devices import rank
     from mriscope.workflows.train import run

@@ -87,7 +87,7 @@ class _Tables:
 
 def is_bids(files: Iterable[str]) -> bool:
     """Tell whether files are those of a BIDS data set: volumes below the anat folder of a subject at the top."""
-    return any(_entities(path) for path in files)
+    return any(scan_of(path) for path in files)
 
 
 def open_bids(
@@ -109,11 +109,11 @@ def open_bids(
         DataError: no table, no such column, volumes of which several are one scan, rows that contradict each other,
             sessions that are no folders, or fewer than two classes.
     """
-    volumes = _volumes(name, files, pattern)
+    volumes = choose_volumes(name, files, pattern)
     tables = _read_tables(root, files)
-    tables.match_sessions(name, {key for path in files if (key := _entities(path))})
+    tables.match_sessions(name, {key for path in files if (key := scan_of(path))})
     column = _label_column(name, tables, label_column)
-    keys = {path: key for path in volumes if (key := _entities(path))}
+    keys = {path: key for path in volumes if (key := scan_of(path))}
     words = {path: tables.cell(*key, column) for path, key in keys.items()}
     class_names, labels = _classes(name, column, set(words.values()) - {""})
     others = [other for other in tables.columns if other != column]
@@ -138,7 +138,7 @@ def open_bids(
     return volume_source(deciding, class_names, lambda _: scans, cut, notes=notes)
 
 
-def _entities(path: str) -> Key | None:
+def scan_of(path: str) -> Key | None:
     """Return subject and session of a volume by its folders, None where they are not those of BIDS."""
     subject, *rest = path.split("/")
     session = rest.pop(0) if len(rest) == 3 and _SESSION.fullmatch(rest[0]) else ""
@@ -146,9 +146,9 @@ def _entities(path: str) -> Key | None:
     return (subject, session) if fits and _SUBJECT.fullmatch(subject) else None
 
 
-def _volumes(name: str, files: Iterable[str], pattern: str | None) -> list[str]:
+def choose_volumes(name: str, files: Iterable[str], pattern: str | None) -> list[str]:
     """Return the volumes that are wanted, in order; of one scan there may be only one copy."""
-    all_of_them = sorted(path for path in files if _entities(path))
+    all_of_them = sorted(path for path in files if scan_of(path))
     stem = pattern or f"*_{SUFFIX}.nii*"
     wanted = [path for path in all_of_them if fnmatch.fnmatchcase(path.rpartition("/")[2], stem)]
     if not wanted:

@@ -29,7 +29,7 @@ from mriscope.files import replacing, write_text
 
 LOG = logging.getLogger("mriscope")
 
-FORMAT = 4
+FORMAT = 5
 """Goes up with changes of the entries, or of how pixels and subjects are made; entries of others are never opened."""
 VARIABLE = "MRISCOPE_CACHE"
 
@@ -156,22 +156,22 @@ def _open(place: Path, key: str, *, checked: bool = False) -> Reading:
     entry = record["entry"]
     if entry["key"] != key or not (checked or record["sha256"] == _digest(entry)):
         raise ValueError("another entry")
-    for name in COLUMNS if not checked else ():
+    for name in entry["files"] if not checked else ():
         path = place / f"{name}.npy"
         if [path.stat().st_size, _file_digest(path)] != entry["files"][name]:
             raise ValueError("another file")
     arrays = {
         name: np.load(place / f"{name}.npy", mmap_mode="r" if name == "images" else None, allow_pickle=False)
-        for name in COLUMNS
+        for name in entry["files"]
     }
-    covariates = {name: np.asarray(*column) for name, column in entry["covariates"].items()}
+    covariates = {name: arrays.pop(f"covariate_{at}") for at, name in enumerate(entry["covariates"])}
+    sizes, rows = arrays.pop("sizes", None), arrays.pop("rows", None)
     slices = SliceSet(
         **arrays,
         class_names=tuple(entry["class_names"]),
         subject_ids=tuple(entry["subject_ids"]),
         covariates=covariates,
     )
-    sizes, rows = (None if one is None else np.array(one, np.int64).reshape(-1, 2) for one in entry["origins"])
     return Reading(slices, tuple(BadRow(*row) for row in entry["bad"]), tuple(entry["notes"]), sizes, rows)
 
 
@@ -203,11 +203,14 @@ def _publish(new: Path, place: Path) -> None:
 
 def _write(place: Path, key: str, reading: Reading) -> None:
     place.mkdir()
+    arrays = {name: getattr(reading.slices, name) for name in COLUMNS}
+    arrays |= {f"covariate_{at}": column for at, column in enumerate(reading.slices.covariates.values())}
+    arrays |= {name: one for name, one in (("sizes", reading.sizes), ("rows", reading.rows)) if one is not None}
     files = {}
-    for name in COLUMNS:
+    for name, array in arrays.items():
         path = place / f"{name}.npy"
         with path.open("wb") as file:
-            np.save(file, getattr(reading.slices, name), allow_pickle=False)
+            np.save(file, array, allow_pickle=False)
             _flush(file)
         files[name] = [path.stat().st_size, _file_digest(path)]
     entry = {
@@ -215,10 +218,9 @@ def _write(place: Path, key: str, reading: Reading) -> None:
         "files": files,
         "class_names": reading.slices.class_names,
         "subject_ids": reading.slices.subject_ids,
-        "covariates": {name: (one.tolist(), one.dtype.str) for name, one in reading.slices.covariates.items()},
+        "covariates": list(reading.slices.covariates),
         "bad": [astuple(row) for row in reading.bad],
         "notes": reading.notes,
-        "origins": [None if one is None else one.tolist() for one in (reading.sizes, reading.rows)],
     }
     with (place / "entry.json").open("w", encoding="utf-8") as file:
         json.dump({"sha256": _digest(entry), "entry": entry}, file)

@@ -3,33 +3,36 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from mriscope.data.decoding import bits_of, decode_deep, fit, to_8_bits
-from mriscope.data.images import Images
+from mriscope.data.dicom_folders import own_plane, read_headers, series_request
+from mriscope.data.identifiers import identify
+from mriscope.data.images import Images, SliceOrigin
 from mriscope.data.naming import printable
 from mriscope.data.sandbox import Request, Sandbox
 from mriscope.data.series import find_series
-from mriscope.data.volume_folders import read_headers, series_request
 from mriscope.data.volumes import PLANES, Cut
 from mriscope.errors import DataError, need
 
 _GZIP, _MARK = b"\x1f\x8b", slice(128, 132)
 _LONGEST_NAME = 200
 _NIFTI = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
+AXIAL = Cut()
 _AXIS: dict[str, str] = dict(zip(PLANES, "xyz", strict=True))
 
 
 def read_content(
-    name: str, content: bytes, sandbox: Sandbox, *, size: int, stretch: bool = False, plane: str = "axial"
+    name: str, content: bytes, sandbox: Sandbox, *, size: int, stretch: bool = False, cut: Cut = AXIAL
 ) -> Images:
     """Read the slices of one file, brought to one size as `read` does.
 
     What the file is, its content tells: a picture (JPEG, PNG, TIFF, BMP), a NIfTI volume, or DICOM, of one image or
-    several. A DICOM file of one image is read in its own plane. Volumes are parsed in the sandbox.
+    several. A DICOM file of one image is read in its own plane. Volumes are parsed in the sandbox. A subject is told by
+    the file's name alone, never by its content.
 
     Args:
         name: of the file; the slices of a volume are called name#z012, by axis and index.
@@ -37,7 +40,7 @@ def read_content(
         sandbox: for volumes.
         size: height and width to reach, in pixels.
         stretch: resize height and width each by itself; else the aspect is kept, on a black square.
-        plane: of volumes.
+        cut: how volumes become slices.
 
     Raises:
         DataError: the file holds no slice, and why.
@@ -47,11 +50,11 @@ def read_content(
     try:
         if content[_MARK] == b"DICM":
             need("volumes", "pydicom")
-            return _read_volume(name, content, sandbox, Cut(plane), size, stretch, dicom=True)
+            return _read_volume(name, content, sandbox, cut, size, stretch, dicom=True)
         if content[:2] == _GZIP or content[:4] in _NIFTI:
             need("volumes", "nibabel")
-            return _read_volume(name, content, sandbox, Cut(plane), size, stretch, dicom=False)
-        return Images(_read_picture(content, size, stretch)[None], (name,))
+            return _read_volume(name, content, sandbox, cut, size, stretch, dicom=False)
+        return Images(_read_picture(content, size, stretch)[None], (name,), (_origin_of(name),))
     except DataError as error:
         raise DataError(f"{name} {error}") from error
 
@@ -77,7 +80,14 @@ def _read_volume(
         raise answer
     assert answer.images is not None
     images = np.stack([fit(one, size, stretch=stretch) for one in answer.images])
-    return Images(images, tuple(f"{name}#{_AXIS[cut.plane]}{index:03d}" for index in answer.facts["indices"]))
+    paths = tuple(f"{name}#{_AXIS[cut.plane]}{index:03d}" for index in answer.facts["indices"])
+    origin = replace(_origin_of(name), volume=name)
+    return Images(images, paths, tuple(replace(origin, position=place) for place in answer.facts["positions"]))
+
+
+def _origin_of(name: str) -> SliceOrigin:
+    ((who,), _) = identify([name])
+    return SliceOrigin(who.subject, who.session, who.position)
 
 
 def _dicom_request(path: str, sandbox: Sandbox, cut: Cut) -> tuple[Request, Cut]:
@@ -88,10 +98,8 @@ def _dicom_request(path: str, sandbox: Sandbox, cut: Cut) -> tuple[Request, Cut]
     (series,) = find_series(headers)
     if series.problem:
         raise DataError(series.problem)
-    if len(series.layers) == 1:
-        along, down = np.array(series.frames[0].orientation).reshape(2, 3)
-        cut = Cut(PLANES[int(np.abs(np.cross(along, down)).argmax())])
-    return series_request(series, files), cut
+    plane = own_plane(series)
+    return series_request(series, files), cut if plane is None else Cut(plane)
 
 
 @contextmanager

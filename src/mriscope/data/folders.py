@@ -1,6 +1,6 @@
 """Slices as image files in one folder per class, as Kaggle lays them out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mriscope.data.decoding import SUFFIXES
@@ -14,6 +14,8 @@ from mriscope.errors import DataError, suggest
 MAX_BYTES = 2**28  # 16 million pixels of 16-bit colour take half of it
 TABLES = (".csv", ".tsv", ".json", ".txt", ".md", ".pdf", ".xlsx")
 """What lies beside images and is none: passed over above the class folders, where a set's own papers are."""
+UNREAD = (".mgz", ".mgh", ".img", ".img.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mnc", ".webp", ".gif", ".jp2")
+"""Formats of volumes and images that are not read, and that other programs convert."""
 
 
 def open_folders(name: str, root: Path) -> Source:
@@ -37,8 +39,8 @@ def open_folders(name: str, root: Path) -> Source:
     listed = {path: Path(entry.path) for path, entry in walk(name, root) if not _is_paper(path)}
     if not any(map(_is_image, listed)):
         raise DataError(
-            f"{name} holds no image files ({', '.join(SUFFIXES)}); expected one folder of them for each class, or "
-            "parquet files"
+            f"{name} holds no image files ({', '.join(SUFFIXES)}); {_hint(listed)}expected one folder of them for each "
+            "class, or parquet files"
         )
     masks = segmentations(path for path in listed if _is_image(path))
     listed = {path: file for path, file in listed.items() if path not in masks}
@@ -61,6 +63,15 @@ def open_folders(name: str, root: Path) -> Source:
     return Source(files, class_names, rows, len(files), segmentation_notes(masks))
 
 
+def _hint(listed: Mapping[str, Path]) -> str:
+    """Say what a folder holds instead of images, where it is something that a user may take for them."""
+    if link := next((path for path, file in listed.items() if file.is_dir()), None):
+        return f"{printable(link)} is a link to a folder, and those are not followed, so move the folder here; "
+    if volume := next((path for path in listed if path.lower().endswith(UNREAD)), None):
+        return f"{printable(volume)} is of a format that is not read, so convert it to NIfTI (.nii.gz) or PNG; "
+    return ""
+
+
 def _is_image(path: str) -> bool:
     return path.lower().endswith(SUFFIXES)
 
@@ -70,10 +81,12 @@ def _is_paper(path: str) -> bool:
 
 
 def name_classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the names of the classes, and the label of each class folder."""
+    """Return the names of the classes, and the label of each class folder; those that differ only in case are one."""
+    spelling: dict[str, str] = {}
+    classes = [folder for folder in folders if spelling.setdefault(folder.casefold(), folder) == folder]
     meant = {folder: canonical_class(folder) for folder in folders}
     odd = [folder for folder, known in meant.items() if not known]
-    if len(odd) == 1 and len(folders) == 1:
+    if odd and len(classes) == 1:
         raise DataError(
             f"{name} holds one folder of images, {odd[0]}; expected one for each class; name it if they are in it"
         )
@@ -85,10 +98,12 @@ def name_classes(name: str, folders: Sequence[str]) -> tuple[tuple[str, ...], di
         )
     if len(odd) < 2:
         raise DataError(f"{name} has its images in no class folder; expected one folder of images for each class")
-    return tuple(map(printable, folders)), {folder: label for label, folder in enumerate(folders)}
+    return tuple(map(printable, classes)), {folder: classes.index(spelling[folder.casefold()]) for folder in folders}
 
 
 def _problem(path: Path, class_folder: str) -> str:
+    if path.is_dir():
+        return "is a link to a folder, and those are not followed"
     if path.suffix.lower() not in SUFFIXES:
         return "is no image file"
     problem = problem_of(path, MAX_BYTES)

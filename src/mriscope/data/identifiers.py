@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mriscope.data.layout import begun_part, is_other
-from mriscope.data.naming import subject_of
+from mriscope.data.naming import part_of_folder, subject_of
 from mriscope.errors import DataError
 
 GROUPS = ("subject", "session", "position")
@@ -113,7 +113,8 @@ def identify(
     spelling: dict[str, str] = {}
     found = [replace(one, subject=spelling.setdefault(one.subject.lower(), one.subject)) for one in found]
     found, restart = _by_class(paths, found, classes) if pattern is None else (found, ())
-    notes = (*_recognised(paths, found), *restart)
+    shared = _in_several_parts(paths, found) if pattern is None else ()
+    notes = (*_recognised(paths, found), *restart, *shared)
     if not notes and (hint := _unused(paths)):
         notes = (hint,)
     return found, notes
@@ -187,6 +188,24 @@ def _by_class(
         f"{who} lies below the folders of several classes ({', '.join(anew[who])}), so numbers are taken to count "
         f"subjects anew in each class ({len(anew.keys() - mixed):,} numbers occur in several); where a number is the "
         f"same subject in all, say so with --subject-pattern '(?P<subject>{pattern})'",
+    )
+
+
+def _in_several_parts(paths: Sequence[str], found: Sequence[Identity]) -> tuple[str, ...]:
+    """Say that numbered subjects lie below folders of several parts, where that may be chance."""
+    parts: dict[str, set[str]] = {}
+    for path, one in zip(paths, found, strict=True):
+        if one.scheme in _NUMBERED:
+            parts.setdefault(one.subject, set()).update(filter(None, map(part_of_folder, path.split("/")[:-1])))
+    several = {subject: named for subject, named in parts.items() if len(named) > 1}
+    if not several:
+        return ()
+    who = min(several)
+    pattern = re.sub(r"\d+", lambda _: r"\d+", who.rpartition("/")[2])
+    return (
+        f"{who} lies in {' and '.join(sorted(several[who]))} and was taken for one subject, as were "
+        f"{len(several) - 1:,} others; where numbers count subjects anew in each part, say so with --subject-pattern "
+        f"'(?P<subject>.*{pattern})'",
     )
 
 

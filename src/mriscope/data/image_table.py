@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mriscope.data.decoding import SUFFIXES as IMAGES
+from mriscope.data.dicom import is_dicom
+from mriscope.data.dicom_folders import open_listed_dicoms
 from mriscope.data.folders import MAX_BYTES, content_of
-from mriscope.data.listing import problem_of
+from mriscope.data.listing import problem_of, walk
 from mriscope.data.naming import number_classes, part_of_folder, part_order, printable, spelling_notes
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import OF_VOLUMES, ReadOptions
@@ -78,10 +81,22 @@ def _unfit(folder: Path, path: Path, options: ReadOptions) -> str:
             + ("; name it with --label-column" if lacking == ["label"] else "")
         )
     column = str(roles["path"])
-    if not any((folder / row[column].replace("\\", "/")).is_file() for row in table.rows):
+    if not any((folder / row[column].replace("\\", "/")).exists() for row in table.rows):
         first = f", the first {table.rows[0][column]!r}" if table.rows else ""
         return f"names no file that is there{first}; expected paths from its own folder on"
     return ""
+
+
+def open_folder_table(name: str, folder: Path, table: Path, options: ReadOptions) -> Source:
+    """Open the table of a folder, see `open_image_table`, and say how many images below the folder it does not name."""
+    source = open_image_table(f"{name}/{table.name}", table, options)
+    named = set(map(posixpath.normpath, source.files))
+    kinds = (*IMAGES, ".nii", ".nii.gz", ".dcm")
+    others = sorted(path for path, _ in walk(name, folder) if path.lower().endswith(kinds) and path not in named)
+    if not others:
+        return source
+    note = f"{len(others):,} images such as {others[0]} are not named by {table.name} and were left out"
+    return replace(source, notes=(*source.notes, printable(note)))
 
 
 def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
@@ -110,12 +125,17 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
         raise DataError(f"{name} has no rows; expected one row a slice")
     labels = [known(row[str(roles["label"])]) for row in table.rows]
     class_names, number_of = number_classes(name, labels)
-    lines = [_line(number, row, roles, number_of) for number, row in enumerate(table.rows)]
+    lines = [
+        _line(f"row {number + 1} of {name}", number, row, roles, number_of) for number, row in enumerate(table.rows)
+    ]
     _check_once(name, lines)
     lines.sort(key=lambda line: part_order(line.part))
     notes = (*column_notes(path.name, roles, ("subject", "session", "position", "part")), *spelling_notes(labels))
     if all(is_nifti(line.path) for line in lines):
         return open_listed_volumes(path, lines, class_names, Cut(options.plane, options.slices), notes)
+    if any(_holds_dicom(path.parent / line.path) for line in lines):
+        cut = Cut(options.plane, options.slices)
+        return open_listed_dicoms(path, lines, class_names, cut, notes, options.series)
     options.refuse(OF_VOLUMES, f"{name} lists images and no volumes")
     files = {line.path: problem_of(path.parent / line.path, MAX_BYTES) or path.parent / line.path for line in lines}
 
@@ -125,6 +145,11 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
             yield replace(line, path=printable(line.path), content=content, problem=problem)
 
     return Source({path.name: path, **files}, class_names, rows, len(lines), notes)
+
+
+def _holds_dicom(place: Path) -> bool:
+    """Tell whether a table names a DICOM file or a folder; the usual names of images are not opened."""
+    return place.is_dir() or (not place.name.lower().endswith(IMAGES) and place.is_file() and is_dicom(place))
 
 
 def _roles(table: Table, options: ReadOptions) -> dict[str, str | None]:
@@ -146,15 +171,17 @@ def _check_once(name: str, lines: Sequence[Row]) -> None:
             )
 
 
-def _line(number: int, row: Mapping[str, str], roles: Mapping[str, str | None], number_of: Mapping[str, int]) -> Row:
+def _line(
+    where: str, number: int, row: Mapping[str, str], roles: Mapping[str, str | None], number_of: Mapping[str, int]
+) -> Row:
     """Return what a row of the table tells, without the image."""
     told = {role: known(row[column]) if column else "" for role, column in roles.items()}
     position = position_of(told["position"])
     if position is None:
-        raise DataError(f"row {number + 1} has the position {told['position']!r}; expected a number, or nothing")
+        raise DataError(f"{where} has the position {told['position']!r}; expected a number, or nothing")
     part = part_of_folder(told["part"])
     if told["part"] and not part:
-        raise DataError(f"row {number + 1} is of the part {told['part']!r}; expected train, validation or test")
+        raise DataError(f"{where} is of the part {told['part']!r}; expected train, validation or test")
     others = [name for name in row if name not in roles.values() and not is_index(name)]
     return Row(
         number,

@@ -1,6 +1,7 @@
 """Images without labels, as a user names them to ask a model."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,23 @@ from mriscope.errors import BadRow, BadRowsError, DataError
 LOG = logging.getLogger("mriscope")
 
 
+@dataclass(frozen=True)
+class SliceOrigin:
+    """Whose slice an image is, and where it lies.
+
+    Args:
+        subject: what its source calls the subject, or "".
+        session: what its source calls the session, or "".
+        position: place along the scan: of volumes mm along the normal of the plane; nan where unknown.
+        volume: the name of the volume that it was cut from, or "".
+    """
+
+    subject: str = ""
+    session: str = ""
+    position: float = math.nan
+    volume: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """Images of one size and where they came from.
@@ -22,10 +40,12 @@ class Images:
     Args:
         images: uint8 (N, H, W).
         paths: str (N,), as their user named them.
+        origins: of each; () where nothing is known of any.
     """
 
     images: np.ndarray
     paths: tuple[str, ...]
+    origins: tuple[SliceOrigin, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -54,17 +54,23 @@ def stamp(name: str, path: Path) -> str | None:
         not show, or cannot be looked at.
     """
     latest = (time.time() - SETTLED) * 1e9
-    digest = hashlib.sha256()
     try:
         told = [("", path.stat())] if path.is_file() else [(at, entry.stat()) for at, entry in walk(name, path)]
     except OSError:
         return None
-    for at, one in sorted(told, key=lambda pair: pair[0]):
-        if max(one.st_mtime_ns, one.st_ctime_ns) > latest:
-            return None
-        mark = (at, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino)
-        digest.update(repr(mark).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    marks = sorted((at, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for at, one in told)
+    if any(modified > latest or changed > latest for _, _, modified, changed, _ in marks):
+        return None
+    return hashlib.sha256(repr(marks).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def find_paths(path: Path) -> list[Path]:
+    """Return the path where it exists, else what it fits as a pattern with * or ?, in order; none where neither is."""
+    if path.exists():
+        return [path]
+    if not any(sign in str(path) for sign in "*?["):
+        return []
+    return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
 
 
 def problem_of(path: Path, largest: int) -> str:

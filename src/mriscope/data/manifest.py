@@ -48,7 +48,11 @@ def with_manifest(slices: SliceSet, manifest: str | Path, passed_over: Collectio
     rows = _rows_by_path(slices.paths.tolist(), table, columns["path"], "the source's", passed_over)
     _check_labels([slices.class_names[label] for label in slices.labels], rows, columns, manifest)
     subjects = slices.subject_names if columns["subject"] is None else _subjects(rows, columns["subject"])
-    positions = slices.positions if columns["position"] is None else _positions(rows, columns["position"], manifest)
+    positions = (
+        slices.positions
+        if columns["position"] is None
+        else _positions(rows, columns["position"], str(columns["path"]), manifest)
+    )
     sessions = None if columns["session"] is None else _texts(rows, columns["session"])
     if sessions is None and any(endings.values()):
         sessions = np.array([endings[row[str(columns["path"])]] for row in rows], str)
@@ -199,13 +203,13 @@ def _texts(rows: Rows, column: str) -> np.ndarray:
     return np.array([known(row[column]) for row in rows], str)
 
 
-def _positions(rows: Rows, column: str, manifest: str | Path) -> np.ndarray:
+def _positions(rows: Rows, column: str, path: str, manifest: str | Path) -> np.ndarray:
     numbers = [position_of(row[column]) for row in rows]
     if None in numbers:
-        text = rows[numbers.index(None)][column]
+        odd = rows[numbers.index(None)]
         raise DataError(
-            f"a row of {manifest} has the position {text!r}; expected a number, an index or millimetres from inferior "
-            "to superior, or nothing where it is unknown"
+            f"{manifest} gives {odd[path]!r} the position {odd[column]!r}; expected a number, an index "
+            "or millimetres from inferior to superior, or nothing where it is unknown"
         )
     values = np.array(numbers, np.float64)
     indices = (values[~np.isnan(values)] == np.floor(values[~np.isnan(values)])).all() and not (values < -1).any()
@@ -231,8 +235,11 @@ def _by_subject(slices: SliceSet, table: Table, columns: Mapping[str, str | None
         who, ending = split_session(row[subject])
         key = (fold(who), known(row[session]) if session else ending)
         by_session = by_session or bool(key[1])
-        if row_of.setdefault(key, number) != number:
-            raise DataError(f"{table.path} names {' '.join(key).strip()!r} twice; keep one row, or add a session")
+        if (first := row_of.setdefault(key, number)) != number:
+            raise DataError(
+                f"{table.path} names {row[subject]!r} twice, in rows {first + 1} and {number + 1}; keep one, or add a "
+                "session"
+            )
     keys = zip(slices.subject_names.tolist(), slices.sessions.tolist(), strict=True)
     nothing = dict.fromkeys(table.columns, "")
     found = [row_of.get((fold(who), when if by_session else "")) for who, when in keys]

@@ -27,8 +27,8 @@ def is_nifti(name: str) -> bool:
 def read_nifti(path: Path) -> Volume:
     """Read a file of one 3-D volume.
 
-    Voxels are scaled by slope and intercept; the affine is the sform, else the qform (nibabel's `get_best_affine`).
-    The checksum of a gzip stream is verified.
+    Voxels are scaled by slope and intercept; the affine is the sform, else the qform, else that of voxels whose axes
+    are left, anterior and superior (nibabel's `get_best_affine`). The checksum of a gzip stream is verified.
 
     Raises:
         DataError: no NIfTI, cut short or damaged; not 3-D, not of real numbers, or larger than MAX_VOXELS; or a header
@@ -64,7 +64,8 @@ def _read(stream: Any, most: int) -> Volume:
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1, 0):
         data = data.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return Volume(data, np.asarray(header.get_best_affine(), np.float64))
+    oriented = bool(header["sform_code"] or header["qform_code"])
+    return Volume(data, np.asarray(header.get_best_affine(), np.float64), oriented=oriented)
 
 
 def _parse_header(start: bytes) -> Any:

@@ -5,12 +5,13 @@ from pathlib import Path
 from mriscope.data.bids import is_bids, open_bids
 from mriscope.data.decoding import SUFFIXES
 from mriscope.data.dicom import is_dicom
-from mriscope.data.image_table import find_image_table, open_image_table
+from mriscope.data.dicom_folders import open_dicom_folders
+from mriscope.data.image_table import find_image_table, open_folder_table
 from mriscope.data.listing import walk
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import ReadOptions
 from mriscope.data.rows import Source
-from mriscope.data.volume_folders import open_dicom_folders, open_nifti_folders, open_tumour_slices
+from mriscope.data.volume_folders import open_nifti_folders, open_tumour_slices
 from mriscope.data.volumes import Cut
 from mriscope.errors import DataError, need
 
@@ -46,7 +47,7 @@ def open_volumes(name: str, root: Path, options: ReadOptions) -> Source | None:
     if any(map(is_nifti, names)):
         need("volumes", "nibabel")
         if table := find_image_table(root, options):
-            return open_image_table(f"{name}/{table.name}", table, options)
+            return open_folder_table(name, root, table, options)
         return open_nifti_folders(name, files, cut)
     if any(path.endswith(".mat") for path in names):
         need("volumes", "h5py")
@@ -55,6 +56,8 @@ def open_volumes(name: str, root: Path, options: ReadOptions) -> Source | None:
         path for path, file in files.items() if path.lower().endswith(".dcm") or (file.is_file() and is_dicom(file))
     ]:
         need("volumes", "pydicom")
+        if table := find_image_table(root, options):
+            return open_folder_table(name, root, table, options)
         return open_dicom_folders(name, files, dicoms, cut, options.series)
     return None
 

@@ -35,7 +35,8 @@ def answer(request: Request) -> Answer:
     task = request["task"]
     if task in ("nifti", "dicom"):
         volume, doubles = read_volume(request)
-        return _slices(cut_volume(volume, Cut(request["plane"], request["slices"])), doubles=doubles)
+        cut = cut_volume(volume, Cut(request["plane"], request["slices"]))
+        return _slices(cut, doubles=doubles, oriented=volume.oriented)
     if task == "dicom headers":
         return Answer({"headers": [_header(Path(name), bytes.fromhex(request["salt"])) for name in request["files"]]})
     slice_ = matlab.read_tumour_slice(Path(request["files"][0]))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mriscope.data.decoding import SUFFIXES, decode, fit
 from mriscope.data.folders import MAX_BYTES
+from mriscope.data.nifti import SUFFIXES as NIFTI
 from mriscope.data.parquet import (
     BATCH,
     BUDGET,
@@ -27,6 +28,7 @@ from mriscope.files import file_stem
 
 IMAGES_IN_A_PART = 4096
 _GLOB = "*?["
+_OF_VOLUMES = (*NIFTI, ".mat", ".dcm")
 _OF_A_STORE = ("ETag", "etag", "md5Hash", "content_md5")  # what stores tell of a content without sending it
 EXPECTED = "name parquet files or images, a folder of them, or a pattern such as 's3://bucket/set/*.parquet'"
 
@@ -60,6 +62,11 @@ def list_parts(named: Sequence[str]) -> list[Part]:
     parts: dict[str, Part] = {}
     for text in named:
         files = _find(text)
+        if volume := next((file for file in files if file.lower().endswith(_OF_VOLUMES)), None):
+            raise DataError(
+                f"{volume} is a volume, and parts hold images and parquet files alone, so that no subject's slices are "
+                "answered in pieces; predict volumes without --out"
+            )
         images = [file for file in files if file.lower().endswith(SUFFIXES)]
         groups = [(file,) for file in files if file.lower().endswith(".parquet")]
         number = len(groups)

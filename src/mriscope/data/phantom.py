@@ -6,7 +6,6 @@ statistics of registered slices, to try methods on; it proves nothing about pati
 """
 
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,14 +14,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mriscope.data.anatomy import load_atlas, sample
+from mriscope.data.phantom_options import check_options, phantom_options
 from mriscope.data.slices import CLASS_NAMES, SEVERITY, SIZE, SliceSet
 from mriscope.data.source import parse_source
-from mriscope.errors import DataError, suggest
+from mriscope.errors import DataError
 
 VERSION = 1
 """Part of the key of cached sets; raise it with every change of pixels or labels."""
-LIMITS = {"subjects": (1, 10_000), "slices": (1, 64), "seed": (0, 2**31 - 1), "size": (32, 256), "signal": (0, 400)}
-"""Least and greatest value of each option."""
 _MOST_PIXELS = 2**31  # two bytes each
 
 _SHARES = (0.35, 0.14, 0.015)  # of all subjects in each class above Non_Demented, which takes the rest
@@ -114,7 +112,7 @@ def make_phantom(subjects: int = 200, slices: int = 32, seed: int = 0, size: int
         >>> phantom.slices.images.shape, phantom.masks.dtype
         ((8, 32, 32), dtype('bool'))
     """
-    _check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size, "signal": signal})
+    check_options({"subjects": subjects, "slices": slices, "seed": seed, "size": size, "signal": signal})
     if subjects * slices * size**2 > _MOST_PIXELS:
         raise DataError(
             f"a phantom of {subjects} subjects x {slices} slices x {size} x {size} pixels is over {_MOST_PIXELS:,} "
@@ -155,7 +153,7 @@ def make_brain(
     Raises:
         DataError: a severity or another argument is outside its limits.
     """
-    _check_options({"slices": slices, "seed": seed, "size": size})
+    check_options({"slices": slices, "seed": seed, "size": size})
     worst = 2 * _WORST
     if not 0 <= severity <= worst:
         raise DataError(f"severity {severity} is outside the phantom's range; give 0 (no disease) to {worst}")
@@ -196,29 +194,6 @@ def draw_severity(rank: int, subject: int, seed: int = 0, signal: int = 100) -> 
     return float(np.clip(mean + _SPREAD * deviation, 0, _WORST * np.clip(signal / 100, 1, 2)))
 
 
-def phantom_options(spec: str) -> dict[str, int]:
-    """Parse a source such as `phantom:subjects=40,slices=16,seed=3` to arguments of make_phantom.
-
-    Raises:
-        DataError: it is no such source, or an option is unknown, given twice, or no whole number within its limits.
-    """
-    name, colon, rest = spec.partition(":")
-    if name != "phantom" or (colon and not rest):
-        raise DataError(f"{spec!r} is no phantom; write phantom, or options such as phantom:subjects=40,slices=16")
-    options: dict[str, int] = {}
-    for part in rest.split(",") if rest else []:
-        key, equals, value = (text.strip() for text in part.partition("="))
-        if key not in LIMITS:
-            raise DataError(f"{spec}: the phantom has no option {key!r}; {suggest(key, LIMITS)}")
-        if key in options:
-            raise DataError(f"{spec}: {key} is given twice; keep one")
-        if not equals or not value.isdecimal():
-            raise DataError(f"{spec}: {key} is {value!r}; give a whole number, such as {key}=16")
-        options[key] = int(value)
-    _check_options(options)
-    return options
-
-
 def phantom_masks(slices: SliceSet, source: str, least: float = CHANGED) -> np.ndarray | None:
     """Return where disease changed each slice of a phantom: bool (N, H, W); None where the source is no phantom.
 
@@ -247,13 +222,6 @@ def phantom_masks(slices: SliceSet, source: str, least: float = CHANGED) -> np.n
             raise DataError(f"{source} makes other brains than these slices show; name the phantom they are of")
         masks[rows] = changed
     return masks
-
-
-def _check_options(options: Mapping[str, object]) -> None:
-    for name, value in options.items():
-        least, most = LIMITS[name]
-        if not (isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= most):
-            raise DataError(f"{name} of the phantom is {value!r}; give a whole number from {least} to {most}")
 
 
 def _draw_ranks(subjects: int, seed: int) -> np.ndarray:

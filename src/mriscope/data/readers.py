@@ -14,11 +14,12 @@ import PIL
 from mriscope.data.cache import cache_folder, cached, content_key
 from mriscope.data.folders import open_folders
 from mriscope.data.hub import fetch
-from mriscope.data.image_table import find_image_table, open_image_table, why_unused
+from mriscope.data.image_table import find_image_table, open_folder_table, open_image_table, why_unused
 from mriscope.data.listing import stamp
 from mriscope.data.manifest import names_subjects, with_manifest
 from mriscope.data.open_volumes import open_volumes, takes_tables_from_above
 from mriscope.data.parquet import open_parquet, parquet_files
+from mriscope.data.phantom_options import phantom_options
 from mriscope.data.read_options import AS_IT_IS, OF_TABLES, OF_VOLUMES, ReadOptions, split_options
 from mriscope.data.rows import Reading, Source, gather
 from mriscope.data.sizes import settle_sizes
@@ -178,7 +179,7 @@ def check_bad_rows_place(to: str | Path) -> None:
 def _read_phantom(spec: str, size: int | None) -> Reading:
     from mriscope.data import phantom
 
-    options = phantom.phantom_options(spec) | ({} if size is None else {"size": size})
+    options = phantom_options(spec) | ({} if size is None else {"size": size})
     return cached(
         lambda: content_key({}, phantom=phantom.VERSION, **options),
         lambda: Reading(phantom.make_phantom(**options).slices),
@@ -238,7 +239,7 @@ def open_path(name: str, path: Path, options: ReadOptions) -> Source:
         if files := parquet_files(path):
             return open_parquet(name, path, files, options)
         if table := find_image_table(path, options):
-            return open_image_table(f"{name}/{table.name}", table, options)
+            return open_folder_table(name, path, table, options)
         options.refuse(OF_VOLUMES, f"{name} holds no volumes")
         unused = why_unused(path, options)
         options.refuse(OF_TABLES, unused or f"{name} has folders of images and no table of them")

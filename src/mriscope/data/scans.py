@@ -13,6 +13,11 @@ _AXIS_OF: dict[str, str] = dict(zip(PLANES, "xyz", strict=True))
 EMPTY = "slices that hold one value throughout were left out"
 DOUBLED = "slices lie at the place of an equal one and were left out"
 
+NOT_ORIENTED = (
+    "volumes do not tell how they lie in space (sform_code and qform_code are 0); their axes were taken for left, "
+    "anterior and superior, so look at their slices"
+)
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -62,6 +67,7 @@ def _rows(scan: Scan, answer: Answer | DataError, axis: str) -> Iterator[Row]:
     assert answer.images is not None
     facts = answer.facts
     told = {**scan.told, EMPTY: facts["empty"], DOUBLED: facts.get("doubles", 0)}
+    told[NOT_ORIENTED] = int(not facts.get("oriented", True))
     for image, position, index in zip(answer.images, facts["positions"], facts["indices"], strict=True):
         name = f"{printable(scan.path)}#{axis}{index:03d}"
         yield Row(0, name, pixels=image, position=position, told={key: n for key, n in told.items() if n}, **about)

@@ -22,7 +22,9 @@ def settle_sizes(reading: Reading, size: int | None, stretch: bool) -> Reading:
     if reading.sizes is None or reading.rows is None:
         return reading
     target = reading.slices.images.shape[1]
-    shapes = Counter(map(tuple, reading.sizes.tolist()))
+    _, first, counts = np.unique(reading.sizes @ [2**32, 1], return_index=True, return_counts=True)
+    seen = sorted(zip(first.tolist(), counts.tolist(), strict=True))
+    shapes = Counter({tuple(reading.sizes[at].tolist()): count for at, count in seen})
     if size is None and len(shapes) > 1:
         common = shapes.most_common(1)[0][0]
         fits = (reading.sizes == common).all(axis=1)

@@ -56,7 +56,8 @@ def published(slices: SliceSet, *, validation: float = 0.1, seed: int = 0) -> Sp
     if not len(train) or not len(test):
         found = ", ".join(sorted({*slices.parts.tolist()} - {""})) or "none"
         raise DataError(
-            f"the source publishes no train and test part (it has {found}); use split.protocol=by_slice or by_subject"
+            f"the source publishes no train and test part (it has {found}); draw one with "
+            "--set split.protocol=by_subject (or by_slice)"
         )
     held = np.flatnonzero(slices.parts == "validation")
     if len(held):

@@ -75,6 +75,8 @@ def read_table(path: str | Path) -> Table:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(f"{path} cannot be read ({reason}); name a CSV file with a header") from error
+    if content.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path} is a spreadsheet or a zip file; save it as CSV UTF-8")
     try:
         text = content.decode(_encoding(content)).removeprefix("\ufeff")
         text, delimiter = _delimiter(text)

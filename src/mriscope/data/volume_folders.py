@@ -1,15 +1,11 @@
-"""Volumes in class folders: NIfTI files, DICOM series, and the slices of the figshare brain tumours."""
+"""Volumes in class folders, tables and parquet: NIfTI files, and the slices of the figshare brain tumours."""
 
-import secrets
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mriscope.data import matlab
-from mriscope.data.dicom import Frame, Header
 from mriscope.data.folders import name_classes
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place, find_places
@@ -17,19 +13,15 @@ from mriscope.data.listing import problem_of
 from mriscope.data.naming import natural, part_order, printable, segmentation_notes, segmentations
 from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.rows import Row, Source
-from mriscope.data.sandbox import Request, Sandbox, children_for
+from mriscope.data.sandbox import Sandbox, children_for
 from mriscope.data.scans import Scan, read_scans
-from mriscope.data.series import Series, find_series
 from mriscope.data.volumes import Cut
 from mriscope.errors import DataError, need
 
 SIDECARS = (".json", ".tsv", ".csv", ".xml", ".txt", ".md", ".bval", ".bvec", ".pdf", ".xls", ".xlsx")
 """Files that go with volumes and hold none, as do those of NO_VOLUMES."""
 NO_VOLUMES = ("dicomdir", "license", "readme", "changes")
-RESPELLED = "patients have PatientIDs that differ only in case, blanks or a session; each was taken for one subject"
-ONE_PATIENT = "series have one and the same PatientID; it was taken for nobody's"
 _KEPT = 64  # files that are unpacked at a time, more than the sandbox asks for ahead
-_AT_ONCE = 64  # headers that one request asks for
 
 Listing = Mapping[str, Path]
 """The files of a source by their paths within it."""
@@ -50,13 +42,13 @@ def open_nifti_folders(name: str, files: Listing, cut: Cut) -> Source:
     """
     masks = segmentations(path for path in files if is_nifti(path))
     volumes = [path for path in files if is_nifti(path) and path not in masks]
-    places, class_names, labels = _places(name, volumes)
-    order = _in_order(volumes, places)
+    places, class_names, labels = places_of(name, volumes)
+    order = in_order(volumes, places)
     identities, notes = identify(order, classes=[places[path].class_folder for path in order])
     scans = []
     for path, who in zip(order, identities, strict=True):
         scan = Scan(path, {"task": "nifti", "files": [str(files[path])]}, subject=who.subject, session=who.session)
-        scans.append(_in_place(scan, places[path], labels))
+        scans.append(in_place(scan, places[path], labels))
     return volume_source(
         files,
         class_names,
@@ -129,46 +121,6 @@ def _unpack(rows: Iterable[Row], folder: Path) -> Iterator[Scan]:
         yield Scan(row.path, {"task": "nifti", "files": [str(path)]}, **about)
 
 
-def open_dicom_folders(name: str, files: Listing, dicoms: Sequence[str], cut: Cut, pattern: str | None) -> Source:
-    """Open a source of DICOM files in class folders, listed but unread.
-
-    Each series in a folder is a volume; see `find_series`. Its subject is what the folders call it, or the patient of
-    its files by a number. Nothing that could name a person is read, but for a keyed digest of PatientID, whose key is
-    drawn anew for each reading.
-
-    Args:
-        name: the source as its user wrote it.
-        files: all files of the source.
-        dicoms: those that are DICOM.
-        cut: how volumes become slices.
-        pattern: which series of a folder to take, by number or description.
-
-    Raises:
-        DataError: folders that tell no classes.
-    """
-    places, class_names, labels = _places(name, dicoms)
-    order = _in_order(dicoms, places)
-
-    def scans(sandbox: Sandbox) -> Iterable[Scan]:
-        headers, problems = read_headers({path: files[path] for path in order}, sandbox)
-        series = find_series(headers, pattern)
-        series.sort(key=lambda one: part_order(places[one.path].part))
-        classes = [places[one.path].class_folder for one in series]
-        folders, _ = identify([f"{one.path.rpartition('/')[0]}/series" for one in series], classes=classes)
-        subjects, told = _subjects(series, [who.subject for who in folders])
-        sessions = _sessions(series, subjects)
-        if respelled := _respelled(headers.values()):
-            told = {**told, RESPELLED: respelled}
-        for one, subject, session in zip(series, subjects, sessions, strict=True):
-            about = {"subject": subject, "session": session, "problem": one.problem, "told": told}
-            scan = Scan(one.name, series_request(one, files), **about)
-            told = {}
-            yield _in_place(scan, places[one.path], labels)
-        yield from (Scan(path, {}, problem=problem) for path, problem in problems.items())
-
-    return volume_source(files, class_names, scans, cut, strangers(files, dicoms))
-
-
 def open_tumour_slices(files: Listing) -> Source:
     """Open a folder of the figshare brain tumours, one slice a MATLAB file; cvind.mat, their folds, is passed over."""
     slices = [path for path in files if path.lower().endswith(".mat") and not path.lower().endswith("cvind.mat")]
@@ -234,7 +186,7 @@ def strangers(files: Listing, volumes: Collection[str]) -> list[str]:
     )
 
 
-def _places(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[str, ...], dict[str, int]]:
+def places_of(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[str, ...], dict[str, int]]:
     """Return the place of each file, the names of the classes, and the label of each class folder."""
     chains = {path: tuple(path.split("/")[:-1]) for path in paths}
     places = find_places(name, chains.values())
@@ -242,91 +194,12 @@ def _places(name: str, paths: Collection[str]) -> tuple[dict[str, Place], tuple[
     return {path: places[chain] for path, chain in chains.items()}, class_names, labels
 
 
-def _in_place(scan: Scan, place: Place, labels: Mapping[str, int]) -> Scan:
+def in_place(scan: Scan, place: Place, labels: Mapping[str, int]) -> Scan:
+    """Return the scan with the label and the part that its place among folders gives."""
     problem = scan.problem or ("" if place.class_folder else "lies in no class folder")
     return replace(scan, label=labels.get(place.class_folder), part=place.part, problem=problem)
 
 
-def _in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
+def in_order(paths: Iterable[str], places: Mapping[str, Place]) -> list[str]:
+    """Return paths by part, then by name, numbers by their value."""
     return sorted(paths, key=lambda path: (part_order(places[path].part), *map(natural, path.split("/"))))
-
-
-def series_request(series: Series, files: Listing) -> Request:
-    """Return what to ask the sandbox for the images of a series."""
-    named = sorted({path for layer in series.layers for path, _ in layer})
-    return {
-        "task": "dicom",
-        "files": [str(files[path]) for path in named],
-        "layers": [[(str(files[path]), frame) for path, frame in layer] for layer in series.layers],
-        "frames": [asdict(frame) for frame in series.frames],
-        "voxels": series.voxels,
-    }
-
-
-def read_headers(files: Listing, sandbox: Sandbox) -> tuple[dict[str, Header], dict[str, str]]:
-    """Read the headers of DICOM files in a sandbox.
-
-    Returns:
-        the headers by path, and for files that have none the reason.
-    """
-    salt = secrets.token_hex(32)
-    headers: dict[str, Header] = {}
-    problems: dict[str, str] = {}
-
-    def request_of(paths: Sequence[str]) -> Request:
-        return {"task": "dicom headers", "files": [str(files[path]) for path in paths], "salt": salt, "voxels": 0}
-
-    waiting = list(files)
-    batches = [waiting[start : start + _AT_ONCE] for start in range(0, len(waiting), _AT_ONCE)]
-    while batches:
-        again: list[list[str]] = []
-        for paths, answer in sandbox.map(batches, request_of):
-            if not isinstance(answer, DataError):
-                for path, found in zip(paths, answer.facts["headers"], strict=True):
-                    if "error" in found:
-                        problems[path] = str(found["error"])
-                    else:
-                        headers[path] = _header(found)
-            elif len(paths) == 1:
-                problems[paths[0]] = str(answer)
-            else:
-                again += [[path] for path in paths]  # one of them ended the process: find out which
-        batches = again
-    return headers, problems
-
-
-def _header(found: Mapping[str, Any]) -> Header:
-    return Header(**{**found, "frames": [Frame(**frame) for frame in found["frames"]]})
-
-
-def _subjects(series: Sequence[Series], folders: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """Return what the subject of each series is called, and what is to be told of it.
-
-    A patient's number counts the patients in the order of the series. Where each folder's subject is one patient and
-    each patient one folder's, the folders' names serve.
-    """
-    patients = [one.patient for one in series]
-    studies = {one.study for one in series}
-    if len(set(patients)) == 1 and patients[0] and len(studies) > 1:
-        return list(folders), {ONE_PATIENT: len(series)}
-    pairs = set(zip(patients, folders, strict=True))
-    if all(folders) and len(pairs) == len(set(patients)) == len(set(folders)):
-        return list(folders), {}
-    number = {who: place for place, who in enumerate(dict.fromkeys(filter(None, patients)), 1)}
-    named = zip(patients, folders, strict=True)
-    return [f"patient-{number[who]:03d}" if who else folder for who, folder in named], {}
-
-
-def _respelled(headers: Iterable[Header]) -> int:
-    """Return how many patients have a PatientID that is written in several ways."""
-    spellings = Counter(patient for patient, _ in {(one.patient, one.spelling) for one in headers})
-    return sum(count > 1 for count in spellings.values())
-
-
-def _sessions(series: Sequence[Series], subjects: Sequence[str]) -> list[str]:
-    """Return the place of each series' study among those of its subject by time, from 1; "" where no study is told."""
-    studies: dict[str, set[tuple[str, str]]] = {}
-    for one, subject in zip(series, subjects, strict=True):
-        studies.setdefault(subject, set()).add((one.when, one.study))
-    places = {who: {study: str(at) for at, (_, study) in enumerate(sorted(of), 1)} for who, of in studies.items()}
-    return [places[who][one.study] if who and one.study else "" for one, who in zip(series, subjects, strict=True)]

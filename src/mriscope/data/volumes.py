@@ -77,12 +77,14 @@ class Volume:
         affine: float64 (4, 4), from voxel indices to mm, to the right, anterior and superior (RAS+).
         limits: the values that become 0 and 255; None takes them from the voxels.
         origins: float64 (K, 3), mm (RAS+) of voxel (0, 0, k) of each layer, where layers are not equally spaced.
+        oriented: whether its file tells how it lies in space.
     """
 
     data: np.ndarray
     affine: np.ndarray
     limits: tuple[float, float] | None = None
     origins: np.ndarray | None = None
+    oriented: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
 """The names and sizes of the models, readable without torch."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from mriscope.errors import UnknownNameError
+from mriscope.errors import RecipeError, UnknownNameError, suggest
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,13 @@ SUMMARIES = (
 ESTIMATORS = ("nearest_neighbour", "tissue_families", "tissue_histograms")
 MODEL_NAMES = tuple(sorted([*(one.name for one in SUMMARIES), *ESTIMATORS]))
 """What is registered when every module of this package is imported; a test compares the two."""
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "compact_cnn": ("dropout",),
+    "efficientnet_b3": ("weights", "frozen"),
+    "residual_cnn": ("width", "places", "dropout", "mirror"),
+    "resnet50": ("weights", "frozen"),
+}
+"""What `model_options` may name; models that are left out have none. A test compares it with their functions."""
 TIMM = "timm:"
 
 
@@ -121,3 +129,26 @@ def check_model_name(name: str) -> None:
     """
     if not name.startswith(TIMM) and name not in MODEL_NAMES:
         raise UnknownNameError("model", name, MODEL_NAMES)
+
+
+def check_option_names(model: str, given: Iterable[str], known: Collection[str] | None = None) -> None:
+    """Refuse options that a model does not have.
+
+    Args:
+        model: its name; what stands behind "timm:" is left to timm.
+        given: the names of the options.
+        known: those that the model has; None takes OPTIONS.
+
+    Raises:
+        RecipeError: the message names the near ones.
+
+    Example:
+        >>> check_option_names("compact_cnn", ["dropout"])
+    """
+    if known is None and model.startswith(TIMM):
+        return
+    names = OPTIONS.get(model, ()) if known is None else known
+    for option in given:
+        if option not in names:
+            hint = suggest(option, names) if names else "it has no options"
+            raise RecipeError("model_options", [f"{model} has no option {option!r}; {hint}"])

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import mriscope.models
-from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type, suggest
-from mriscope.models.names import TIMM, ModelSummary
+from mriscope.errors import MriscopeError, RecipeError, UnknownNameError, check_type
+from mriscope.models.names import TIMM, ModelSummary, check_option_names
 from mriscope.models.registration import Estimator, makers, register, register_estimator
 
 __all__ = [
@@ -73,10 +73,8 @@ def create_model(
     known = dict(inspect.signature(maker).parameters)
     for given in ("classes", "size", "pretrained"):
         known.pop(given, None)
+    check_option_names(name, options or {}, known)
     for option, value in (options or {}).items():
-        if option not in known:
-            hint = suggest(option, known) if known else "it has no options"
-            raise RecipeError("model_options", [f"{name} has no option {option!r}; {hint}"])
         kind = known[option].annotation
         if kind in _KINDS and (not isinstance(value, _KINDS[kind]) or isinstance(value, bool) != (kind is bool)):
             raise RecipeError(

@@ -1,5 +1,6 @@
 """What predict prints."""
 
+import math
 from collections.abc import Iterator
 
 from mriscope.reports.text import join_estimate, metric_title, table
@@ -11,9 +12,11 @@ NO_DIAGNOSIS = "A research tool, not a medical device: nothing here is a diagnos
 def answer_text(answer: Answer) -> str:
     """Format a line for each slice, and under them what the model is and what its answers rest on."""
     names = list(answer.slices[0].probabilities)
+    told = answer.subjects and any(not math.isnan(one.position) for one in answer.slices)
     rows = [
         [
             one.path,
+            *([("" if math.isnan(one.position) else f"{one.position:g}")] if told else []),
             one.class_name,
             *(f"{one.probabilities[name]:.3f}" for name in names),
             "none" if one.prediction_set is None else ", ".join(one.prediction_set),
@@ -21,8 +24,44 @@ def answer_text(answer: Answer) -> str:
         ]
         for one in answer.slices
     ]
-    columns = ["image", "class", *names, "prediction set", "out of distribution"]
-    return "\n".join([table(columns, rows), "", *_describe(answer)])
+    columns = ["image", *(["position"] if told else []), "class", *names, "prediction set", "out of distribution"]
+    return "\n".join([table(columns, rows), "", *_tell_subjects(answer), *_describe(answer)])
+
+
+def _tell_subjects(answer: Answer) -> Iterator[str]:
+    if not answer.subjects:
+        return
+    names = list(answer.slices[0].probabilities)
+    rows = []
+    for one in answer.subjects:
+        share = one.share_out_of_distribution
+        rows.append(
+            [
+                f"{one.unit} {one.name}",
+                f"{one.n_slices:,}",
+                one.class_name,
+                *(f"{one.probabilities[name]:.3f}" for name in names),
+                "none" if one.prediction_set is None else ", ".join(one.prediction_set),
+                "not known" if math.isnan(share) else f"{share:.0%} of slices",
+            ]
+        )
+    yield table(["together", "slices", "class", *names, "prediction set", "out of distribution"], rows)
+    pooled, of_subjects = answer.inference.pooling.replace("_", " "), answer.inference.conformal_subjects
+    promise = "there are no prediction sets of subjects, as the run has no validation subjects"
+    if of_subjects is not None:
+        promise = (
+            f"their prediction sets should hold the true class of {of_subjects.coverage:.0%} of subjects (calibrated "
+            f"on {of_subjects.n_units:,} validation subjects)"
+        )
+    yield f"Slices are pooled by the {pooled}; {promise}."
+    for one in answer.subjects:
+        if one.out_of_distribution:
+            yield (
+                f"warning: {one.unit} {one.name} is unlike the training data "
+                f"({one.share_out_of_distribution:.0%} of its slices), so its answer means nothing; was it prepared as "
+                "they were (skull, plane, spacing, choice of slices)?"
+            )
+    yield ""
 
 
 def parts_text(done: PartsPredicted) -> str:

@@ -54,6 +54,7 @@ from mriscope.results.inference import (
     ModelOrigin,
     PartsPredicted,
     SlicePrediction,
+    SubjectPrediction,
 )
 from mriscope.results.preparation import Preparation, PreparedVolume, PrepareSettings, SkullState, VolumeMeasures
 from mriscope.results.records import (
@@ -165,6 +166,7 @@ __all__ = [
     "SplitSummary",
     "Standing",
     "Stratum",
+    "SubjectPrediction",
     "SubjectSummary",
     "TrainingSummary",
     "VolumeMeasures",

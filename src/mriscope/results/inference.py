@@ -1,12 +1,15 @@
 """What a trained model says of slices it was asked about, and how: inference.json, model.json and answers."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mriscope.choices import Scale
+from mriscope.choices import Plane, Scale
 from mriscope.results.records import Count, Estimate, Number, Record, ResultFile, Share
+
+PoolingName = Literal["mean_probability", "mean_logit", "majority"]
 
 
 class Conformal(Record):
@@ -43,6 +46,10 @@ class InferenceSettings(ResultFile):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """The logits are divided by it."""
     conformal: Conformal | None = None
+    conformal_subjects: Conformal | None = None
+    """Of whole subjects, their slices pooled; None where no validation subjects are known."""
+    pooling: PoolingName = "mean_probability"
+    """How the slices of a subject become one answer; chosen on the validation part where its subjects are known."""
     distance: DistanceThreshold | None = None
     notes: list[str] = Field(default_factory=list)
     """What is missing, and why; a sentence each."""
@@ -81,6 +88,10 @@ class ModelDescription(ResultFile):
     stretch: bool = False
     """Whether images of another aspect fill the square; else they keep it, on black."""
     scale: Scale
+    plane: Plane = "axial"
+    """Of the volumes that it was trained on, if any."""
+    slices: str = "all"
+    """Which slices of those, as mriscope.read takes it."""
     inference: InferenceSettings
 
 
@@ -98,6 +109,32 @@ class SlicePrediction(Record):
     """Whether the slice is unlike those of training; None where the model has no reference."""
     distance: Number
     """From the training slices, in the model's features; nan where the model has no reference."""
+    subject: str | None = None
+    """None where it is unknown."""
+    session: str | None = None
+    """Of the subject; None where it is unknown."""
+    position: Number = math.nan
+    """Along the scan, in mm where the slice is cut from a volume; nan where it is unknown."""
+
+
+class SubjectPrediction(Record):
+    """What a model says of a subject, by all slices together."""
+
+    name: str
+    """Of the subject, else of the volume."""
+    unit: Literal["subject", "volume"]
+    """What the slices have in common; a volume where its subject is unknown."""
+    n_slices: Count
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
+    """The most probable class."""
+    probabilities: dict[str, float]
+    """Pooled, by class."""
+    prediction_set: list[str] | None
+    """Classes that cannot be excluded of a subject; None where no validation subjects are known."""
+    share_out_of_distribution: Number
+    """Of its slices; nan where the model has no reference."""
+    out_of_distribution: bool | None
+    """Whether more slices are than the threshold should leave outside of a new subject; None without a reference."""
 
 
 class Answer(ResultFile):
@@ -111,6 +148,8 @@ class Answer(ResultFile):
     origin: ModelOrigin
     inference: InferenceSettings
     slices: list[SlicePrediction]
+    subjects: list[SubjectPrediction] = Field(default_factory=list)
+    """An answer for each known subject, and for each volume whose subject is unknown, in order of their slices."""
 
 
 @dataclass(frozen=True)

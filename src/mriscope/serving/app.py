@@ -22,7 +22,7 @@ from mriscope.serving.problems import MEDIA_TYPE, ProblemError, answer_with_prob
 from mriscope.serving.service import MAX_METHODS, MapOptions, Service
 from mriscope.version import __version__
 
-PLANES = "Of volumes: axial, coronal or sagittal. A DICOM file of one image is read in its own plane."
+PLANES = "Of volumes; else that of training. A DICOM file of one image is read in its own plane."
 TAKEN = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
 """Kinds of files; what one is, its content tells, whatever it is called."""
 USUAL: list[Method] = ["gradcam"]
@@ -94,10 +94,13 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
     )
     async def predict(
         request: Request,
-        plane: Annotated[Plane, Query(description=PLANES)] = "axial",
+        plane: Annotated[Plane | None, Query(description=PLANES)] = None,
         pictures: Annotated[bool, Query(description="Send each slice back as the model saw it.")] = False,
     ) -> Response:
-        """Predict the slices of files: pictures (JPEG, PNG, TIFF, BMP), NIfTI volumes and DICOM files."""
+        """Predict the slices of files: pictures (JPEG, PNG, TIFF, BMP), NIfTI volumes and DICOM files.
+
+        Slices of a volume also get one answer together, as do those of one subject where names of files tell it.
+        """
         form = await read_form(request, limit)
         return _json(await service.predict(form.files, plane, pictures=pictures))
 
@@ -117,7 +120,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
         layer: Annotated[str | None, Query(description="Whose maps count; else the last convolution's.")] = None,
         index: Annotated[int, Query(alias="slice", ge=0, lt=2**31, description="Which slice of a volume, from 0.")] = 0,
         alpha: Annotated[float, Query(ge=0, le=1, description="Share of the colours in overlays.")] = 0.5,
-        plane: Annotated[Plane, Query(description=PLANES)] = "axial",
+        plane: Annotated[Plane | None, Query(description=PLANES)] = None,
     ) -> Response:
         """Compute maps of one slice: which places count for a class, as grey levels and as colours over the slice."""
         (upload, *others) = (await read_form(request, limit)).files

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from mriscope.choices import Plane
 from mriscope.data.batches import scaled
 from mriscope.data.content import read_content
 from mriscope.data.images import Images
 from mriscope.data.sandbox import Sandbox
+from mriscope.data.volumes import Cut
 from mriscope.errors import ArgumentError, UnknownNameError
 from mriscope.explain.maps import Explanation, explain
 from mriscope.explain.methods import METHODS, check_method
@@ -90,7 +92,7 @@ class Service:
         """Stop the thread and the parsers."""
         self._open.close()
 
-    async def predict(self, uploads: Sequence[Upload], plane: str, *, pictures: bool) -> ServedAnswer:
+    async def predict(self, uploads: Sequence[Upload], plane: Plane | None, *, pictures: bool) -> ServedAnswer:
         """Predict the slices of files.
 
         Raises:
@@ -107,11 +109,12 @@ class Service:
             for start in range(0, len(images), AT_ONCE)
         ]
         probabilities, distances = (np.concatenate(column) for column in zip(*found, strict=True))
-        answer = make_answer(self.model.description, paths, probabilities, distances)
+        origins = [origin for one in read for origin in one.origins]
+        answer = make_answer(self.model.description, paths, probabilities, distances, origins)
         shown = await asyncio.to_thread(lambda: [encode_png(one) for one in images]) if pictures else None
         return ServedAnswer(**dict(answer), pictures=shown)
 
-    async def explain(self, upload: Upload, plane: str, options: MapOptions) -> Explained:
+    async def explain(self, upload: Upload, plane: Plane | None, options: MapOptions) -> Explained:
         """Compute maps of one slice.
 
         Raises:
@@ -126,7 +129,7 @@ class Service:
             raise ArgumentError(f"slice is {options.index}; the file holds {len(read)}, counted from 0")
         images, path = read.images[options.index : options.index + 1], read.paths[options.index]
         probabilities, distances = await _wait(self.worker.predict, images)
-        answer = make_answer(self.model.description, [path], probabilities, distances)
+        answer = make_answer(self.model.description, [path], probabilities, distances, [read.origins[options.index]])
         found = await _wait(self.worker.call, lambda: self._compute_maps(images, methods, options))
         maps = [self._serve_map(name, one, images[0], options.alpha) for name, one in found.items()]
         return Explained(origin=answer.origin, slice=answer.slices[0], picture=encode_png(images[0]), maps=maps)
@@ -161,11 +164,18 @@ class Service:
             overlay=encode_png(overlay(image, heat, alpha=alpha)),
         )
 
-    async def _read(self, upload: Upload, plane: str) -> Images:
-        size, stretch = self.model.description.size, self.model.description.stretch
+    async def _read(self, upload: Upload, plane: Plane | None) -> Images:
+        described = self.model.description
+        cut = Cut(plane or described.plane, described.slices)
         async with self._reading:
             return await asyncio.to_thread(
-                read_content, upload.name, upload.content, self._sandbox, size=size, stretch=stretch, plane=plane
+                read_content,
+                upload.name,
+                upload.content,
+                self._sandbox,
+                size=described.size,
+                stretch=described.stretch,
+                cut=cut,
             )
 
 

@@ -4,7 +4,6 @@ import copy
 import csv
 import math
 import time
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -176,9 +175,7 @@ def check_settings(model: nn.Module, settings: TrainingSettings, n_training: int
     """
     batches = n_batches(n_training, settings.batch_size)
     make_schedule(settings, make_optimizer(settings, model), batches)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch wants steps of the optimizer between those of the schedule
-        try_options(settings, batches)
+    try_options(settings, batches)
 
 
 def _train_epoch(job: _Job, state: TrainingState, batches: list[np.ndarray], stop: StopRequest) -> None:

@@ -1,7 +1,7 @@
 """Optimizer and learning-rate schedule from settings."""
 
-import inspect
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from mriscope.errors import RecipeError, UnknownNameError
+from mriscope.errors import RecipeError
 from mriscope.recipe import TrainingSettings
+from mriscope.training.optimizer_names import check_optimizer_name
 
 _TRIED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
-_UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
 
 
 def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
@@ -23,12 +23,10 @@ def make_optimizer(settings: TrainingSettings, model: nn.Module) -> Optimizer:
         UnknownNameError: torch.optim has no such optimizer.
         RecipeError: the optimizer has no such option or refuses its value.
     """
-    known = _known_optimizers()
-    if settings.optimizer not in known:
-        raise UnknownNameError("optimizer", settings.optimizer, known)
+    check_optimizer_name(settings.optimizer)
     if "lr" in settings.optimizer_options:
         raise RecipeError("training.optimizer_options", ["lr is set by training.learning_rate alone"])
-    optimizer = known[settings.optimizer]
+    optimizer = getattr(torch.optim, settings.optimizer)
     weights = [one for one in model.parameters() if one.requires_grad]
     options: dict[str, Any] = {"lr": settings.learning_rate, **settings.optimizer_options}
     # One kernel for the whole step halves the time that BaselineCNN's AdamW takes on a CPU.
@@ -115,9 +113,11 @@ def try_options(settings: TrainingSettings, steps_per_epoch: int) -> None:
         raise refused_options("training.optimizer_options", settings.optimizer, error) from error
     schedule = make_schedule(settings, optimizer, steps_per_epoch)
     try:
-        schedule.after_step()
-        for _ in range(min(settings.epochs, _TRIED_EPOCHS)):
-            schedule.after_epoch(1.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch wants steps of the optimizer between those of the schedule
+            schedule.after_step()
+            for _ in range(min(settings.epochs, _TRIED_EPOCHS)):
+                schedule.after_epoch(1.0)
         rate = learning_rate(optimizer)
     except Exception as error:
         raise refused_options("training.schedule_options", settings.schedule, error) from error
@@ -135,9 +135,3 @@ def refused_options(key: str, name: str, error: Exception) -> RecipeError:
 def learning_rate(optimizer: Optimizer) -> float:
     """Return the learning rate of the optimizer's first group."""
     return float(optimizer.param_groups[0]["lr"])
-
-
-def _known_optimizers() -> dict[str, type[Optimizer]]:
-    """Return the optimizers of torch.optim whose step needs dense gradients alone (LBFGS calls the model again)."""
-    found = {name: one for name, one in vars(torch.optim).items() if inspect.isclass(one)}
-    return {name: one for name, one in found.items() if issubclass(one, Optimizer) and name not in _UNFIT}

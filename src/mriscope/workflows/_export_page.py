@@ -6,39 +6,32 @@ import json
 
 import numpy as np
 
-from mriscope.evaluation.deployed import MappedModel, linear_evidence
 from mriscope.explain.methods import METHODS
+from mriscope.explain.overlays import overlay
 from mriscope.reports.model_page import as_script, browser_page
-from mriscope.workflows._export_graph import make_graph
+from mriscope.results import ModelDescription
+from mriscope.workflows._export_graph import Graph
 from mriscope.workflows._web_runtime import GLUE, LOADER, WASM, web_runtime
-from mriscope.workflows.predict import TrainedModel
-
-MAPS = ("hirescam", "gradcam")
-"""Methods whose maps a graph can compute where the logits are linear in the network's last maps."""
 
 
-def make_page(model: TrainedModel, card: str) -> dict[str, bytes]:
+def make_page(description: ModelDescription, graph: Graph, card: str) -> dict[str, bytes]:
     """Make the files of a page, by name.
 
     Args:
-        model: of a run.
+        description: of the model.
+        graph: of the model.
         card: its model card.
 
     Raises:
-        RunError: the model is an estimator, or the graph disagrees with torch.
-        MissingExtraError: onnx or onnxruntime is not installed.
         MriscopeError: ONNX Runtime for browsers cannot be had.
     """
     runtime = web_runtime()
-    evidence = linear_evidence(model.deployed, model.description.size)
-    maps = () if evidence is None else MAPS
-    module = None if evidence is None else MappedModel(model.deployed, evidence).eval()
     shown = {
-        "description": json.loads(model.description.to_json()),
+        "description": json.loads(description.to_json()),
         "card": card,
-        "methods": {name: METHODS[name] for name in maps},
+        "methods": {name: METHODS[name] for name in graph.maps},
         "colours": base64.b64encode(_colours()).decode(),
-        "graph": _packed(make_graph(model, module, maps)),
+        "graph": _packed(graph.content),
     }
     loaded = {
         LOADER: runtime[LOADER],
@@ -53,7 +46,6 @@ def _packed(content: bytes) -> str:
 
 
 def _colours() -> bytes:
-    """Return the 256 colours of overlays, three bytes each."""
-    from matplotlib import colormaps
-
-    return np.rint(colormaps["jet"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes()
+    """Return the 256 colours of overlays from no evidence to most, three bytes each."""
+    shares = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    return overlay(np.zeros((1, 256), np.uint8), shares, alpha=1.0).tobytes()

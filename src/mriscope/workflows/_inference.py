@@ -17,6 +17,7 @@ from mriscope.evaluation.out_of_distribution import (
     fit_reference,
     fit_threshold,
 )
+from mriscope.evaluation.pooling import choose_pooling, pool_by_subject
 from mriscope.evaluation.predictions import Predictions
 from mriscope.models.registry import Estimator
 from mriscope.results import DistanceThreshold, InferenceSettings
@@ -83,7 +84,17 @@ def fit_inference(validation: Predictions, unseen: bool | None) -> InferenceSett
     temperature = fit_temperature(validation)
     conformal = fit_conformal(with_temperature(validation, temperature), unseen=unseen)
     notes = [] if conformal.unseen else [SUBJECTS_UNKNOWN if conformal.unseen is None else SUBJECTS_SEEN]
-    return InferenceSettings(temperature=temperature, conformal=conformal, notes=notes)
+    settings = InferenceSettings(temperature=temperature, conformal=conformal, notes=notes)
+    return _with_subjects(settings, with_temperature(validation, temperature), unseen)
+
+
+def _with_subjects(settings: InferenceSettings, calibrated: Predictions, unseen: bool | None) -> InferenceSettings:
+    """Choose the way of pooling, and calibrate prediction sets of whole subjects, where subjects are known."""
+    if not calibrated.knows_subjects:
+        return settings
+    pooling = choose_pooling(calibrated)
+    of_subjects = fit_conformal(pool_by_subject(calibrated, pooling), unseen=unseen)
+    return settings.model_copy(update={"pooling": pooling, "conformal_subjects": of_subjects})
 
 
 def read_inference(directory: RunDirectory) -> InferenceSettings:

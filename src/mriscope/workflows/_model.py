@@ -6,10 +6,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mriscope.models.names import ESTIMATORS
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe
 from mriscope.run_directory import WEIGHTS, RunDirectory, open_run
 from mriscope.training.checkpoint import put_weights, read_weights
+from mriscope.training.optimizers import try_options
+
+STEPS = 100
+"""Of an epoch, where the number of slices is not known yet."""
 
 
 def create_model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: bool = True) -> nn.Module:
@@ -22,6 +27,18 @@ def create_model_for(recipe: Recipe, class_names: Sequence[str], *, pretrained: 
         seed=recipe.seed,
         pretrained=pretrained,
     )
+
+
+def try_settings(recipe: Recipe) -> None:
+    """Make the model of a recipe where it has options, and take a few steps of its optimizer, before data are read.
+
+    Raises:
+        RecipeError: the model, the optimizer or the schedule refuses its options.
+    """
+    if recipe.model_options:
+        create_model_for(recipe, ("one", "other"), pretrained=False)
+    if recipe.model not in ESTIMATORS:
+        try_options(recipe.training, STEPS)
 
 
 def load_network(

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from mriscope.data.images import read_images
+from mriscope.choices import Plane
+from mriscope.data.read_options import split_options
+from mriscope.data.unlabelled import read_unlabelled
 from mriscope.errors import ArgumentTypeError, DataError, check_type
 from mriscope.evaluation.calibration import scale_by_temperature
 from mriscope.evaluation.deployed import DeployedModel
@@ -20,7 +23,7 @@ from mriscope.models.registration import Estimator
 from mriscope.results import Answer, ModelDescription
 from mriscope.run_directory import REFERENCE, open_run
 from mriscope.training.devices import pick_device
-from mriscope.workflows._answer import describe_origin, make_answer
+from mriscope.workflows._answer import describe_origin, make_answer, options_of
 from mriscope.workflows._inference import read_inference
 from mriscope.workflows._model import load_network
 
@@ -63,21 +66,24 @@ class TrainedModel:
         """Predict slices.
 
         Args:
-            images: JPEG or PNG files, or folders of them, which are brought to the model's size; or slices of that
-                size, uint8 (N, H, W) with 0 as background.
+            images: what mriscope.read takes, a list of images, volumes, folders or patterns, which are brought to the
+                model's size; or slices of that size, uint8 (N, H, W) with 0 as background.
+
+        Returns:
+            an answer for each slice, and of volumes and known subjects one for all their slices.
 
         Raises:
             DataError: files that hold no image, every one is listed; or an array that holds no slices of this size.
             ArgumentTypeError: images is one text or path.
         """
         if isinstance(images, np.ndarray):
-            paths, pixels = tuple(map(str, range(len(images)))), self._check_slices(images)
+            paths, pixels, origins = tuple(map(str, range(len(images)))), self._check_slices(images), ()
         else:
             if isinstance(images, str | Path):
                 raise ArgumentTypeError(f"images is {str(images)!r}; give a list of files and folders")
-            given = read_images(images, self.description.size, stretch=self.description.stretch)
-            paths, pixels = given.paths, given.images
-        return make_answer(self.description, paths, *self.compute(pixels))
+            given = read_unlabelled(images, self.description.size, options_of(self.description))
+            paths, pixels, origins = given.paths, given.images, given.origins
+        return make_answer(self.description, paths, *self.compute(pixels), origins)
 
     def compute(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute calibrated probabilities, float32 (N, K), and distances, float32 (N,), of uint8 (N, H, W)."""
@@ -116,12 +122,15 @@ def load_model(run: str | Path, device: str = "auto") -> TrainedModel:
     directory = open_run(run)
     network, class_names = load_network(directory, pick_device(device))
     inference, recipe = read_inference(directory), directory.recipe
+    _, trained = split_options(recipe.data)
     description = ModelDescription(
         origin=describe_origin(directory),
         class_names=list(class_names),
         size=recipe.input.size,
         stretch=recipe.input.stretch,
         scale=recipe.input.scale,
+        plane=cast(Plane, trained.plane),
+        slices=trained.slices,
         inference=inference,
     )
     reference = None if inference.distance is None else FeatureReference.read(directory.path / REFERENCE)
@@ -133,7 +142,7 @@ def predict_images(run: str | Path, images: Sequence[str | Path], *, device: str
 
     Args:
         run: the run directory.
-        images: JPEG or PNG files, or folders of them.
+        images: what mriscope.read takes: images, volumes, folders, patterns.
         device: auto, cpu or cuda.
 
     Raises:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.data.images import read_images
+from mriscope.data.unlabelled import read_unlabelled
 from mriscope.errors import ArgumentTypeError, RunError, need
 from mriscope.results import Answer, ModelDescription
-from mriscope.workflows._answer import make_answer
+from mriscope.workflows._answer import make_answer, options_of
 
 GRAPH, DESCRIPTION = "model.onnx", "model.json"
 BATCH = 64
@@ -20,7 +20,7 @@ def predict_onnx(folder: str | Path, images: Sequence[str | Path]) -> Answer:
 
     Args:
         folder: of the export.
-        images: JPEG or PNG files, or folders of them.
+        images: what mriscope.read takes: images, volumes, folders, patterns.
 
     Raises:
         RunError: the folder holds no export, or a damaged one.
@@ -34,12 +34,12 @@ def predict_onnx(folder: str | Path, images: Sequence[str | Path]) -> Answer:
     if not path.is_file():
         raise RunError(f"{folder} holds no {GRAPH}; make one with `mriscope export RUN --format onnx --out DIR`")
     description = ModelDescription.read(Path(folder) / DESCRIPTION)
-    given = read_images(images, description.size, stretch=description.stretch)
+    given = read_unlabelled(images, description.size, options_of(description))
     session = open_session(path.read_bytes(), str(path))
     starts = range(0, len(given), BATCH)
     found = [compute_onnx(session, given.images[start : start + BATCH]) for start in starts]
     probabilities, distances = (np.concatenate(column) for column in zip(*found, strict=True))
-    return make_answer(description, given.paths, probabilities, distances)
+    return make_answer(description, given.paths, probabilities, distances, given.origins)
 
 
 def open_session(graph: bytes, name: str) -> Any:

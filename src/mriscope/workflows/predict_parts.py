@@ -47,8 +47,9 @@ def predict_parts(
     """Predict slices part by part; memory stays the same however many there are.
 
     Each parquet file is a part, and so are 4,096 images. A part's answers are a parquet file in `out`, which appears
-    when it is whole: path, class, probability_<class>, prediction_set, out_of_distribution, distance and problem. A
-    part whose answers were made from the same content by the same model is left alone.
+    when it is whole: path, class, probability_<class>, prediction_set, out_of_distribution, distance and problem. They
+    are of slices alone, as those of a subject may lie in several parts; volumes are refused. A part whose answers were
+    made from the same content by the same model is left alone.
 
     Args:
         run: the run directory.

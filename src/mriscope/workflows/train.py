@@ -53,7 +53,7 @@ from mriscope.training.progress import Monitor
 from mriscope.workflows._baselines import write_baselines
 from mriscope.workflows._inference import write_inference
 from mriscope.workflows._load import load
-from mriscope.workflows._model import create_model_for
+from mriscope.workflows._model import create_model_for, try_settings
 
 
 def run(
@@ -87,6 +87,7 @@ def run(
         store_of(track)  # a mistyped address is named before anything is read
     check_place(folder)  # so are files of somebody else's in the way
     check_model(recipe.model)
+    try_settings(recipe)  # and settings that are wrong whatever the data are
     path, place = Path(folder), pick_device(device)
     init_process_group(place)
     loaded = load(recipe.data, recipe=recipe, skip_bad=skip_bad)

@@ -32,15 +32,15 @@ window.backend = (() => {
   async function read(file) {
     const bytes = new Uint8Array(await file.arrayBuffer());
     try {
-      const found = (await window.volumes.slices(bytes)) ?? [{ ...(await window.decode.picture(bytes)), name: "" }];
+      const found = (await window.volumes.slices(bytes, window.volumes.PLANES.indexOf(description.plane))) ?? [{ ...(await window.decode.picture(bytes)), name: "" }];
       return found.map((one) => ({ image: window.decode.fit(one, size, stretch), path: file.name + one.name }));
     } catch (error) {
       throw new Error(`${file.name} ${error instanceof RangeError ? "is damaged or cut short" : error.message}`);
     }
   }
 
-  function answerOf(path, probabilities, distance) {
-    const { conformal, distance: threshold } = description.inference, best = probabilities.indexOf(Math.max(...probabilities));
+  function answerOf(path, probabilities, distance, conformal = description.inference.conformal) {
+    const { distance: threshold } = description.inference, best = probabilities.indexOf(Math.max(...probabilities));
     const inside = names.filter((_, at) =>
       at === best || conformal?.threshold === null || 1 - probabilities[at] <= conformal?.threshold);
     return {
@@ -51,6 +51,30 @@ window.backend = (() => {
       out_of_distribution: threshold ? !(distance <= threshold.value) : null,
       distance: threshold ? distance : null,
     };
+  }
+
+  // As mriscope.evaluation.pooling: the mean of what each slice says, brought back to the sum of 1.
+  function pooled(slices) {
+    const { pooling } = description.inference, least = 2 ** -23;
+    const said = slices.map(({ probabilities }) => {
+      const shares = names.map((name) => probabilities[name]), best = shares.indexOf(Math.max(...shares));
+      return shares.map((share, at) =>
+        pooling === "majority" ? Number(at === best) : pooling === "mean_logit" ? Math.log(Math.max(share, least)) : share);
+    });
+    let mean = names.map((_, at) => said.reduce((sum, one) => sum + one[at], 0) / said.length);
+    if (pooling === "mean_logit") mean = mean.map((value) => Math.exp(value - Math.max(...mean)));
+    const total = mean.reduce((sum, value) => sum + value, 0);
+    return mean.map((value) => value / total);
+  }
+
+  // One answer for all slices of a volume; whose it is, a browser is not told.
+  function together(name, slices) {
+    if (slices.length < 2 || description.slices !== "all") return [];
+    const { conformal_subjects: conformal, distance: threshold } = description.inference;
+    const { distance: _, ...one } = answerOf(name, pooled(slices), null, conformal);
+    const share = threshold ? slices.filter((slice) => slice.out_of_distribution).length / slices.length : null;
+    return [{ ...one, name, unit: "volume", n_slices: slices.length, share_out_of_distribution: share,
+      out_of_distribution: threshold ? share > 1 - threshold.level : null }];
   }
 
   function draw(colour) {
@@ -109,7 +133,9 @@ window.backend = (() => {
         });
       }
       const pictures = read_.map(({ image }) => draw((at) => [image[at], image[at], image[at]]));
-      return { answer: { ...description, slices }, pictures, images: read_.map((one) => one.image) };
+      const subjects = together(file.name, slices), not_pooled = slices.length > 1 && !subjects.length
+        ? `There is no answer for the volume: the model was trained on chosen slices (${description.slices}), which this page does not choose; use mriscope predict.` : "";
+      return { answer: { ...description, slices, subjects, not_pooled }, pictures, images: read_.map((one) => one.image) };
     },
     async explain(file, index, method, chosen) {
       const { image } = (await read(file))[index], found = await run([image]);

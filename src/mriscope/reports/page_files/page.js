@@ -57,7 +57,8 @@
 
   function metricRow(name, one) {
     const number = (value) => (value === null ? "none" : value.toFixed(3));
-    const interval = one.low === null ? "none" : `${number(one.low)} to ${number(one.high)}`;
+    const interval = one.reliable === false ? "not reliable here"
+      : one.low === null ? "none" : `${number(one.low)} to ${number(one.high)}`;
     const head = element("th", TITLES[name] ?? named(name));
     head.scope = "row";
     return element("tr", "", [head, element("td", number(one.value)), element("td", interval)]);
@@ -76,11 +77,38 @@
       at("index").max = found.pictures.length - 1;
       at("index").value = Math.floor((found.pictures.length - 1) / 2);
       at("answer").hidden = false;
+      showTogether();
       showSlice();
       at("answer-title").focus();
     } catch (error) {
       if (turn === state.asked) complain(error);
     }
+  }
+
+  // The answer for all slices of a file, which is one volume.
+  function showTogether() {
+    const [one] = state.answer.subjects, { inference, not_pooled } = state.answer;
+    at("together").hidden = !(one && state.pictures.length > 1) && !not_pooled;
+    at("together-probabilities").hidden = !one;
+    if (not_pooled) at("together-flag").textContent = at("together-title").textContent = "";
+    if (at("together").hidden) return;
+    at("together-title").textContent = "All slices together";
+    if (!one) {
+      at("together-told").textContent = not_pooled;
+      return;
+    }
+    at("together-title").textContent = `${one.unit === "subject" ? "Subject" : "Volume"} ${one.name}: ${one.n_slices} slices together`;
+    const share = one.share_out_of_distribution, outside = share === null ? "" : `${(100 * share).toFixed(0)} % of the slices are out of distribution`;
+    at("together-flag").textContent = share === null ? "Whether the volume resembles those of training is not known for this model."
+      : one.out_of_distribution ? `Out of distribution: ${outside}, so the answer means nothing. Was the volume prepared as those of training (skull, plane, spacing)?`
+      : `Not out of distribution: ${outside}. That does not make the answer right.`;
+    at("together-flag").classList.toggle("flagged", one.out_of_distribution !== false);
+    at("together-probabilities").tBodies[0].replaceChildren(...shareRows(one));
+    const conformal = inference.conformal_subjects;
+    at("together-told").textContent = `Slices are pooled by the ${named(inference.pooling)}. ` + (conformal
+      ? `The prediction set should hold the true class of ${(100 * conformal.coverage).toFixed(0)} % of subjects ` +
+        `(calibrated on ${conformal.n_units} validation subjects).`
+      : "There are no prediction sets of subjects, as the run has no validation subjects.");
   }
 
   function showSlice() {
@@ -108,8 +136,16 @@
   }
 
   function showProbabilities(slice) {
-    const inside = slice.prediction_set, conformal = state.answer.inference.conformal;
-    const rows = Object.entries(slice.probabilities).map(([name, share]) => {
+    const conformal = state.answer.inference.conformal;
+    at("probabilities").tBodies[0].replaceChildren(...shareRows(slice));
+    at("set-told").textContent = conformal
+      ? `The prediction set should hold the true class of ${(100 * conformal.coverage).toFixed(0)} % of slices ` +
+        `(calibrated on ${conformal.n_units} validation ${conformal.unit}s).`
+      : "This model has no prediction sets.";
+  }
+
+  function shareRows({ probabilities, prediction_set: inside }) {
+    return Object.entries(probabilities).map(([name, share]) => {
       const head = element("th", named(name)), fill = element("span"), bar = element("div", "", [fill]);
       head.scope = "row";
       fill.style.width = `${100 * share}%`;
@@ -120,11 +156,6 @@
       const member = inside === null ? "not known" : inside.includes(name) ? "yes" : "no";
       return element("tr", "", [head, element("td", "", [cell]), element("td", member)]);
     });
-    at("probabilities").tBodies[0].replaceChildren(...rows);
-    at("set-told").textContent = conformal
-      ? `The prediction set should hold the true class of ${(100 * conformal.coverage).toFixed(0)} % of slices ` +
-        `(calibrated on ${conformal.n_units} validation ${conformal.unit}s).`
-      : "This model has no prediction sets.";
   }
 
   async function showMap() {
@@ -142,7 +173,7 @@
       if (turn !== state.explained) return;
       if (found.empty === null) at("map").src = found.overlay;
       at("map").alt = `${found.title} for the class ${named(found.class)}, in colours`;
-      at("map-told").textContent = `${found.title} for ${named(found.class)}; red is most evidence for it, blue none.` +
+      at("map-told").textContent = `${found.title} for ${named(found.class)}; bright is most evidence for it, dark none.` +
         (found.empty === null ? "" : ` There is no map: ${found.empty}.`);
     } catch (error) {
       if (turn === state.explained) at("map-told").textContent = error.message;

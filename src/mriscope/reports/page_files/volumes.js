@@ -237,11 +237,11 @@ window.volumes = (() => {
   }
 
   // All slices of a file, or null where it is neither kind.
-  async function slices(bytes) {
+  async function slices(bytes, plane = 2) {
     if (isDicom(bytes)) return cut(readDicom(bytes));
     if (bytes[0] === 0x1f && bytes[1] === 0x8b) bytes = await unpack(bytes);
     else if (!isNifti(bytes)) return null;
-    return cut(readNifti(bytes));
+    return cut(readNifti(bytes), plane);
   }
 
   return { slices, PLANES };
