@@ -687,7 +687,7 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]
-    assert f"{accuracy.value:.3f} (interval not reliable here)" in page
+    assert f'{100 * accuracy.value:.1f} %<br><span class="small">interval not reliable here' in page.replace("\n", "")
 
 
 CHOICES = [

@@ -8,6 +8,7 @@ from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
 from mriscope.reports.text import UNRELIABLE, describe_slices, metrics_text, slices_text, table
+from mriscope.results import BaselineScores, Estimate
 
 METRICS = metrics(
     Predictions.of(
