@@ -1,7 +1,8 @@
 """Coverage and width of 95 % intervals over simulated cohorts whose true values are known.
 
     python3 run.py bench coverage
-    .venv/bin/python benchmarks/coverage.py [--part NAME] [--cohorts 2000] [--out FILE] [--minutes 9] [--table]
+    .venv/bin/python benchmarks/coverage.py [--part NAME] [--cohorts 2000] [--out FILE] [--minutes 9] [--first 39]
+        [--table]
 
 A cell is a kind of cohort: subjects, slices of each, shares of the classes, separation. Each finished cell is one line
 of FILE, and the same command goes on where it stopped; --table puts what is there into docs/method.md.
@@ -21,7 +22,7 @@ from scipy.stats import norm
 from mriscope.environment import describe_environment
 from mriscope.evaluation.calibration import consistency_test
 from mriscope.evaluation.cohort import PRIOR
-from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences
+from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences, welch_degrees
 from mriscope.evaluation.interval_formulas import (
     area_interval,
     effective_size,
@@ -30,6 +31,7 @@ from mriscope.evaluation.interval_formulas import (
     logit_interval,
     score_interval_of_area,
     unit_variance,
+    units_of_class_mean,
     widen,
     wilson_interval,
 )
@@ -51,7 +53,11 @@ SHARES = {
     "4 of the public set": (0.5, 0.35, 0.14, 0.01),
 }
 SEPARATIONS = {"chance": 0.0, "fair": 1.2, "good": 2.3, "near perfect": 4.5, "perfect": 12.0}
-"""Distance of the classes' means in standard deviations of a score: AUROC 0.5, 0.80, 0.95, 0.999, 1."""
+"""Distance of the classes' means in standard deviations of a score.
+
+Of two classes the AUROC is 0.5, 0.885, 0.989, 1.000 and 1, the accuracy of equal ones 0.5, 0.80, 0.95, 0.999 and 1.
+"""
+LOGIT_T = "DeLong on the logit scale, Student's t"
 Bounds = tuple[np.ndarray, np.ndarray]
 
 
@@ -163,7 +169,10 @@ def table_bounds(random: np.random.Generator, cells: np.ndarray) -> Iterator[tup
         bounds = np.minimum(low, value), np.maximum(high, value)
         yield name, "Bayesian bootstrap", value, bounds
         ends = {"quadratic_kappa": (-1, 1), "severity_error": (0, np.inf)}.get(name, (0, 1))
-        for words, units in (("", np.full(count, subjects)), (" of the least class", least)):
+        worth = {"": np.full(count, subjects), " of the least class": least}
+        if name == "balanced_accuracy":
+            worth[" by class"] = units_of_class_mean(of_class)
+        for words, units in worth.items():
             wider = widen(value, bounds, few_units_factor(units), least=ends[0], most=ends[1])
             yield name, f"Bayesian bootstrap, Student's t{words}", value, wider
         if name not in ("quadratic_kappa", "severity_error"):
@@ -198,7 +207,7 @@ def proportion_bounds(random: np.random.Generator, cells: np.ndarray) -> Iterato
 
 
 def auroc_bounds(
-    random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray
+    random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray, resampled: bool = True
 ) -> Iterator[tuple[str, str, np.ndarray, Bounds]]:
     """The same of the AUROC of the last class, and of the mean over classes where there are more than two."""
     count, subjects, slices, classes = probabilities.shape
@@ -220,18 +229,22 @@ def auroc_bounds(
     name = "AUROC of the last class"
     yield name, "DeLong", value, (np.clip(value - 1.96 * error, 0, 1), np.clip(value + 1.96 * error, 0, 1))
     yield name, "DeLong on the logit scale", value, area_interval(value, error, ones, rest)
+    degrees = welch_degrees(units, (positive, ~positive))
+    yield name, LOGIT_T, value, area_interval(value, error, ones, rest, degrees=degrees)
     yield name, "Newcombe", value, score_interval_of_area(value, ones, rest)
-    if subjects * slices <= 400:
+    if resampled and subjects * slices <= 400:
         drawn = resample_auroc(random, probabilities[..., -1].reshape(count, -1), rows == classes - 1, slices)
         yield name, "percentile", value, quantiles(value, drawn)
         yield name, "BCa", value, bca(value, drawn, units)
     if classes > 2:
         value, units = np.mean(values, axis=0), np.mean(by_unit, axis=0)
         ends = [score_interval_of_area(np.ones(count), *size)[0] for size in sizes]
-        low, high = logit_interval(value, np.sqrt(unit_variance(units)))
-        perfect = value >= 1
-        bounds = np.where(perfect, np.mean(ends, axis=0), low), np.where(perfect, 1, high)
-        yield "AUROC", "DeLong on the logit scale", value, bounds
+        degrees = welch_degrees(units, [labels == one for one in range(classes)])
+        for candidate, free in (("DeLong on the logit scale", np.inf), (LOGIT_T, degrees)):
+            low, high = logit_interval(value, np.sqrt(unit_variance(units)), degrees=free)
+            perfect = value >= 1
+            bounds = np.where(perfect, np.mean(ends, axis=0), low), np.where(perfect, 1, high)
+            yield "AUROC", candidate, value, bounds
 
 
 def resample_auroc(random: np.random.Generator, scores: np.ndarray, positive: np.ndarray, slices: int) -> np.ndarray:
@@ -249,18 +262,23 @@ def resample_auroc(random: np.random.Generator, scores: np.ndarray, positive: np
     return found
 
 
+def losses_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """Log loss and Brier score of each slice: float64 (C, n, m)."""
+    classes = probabilities.shape[-1]
+    truth = np.eye(classes)[labels][:, :, None]
+    return {
+        "log_loss": -np.log(np.maximum((truth * probabilities).sum(axis=-1), np.finfo(np.float32).eps)),
+        "brier_score": ((truth - probabilities) ** 2).sum(axis=-1) / (2 if classes == 2 else 1),
+    }
+
+
 def loss_bounds(
     random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray
 ) -> Iterator[tuple[str, str, np.ndarray, Bounds]]:
     """The same of the log loss and the Brier score."""
-    classes, subjects = probabilities.shape[-1], labels.shape[1]
-    truth = np.eye(classes)[labels][:, :, None]
-    losses = {
-        "log_loss": -np.log(np.maximum((truth * probabilities).sum(axis=-1), np.finfo(np.float32).eps)),
-        "brier_score": ((truth - probabilities) ** 2).sum(axis=-1) / (2 if classes == 2 else 1),
-    }
+    subjects = labels.shape[1]
     drawn = random.multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES)
-    for name, loss in losses.items():
+    for name, loss in losses_of(labels, probabilities).items():
         means = loss.mean(axis=2)
         value, units = mean_influences(means, np.ones_like(means, bool))
         yield name, "log scale", value, log_interval(value, np.sqrt(unit_variance(units)), subjects)
@@ -269,15 +287,17 @@ def loss_bounds(
         yield name, "BCa", value, bca(value, resampled, units)
 
 
-def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str, Any]]:
-    """Coverage, misses on either side and mean width of every candidate for every metric."""
+def measure_cell(
+    cell: dict[str, Any], cohorts: int, seed: int, bounds: Callable[..., Iterator[Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Coverage, misses on either side and mean width of every candidate for every metric, or of those of bounds."""
     random = np.random.default_rng(seed)
     truths = true_values(random, cell)
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for start in range(0, cohorts, CHUNK):
         labels, probabilities = draw_cohorts(random, cell, min(CHUNK, cohorts - start))
-        for name, candidate, value, (low, high) in every_bound(random, labels, probabilities):
-            truth, there = truths[name], np.isfinite(value)
+        for name, candidate, value, (low, high) in (bounds or every_bound)(random, labels, probabilities):
+            truth, there = truths[name.split(",")[0]], np.isfinite(value)
             low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
             enough = reliable(name, labels, len(SHARES[cell["classes"]]), cell["slices"])
             rows = np.stack([truth < low - 1e-9, truth > high + 1e-9, high - low, enough])[:, there]
@@ -291,14 +311,14 @@ def measure_cell(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str
                 under, over, width = some.mean(axis=1)
                 rows.append({"metric": name, "candidate": candidate, "reliable": bool(enough),
                              "cohorts": some.shape[1], "covered": 1 - under - over, "low misses": under,
-                             "high misses": over, "width": width, "truth": truths[name]})  # fmt: skip
+                             "high misses": over, "width": width, "truth": truths[name.split(",")[0]]})  # fmt: skip
     return rows
 
 
 def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.ndarray:
     """Tell for which cohorts an interval of this metric is printed as reliable: bool (C,)."""
     counts = np.stack([(labels == one).sum(axis=1) for one in range(classes)])
-    if name in ("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class"):
+    if name.startswith(("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class")):
         least = counts.sum(axis=0)
     elif name in ("recall of the last class", "f1 of the last class"):
         least = counts[-1]
@@ -306,9 +326,33 @@ def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.nda
         least = np.minimum(counts[-1], counts[:-1].sum(axis=0))
     else:
         least = counts.min(axis=0)
-    skewed = name in ("log_loss", "brier_score") or (slices > 1 and name.startswith(("AUROC", "recall", "precision")))
+    skewed = name.startswith(("log_loss", "brier_score")) or (
+        slices > 1 and name.startswith(("AUROC", "recall", "precision"))
+    )
     units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
     return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= units)
+
+
+def formula_bounds(
+    random: np.random.Generator, labels: np.ndarray, probabilities: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray, Bounds]]:
+    """The same without resamples, of AUROC and losses; losses by how many subjects they are worth."""
+    yield from auroc_bounds(random, labels, probabilities, resampled=False)
+    for name, loss in losses_of(labels, probabilities).items():
+        means = loss.mean(axis=2)
+        value, units = mean_influences(means, np.ones_like(means, bool))
+        bounds = log_interval(value, np.sqrt(unit_variance(units)), labels.shape[1])
+        worth = means.sum(axis=1) ** 2 / (means**2).sum(axis=1)
+        for words, least, most in WORTH:
+            yield f"{name}, {words}", "log scale", np.where((worth >= least) & (worth < most), value, np.nan), bounds
+
+
+WORTH = (("worth under 5", 0, 5), ("worth 5 to 10", 5, 10), ("worth 10 to 20", 10, 20), ("worth 20 or more", 20, 1e9))
+"""Kish's effective number of subjects, of their losses as weights."""
+
+
+def measure_formulas(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str, Any]]:
+    return measure_cell(cell, cohorts, seed, formula_bounds)
 
 
 def every_bound(
@@ -343,14 +387,40 @@ def true_values(random: np.random.Generator, cell: dict[str, Any]) -> dict[str, 
     }
 
 
+TELLING = (
+    (20, 1, "2 of 50 %", ("fair", "chance", "good", "near perfect")),
+    (20, 1, "3 unequal", ("fair",)),
+    (50, 1, "2 of 50 %", ("fair", "chance", "good", "near perfect", "perfect")),
+    (50, 1, "2 of 20 %", ("fair", "good")),
+    (50, 1, "3 unequal", ("fair", "good")),
+    (200, 1, "2 of 5 %", ("fair", "good")),
+    (200, 1, "4 of the public set", ("fair", "chance", "good")),
+    (400, 1, "2 of 5 %", ("fair", "good")),
+    (400, 1, "2 of 1 %", ("fair",)),
+    (400, 1, "4 of the public set", ("fair",)),
+    (100, 1, "2 of 20 %", ("fair", "good")),
+    (100, 1, "3 unequal", ("fair", "near perfect")),
+    (200, 1, "3 unequal", ("fair", "good")),
+    (200, 1, "2 of 20 %", ("near perfect",)),
+    (50, 8, "2 of 50 %", ("fair", "good")),
+    (100, 8, "2 of 50 %", ("fair", "good")),
+    (200, 8, "2 of 50 %", ("fair", "good")),
+    (100, 8, "3 unequal", ("fair",)),
+    (50, 60, "2 of 50 %", ("fair",)),
+    (200, 60, "2 of 50 %", ("good",)),
+)
+"""Subjects, slices, classes and separations that are measured first; `--first 39` measures these alone."""
+
+
 def cells_of_cohorts() -> Iterator[dict[str, Any]]:
-    """Cells of subjects, one prediction each; then of slices."""
-    for subjects, classes, separation in product((50, 200, 20, 100, 400), SHARES, SEPARATIONS):
-        yield {"subjects": subjects, "slices": 1, "classes": classes, "separation": separation}
-    for subjects, slices, classes, separation in product(
-        (50, 200, 20, 100), (8, 60), ("2 of 50 %", "2 of 20 %", "3 unequal"), ("fair", "good")
-    ):
-        yield {"subjects": subjects, "slices": slices, "classes": classes, "separation": separation}
+    """Cells that tell most, then the other cells of subjects, one prediction each, and the others of slices."""
+    every = [
+        *((subjects, slices, classes, one) for subjects, slices, classes, many in TELLING for one in many),
+        *product((50, 200, 20, 100, 400), (1,), SHARES, SEPARATIONS),
+        *product((50, 200, 20, 100), (8, 60), ("2 of 50 %", "2 of 20 %", "3 unequal"), ("fair", "good")),
+    ]
+    for cell in dict.fromkeys(every):
+        yield dict(zip(("subjects", "slices", "classes", "separation"), cell, strict=True))
 
 
 FACTORS = (1.0, 1.25, 1.4, 1.5, 1.75)
@@ -461,15 +531,25 @@ def measured(part: str, cell: dict[str, Any], cohorts: int) -> dict[str, Any]:
     }
 
 
-PARTS = {"cohorts": cells_of_cohorts, "crossval": cells_of_crossvalidation, "calibration": cells_of_calibration}
-MEASURES = {"cohorts": measure_cell, "crossval": measure_crossvalidation, "calibration": measure_calibration}
+PARTS = {
+    "cohorts": cells_of_cohorts,
+    "formulas": cells_of_cohorts,
+    "crossval": cells_of_crossvalidation,
+    "calibration": cells_of_calibration,
+}
+MEASURES = {
+    "cohorts": measure_cell,
+    "formulas": measure_formulas,
+    "crossval": measure_crossvalidation,
+    "calibration": measure_calibration,
+}
 
 
 def coverage_table(lines: list[dict[str, Any]]) -> Iterator[str]:
     """Rows of Markdown: least and greatest coverage over cells, of each candidate by number of subjects."""
     groups: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for line in lines:
-        for row in line["rows"] if line["part"] == "cohorts" else ():
+        for row in line["rows"]:
             kind = f"{min(line['cell']['slices'], 2) > 1:d}{not row['reliable']:d}"
             key = (kind, row["metric"], row["candidate"])
             groups.setdefault(key, {}).setdefault(line["cell"]["subjects"], []).append(row)
@@ -482,7 +562,8 @@ def coverage_table(lines: list[dict[str, Any]]) -> Iterator[str]:
             kind = key[0]
             yield f"| **{KINDS[kind]}** |{' |' * (1 + len(sizes))}"
         cells = [_least_and_greatest(found.get(size, [])) for size in sizes]
-        candidate = f"**{key[2]}**" if key[2] in CHOSEN else key[2]
+        chosen = key[2] == CHOSEN_OF[key[1]] if key[1] in CHOSEN_OF else key[2] in CHOSEN
+        candidate = f"**{key[2]}**" if chosen else key[2]
         yield f"| {key[1]} | {candidate} | {' | '.join(cells)} |"
 
 
@@ -534,8 +615,14 @@ KINDS = {
     "10": "several slices of a subject",
     "11": "the same, printed as not reliable",
 }
-CHOSEN = frozenset({"Wilson", "DeLong on the logit scale", "log scale", "Bayesian bootstrap, Student's t"})
-TABLES = {"cohorts": coverage_table, "crossval": crossval_table, "calibration": calibration_table}
+CHOSEN = frozenset({"Wilson", LOGIT_T, "log scale", "Bayesian bootstrap, Student's t"})
+CHOSEN_OF = {"balanced_accuracy": "Bayesian bootstrap, Student's t by class"}
+TABLES = {
+    "cohorts": coverage_table,
+    "formulas": coverage_table,
+    "crossval": crossval_table,
+    "calibration": calibration_table,
+}
 METHOD = Path(__file__).parents[1] / "docs" / "method.md"
 
 
@@ -551,7 +638,7 @@ def write_tables(lines: list[dict[str, Any]]) -> None:
             told = f"{cells} of {every} cells; commit {commits}; {found[0]['processor']}, {seconds:.0f} s of one core."
             start, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->"
             before, rest = text.split(start)
-            table = "\n".join(make(lines))
+            table = "\n".join(make(found))
             text = f"{before}{start}\n{table}\n\n{told}\n\n{end}{rest.split(end)[1]}"
     METHOD.write_text(text, encoding="utf-8")
 
@@ -572,6 +659,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/coverage.jsonl"))
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--only", metavar="KEY=VALUE", action="append", default=[], help="Cells with this; repeatable.")
+    parser.add_argument("--first", type=int, help="This many cells of each part, the most telling first; default all.")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
@@ -579,7 +667,7 @@ def main() -> None:
     end = time.monotonic() + 60 * given.minutes
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for part in PARTS if given.part == "all" else [given.part]:
-        for cell in () if given.table else PARTS[part]():
+        for cell in () if given.table else list(PARTS[part]())[: given.first]:
             if not asked(cell, given.only) or json.dumps([part, cell]) in done:
                 continue
             if time.monotonic() < end:

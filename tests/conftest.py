@@ -23,9 +23,11 @@ hypothesis.settings.load_profile("suite")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded slices are kept in a folder of the tests, never in the user's own cache."""
+    """Decoded slices are kept in a folder of the tests, of all their processes, never in the user's own cache."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRISCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MRISCOPE_CACHE", str(shared / "cache"))
         patch.setenv("MRISCOPE_TRACK", "none")
         yield
 

@@ -1,5 +1,4 @@
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +8,8 @@ from PIL import Image
 
 from mriscope.audit.copies import FLOOR, Copies, Pose, find_copies, undo
 from mriscope.audit.registration import Similarity, local_contrast, partial_correlation, register, sample, shrink
-from mriscope.audit.subjects import recover_subjects
 from mriscope.data.phantom import make_phantom
-from mriscope.data.readers import read
+from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 
 
@@ -196,10 +194,8 @@ def test_partial_correlation_is_that_of_residuals() -> None:
     assert alike.item() == pytest.approx(np.corrcoef(y, z)[0, 1], abs=1e-4)
 
 
-def test_copies_of_real_slices(real_slices_folder: Path) -> None:
-    images = read(str(real_slices_folder)).images
-    recovered = recover_subjects(images)
-    of, position = recovered.subjects, recovered.positions
+def test_copies_of_real_slices(real_slices: SliceSet) -> None:
+    images, of, position = real_slices.images, real_slices.subjects, real_slices.positions
     known = np.flatnonzero(of < 60)
     queries = np.concatenate(
         [default_rng(3).choice(known, 150, replace=False), np.flatnonzero(of == 100), np.flatnonzero(of == 150)]

@@ -1,13 +1,11 @@
 """The commands as their users call them; most within this process, where the answer is the same and comes sooner."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -614,21 +612,33 @@ def test_help_imports_nothing_heavy():
     assert not imported & {"torch", "timm", "mlflow", "numpy", "pydantic", "matplotlib", "pyarrow", "sklearn", "rich"}
 
 
-def test_a_training_stopped_by_the_system_is_finished_by_the_same_command(recipe, tmp_path):
-    """SIGTERM to a real process in its first epochs; the same command then ends with the weights of an unbroken run."""
-    words = ["train", recipe, "--set", "training.epochs=40", "--out"]
-    command = [sys.executable, "-c", "from mriscope.cli import main; main()", *map(str, words), str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, err
-    assert err.splitlines()[-1].startswith("mriscope: stopped by SIGTERM ")
-    assert "give the same command again to go on" in err
+STOPPED = """
+import os, signal
+from mriscope.cli import main
+from mriscope.training import loop
+
+take, steps = loop._step, []
+def stopped(*given):
+    steps.append(given)
+    if len(steps) == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return take(*given)
+loop._step = stopped
+main()
+"""
+
+
+def test_a_training_stopped_by_the_system_is_finished_by_the_same_command(call, recipe, tmp_path):
+    """SIGTERM to a real process in its second epoch; the same command then ends with the weights of an unbroken run."""
+    words = ["train", recipe, "--set", "training.epochs=3", "--out"]
+    command = [sys.executable, "-c", STOPPED, *map(str, words), str(tmp_path / "run")]
+    stopped = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert stopped.stderr.splitlines()[-1].startswith("mriscope: stopped by SIGTERM in epoch 2 after step 2 ")
+    assert "give the same command again to go on" in stopped.stderr
     assert not (tmp_path / "run" / "metrics.json").exists()
-    assert in_new_process(*words, tmp_path / "run").returncode == 0
-    assert in_new_process(*words, tmp_path / "whole").returncode == 0
+    assert call(*words, tmp_path / "run")[0] == 0
+    assert call(*words, tmp_path / "whole")[0] == 0
     one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "whole"))
     assert one == other
 
@@ -638,9 +648,9 @@ def test_two_processes_cannot_train_in_one_folder(call, recipe, tmp_path):
 
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
-        done = in_new_process("train", recipe, "--out", tmp_path / "run", env=dict(os.environ))
-    assert done.returncode == 2
-    assert "another process is at work in" in done.stderr
+        code, _, err = call("train", recipe, "--out", tmp_path / "run")
+    assert code == 2
+    assert "another process is at work in" in err
 
 
 def test_torchrun_trains_one_run_with_two_processes(recipe, tmp_path):

@@ -28,8 +28,10 @@ def test_a_table_of_dicom_names_labels_subjects_and_covariates(tmp_path: Path, b
     """Rows of the files of one series that say the same make one volume; folders beside the table are no classes."""
     lines = ["path,label,subject,age"]
     for number, label in ((1, "AD"), (2, "CN")):
-        uids = {"StudyInstanceUID": f"1.2.{number}", "SeriesInstanceUID": f"1.2.{number}.1"}
-        files = write_dicoms(tmp_path / f"p{number}", axial_series(brain(number, (8, 10, 4)), **uids))
+        images = axial_series(
+            brain(number, (8, 10, 4)), StudyInstanceUID=f"1.2.{number}", SeriesInstanceUID=f"1.2.{number}.1"
+        )
+        files = write_dicoms(tmp_path / f"p{number}", images)
         named = [f"p{number}"] if by == "folder" else [f"p{number}/{file.name}" for file in files]
         lines += [f"{path},{label},s{number},7{number}" for path in named]
     (tmp_path / "table.csv").write_text("\n".join(lines))

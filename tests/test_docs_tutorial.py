@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mriscope import cli
+from mriscope import cli, sweep
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial.md"
@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("tutorial")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.setattr(sweep, "count_cores", lambda: 1)  # no pool, whose workers would import everything again
         assert run(TUTORIAL, ("subjects=48,slices=16", "subjects=24,slices=4")) == 13
     return place
 

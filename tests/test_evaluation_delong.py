@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.stats import norm, t, ttest_ind
 
 from mriscope.errors import DataError
 from mriscope.evaluation.delong import delong_difference, delong_interval
 from mriscope.evaluation.differences import paired_difference
+from mriscope.evaluation.influences import mean_influences, welch_degrees
 from mriscope.evaluation.interval_formulas import score_interval_of_area
 from mriscope.evaluation.intervals import bootstrap_values
 from mriscope.evaluation.metrics import auroc, class_auroc
@@ -60,7 +61,10 @@ def test_it_is_what_the_placement_values_say(seed: int, count: int, ties: bool) 
     assert found.value == pytest.approx(class_auroc(one)[1])
     spread, odds = found.value * (1 - found.value), by_definition(one, one)
     if spread > 1e-9 and odds > 1e-12:  # elsewhere it is the score interval
-        bounds = logit(found.value) + np.array([-1, 1]) * 1.959964 * np.sqrt(odds) / spread
+        variances = [float(np.var(part, ddof=1)) / len(part) for part in placements(one)]
+        sizes = [len(part) for part in placements(one)]
+        degrees = odds**2 / sum(v**2 / (n - 1) for v, n in zip(variances, sizes, strict=True))  # Welch's
+        bounds = logit(found.value) + np.array([-1, 1]) * t.ppf(0.975, degrees) * np.sqrt(odds) / spread
         assert (found.low, found.high) == pytest.approx(tuple(expit(bounds)), abs=1e-6)
     difference = delong_difference(one, other, 1)
     assert difference.value == pytest.approx(auroc(one) - auroc(other))
@@ -128,3 +132,23 @@ def test_slices_of_one_brain_are_refused() -> None:
     p = Predictions.of([0, 1, 1], np.eye(2)[[0, 1, 1]], subjects=[1, 2, 2], class_names=TWO)
     with pytest.raises(DataError, match="the 3 slices are of 2 subjects; pool them by subject first"):
         delong_interval(p, 1)
+
+
+def test_degrees_of_freedom_are_those_of_welchs_test() -> None:
+    random = np.random.default_rng(5)
+    one, other = random.normal(0, 3, 7), random.normal(0, 1, 40)
+    group = np.arange(47) < 7
+    influences = mean_influences(np.concatenate([one, other]), group)[1]
+    influences += mean_influences(np.concatenate([one, other]), ~group)[1]
+    assert welch_degrees(influences, (group, ~group)) == pytest.approx(ttest_ind(one, other, equal_var=False).df)
+
+
+def test_a_rare_class_widens_the_interval() -> None:
+    """Ten of 200 have about nine degrees of freedom, so Student's t is near 2.26 where 100 of 200 have 1.97."""
+    random = np.random.default_rng(6)
+    labels = (np.arange(200) < 10).astype(int)
+    p = scored(labels, norm.cdf(1.5 * labels + random.normal(size=200)))
+    found = delong_interval(p, 1)
+    step = np.sqrt(by_definition(p, p)) / (found.value * (1 - found.value))
+    multiple = (logit(found.high) - logit(found.value)) / step
+    assert 2.15 < multiple < t.ppf(0.975, 9) + 1e-6

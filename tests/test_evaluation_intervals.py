@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from mriscope.errors import DataError
-from mriscope.evaluation.interval_formulas import score_interval_of_area, widen, wilson_interval
+from mriscope.evaluation.interval_formulas import (
+    score_interval_of_area,
+    units_of_class_mean,
+    widen,
+    wilson_interval,
+)
 from mriscope.evaluation.intervals import (
     bootstrap,
     bootstrap_classes,
@@ -296,7 +301,7 @@ def test_coverage_of_the_bench_is_that_of_the_package() -> None:
     )
     rows = replace(rows, severity=("a", "b", "c"))
     found = bootstrap(rows, {**HEADLINE, "log_loss": log_loss, "brier_score": brier_score}, resamples=2)
-    candidates = {"accuracy": "Wilson", "auroc": "DeLong on the logit scale", "log_loss": "log scale"}
+    candidates = {"accuracy": "Wilson", "auroc": coverage["LOGIT_T"], "log_loss": "log scale"}
     theirs = {
         (name, candidate): (value[0], bounds[0][0], bounds[1][0])
         for name, candidate, value, bounds in coverage["every_bound"](random, labels, probabilities)
@@ -308,3 +313,27 @@ def test_coverage_of_the_bench_is_that_of_the_package() -> None:
     for name in ("balanced_accuracy", "macro_f1", "quadratic_kappa", "brier_score"):
         of_bench = next(values[0] for (metric, _), values in theirs.items() if metric == name)
         assert found[name].value == pytest.approx(of_bench, rel=1e-4)
+
+
+def test_a_loss_that_few_subjects_carry_is_not_reliable() -> None:
+    """Of 300 subjects all but four are all but certain: the mean rests on those, and they are 0.5 each."""
+    labels, subjects = np.arange(300) % 2, np.arange(300)
+
+    def losses_reliable(doubtful: int) -> list[bool]:
+        sure = np.where(np.arange(300) < doubtful, 0.5, 1 - 1e-6)
+        rows = Predictions.of(
+            labels, np.eye(2)[labels] * sure[:, None] + np.eye(2)[1 - labels] * (1 - sure[:, None]),
+            subjects=subjects, class_names=TWO,
+        )  # fmt: skip
+        found = bootstrap(rows, {"log_loss": log_loss, "brier_score": brier_score}, resamples=2)
+        return [one.reliable for one in found.values()]
+
+    assert losses_reliable(4) == [False, False]
+    assert losses_reliable(40) == [True, True]
+
+
+def test_a_mean_over_classes_is_worth_what_its_rarest_class_allows() -> None:
+    """Welch: two equal classes of n have 2 (n - 1) degrees of freedom; of 10 and very many the ten's nine."""
+    assert units_of_class_mean([30, 30]) == pytest.approx(59)
+    assert units_of_class_mean([10, 10**9]) == pytest.approx(10)
+    assert units_of_class_mean([30, 0]) == pytest.approx(30)

@@ -168,6 +168,11 @@ def test_baselines():
     images = random_of(2, 3, 16, 32)
     assert (replace_pixels(images, "zero") == 0).all()
     torch.testing.assert_close(replace_pixels(images, "mean")[1, 2], images[1, 2].mean().expand(16, 32))
+    point = torch.zeros(1, 1, 32, 48)
+    point[0, 0, 10, 20], point[0, 0, 0, 0] = 25, 9  # windows of 5 pixels a side, of which 3 by 3 are there at a corner
+    local = replace_pixels(point, "local")
+    assert local[0, 0, 8:13, 18:23].sum() == pytest.approx(25)
+    assert local[0, 0, 0, 0].item() == pytest.approx(1)
     with pytest.raises(UnknownNameError, match="no baseline 'blurr'"):
         replace_pixels(images, "blurr")
 

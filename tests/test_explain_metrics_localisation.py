@@ -22,7 +22,9 @@ from mriscope.explain.metrics.localisation import (
     brain_mask,
     energy_inside,
     outside_share,
+    pixel_auroc,
     pointing_game,
+    region_ratio,
 )
 
 LEFT = torch.tensor([[True, False], [True, False]])
@@ -168,3 +170,35 @@ MAP = torch.rand(1, 2, 2)
 def test_mistakes_are_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(MriscopeError, match=message):
         call()
+
+
+def test_region_ratio_by_hand() -> None:
+    everything = torch.ones(1, 2, 2, dtype=torch.bool)
+    left = LEFT[None]
+    assert region_ratio(one(3, 1, 3, 1), left, everything).item() == pytest.approx(0.75 / 0.5)
+    assert region_ratio(one(1, 1, 1, 1), left, everything).item() == pytest.approx(1)
+    brain = torch.tensor([[[True, True], [False, True]]])  # the pixel of 9 lies outside of the brain
+    assert region_ratio(one(2, 1, 9, 1), left, brain).item() == pytest.approx(0.5 / (1 / 3))
+
+
+def test_no_ratio_where_there_is_nothing_to_share() -> None:
+    everything = torch.ones(1, 2, 2, dtype=torch.bool)
+    assert region_ratio(one(0, 0, 0, 0), LEFT[None], everything).isnan().all()
+    assert region_ratio(one(1, 2, 3, 4), ~everything, everything).isnan().all()
+
+
+def test_pixel_auroc_is_that_of_scikit_learn_within_the_brain() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    random = np.random.default_rng(0)
+    maps = torch.from_numpy(random.integers(0, 6, (5, 8, 8)) / 5).float()  # with ties
+    regions, brains = (torch.from_numpy(random.random((5, 8, 8)) < share) for share in (0.4, 0.7))
+    found = pixel_auroc(maps, regions, brains)
+    for row, (heat, region, brain) in enumerate(zip(maps, regions, brains, strict=True)):
+        assert found[row].item() == pytest.approx(roc_auc_score(region[brain], heat[brain]), abs=1e-6)
+
+
+def test_pixel_auroc_without_contrast_is_chance_and_without_a_region_nothing() -> None:
+    everything = torch.ones(1, 2, 2, dtype=torch.bool)
+    assert pixel_auroc(one(0, 0, 0, 0), LEFT[None], everything).item() == 0.5
+    assert pixel_auroc(one(1, 2, 3, 4), everything, everything).isnan().all()

@@ -35,6 +35,10 @@ PARAMETERS = {
     "gpt_cnn": 4_276_004,
     # Filters 16·49 + 32·16·9 + 64·32·9 + 64·64·9, two numbers of batch norm per channel, and 64·4 + 4.
     "compact_cnn": 784 + 4_608 + 18_432 + 36_864 + 2 * (16 + 32 + 64 + 64) + 260,
+    # Filters 32·49 + 64·32·9 + 128·64·9, batch norm, and 4·(128·8²) + 4.
+    "strided_cnn": 1_568 + 18_432 + 73_728 + 2 * (32 + 64 + 128) + 32_772,
+    # The same, with 200 outputs in place of 4, and a bias for each.
+    "subject_cnn": 1_568 + 18_432 + 73_728 + 2 * (32 + 64 + 128) + 200 * (8_192 + 1),
     # Filters 64·25 + 9·(128·64 + 2·128² + 256·128 + 512·256 + 2·512²), batch norm, and 4·(512·4²) + 4.
     "residual_cnn": 1_600 + 9 * 729_088 + 2 * (64 + 3 * 128 + 256 + 3 * 512) + 32_772,
     # torchvision's count, less its classifier (2,048·1,000 + 1,000) and two of three filters of 64·7·7, and our head.

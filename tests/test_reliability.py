@@ -1,5 +1,6 @@
 """Short forms of the bars of docs/reliability.md: damaged files of a run, and connections that leave the machine."""
 
+import json
 import os
 import random
 import resource
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import encoded, pixels, png, write_parquet
 from result_files import write_results
 
+from mriscope import read
+from mriscope.data.images import read_images
 from mriscope.data.manifest import subjects_of
 from mriscope.data.split_files import read_split_file
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.predictions import Predictions, read_predictions, write_predictions
 from mriscope.models.foreign import read_state_dict
+from mriscope.output_folder import LIST, WrittenFiles
 from mriscope.recipe import make_recipe, read_recipe, write_recipe
-from mriscope.results import Environment, Metrics
+from mriscope.results import Environment, InferenceSettings, Metrics
 from mriscope.run_directory import HISTORY, RunDirectory
 from mriscope.training.checkpoint import load_state, read_weights, save_state, save_weights
 
@@ -45,6 +50,11 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2)}
     save_weights(weights, folder / "model.safetensors", "compact_cnn", ("x", "y"))
     save_state({"epoch": 1, "model": weights}, folder / "last.ckpt")
+    (folder / LIST).write_text(json.dumps({"schema_version": 1, "files": {"model.safetensors": {"command": "train"}}}))
+    InferenceSettings(temperature=1.5).write(folder / "inference.json")
+    (folder / "slice.png").write_bytes(png(0, 24, 24))
+    (folder / "slice.jpg").write_bytes(encoded(pixels(1, 24, 24), "JPEG"))
+    write_parquet(folder / "set.parquet", [(png(number, 24, 24), f"{number}.png", number % 2) for number in range(4)])
     return folder
 
 
@@ -58,6 +68,11 @@ READERS: dict[str, Callable[[Path], object]] = {
     "model.safetensors": read_weights,
     "last.ckpt": load_state,
     "slices.csv": lambda path: subjects_of(["a.png", "b.png"], (), path),
+    LIST: WrittenFiles.read,
+    "inference.json": InferenceSettings.read,
+    "slice.png": lambda path: read_images([path], 24),
+    "slice.jpg": lambda path: read_images([path], 24),
+    "set.parquet": read,
 }
 
 

@@ -17,6 +17,7 @@ from mriscope.data.slices import SliceSet
 from mriscope.errors import InterruptedTrainingError, RunError, TrainingError
 from mriscope.recipe import TrainingSettings
 from mriscope.training import loop
+from mriscope.training.devices import use_bfloat16
 from mriscope.training.loop import train
 from mriscope.training.progress import Monitor
 from mriscope.training.sampling import epoch_batches, n_batches, shuffled, step_seed
@@ -370,3 +371,11 @@ def test_two_processes_train_what_one_trains(tmp_path):
         for one, other in zip(shared_history, history, strict=True):
             for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
                 assert one[figure] == pytest.approx(other[figure], abs=1e-5)
+
+
+@pytest.mark.parametrize(("found", "half"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({}, False)])
+def test_precision_auto_is_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, found, half):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, **found})
+    cpu = torch.device("cpu")
+    assert use_bfloat16("auto", cpu) is half
+    assert (use_bfloat16("bfloat16", cpu), use_bfloat16("float32", cpu)) == (True, False)

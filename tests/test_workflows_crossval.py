@@ -15,6 +15,7 @@ from result_files import training, write_results
 from sklearn.metrics import f1_score
 
 import mriscope
+from mriscope import cli
 from mriscope.data.folds import fold_numbers, fold_split
 from mriscope.data.slices import SliceSet
 from mriscope.errors import MriscopeError, RecipeError, RunError
@@ -256,7 +257,7 @@ def test_a_folder_of_another_recipe_or_of_other_things_is_refused(recipe, tmp_pa
         crossvalidate(recipe, tmp_path / "new")
 
 
-def test_after_a_kill_the_same_command_goes_on_and_a_folds_recipe_gives_its_run(tmp_path):
+def test_after_a_kill_the_same_command_goes_on_and_a_folds_recipe_gives_its_run(tmp_path, capsys):
     """SIGKILL to a real process in its second fold; what was finished stays, and the rest is as if unbroken."""
     (tmp_path / "small.yaml").write_text(SMALL)
     place, second = tmp_path / "cv", tmp_path / "cv" / "repeat0-fold1"
@@ -281,11 +282,11 @@ def test_after_a_kill_the_same_command_goes_on_and_a_folds_recipe_gives_its_run(
     assert not (place / "summary.json").exists()
     assert not (second / METRICS).exists()
     before = {file: file.stat().st_mtime_ns for file in (place / "repeat0-fold0").rglob("*") if file.is_file()}
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "split by subject, 2 folds: 48 slices, 24 subjects" in done.stdout
+    assert cli._run_app(words) == 0
+    told = capsys.readouterr()
+    assert "split by subject, 2 folds: 48 slices, 24 subjects" in told.out
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert "fold0" not in done.stderr
+    assert "fold0" not in told.err
     recipe = read_recipe(second / RECIPE)
     assert (recipe.split.folds, recipe.split.fold, recipe.split.repeat, recipe.seed) == (2, 1, 0, 5)
     alone = mriscope.run(recipe, tmp_path / "alone", silent=True)

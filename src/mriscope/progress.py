@@ -19,7 +19,7 @@ def saying(task: str) -> Iterator[Callable[[int, int], None]]:
         task: what is done, such as "looking for copies".
 
     Yields:
-        a function of what is done and what there is to do.
+        a function of what is done and what there is to do, 0 where that is unknown.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -31,10 +31,10 @@ def saying(task: str) -> Iterator[Callable[[int, int], None]]:
 
         def progress(done: int, total: int) -> None:
             nonlocal last
-            bar.update(shown, completed=done, total=total)
+            bar.update(shown, completed=done, total=total or None)
             if not console.is_terminal and time.monotonic() - last >= _EVERY:
                 last = time.monotonic()
-                console.print(f"{task}: {done:,} of {total:,}")
+                console.print(f"{task}: {done:,} of {total:,}" if total else f"{task}: {done:,}")
 
         yield progress
 

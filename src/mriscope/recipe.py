@@ -223,7 +223,8 @@ class TrainingSettings(Settings):
     """Which weights are kept: those of the epoch with the lowest validation loss, or the last."""
     patience: Count | None = None
     """Stop after this many epochs without a lower validation loss; none: never."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the steps; auto: bfloat16 where the device computes in it by instructions of its own, else float32."""
     augmentation: AugmentationSettings = AugmentationSettings()
 
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.evaluation.influences import area_variance, auroc_influences, mean_influences, sum_by_unit
+from mriscope.evaluation.influences import (
+    area_variance,
+    auroc_influences,
+    mean_influences,
+    sum_by_unit,
+    welch_degrees,
+)
 from mriscope.evaluation.interval_formulas import (
     Bounds,
     area_interval,
@@ -17,6 +23,7 @@ from mriscope.evaluation.interval_formulas import (
     logit_interval,
     score_interval_of_area,
     unit_variance,
+    units_of_class_mean,
     widen,
     wilson_interval,
 )
@@ -113,10 +120,21 @@ class Cohort:
                 low, high = _quantiles(drawn[name], level)
                 bounds = np.minimum(low, value), np.maximum(high, value)
                 least, most = RANGES.get(metric, (0, 1))
-                factor = few_units_factor(self.n_units, level)
+                rare_counts = metric is balanced_accuracy  # as much as a common class
+                worth = units_of_class_mean(self.units_of_class) if rare_counts else self.n_units
+                factor = few_units_factor(worth, level)
                 yield name, metric, value, widen(value, bounds, factor, least=least, most=most), BAYESIAN
             else:
                 yield name, metric, value, _quantiles(drawn[name], level), PERCENTILE
+
+    def worth_of_losses(self, metric: Any) -> float:
+        """Compute Kish's effective number of units, their losses as weights: how many units the mean loss rests on."""
+
+        def of_rows(one: Predictions) -> np.ndarray:
+            return row_log_losses(one) if metric is log_loss else row_brier_scores(one)
+
+        losses = self._influences(of_rows)
+        return float(losses.sum() ** 2 / max((losses**2).sum(), np.finfo(float).tiny))
 
     def _influences(self, of_rows: Any, units: np.ndarray | None = None, count: int = 0) -> np.ndarray:
         """Compute the influence of each unit, or of others by row, on the mean over repeats: float64 (..., U)."""
@@ -156,23 +174,27 @@ class Cohort:
 
         influences = self._influences(of_rows)
         of_class, rest = self.has_class.sum(axis=1), self.has_rest.sum(axis=1)
-        divided = (self.has_class & self.has_rest).any(axis=1)
+        divided = np.asarray((self.has_class & self.has_rest).any(axis=1))
         variances = np.where(divided, unit_variance(influences), area_variance(influences, self.has_class))
         if metric is class_auroc:
             error = np.sqrt(variances)
-            low, high = area_interval(value, error, of_class.clip(1), rest.clip(1), level)
+            degrees = np.where(divided, self.n_units - 1, welch_degrees(influences, (self.has_class, ~self.has_class)))
+            low, high = area_interval(value, error, of_class.clip(1), rest.clip(1), level, degrees=degrees)
             both = (of_class > 1) & (rest > 1)
             return np.where(both, low, np.nan), np.where(both, high, np.nan)
         there = (of_class > 0) & (rest > 0)
         if there.sum() < 2 or min(of_class[there]) < 2:
             return np.array(np.nan), np.array(np.nan)
         if len(self.class_names) == 2:
-            return area_interval(value, np.sqrt(variances[0]), of_class[0], of_class[1], level)
-        error = np.sqrt(unit_variance(influences[there].mean(axis=0)))
+            degrees = self.n_units - 1 if divided[0] else welch_degrees(influences[0], self.has_class)
+            return area_interval(value, np.sqrt(variances[0]), of_class[0], of_class[1], level, degrees=degrees)
+        mean = influences[there].mean(axis=0)
+        error = np.sqrt(unit_variance(mean))
         if error == 0 or value in (0, 1):  # the mean of the score intervals, as a class has little to say of another's
             ends = score_interval_of_area(value, of_class[there], rest[there], level)
             return ends[0].mean(), ends[1].mean()
-        return logit_interval(value, error, level)
+        degrees = self.n_units - 1 if divided.any() else welch_degrees(mean, self.has_class[there])
+        return logit_interval(value, error, level, degrees=degrees)
 
     def _resample(self, metrics: Mapping[str, Any], resamples: int, seed: int) -> dict[str, np.ndarray]:
         """Draw each metric that needs it: float64 (R,), or (R, K) for a metric of classes."""

@@ -12,7 +12,7 @@ import numpy as np
 from mriscope.errors import DataError
 from mriscope.evaluation.cohort import DELONG
 from mriscope.evaluation.differences import Difference, aligned
-from mriscope.evaluation.influences import area_variance, auroc_influences
+from mriscope.evaluation.influences import area_variance, auroc_influences, welch_degrees
 from mriscope.evaluation.interval_formulas import area_interval
 from mriscope.evaluation.predictions import Predictions
 from mriscope.results import Estimate
@@ -37,7 +37,8 @@ def delong_interval(predictions: Predictions, class_index: int, *, level: float 
     sizes = int(positive.sum()), int((~positive).sum())
     if min(sizes) < 2:
         return Estimate(float(area), np.nan, np.nan)
-    low, high = area_interval(area, np.sqrt(area_variance(influences, positive)), *sizes, level)
+    degrees = welch_degrees(influences, (positive, ~positive))
+    low, high = area_interval(area, np.sqrt(area_variance(influences, positive)), *sizes, level, degrees=degrees)
     return Estimate(float(area), float(low), float(high), method=DELONG)
 
 

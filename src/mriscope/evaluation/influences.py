@@ -4,6 +4,8 @@ The variance of a value is the sum of the squared influences of independent unit
 placement values (DeLong, DeLong and Clarke-Pearson, 1988), summed over the slices of a subject (Obuchowski, 1997).
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 
@@ -74,9 +76,33 @@ def area_variance(influences: np.ndarray, of_class: np.ndarray) -> np.ndarray:
     Returns:
         float64 (...,); nan where there is a single unit of the class, or of the rest.
     """
-    total = np.zeros(influences.shape[:-1])
-    for group in (of_class, ~of_class):
-        size = group.sum(axis=-1).astype(np.float64)
-        squares = np.where(group, influences**2, 0.0).sum(axis=-1)
-        total += np.where(size > 1, squares * size / np.maximum(size - 1, 1), np.nan)
-    return total
+    return _variance_of_group(influences, of_class)[0] + _variance_of_group(influences, ~of_class)[0]
+
+
+def welch_degrees(influences: np.ndarray, groups: Iterable[np.ndarray]) -> np.ndarray:
+    """Compute degrees of freedom of a variance that is summed over groups of units (Welch, 1947).
+
+    Brunner and Munzel (2000) use them for the area under the ROC curve: where one class is rare, its few units decide.
+
+    Args:
+        influences: float (..., U), of each unit.
+        groups: each bool (..., U), the units of one class; no unit is in two.
+
+    Returns:
+        float64 (...,), inf where nothing varies.
+
+    Example:
+        >>> welch_degrees(np.array([1.0, -1.0, 0.0, 0.0, 0.0]), [np.array([True, True, False, False, False])])
+        array(1.)
+    """
+    parts = [_variance_of_group(influences, group) for group in groups]
+    total = np.sum([np.nan_to_num(variance) for variance, _ in parts], axis=0)
+    spread = np.sum([np.nan_to_num(variance) ** 2 / np.maximum(size - 1, 1) for variance, size in parts], axis=0)
+    return np.divide(total**2, spread, out=np.full(np.shape(total), np.inf), where=spread > 0)
+
+
+def _variance_of_group(influences: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute what a group's units add to the variance, nan for a single unit; and their number."""
+    size = group.sum(axis=-1).astype(np.float64)
+    squares = np.where(group, influences**2, 0.0).sum(axis=-1)
+    return np.where(size > 1, squares * size / np.maximum(size - 1, 1), np.nan), size

@@ -61,17 +61,21 @@ def effective_size(
     return np.maximum(np.minimum(size, rows if most is None else most), 1)
 
 
-def logit_interval(value: Any, error: Any, level: float = 0.95) -> Bounds:
-    """Compute a normal interval on the logit scale (for an AUROC: Pepe, 2003, section 5.2.4).
+def logit_interval(value: Any, error: Any, level: float = 0.95, *, degrees: Any = np.inf) -> Bounds:
+    """Compute an interval on the logit scale (for an AUROC: Pepe, 2003, section 5.2.4) with Student's t.
 
     Args:
         value: in (0, 1); at 0 or 1 the bounds are nan.
         error: its standard error.
         level: of the interval.
+        degrees: of freedom of the standard error; inf makes the interval normal.
     """
+    from scipy.stats import t
+
     value, error = np.asarray(value, np.float64), np.asarray(error, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        middle, half = np.log(value / (1 - value)), _z(level) * error / (value * (1 - value))
+        half = t.ppf((1 + level) / 2, np.maximum(degrees, 1)) * error / (value * (1 - value))
+        middle = np.log(value / (1 - value))
         return 1 / (1 + np.exp(half - middle)), 1 / (1 + np.exp(-half - middle))
 
 
@@ -88,7 +92,7 @@ def score_interval_of_area(value: Any, of_class: Any, of_rest: Any, level: float
 
     Example:
         >>> [round(float(bound), 3) for bound in score_interval_of_area(1.0, 10, 10)]
-        [0.831, 1.0]
+        [0.8, 1.0]
     """
     value, one, rest = np.broadcast_arrays(*(np.asarray(given, np.float64) for given in (value, of_class, of_rest)))
 
@@ -108,9 +112,12 @@ def score_interval_of_area(value: Any, of_class: Any, of_rest: Any, level: float
     return bounds[0], bounds[1]
 
 
-def area_interval(value: Any, error: Any, of_class: Any, of_rest: Any, level: float = 0.95) -> Bounds:
+def area_interval(
+    value: Any, error: Any, of_class: Any, of_rest: Any, level: float = 0.95, *, degrees: Any = np.inf
+) -> Bounds:
     """Compute DeLong's interval on the logit scale, and the score interval at the ends, where that has no width."""
-    inner, ends = logit_interval(value, error, level), score_interval_of_area(value, of_class, of_rest, level)
+    inner = logit_interval(value, error, level, degrees=degrees)
+    ends = score_interval_of_area(value, of_class, of_rest, level)
     usable = (np.asarray(error) > 0) & (np.asarray(value) > 0) & (np.asarray(value) < 1)
     return np.where(usable, inner[0], ends[0]), np.where(usable, inner[1], ends[1])
 
@@ -174,6 +181,25 @@ def few_units_factor(units: Any, level: float = 0.95) -> np.ndarray:
 
     units = np.maximum(np.asarray(units, np.float64), 2)
     return t.ppf((1 + level) / 2, units - 1) / _z(level) * np.sqrt((units + 1) / (units - 1))
+
+
+def units_of_class_mean(of_class: Any) -> np.ndarray:
+    """Compute how many units a mean over classes is worth: Welch's (1947) degrees of freedom and one.
+
+    Each class adds the inverse of its number of units to the variance, as where all have the same spread.
+
+    Args:
+        of_class: float (..., K), units of each class; classes of fewer than two are left out.
+
+    Example:
+        >>> [round(float(units_of_class_mean(one)), 1) for one in ([25, 25], [10, 190])]
+        [49.0, 11.0]
+    """
+    sizes = np.asarray(of_class, np.float64)
+    parts = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 1)
+    spread = (parts**2 / np.maximum(sizes - 1, 1)).sum(axis=-1)
+    total = parts.sum(axis=-1) ** 2
+    return 1 + np.divide(total, spread, out=np.ones_like(total), where=spread > 0)
 
 
 def unit_variance(influences: np.ndarray) -> np.ndarray:

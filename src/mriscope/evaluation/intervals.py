@@ -32,9 +32,12 @@ LEAST_UNITS, LEAST_OF_CLASS, LEAST_OF_SKEWED = 20, 10, 200
 A loss is a mean of many small and few large numbers: of 50 subjects and a good model its intervals cover 85 to 90 %. So
 is the AUROC, recall or precision of a class over several slices of each subject: 86 to 95 % (docs/method.md).
 """
+LEAST_WORTH = 10
+"""Units that a mean loss has to rest on (see Cohort.worth_of_losses): a near perfect model's rests on one or two."""
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
-    f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}"
+    f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}; "
+    f"a mean loss has to rest on {LEAST_WORTH} or more"
 )
 
 
@@ -81,7 +84,7 @@ def bootstrap(
     Returns:
         estimates by name; `reliable` is False for fewer than 20 subjects, for fewer than ten of a class that the metric
         is about, and where subjects are unknown; for fewer than 200 subjects of a loss, and of an AUROC, recall or
-        precision over several slices of each.
+        precision over several slices of each; and for a loss that fewer than ten subjects carry.
 
     Example:
         >>> right = Predictions.of([0, 1, 1, 1], [[1, 0], [0, 1], [0, 1], [1, 0]], class_names=("sick", "well"))
@@ -211,6 +214,8 @@ def _is_reliable(cohort: Cohort, least_of_class: int, metric: object) -> bool:
     by_slice = cohort.n_units < max(len(one) for one in cohort.repeats)
     skewed = metric in LOSSES or (by_slice and metric in (*AREAS, recall, precision))
     least_units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
+    if metric in LOSSES and cohort.worth_of_losses(metric) < LEAST_WORTH:
+        return False
     return cohort.knows_subjects and cohort.n_units >= least_units and least_of_class >= LEAST_OF_CLASS
 
 

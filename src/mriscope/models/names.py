@@ -98,10 +98,22 @@ SUMMARIES = (
         "The study's AdvancedCNN: ResNet-50 from ImageNet weights, frozen but for its last stage and the head.",
     ),
     ModelSummary(
+        "strided_cnn",
+        126_948,
+        11_075_584,
+        "Three strided convolutions whose head reads 8×8 places: the published split in seconds on a CPU.",
+    ),
+    ModelSummary(
         "study_model",
         27_575_060,
         4_612_456_960,
         "The study's StudyModel_1 (its run is StudyModel_Halved): paths of conv3 and conv5, joined by FC 128.",
+    ),
+    ModelSummary(
+        "subject_cnn",
+        1_732_776,
+        12_681_216,
+        "Three strided convolutions that learn whose brain it is, and give that subject's class.",
     ),
 )
 """What registry.list_models computes from this package's networks; a test compares the two."""

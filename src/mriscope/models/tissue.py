@@ -136,17 +136,32 @@ def brain_fractions(images: np.ndarray) -> tuple[float, float]:
         the share of the outline that is not fluid, as normalised whole-brain volume measures it of a whole head; and
         the share of fluid in the inner half of the outline by its radius, most of it ventricles. nan without brain.
     """
+    volume, inside, fluid = segment_fluid(images)
+    if not inside.any():
+        return float("nan"), float("nan")
+    inner = inside & (_label_regions(volume.shape, 1, 2) == 0)
+    return float(1 - fluid.sum() / inside.sum()), float((fluid & inner).sum() / max(inner.sum(), 1))
+
+
+def segment_fluid(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Segment brain and fluid of one subject by grey values: fluid as `brain_fractions` takes it.
+
+    Args:
+        images: uint8 (S, H, W), skull-stripped slices of one subject in order; 0 is background.
+
+    Returns:
+        three arrays of the images' shape: float32 grey values with white matter at 1; bool, within the outline of each
+        slice, holes filled; and bool, fluid within it.
+    """
     volume = normalize_volume(images)
     inside = np.stack([np.asarray(scipy.ndimage.binary_fill_holes(image > _BRAIN)) for image in images])
     if not inside.any():
-        return float("nan"), float("nan")
+        return volume, inside, inside
     counts, edges = np.histogram(volume[inside], bins=60, range=(0, _TOP))
     middles = (edges[:-1] + edges[1:]) / 2
     grey = np.flatnonzero((middles >= _GREY_MATTER[0]) & (middles <= _GREY_MATTER[1]))
     peak = middles[grey[scipy.ndimage.gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
-    fluid = inside & (volume < _FLUID * peak)
-    inner = inside & (_label_regions(volume.shape, 1, 2) == 0)
-    return float(1 - fluid.sum() / inside.sum()), float((fluid & inner).sum() / max(inner.sum(), 1))
+    return volume, inside, inside & (volume < _FLUID * peak)
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:

@@ -46,6 +46,26 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {threads} thread{'s' * (threads != 1)}"
 
 
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return whether training steps compute in bfloat16.
+
+    Args:
+        precision: float32, bfloat16, or auto: bfloat16 where the device has instructions for products of bfloat16 (AMX
+            or AVX-512 BF16 of a processor, tensor cores of a GPU), which is where it was measured to be faster
+            (docs/performance.md). Elsewhere it is emulated and slower.
+        device: that computes.
+
+    Example:
+        >>> use_bfloat16("float32", torch.device("cpu"))
+        False
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def init_process_group(device: torch.device) -> None:
     """Join the other processes that torchrun started; do nothing in a process of its own."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():

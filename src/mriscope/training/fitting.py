@@ -1,6 +1,7 @@
 """fit(): one entry point for networks and estimators, so that workflows need not distinguish them."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from mriscope.data.batches import Scale
 from mriscope.data.slices import SliceSet
+from mriscope.models.compact import SubjectCNN
 from mriscope.models.registry import Estimator
 from mriscope.recipe import TrainingSettings
 from mriscope.training.loop import Trained, check_settings, train
@@ -30,7 +32,8 @@ def fit(
 ) -> Trained:
     """Fit a model: a network by gradient steps, as `train` does with the same arguments; an Estimator in closed form.
 
-    An Estimator is fitted on the training rows alone, is fast enough to begin anew where it was interrupted, and leaves
+    A SubjectCNN is trained to name subjects, so that losses and accuracies of its history are those of subjects. An
+    Estimator is fitted on the training rows alone, is fast enough to begin anew where it was interrupted, and leaves
     nothing in the folder.
 
     Raises:
@@ -38,18 +41,20 @@ def fit(
         TrainingError, RunError, InterruptedTrainingError: as `train`.
     """
     if not isinstance(model, Estimator):
-        return train(
-            model,
-            slices,
-            training,
-            validation,
-            settings,
-            scale=scale,
-            seed=seed,
-            device=device,
-            folder=folder,
-            monitor=monitor,
-        )
+        learning = isinstance(model, SubjectCNN)
+        with model.learning_subjects(slices, training, validation) if learning else nullcontext(slices) as labelled:
+            return train(
+                model,
+                labelled,
+                training,
+                validation,
+                settings,
+                scale=scale,
+                seed=seed,
+                device=device,
+                folder=folder,
+                monitor=monitor,
+            )
     model.to(device)
     began = time.monotonic()
     model.fit(slices[training], seed)

@@ -24,7 +24,7 @@ from mriscope.errors import RunError, TrainingError
 from mriscope.files import replacing
 from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
-from mriscope.training.devices import all_reduce_sum, broadcast_buffers, gather_shares, rank, world_size
+from mriscope.training.devices import all_reduce_sum, broadcast_buffers, gather_shares, rank, use_bfloat16, world_size
 from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective
 from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule, try_options
 from mriscope.training.progress import Monitor
@@ -69,6 +69,8 @@ class _Job:
     slices: SliceSet
     settings: TrainingSettings
     scale: Scale
+    half: bool
+    """Whether steps compute in bfloat16."""
     seed: int
     device: torch.device
     folder: Path
@@ -140,6 +142,7 @@ def train(
         slices=slices,
         settings=settings,
         scale=scale,
+        half=use_bfloat16(settings.precision, device),
         seed=seed,
         device=device,
         folder=folder,
@@ -218,7 +221,7 @@ def _step(job: _Job, rows: np.ndarray, seed: int) -> tuple[float, float]:
         images = scaled(pixels, job.scale)
     else:
         images = rescaled(augment(scaled(pixels, "unit"), job.settings.augmentation, seed), job.scale)
-    autocast = partial(torch.autocast, job.device.type, torch.bfloat16, enabled=job.settings.precision == "bfloat16")
+    autocast = partial(torch.autocast, job.device.type, torch.bfloat16, enabled=job.half)
     count_slices(job.model, len(own) > 0)
     if job.settings.hard_share is None:
         with autocast():

@@ -118,7 +118,7 @@ def _pool(
     sets = None if inference.conformal_subjects is None else prediction_sets(pooled, inference.conformal_subjects)
     found = []
     for (unit, name), at in number_of.items():
-        flags = [bool(slices[row].out_of_distribution) for row in np.flatnonzero(numbers == at)]
+        flags = [bool(slices[row].out_of_distribution) for row in np.flatnonzero(numbers == at).tolist()]
         share = math.nan if inference.distance is None else sum(flags) / len(flags)
         found.append(
             SubjectPrediction(

@@ -33,7 +33,7 @@ def list_recipes(pattern: str = "*") -> list[ShippedRecipe]:
         RecipeError: none does.
 
     Example:
-        >>> [recipe.name for recipe in list_recipes("published/*")]
+        >>> [recipe.name for recipe in list_recipes("published/residual*")]
         ['residual_cnn']
     """
     found = []

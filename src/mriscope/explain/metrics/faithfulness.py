@@ -57,7 +57,8 @@ def deletion(
         classes: int64 (B,), the class that each map explains.
         steps: how many equal shares of pixels go, one after the other.
         baseline: what stands where a pixel was: "blur", the image blurred by a Gaussian whose deviation is a sixteenth
-            of its shortest side; "mean", the mean of each channel; "zero".
+            of its shortest side; "mean", the mean of each channel; "local", the mean over a window of an eighth of the
+            shortest side; "zero".
         chunk: how many changed images run at once.
 
     Raises:

@@ -79,6 +79,69 @@ def best_iou(maps: Tensor, masks: Tensor) -> Tensor:
     return _score(scores.where(whole, 0).amax(1), rows, inside)
 
 
+def region_ratio(maps: Tensor, regions: Tensor, brains: Tensor) -> Tensor:
+    """Compute the share of a map that lies in a region over the region's share of the area; both of the brain.
+
+    Args:
+        maps: as for pointing_game.
+        regions: bool, the same shape; what lies outside the brain does not count.
+        brains: bool, the same shape.
+
+    Returns:
+        float32 (B,) from 0: 1 is what a map gets that knows nothing; nan for an empty region, and for a map that is 0
+        in the whole brain.
+
+    Raises:
+        ArgumentError: as pointing_game.
+
+    Example:
+        >>> heat, region = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]]), torch.tensor([[[True, False], [False, False]]])
+        >>> region_ratio(heat, region, torch.ones_like(region)).item()
+        3.0
+    """
+    rows, brain = _check(maps, brains)
+    inside = _check(maps, regions)[1] & brain
+    total, area = (rows * brain).sum(1), inside.sum(1) / brain.sum(1)
+    ratio = (rows * inside).sum(1) / total / area
+    return ratio.where((total > 0) & (area > 0), torch.nan).float()
+
+
+def pixel_auroc(maps: Tensor, regions: Tensor, brains: Tensor) -> Tensor:
+    """Compute how well a map's values tell a region's pixels from the rest of the brain: AUROC, ties counted half.
+
+    Args:
+        maps: as for pointing_game.
+        regions: bool, the same shape; what lies outside the brain does not count.
+        brains: bool, the same shape.
+
+    Returns:
+        float32 (B,) in [0, 1]; 0.5 for a map without contrast, nan where the region is empty or the whole brain.
+
+    Raises:
+        ArgumentError: as pointing_game.
+
+    Example:
+        >>> heat, region = torch.tensor([[[3.0, 1.0], [0.0, 2.0]]]), torch.tensor([[[True, False], [True, False]]])
+        >>> pixel_auroc(heat, region, torch.ones_like(region)).item()  # of four pairs, 3 > 1 and 3 > 2 are right
+        0.5
+    """
+    rows, brain = _check(maps, brains)
+    inside = _check(maps, regions)[1]
+    found = [_auroc(*(one.cpu().numpy() for one in trio)) for trio in zip(rows, inside, brain, strict=True)]
+    return torch.tensor(found, dtype=torch.float32, device=maps.device)
+
+
+def _auroc(values: np.ndarray, inside: np.ndarray, brain: np.ndarray) -> float:
+    """Return the Mann-Whitney statistic of one map over the number of pairs."""
+    from scipy.stats import rankdata
+
+    inside = inside[brain]
+    positive, negative = int(inside.sum()), int((~inside).sum())
+    if not positive or not negative:
+        return float("nan")
+    return float((rankdata(values[brain])[inside].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
 def brain_mask(images: np.ndarray | Tensor) -> np.ndarray:
     """Find the pixels of each slice that show brain: the large bright parts with all that they enclose.
 

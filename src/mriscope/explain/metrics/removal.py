@@ -9,7 +9,7 @@ from torch import Tensor
 from mriscope.errors import UnknownNameError
 from mriscope.explain.scores import at_least_float32
 
-BASELINES = ("blur", "mean", "zero")
+BASELINES = ("blur", "mean", "local", "zero")
 """What replaces a pixel that is removed."""
 
 _ENOUGH = 1e-5  # of an image's range, the residual at which an imputation stands
@@ -28,6 +28,8 @@ def replace_pixels(images: Tensor, baseline: str) -> Tensor:
         return blur(images)
     if baseline == "zero":
         return torch.zeros_like(images)
+    if baseline == "local":
+        return _local_means(images)
     return images.mean(tuple(range(2, images.ndim)), keepdim=True).expand_as(images)
 
 
@@ -42,6 +44,16 @@ def blur(images: Tensor) -> Tensor:
         padded = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
         images = F.conv1d(padded, kernel).view(lines.shape).movedim(-1, axis)
     return images.contiguous()
+
+
+def _local_means(images: Tensor) -> Tensor:
+    """Return the mean over the window around each pixel, an eighth of the shortest side; at borders over what is there.
+
+    Windows have an odd side, so that a pixel is the middle of its own.
+    """
+    window = min(images.shape[2:]) // 16 * 2 + 1
+    pool = F.avg_pool2d if images.ndim == 4 else F.avg_pool3d
+    return pool(images, window, 1, window // 2, count_include_pad=False)
 
 
 def impute(images: Tensor, known: Tensor) -> Tensor:

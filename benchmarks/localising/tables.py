@@ -1,0 +1,277 @@
+"""Tables of the localisation benchmark, in Markdown; pooled over the networks that have learned their task."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from localising.measures import (
+    BASELINES,
+    CURVES_ON,
+    REFERENCES,
+    TITLES,
+    Examples,
+    measure_place,
+    read_maps,
+)
+from localising.networks import BAR, NETWORKS, SEEDS, Reached, name_of, without_and_alone
+from localising.tasks import TASKS, Cohort
+from mriscope.evaluation.resampling import mean_interval
+from mriscope.explain.methods import METHODS
+from mriscope.results import Estimate
+
+PLACES = ("ventricles", "cortex", "side")
+ANATOMY = {"ventricles": "ventricles", "cortex": "cortex", "white_matter": "white matter", "rest": "the rest"}
+
+OTHERS = [("ventricles", "cortex"), ("ventricles", "brightness"), ("cortex", "ventricles")]
+"""A region, and the task of other networks whose maps of the same slices are compared."""
+
+Network = tuple[str, str, int]
+"""Task, network and seed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured.
+
+    Args:
+        reached: of each network that was trained.
+        places: by network, method and region ("truth" or a name of ANATOMY), the measures of each slice.
+        curves: by network, and method and reference: float32 (2, n), insertion and deletion of one slice of a subject.
+        units: int64 (N,), the subject of each slice.
+        few: int64 (n,), which slices have curves.
+        without_and_alone: of networks of the ventricles and the cortex, the AUROC without the place and of it alone.
+    """
+
+    reached: dict[Network, Reached]
+    places: dict[tuple[Network, str, str], dict[str, np.ndarray]]
+    curves: dict[Network, Mapping[str, np.ndarray]]
+    units: np.ndarray
+    few: np.ndarray
+    without_and_alone: dict[Network, tuple[float, float]]
+
+    def networks(self, tasks: Sequence[str], name: str | None = None, seed: int | None = None) -> list[Network]:
+        """Return the networks that have learned one of some tasks."""
+        fit = [one for one, reached in self.reached.items() if reached.counts and one[0] in tasks]
+        return [one for one in fit if name in (None, one[1]) and seed in (None, one[2])]
+
+    def complete(self, tasks: Sequence[str]) -> list[Network]:
+        """Return the networks that every method was run on, so that methods are compared on the same ones."""
+        region = "ventricles"
+        fit = self.networks(tasks)
+        return [one for one in fit if all((one, method, region) in self.places for method in METHODS)]
+
+    def pooled(self, networks: Iterable[Network], method: str, what: str, region: str = "truth") -> np.ndarray | None:
+        """Return each slice's mean over the networks that a method was run on, float64 (N,); None without any."""
+        found = [self.places[one, method, region][what] for one in networks if (one, method, region) in self.places]
+        if not found:
+            return None
+        there = ~np.isnan(found)
+        sums = np.where(there, found, 0).sum(0)
+        return np.where(there.any(0), sums / np.maximum(there.sum(0), 1), np.nan)
+
+    def gain(self, networks: Iterable[Network], method: str, reference: str) -> np.ndarray | None:
+        """Return insertion less deletion of each slice, as pooled does."""
+        key = f"{method} {reference}"
+        found = [self.curves[one][key] for one in networks if key in self.curves.get(one, {})]
+        return np.mean([into - out for into, out in found], axis=0) if found else None
+
+    def interval(self, values: np.ndarray | None) -> str:
+        """Return the mean with its interval over subjects, in print."""
+        if values is None or np.isnan(values).all():
+            return "–"
+        units = self.units if len(values) == len(self.units) else self.units[self.few]
+        return in_print(mean_interval(values, units))
+
+
+def in_print(estimate: Estimate) -> str:
+    """Return a value with its interval."""
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
+    """Read what is in the folder, and measure where the maps lie."""
+    reached, places, curves, dependence = {}, {}, {}, {}
+    for task, network, seed in ((task, network, seed) for seed in SEEDS for network in NETWORKS for task in TASKS):
+        one, name = (task, network, seed), name_of(task, network, seed)
+        facts = folder / f"{name}.json"
+        if not facts.is_file():
+            continue
+        reached[one] = Reached(**json.loads(facts.read_text()))
+        if not reached[one].counts:
+            continue
+        if task in CURVES_ON:
+            dependence[one] = without_and_alone(cohort, task, network, seed, folder)
+        regions = {region: cohort.regions[region][examples.rows] for region in ANATOMY}
+        if task == "side":
+            regions = {"truth": cohort.truth(task, examples.rows)}
+        for method in TITLES:
+            maps = read_maps(folder, name, method, examples)
+            if maps is None:
+                continue
+            for region, masks in regions.items():
+                places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
+            if task in regions:
+                places[one, method, "truth"] = places[one, method, task]
+        if (folder / f"{name}-curves.npz").is_file():
+            curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
+    return Measured(reached, places, curves, examples.units, examples.first_of_each(), dependence)
+
+
+def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
+    """Print all tables of what is in the folder."""
+    found = read_measured(cohort, examples, folder)
+    commits = ", ".join(sorted({one.commit for one in found.reached.values()}))
+    print(f"\n{len(examples.rows)} slices of {len(np.unique(examples.units))} subjects; code of {commits}\n")
+    for title, table in (
+        ("Networks", network_table),
+        ("Does the answer come from its place?", dependence_table),
+        ("Where the maps lie", place_table),
+        ("Share of the map in the ventricles over their share of the area, by network", architecture_table),
+        ("Does a map move with the answer?", control_table),
+        ("Share of the map over share of the area, networks of the ventricles", region_table),
+        ("Insertion less deletion", curve_table),
+        ("Kendall's tau of rankings", tau_table),
+    ):
+        print(f"## {title}\n")
+        print("\n".join(table(found)), end="\n\n", flush=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def network_table(found: Measured) -> list[str]:
+    """Return the AUROC of subjects by task and network, of each seed."""
+
+    def cell(task: str, network: str) -> str:
+        of_seeds = [found.reached.get((task, network, seed)) for seed in SEEDS]
+        return ", ".join(
+            "–" if one is None else f"{one.auroc_subjects:.2f}" + ("" if one.counts else " (does not count)")
+            for one in of_seeds
+        )
+
+    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in TASKS)
+    return [*table(["task", *NETWORKS.values()], rows), "", f"A network counts from {BAR:.2f}."]
+
+
+def dependence_table(found: Measured) -> list[str]:
+    """Return the AUROC of slices without the place of the answer, and of the place alone, mean over seeds."""
+
+    def cell(task: str, network: str) -> str:
+        both = [pair for one, pair in found.without_and_alone.items() if one[:2] == (task, network)]
+        return " / ".join(f"{value:.2f}" for value in np.mean(both, axis=0)) if both else "–"
+
+    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in CURVES_ON)
+    return table(["task: without / alone", *NETWORKS.values()], rows)
+
+
+def place_table(found: Measured) -> list[str]:
+    """Return pointing, ratio and AUROC by task, pooled over networks; sorted by the ratio in ventricles."""
+    tasks = [task for task in PLACES if found.complete([task])]
+    columns = [(task, measure) for task in tasks for measure in ("pointing", "ratio", "auroc")]
+
+    def row(method: str) -> list[str]:
+        pooled = (found.pooled(found.complete([task]), method, measure) for task, measure in columns)
+        return [TITLES[method], *map(found.interval, pooled)]
+
+    head = ["method", *(f"{task}: {measure}" for task, measure in columns)]
+    return [*table(head, map(row, by_ratio(found))), "", describe_complete(found)]
+
+
+def describe_complete(found: Measured) -> str:
+    """Return which networks the methods are compared on, in words."""
+    names = (f"{NETWORKS[network]} of {task}, seed {seed}" for task, network, seed in found.complete(list(TASKS)))
+    return f"On the networks that every method was run on: {'; '.join(names)}."
+
+
+def by_ratio(found: Measured) -> list[str]:
+    """Return methods from the highest ratio in the ventricles on down; baselines last."""
+    networks = found.complete(["ventricles"])
+    return [*sorted(METHODS, key=lambda one: -np.nan_to_num(place_score(found, networks, one))), *BASELINES]
+
+
+def place_score(found: Measured, networks: Iterable[Network], method: str) -> float:
+    """Return the mean ratio of a method over networks and slices; nan where it was run on none."""
+    values = found.pooled(networks, method, "ratio")
+    return float("nan") if values is None else float(np.nanmean(values))
+
+
+def architecture_table(found: Measured) -> list[str]:
+    """Return the ratio in the ventricles by network, mean over its seeds."""
+
+    def row(method: str) -> list[str]:
+        pooled = (found.pooled(found.networks(["ventricles"], name), method, "ratio") for name in NETWORKS)
+        return [TITLES[method], *map(found.interval, pooled)]
+
+    return table(["method", *NETWORKS.values()], map(row, by_ratio(found)))
+
+
+def control_table(found: Measured) -> list[str]:
+    """Return by how much a region's AUROC and ratio are greater for networks of its task than for those of others."""
+    columns = [(region, other, what) for what in ("auroc", "ratio") for region, other in OTHERS]
+
+    def gap(method: str, region: str, other: str, what: str) -> np.ndarray | None:
+        own, others = (found.pooled(found.complete([task]), method, what, region) for task in (region, other))
+        return None if own is None or others is None else own - others
+
+    head = [f"{what} of {region}, less networks of {other}" for region, other, what in columns]
+    methods = [one for one in by_ratio(found) if one not in BASELINES]
+    rows = ([TITLES[one], *(found.interval(gap(one, *which)) for which in columns)] for one in methods)
+    return table(["method", *head], rows)
+
+
+def region_table(found: Measured) -> list[str]:
+    """Return the share of the map over the share of the area for each region of anatomy, and the areas."""
+
+    def row(method: str) -> list[str]:
+        pooled = (found.pooled(found.complete(["ventricles"]), method, "ratio", region) for region in ANATOMY)
+        return [TITLES[method], *map(found.interval, pooled)]
+
+    return table(["method", *ANATOMY.values()], map(row, by_ratio(found)))
+
+
+def curve_table(found: Measured) -> list[str]:
+    """Return insertion less deletion by reference, pooled over networks of the ventricles and the cortex."""
+    networks = [one for one in found.networks(CURVES_ON) if one in found.curves]
+
+    def row(method: str) -> list[str]:
+        used = sum(f"{method} blur" in found.curves[one] for one in networks)
+        return [TITLES[method], str(used), *(found.interval(found.gain(networks, method, one)) for one in REFERENCES)]
+
+    return table(["method", "networks", *REFERENCES], map(row, by_ratio(found)))
+
+
+def tau_table(found: Measured) -> list[str]:
+    """Return the mean tau between pairs of seeds, of references, and between place and faithfulness, by task."""
+    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in CURVES_ON for name in NETWORKS]
+    return table(["networks", "place, over seeds", "curves, over references", "place against curves (blur)"], rows)
+
+
+def taus(found: Measured, task: str, name: str) -> list[str]:
+    """Return the mean tau of one network's rankings on a task: over seeds, over references, place against curves."""
+    seeds = [[place_score(found, found.networks([task], name, seed), method) for method in METHODS] for seed in SEEDS]
+    curves = [one for one in found.networks([task], name) if one in found.curves]
+    references = [[mean_of(found.gain(curves, method, one)) for method in METHODS] for one in REFERENCES]
+    place = [place_score(found, curves, method) for method in METHODS]
+    return [mean_tau(some) for some in (seeds, references, [place, references[0]])]
+
+
+def mean_of(values: np.ndarray | None) -> float:
+    """Return the mean; nan without values."""
+    return float("nan") if values is None else float(values.mean())
+
+
+def mean_tau(scores: Sequence[Sequence[float]]) -> str:
+    """Return the mean of Kendall's tau-b over pairs of rankings with its range, over the methods that both rank."""
+    pairs = [np.array(pair)[:, ~np.isnan(pair).any(0)] for pair in combinations(scores, 2)]
+    found = [float(np.array(kendalltau(*pair))[0]) for pair in pairs if pair.shape[1] > 2]
+    if not found:
+        return "–"
+    return f"{np.mean(found):.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")

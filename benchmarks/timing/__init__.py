@@ -1,0 +1,1 @@
+"""The measurements of benchmarks/speed.py, each beside the usual notebook's way."""
