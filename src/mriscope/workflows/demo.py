@@ -23,6 +23,7 @@ from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
 from mriscope.results import Environment, Metrics
 from mriscope.run_directory import ENVIRONMENT, FIGURES, SPLIT, RunDirectory
+from mriscope.sweep import count_idle_cores, limited_threads
 from mriscope.workflows._load import load
 from mriscope.workflows.audit import audit_source
 from mriscope.workflows.evaluate import evaluate_run
@@ -64,7 +65,12 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Demo:
     Returns:
         the report and its first lines.
     """
-    out, explained = Path(out), Path(out) / "explain"
+    with limited_threads(min(count_idle_cores(), torch.get_num_threads())):
+        return _run(Path(out), fresh)
+
+
+def _run(out: Path, fresh: bool) -> Demo:
+    explained = out / "explain"
     # The run within the folder shows that an older version wrote the report.
     output = OutputFolder(out, "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
     output.check([REPORT])
