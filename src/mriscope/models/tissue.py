@@ -158,11 +158,12 @@ def brain_fractions(images: np.ndarray) -> tuple[float, float]:
     return float(1 - fluid.sum() / inside.sum()), float((fluid & inner).sum() / max(inner.sum(), 1))
 
 
-def segment_fluid(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def segment_fluid(images: np.ndarray, below: float = _FLUID) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Segment brain and fluid of one subject by grey values: fluid as `brain_fractions` takes it.
 
     Args:
         images: uint8 (S, H, W), skull-stripped slices of one subject in order; 0 is background.
+        below: fluid is what is darker than this multiple of the most frequent grey value of grey matter.
 
     Returns:
         three arrays of the images' shape: float32 grey values with white matter at 1; bool, within the outline of each
@@ -176,7 +177,7 @@ def segment_fluid(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     middles = (edges[:-1] + edges[1:]) / 2
     grey = np.flatnonzero((middles >= _GREY_MATTER[0]) & (middles <= _GREY_MATTER[1]))
     peak = middles[grey[scipy.ndimage.gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
-    return volume, inside, inside & (volume < _FLUID * peak)
+    return volume, inside, inside & (volume < below * peak)
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:
