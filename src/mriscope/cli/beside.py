@@ -1,6 +1,7 @@
 """Commands beside a study: weights taken over, MLflow's page, the models and recipes there are, the demo."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,9 @@ def demo(
 
     The same network on a split by slice and on unseen subjects, an audit, baselines, maps and a report; in a minute.
     """
+    # Threads that wait leave the processor to other programs; set before torch is imported. It costs larger networks'
+    # training little, small ones' a third, so that it is the demo's alone.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mriscope.workflows.demo import run_demo
 
     found = run_demo(out, fresh=fresh)
