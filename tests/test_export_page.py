@@ -17,9 +17,9 @@ from torch import nn
 from volume_files import axial_series, brain, enhanced, write_dicoms, write_nifti
 
 import mriscope
-from mriscope.data.slices import SEVERITY
 from mriscope.data.content import read_content
 from mriscope.data.sandbox import Sandbox
+from mriscope.data.slices import SEVERITY
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.deployed import DeployedModel, linear_evidence
 from mriscope.evaluation.pooling import pool_by_subject
