@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,9 +57,9 @@ def test_a_volume_that_is_named_twice_is_read_once(tmp_path: Path, caplog: pytes
 
 
 def test_of_several_series_one_is_chosen_behind_the_name(tmp_path: Path):
-    about = {"StudyInstanceUID": "1.1"}
+    about: dict[str, Any] = {"StudyInstanceUID": "1.1"}
     write_dicoms(tmp_path / "scan", axial_series(brain(1, SHAPE), **about, SeriesInstanceUID="1.1.1"), list("abcd"))
-    flair = {"SeriesInstanceUID": "1.1.2", "SeriesNumber": 9, "SeriesDescription": "FLAIR"}
+    flair: dict[str, Any] = {"SeriesInstanceUID": "1.1.2", "SeriesNumber": 9, "SeriesDescription": "FLAIR"}
     write_dicoms(tmp_path / "scan", axial_series(brain(2, SHAPE), **about, **flair), list("efgh"))
     with pytest.raises(BadRowsError, match=r"holds 2 series") as told:
         read_unlabelled([tmp_path / "scan"], 32, AXIAL)

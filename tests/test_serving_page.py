@@ -44,7 +44,7 @@ def encoded(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def shares(answer: dict) -> list[str]:
+def shares(answer) -> list[str]:
     """Return the probabilities in the order that the page shows, from the least to the most severe class."""
     return [f"{answer['probabilities'][name]:.3f}" for name in SEVERITY]
 
