@@ -153,7 +153,7 @@ def test_plane_and_choice_of_slices_are_those_of_training_unless_named(model, br
     assert [one.position for one in asked.predict([f"{file}?slices=7:13"]).slices] == [8, 12]
     assert len(asked.predict([f"{file}?slices=all"]).slices) == COUNT
     turned = model.description.model_copy(update={"plane": "coronal"})
-    asked = mriscope.workflows.predict.TrainedModel(model.network, turned, model.reference)
+    asked = TrainedModel(model.network, turned, model.reference)
     for named, axis in ((str(file), "y"), (f"{file}?plane=axial", "z")):
         assert {one.path.split("#")[1][0] for one in asked.predict([named]).slices} == {axis}
     sagittal = model.predict([f"{file}?plane=sagittal"])
