@@ -120,8 +120,8 @@ def test_volumes_of_one_name_are_not_answered_together(server, images, tmp_path)
     contents = [write_nifti(tmp_path / "scan.nii", brain(seed, (SIZE, SIZE, 3))).read_bytes() for seed in (1, 2)]
     reply = server.send("/api/v1/predict", *(("scan.nii", content) for content in contents))
     assert (reply.status, reply.detail) == (422, "two volumes are called scan.nii; give each file a name of its own")
-    reply = server.send("/api/v1/predict", *((f"{at}.nii", content) for at, content in enumerate(contents)))
-    assert [(one["name"], one["n_slices"]) for one in reply.json["subjects"]] == [("0.nii", 3), ("1.nii", 3)]
+    reply = server.send("/api/v1/predict", *zip(("a.nii", "b.nii"), contents, strict=True))
+    assert [(one["name"], one["n_slices"]) for one in reply.json["subjects"]] == [("a.nii", 3), ("b.nii", 3)]
     assert server.send("/api/v1/predict", *[("one.png", png_bytes(images[0]))] * 2).status == 200
 
 
