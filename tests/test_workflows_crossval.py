@@ -230,6 +230,8 @@ def test_folds_on_different_data_are_not_pooled(recipe, tmp_path, untrained):
         ({}, {"protocol": "by_brain"}, r"split\.protocol: 'by_brain'"),
         ({}, {"repeats": 0}, "repeats is 0; ask for 1 or more"),
         ({}, {"folds": 1}, r"split\.folds: 1 should be greater"),
+        ({}, {"folds": 0}, r"split\.folds: 0 should be greater"),
+        ({}, {"folds": 10**9}, "1000000000 folds in 1 repeats are more than 10,000 runs"),
         ({"split": {"file": "x.json"}}, {}, r"split\.file names x\.json, and folds are drawn"),
     ],
 )

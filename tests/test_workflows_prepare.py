@@ -196,6 +196,23 @@ def test_child_beyond_its_memory_costs_its_volume_alone(tmp_path: Path, monkeypa
     assert "without slices: 2 of 2 volumes" in (tmp_path / "out/prepare.html").read_text()
 
 
+def test_finished_volume_that_is_damaged_counts_as_unfinished(prepared: Path, tmp_path: Path) -> None:
+    whole = sorted((prepared / ".volumes").iterdir())[0].read_bytes()
+    file, random, damaged = tmp_path / "one.npz", np.random.default_rng(0), 0
+    for number in range(100):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[random.integers(len(content), size=number)] ^= 255
+        file.write_bytes(content.tobytes())
+        damaged += prepare._load(file) is None
+    assert 50 < damaged < 100  # the first is whole
+    for content in (b"", b"PK", whole[:-30]):
+        file.write_bytes(content)
+        assert prepare._load(file) is None
+    with file.open("wb") as array:
+        np.save(array, np.zeros(3))
+    assert prepare._load(file) is None
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

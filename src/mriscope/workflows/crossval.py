@@ -32,7 +32,7 @@ from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._baselines import find_baselines
 from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
-from mriscope.workflows.split import fold_name, fold_recipe
+from mriscope.workflows.split import fold_name, fold_recipes
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
@@ -89,16 +89,10 @@ def crossvalidate(
     check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if recipe.split.file is not None:
         raise RecipeError("crossval", [f"split.file names {recipe.split.file}, and folds are drawn; leave it out"])
-    if repeats < 1:
-        raise RecipeError("crossval", [f"repeats is {repeats}; ask for 1 or more"])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError("crossval trains in one process; give a fold's recipe to `mriscope train` under torchrun")
     place = Path(folder)
-    recipes = {
-        (repeat, fold): fold_recipe(recipe, protocol, folds, fold, repeat)
-        for repeat in range(repeats)
-        for fold in range(folds)
-    }
+    recipes = fold_recipes(recipe, protocol, folds, repeats)
     runs = {numbers: RunDirectory(place / fold_name(*numbers)) for numbers in recipes}
     _check_place(place, None if fresh else recipes[0, 0])
     output = _checked_output(place, runs.values())
