@@ -70,7 +70,10 @@ def find_paths(path: Path) -> list[Path]:
         return [path]
     if not any(sign in str(path) for sign in "*?["):
         return []
-    return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    try:
+        return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    except ValueError:  # ** beside other signs, or a NUL within
+        return []
 
 
 def problem_of(path: Path, largest: int) -> str:

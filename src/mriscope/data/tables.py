@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mriscope.data.naming import as_word
 from mriscope.errors import DataError, suggest
-from mriscope.files import read_safe_cell
+from mriscope.files import expand_home, read_safe_cell
 
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 2**28
@@ -66,7 +66,7 @@ def read_table(path: str | Path) -> Table:
         DataError: the file cannot be read, is no table, has more than 2,000 columns, or a row has more or fewer cells
             than the header.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     try:
         size = path.stat().st_size
         if not path.is_file():

@@ -31,6 +31,7 @@ from mriscope.data.tables import SUFFIXES as TABLES
 from mriscope.data.volume_folders import open_tumour_slices
 from mriscope.data.volumes import Cut
 from mriscope.errors import BadRowsError, DataError, need
+from mriscope.files import expand_home
 
 LOG = logging.getLogger("mriscope")
 EXPECTED = "name images, NIfTI, DICOM, MATLAB, parquet or CSV files, folders of them, hf:owner/name, or phantom"
@@ -117,7 +118,7 @@ def _resolve(name: str | Path, options: ReadOptions) -> Iterator[_Named]:
         yield _Named(str(name), options, ReadOptions(), {})
         return
     plain, own = split_options(name)
-    joined, paths = options.joined(own), find_paths(Path(plain).expanduser())
+    joined, paths = options.joined(own), find_paths(expand_home(plain))
     if not paths:
         raise DataError(f"there is no file {plain}; {EXPECTED}")
     for path in paths:

@@ -12,7 +12,7 @@ from mriscope.data.split_files import split_for
 from mriscope.data.where import Condition
 from mriscope.errors import ArgumentError, RecipeError, RunError, check_type
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
-from mriscope.files import write_bytes, write_text
+from mriscope.files import expand_home, write_bytes, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
@@ -104,7 +104,7 @@ def crossvalidate(
     decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
     named = {file.relative_to(place).as_posix(): file for file in decisive}
     if covariates is not None:
-        named["covariates"] = Path(covariates).expanduser()
+        named["covariates"] = expand_home(covariates)
     key = content_key(named, version=VERSION, resamples=RESAMPLES, level=LEVEL, where=condition and condition.text)
     if (summary := _read_summary(place)) is not None and summary.made_from == key:
         return summary
