@@ -102,6 +102,7 @@ def prepare_source(
     folder.check([RESULT, PAGE])
     work = _find_jobs(opened, reading, steps)
     ready = [job for job in work if not job.problem]
+    folder.check({_data_file(job.scan.part) for job in ready})
     folder.claim([job.file for job in ready])
     problems, pictures = _prepare(ready, folder.path, steps, jobs)
     outcomes = [_outcome(job, folder.path, problems) for job in work]
@@ -211,6 +212,11 @@ def _prepare(
     return problems, pictures
 
 
+def _data_file(part: str) -> str:
+    """Return where the slices of a part go."""
+    return f"data/{part or 'prepared'}-00000-of-00001.parquet"
+
+
 def _file(key: str) -> str:
     """Return where the slices of a finished volume are kept."""
     return f"{FINISHED}/{key[:32]}.npz"
@@ -261,7 +267,7 @@ def _write(
     pairs = list(zip(work, result.volumes, strict=True))
     good = [(job, one) for job, one in pairs if not one.problem]
     parts = sorted({one.part for _, one in good}, key=part_order)
-    named = {part: f"data/{part or 'prepared'}-00000-of-00001.parquet" for part in parts}
+    named = {part: _data_file(part) for part in parts}
     kept = list(dict.fromkeys(job.file for job, _ in good))
 
     def slices(part: str) -> Iterator[PreparedSlices]:
