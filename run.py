@@ -5,7 +5,8 @@
     python3 run.py test      all checks and tests (words after it go to pytest)
 
     python3 run.py soak      the tests of reliability at full length, about an hour (words after it go to pytest)
-    python3 run.py setup     only make .venv ready
+    python3 run.py setup     only make .venv ready; with --torch-index URL take torch of the locked version from that
+                             index, such as PyTorch's own of builds for the CPU, and no CUDA libraries
     python3 run.py check     ruff, the type checker, the import contracts
     python3 run.py lock      resolve requirements.lock anew
     python3 run.py docs      write docs/cli.md from the program's own help, and the site to docs/_build/html
@@ -36,6 +37,9 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "mriscope-setup.stamp"
+CHOSEN_INDEX = VENV / "mriscope-torch-index.txt"
+FROM_INDEX = ("torch", "torchvision")
+"""Packages of which an index of PyTorch has builds without CUDA."""
 REAL_SLICES = ROOT.parent / "shared" / "data" / "alzheimer_mri"
 YOUNGEST_PACKAGE = "7 days"  # a poisoned release is usually found out within days
 
@@ -49,7 +53,7 @@ def main(words: list[str]) -> int:
         "demo": demo,
         "test": test,
         "soak": soak,
-        "setup": lambda _: 0,
+        "setup": lambda _: 0,  # done below, as before every task
         "check": check,
         "lock": lock,
         "docs": docs,
@@ -66,7 +70,7 @@ def main(words: list[str]) -> int:
         print(f"run.py: no task is called {words[0]!r}; choose one of {', '.join(tasks)}", file=sys.stderr)
         return 2
     try:
-        setup()
+        setup(torch_index(words))
         return task(words[1:])
     except SetupError as error:
         print(f"run.py: {error}", file=sys.stderr)
@@ -183,41 +187,75 @@ UV_COMPILE = (
 )
 
 
-def setup() -> None:
-    wanted = fingerprint()
+def torch_index(words: list[str]) -> str | None:
+    """Return the index of torch that `setup --torch-index URL` or MRISCOPE_TORCH_INDEX names; None: as locked."""
+    if words[0] != "setup":
+        return os.environ.get("MRISCOPE_TORCH_INDEX") or (CHOSEN_INDEX.read_text() if CHOSEN_INDEX.is_file() else None)
+    match words[1:]:
+        case []:
+            return os.environ.get("MRISCOPE_TORCH_INDEX") or None
+        case ["--torch-index", url] if re.match("https?://[^/]", url):
+            return url
+    raise SetupError(f"setup takes --torch-index URL, an address that begins with https://, and got {words[1:]}")
+
+
+def setup(index: str | None) -> None:
+    wanted = fingerprint(index)
     if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
         return
-    print(
-        "Setting up .venv: the first time takes a few minutes and 7 GB, most of it PyTorch with CUDA, locked by hash "
-        "(docs/howto/install.md has a way without) ...",
-        file=sys.stderr,
-    )
+    if index is None:
+        size = "7 GB, most of it PyTorch with CUDA, all locked by hash"
+        if not has_gpu():
+            size += "; no GPU is seen, and docs/howto/install.md says how to set up without CUDA"
+    else:
+        size = f"no CUDA: torch {locked_version('torch')} from {index}, the rest locked by hash"
+    print(f"Setting up .venv: the first time takes a few minutes and {size} ...", file=sys.stderr)
     make_venv()
+    CHOSEN_INDEX.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        pinned_uv = Path(folder, "uv.txt")
+        pinned_uv, lock = Path(folder, "uv.txt"), Path(folder, "requirements.txt")
         pinned_uv.write_text(locked_entry("uv"))
+        lock.write_text(LOCK.read_text() if index is None else without_cuda(LOCK.read_text()))
         must(*pip(), "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", pinned_uv)
-    must(UV, "pip", "sync", *UV_COMMON, "--python", PYTHON, "--require-hashes", LOCK)  # shows what it downloads
-    # The build tools are in the lock too, so nothing unpinned is fetched to install the project.
-    must(
-        UV,
-        "pip",
-        "install",
-        "--quiet",
-        *UV_COMMON,
-        "--python",
-        PYTHON,
-        "--no-deps",
-        "--no-build-isolation",
-        "--editable",
-        ROOT,
-    )
+        for number, command in enumerate(install_commands(lock, index), start=1):
+            print(f"step {number}: {' '.join(str(word) for word in command[1:3])}", file=sys.stderr)
+            must(*command)  # uv shows what it downloads
+    if index is not None:
+        CHOSEN_INDEX.write_text(index)
     STAMP.write_text(wanted)
 
 
-def fingerprint() -> str:
+def install_commands(lock: Path, index: str | None) -> list[tuple[object, ...]]:
+    """Return the commands that fill .venv: what is locked, torch of an index where one is named, the project itself."""
+    into = (*UV_COMMON, "--python", PYTHON)
+    alone = ("--no-deps", "--no-build-isolation", "--editable", ROOT)  # its build tools are in the lock too
+    commands: list[tuple[object, ...]] = [(UV, "pip", "sync", *into, "--require-hashes", lock)]
+    if index is not None:
+        names = [f"{name}=={locked_version(name)}" for name in FROM_INDEX]
+        commands.append((UV, "pip", "install", *into, "--no-deps", "--default-index", index, *names))
+    return [*commands, (UV, "pip", "install", "--quiet", *into, *alone)]
+
+
+def without_cuda(lock: str) -> str:
+    """Return the lock without the packages that come from the index, and without those that only CUDA needs."""
+    entries = re.split(r"\n(?=[a-z0-9])", lock)
+    left_out = re.compile(rf"(?:{'|'.join(FROM_INDEX)}|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
+    return "\n".join(entry for entry in entries if not left_out.match(entry)) + "\n"
+
+
+def locked_version(name: str) -> str:
+    return locked_entry(name).split("==", 1)[1].split()[0]
+
+
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver is here."""
+    return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
+
+
+def fingerprint(index: str | None) -> str:
     """Changes whenever .venv has to be made anew or brought up to date."""
     parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), sys.version.encode(), str(ROOT).encode()]
+    parts += [] if index is None else [index.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

@@ -311,7 +311,7 @@ def test_explain_marks_a_leaky_run(call, run_folder, tmp_path):
     metrics = json.loads((run_folder / "metrics.json").read_text())
     (tmp_path / "run" / "metrics.json").write_text(json.dumps({**metrics, "leaky": True}))
     assert call("explain", tmp_path / "run", "--n", 1, "--out", tmp_path / "out")[0] == 0
-    assert '<p class="leaky">LEAKY' in (tmp_path / "out" / "explain.html").read_text()
+    assert '<p class="verdict leaky">LEAKY' in (tmp_path / "out" / "explain.html").read_text()
     assert call("explain", run_folder, "--n", 1, "--out", tmp_path / "honest")[0] == 0
     assert size_of(tmp_path / "out" / "grid.png")[1] > size_of(tmp_path / "honest" / "grid.png")[1]
 
@@ -697,7 +697,7 @@ def test_the_demo_does_the_whole_job(call, tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", "")  # one file that fetches nothing
     accuracy = RunDirectory(tmp_path / "out" / "run").metrics().metrics["accuracy"]
-    assert f"{accuracy.value:.3f} (interval not reliable here)" in page
+    assert f'{100 * accuracy.value:.1f} %<br><span class="small">interval not reliable here' in page.replace("\n", "")
 
 
 CHOICES = [

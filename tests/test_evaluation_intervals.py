@@ -319,7 +319,7 @@ def test_a_loss_that_few_subjects_carry_is_not_reliable() -> None:
     """Of 300 subjects all but four are all but certain: the mean rests on those, and they are 0.5 each."""
     labels, subjects = np.arange(300) % 2, np.arange(300)
 
-    def losses_reliable(doubtful: int) -> list[bool]:
+    def losses_reliable(doubtful: int) -> list[bool | None]:
         sure = np.where(np.arange(300) < doubtful, 0.5, 1 - 1e-6)
         rows = Predictions.of(
             labels, np.eye(2)[labels] * sure[:, None] + np.eye(2)[1 - labels] * (1 - sure[:, None]),

@@ -234,3 +234,10 @@ def test_losses_by_hand() -> None:
     assert metrics.severity_error(one_hot([2, 1], [0, 1])) == 1  # Non called Mild; Moderate rightly called
     nothing = one_hot([], [])
     assert np.isnan([metrics.log_loss(nothing), metrics.brier_score(nothing), metrics.severity_error(nothing)]).all()
+
+
+def test_the_roc_curve_of_no_slices_has_no_rates():
+    nothing = Predictions.of(labels=[], probabilities=np.empty((0, 2)), class_names=("sick", "well"))
+    for rates in metrics.roc_curve(nothing, 0):
+        assert len(rates) == 2
+        assert np.isnan(rates).all()

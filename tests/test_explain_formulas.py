@@ -195,3 +195,10 @@ def test_the_opposite_of_a_layer_has_the_opposite_component():
 def test_a_silent_layer_has_a_component_of_zeros():
     assert not principal(torch.zeros(1, 3, 4, 4)).any()
     assert not principal(torch.full((1, 3, 4, 4), 2.0)).any()
+
+
+def test_finer_cams_nearest_classes_may_be_nearer_than_a_logit_of_one():
+    logits = torch.tensor([[0.0, 0.5, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    near = (0.5, 2.0, 3.0)  # the nearest three; the class itself and the farthest stay out
+    expected = -sum(math.exp(y) * y for y in near) / sum(map(math.exp, near))
+    assert nearest_classes(logits, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-6)

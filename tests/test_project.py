@@ -1,10 +1,15 @@
 """What must hold for the project as a whole: its lock, its set-up, its safety."""
 
 import ast
+import functools
 import importlib.util
 import re
 import subprocess
 import sys
+import threading
+import venv
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -76,6 +81,77 @@ def test_run_py_answers_a_mistake_with_one_sentence():
     done = subprocess.run([sys.executable, ROOT / "run.py", "tset"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert re.fullmatch(r"run\.py: no task is called 'tset'; choose one of .+\n", done.stderr)
+
+
+def test_set_up_with_an_index_of_torch_leaves_out_torch_and_cuda_alone():
+    run = load_run()
+    names = {
+        "a": re.findall(r"^([a-z0-9._-]+)==", LOCK, re.M),
+        "b": re.findall(r"^([a-z0-9._-]+)==", run.without_cuda(LOCK), re.M),
+    }
+    gone = set(names["a"]) - set(names["b"])
+    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"} <= gone
+    assert all(re.match(r"torch$|torchvision$|triton$|nvidia-|cuda-", name) for name in gone)
+    assert "torchcam" in names["b"]
+    assert run.without_cuda(LOCK).count("--hash=sha256:") > 500
+
+
+def test_set_up_asks_an_index_for_nothing_but_torch_of_the_locked_version(tmp_path: Path):
+    run = load_run()
+    sync, torch, own = run.install_commands(tmp_path / "lock.txt", "https://index.example/cpu")
+    assert "--require-hashes" in sync
+    assert "--default-index" not in sync + own
+    place = torch.index("--default-index")
+    assert torch[place + 1 :] == (
+        "https://index.example/cpu",
+        f"torch=={run.locked_version('torch')}",
+        f"torchvision=={run.locked_version('torchvision')}",
+    )
+    assert len(run.install_commands(tmp_path / "lock.txt", None)) == 2
+
+
+@pytest.mark.parametrize("words", [["--torch-index"], ["--torch-index", "ftp://x"], ["--torch-index", "x"], ["--cpu"]])
+def test_set_up_says_what_it_takes(words: list[str]):
+    done = subprocess.run(
+        [sys.executable, ROOT / "run.py", "setup", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"run\.py: setup takes --torch-index URL, .+ and got \[.+\]\n", done.stderr)
+
+
+def test_torch_comes_from_an_index_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = load_run()
+    index = tmp_path / "index"
+    for name in run.FROM_INDEX:
+        write_wheel(index / name, name, f"{run.locked_version(name)}+cpu")
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    monkeypatch.setattr(run, "PYTHON", python)
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=index)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = run.install_commands(tmp_path / "lock.txt", f"http://127.0.0.1:{server.server_port}")[1]
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([str(uv), *map(str, command[1:])], check=True, capture_output=True)
+        server.shutdown()
+    told = subprocess.run(
+        [python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"{run.locked_version('torch')}+cpu\n"
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    """Write a wheel of one line, which a listing of its folder offers."""
+    folder.mkdir(parents=True)
+    facts = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", f"__version__ = {version!r}\n")
+        wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(
+            f"{facts}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{facts}/RECORD", f"{name}.py,,\n{facts}/METADATA,,\n{facts}/WHEEL,,\n{facts}/RECORD,,\n")
 
 
 def calls_of(path: Path) -> list[ast.Call]:

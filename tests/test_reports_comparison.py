@@ -7,8 +7,15 @@ import math
 import pytest
 
 from mriscope.recipe import StudyRow
-from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page, comparison_text, tables
-from mriscope.results import Comparison, PairedTest, RunsEstimate, Standing
+from mriscope.reports.comparison import (
+    comparison_csv,
+    comparison_markdown,
+    comparison_page,
+    comparison_text,
+    tables,
+    verdict_text,
+)
+from mriscope.results import Comparison, Estimate, PairedTest, RunsEstimate, Standing
 
 NAN = math.nan
 PNG = b"\x89PNG"
@@ -120,3 +127,39 @@ def test_a_metric_of_steps_that_no_row_has_is_no_column(comparison: Comparison) 
     none = comparison.model_copy(update={"standings": [without(first), without(second)]})
     assert not any("kappa" in column for column in tables(none)[0].columns)
     assert "kappa" not in comparison_page(none, PNG)
+
+
+def test_the_verdict_names_the_leader_its_ties_and_a_baseline_that_it_is_not_above(comparison: Comparison) -> None:
+    second = comparison.standings[1].model_copy(update={"rank": 1, "leaky": False})
+    first = comparison.standings[0].model_copy(update={"leaky": False})
+    clean = comparison.model_copy(update={"standings": [first, second]})
+    tail = "No test subject has slices in the training part."
+    assert verdict_text(clean) == f"Most accurate: a|b, 90.0 %; 1 more does not differ significantly from it. {tail}"
+    known = {
+        "majority_class": {"accuracy": Estimate(0.5, NAN, NAN)},
+        "nearest_neighbour": {"accuracy": Estimate(0.95, NAN, NAN)},
+    }
+    beaten = clean.model_copy(update={"baselines": known})
+    assert "It is not above a baseline: 1-nearest-neighbour, 95.0 %." in verdict_text(beaten)
+    assert [[cell.text for cell in row[:2]] for row in tables(beaten)[1].rows] == [
+        ["majority class", "50.00"],
+        ["1-nearest-neighbour", "95.00"],
+    ]
+    assert 'class="verdict open"' in comparison_page(beaten, PNG)
+    assert 'class="verdict good"' in comparison_page(clean, PNG)
+    assert 'class="verdict leaky"' in comparison_page(comparison, PNG)
+
+
+def test_the_column_of_the_study_is_there_for_its_recipes_alone(comparison: Comparison) -> None:
+    own = [one.model_copy(update={"study": None}) for one in comparison.standings]
+    alone = comparison.model_copy(update={"standings": own})
+    assert "Study, %" in tables(comparison)[0].columns
+    assert "Study, %" not in tables(alone)[0].columns
+    assert {len(row) for row in tables(alone)[0].rows} == {len(tables(alone)[0].columns)}
+    assert "Study" not in comparison_page(alone, PNG) + comparison_text(alone)
+
+
+def test_every_head_of_a_table_says_of_what_it_is(comparison: Comparison) -> None:
+    page = comparison_page(comparison, PNG)
+    assert page.count("<th") == page.count('<th scope="')
+    assert 'alt="Points with intervals: accuracy of each recipe. a|b 90.0 %; &lt;script&gt; 70.0 %."' in page

@@ -8,6 +8,7 @@ from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
 from mriscope.reports.text import UNRELIABLE, describe_slices, metrics_text, slices_text, table
+from mriscope.results import BaselineScores, Estimate
 
 METRICS = metrics(
     Predictions.of(
@@ -76,7 +77,21 @@ def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():
     assert "model: &lt;b&gt;" in page
     assert "data:image/png;base64,iVBORw==" in page
     assert "these metrics say little about new subjects" in page
-    assert "0.750 (" in page
+    assert ">75.0 %<" in page.replace("\n", "")  # accuracy, in per cent
+
+
+def test_the_page_of_a_run_has_baselines_beside_the_model_and_classes_by_severity():
+    classes = dict.fromkeys(("Moderate_Demented", "Non_Demented", "Mild_Demented"), METRICS.classes["sick"])
+    baseline = BaselineScores(metrics={"accuracy": Estimate(0.25, np.nan, np.nan)})
+    shown = METRICS.model_copy(update={"classes": classes, "baselines": {"majority_class": baseline}})
+    page = run_page("run", shown, "", environment(source="phantom"), [Picture("A", "B", b"", "What is seen")])
+    places = [page.index(f'<th scope="row">{name} Demented') for name in ("Non", "Mild", "Moderate")]
+    assert places == sorted(places)
+    row = page[page.index('<th scope="row">majority class') :]
+    assert "25.0 %" in row[: row.index("</tr>")]
+    assert page.count("<th") == page.count('<th scope="')
+    assert 'alt="What is seen"' in page
+    assert page.index('class="verdict leaky"') < page.index("<h2>Metrics") < page.index("<h2>How it was made")
 
 
 def test_the_page_shows_no_folder_of_the_user():

@@ -18,7 +18,7 @@ from mriscope.errors import ArgumentError, RunError
 from mriscope.evaluation import crossvalidation
 from mriscope.recipe import make_recipe
 from mriscope.run_directory import PREDICTIONS, RECIPE, WEIGHTS
-from mriscope.sweep import Executor, choose_executor, parse_executor, threads_per_task
+from mriscope.sweep import Executor, choose_executor, count_idle_cores, parse_executor, threads_per_task
 from mriscope.workflows.compare import compare_recipes
 from mriscope.workflows.crossval import crossvalidate
 
@@ -194,3 +194,10 @@ def test_recipes_are_compared_by_a_pool_and_one_that_fails_is_left_out(tmp_path,
     assert [one.name for one in sorted(compared.standings, key=lambda one: one.name)] == ["a", "b"]
     assert list(compared.failures) == ["c"]
     assert "Nothing" in compared.failures["c"]
+
+
+@pytest.mark.parametrize(("running", "idle"), [(1, 4), (3, 2), (9, 1)])
+def test_idle_cores_are_those_that_no_other_process_runs_on(monkeypatch: pytest.MonkeyPatch, running: int, idle: int):
+    monkeypatch.setattr("mriscope.sweep.count_cores", lambda: 4)
+    monkeypatch.setattr("mriscope.sweep.Path.read_text", lambda *_, **__: f"0.10 0.20 0.30 {running}/300 4242\n")
+    assert count_idle_cores(samples=3) == idle

@@ -17,6 +17,7 @@ from mriscope.evaluation.predictions import Predictions
 from mriscope.recipe import make_recipe
 from mriscope.reports.answer import answer_text
 from mriscope.results import Answer, InferenceSettings
+from mriscope.workflows.predict import TrainedModel
 
 SIZE, COUNT = 32, 6
 DATA = "phantom:subjects=24,slices=6"
@@ -82,9 +83,7 @@ def test_subjects_are_pooled_as_by_the_evaluation(model, brains, tmp_path, how):
         write_nifti(folder / f"sub-{who}_ses-{session}_T1w.nii.gz", volume_of(images), SPACING)
     inference = model.description.inference.model_copy(update={"pooling": how})
     described = model.description.model_copy(update={"inference": inference})
-    answer = mriscope.workflows.predict.TrainedModel(model.network, described, model.reference).predict(
-        [tmp_path / "bids"]
-    )
+    answer = TrainedModel(model.network, described, model.reference).predict([tmp_path / "bids"])
     assert [(one.subject, one.session) for one in answer.slices[::3]] == [
         ("sub-01", "ses-1"),
         ("sub-01", "ses-2"),
@@ -112,6 +111,7 @@ def test_pooling_and_sets_of_subjects_are_fitted_on_the_validation_part(run):
     assert settings.pooling == choose_pooling(calibrated)
     pooled = pool_by_subject(calibrated, settings.pooling)
     assert settings.conformal_subjects == fit_conformal(pooled, unseen=True)
+    assert settings.conformal_subjects is not None
     assert settings.conformal_subjects.n_units == calibrated.n_subjects
 
 
@@ -148,7 +148,7 @@ def test_sets_with_subjects_are_pooled_too(model):
 def test_plane_and_choice_of_slices_are_those_of_training_unless_named(model, brains, tmp_path):
     file = write_nifti(tmp_path / "scan.nii", volume_of(brains[0]), SPACING)
     described = model.description.model_copy(update={"slices": "3:13"})
-    asked = mriscope.workflows.predict.TrainedModel(model.network, described, model.reference)
+    asked = TrainedModel(model.network, described, model.reference)
     assert [one.position for one in asked.predict([file]).slices] == [4, 8, 12]
     assert [one.position for one in asked.predict([f"{file}?slices=7:13"]).slices] == [8, 12]
     sagittal = model.predict([f"{file}?plane=sagittal"])

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -83,6 +84,25 @@ def parse_executor(text: str) -> Executor:
 def count_cores() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_idle_cores(samples: int = 5) -> int:
+    """Return how many processors this process may use that nothing else uses now; at least one.
+
+    Threads of one operation wait for each other, so that on a crowded machine one thread ends sooner than two.
+
+    Args:
+        samples: how often to look, 10 ms apart; the median counts.
+    """
+    busy = []
+    for _ in range(samples):
+        try:
+            running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+        except OSError:  # only Linux has it
+            return count_cores()
+        busy.append(int(running) - 1)  # this process itself is running
+        time.sleep(0.01)
+    return max(1, count_cores() - sorted(busy)[samples // 2])
 
 
 def threads_per_task(tasks: int) -> int:
@@ -199,7 +219,7 @@ class _Here:
 
     def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Outcome]":
         future: Future[Outcome] = Future()
-        with nullcontext() if self._threads is None else _limited_threads(self._threads):
+        with nullcontext() if self._threads is None else limited_threads(self._threads):
             future.set_result(_call(function, item))
         return future
 
@@ -331,7 +351,7 @@ def _call_in_worker(threads: int, function: Callable[[Any], Any], item: Any, fol
     except OSError as error:
         return Outcome(problem=f"{folder} is not on the machine of a worker ({error.strerror}); share it with all")
     try:
-        with _limited_threads(threads):
+        with limited_threads(threads):
             return _call(function, item)
     except (InterruptedTrainingError, KeyboardInterrupt) as error:
         return Outcome(problem=str(error) or "its worker was interrupted", again=True)
@@ -349,7 +369,7 @@ def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
 
 
 @contextmanager
-def _limited_threads(threads: int) -> Iterator[None]:
+def limited_threads(threads: int) -> Iterator[None]:
     """Compute with so many threads within the block."""
     import torch
     from threadpoolctl import threadpool_limits

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it, so that --help answers at once.
 """
 
+import os
 import sys
 from typing import Annotated, cast
 
@@ -51,6 +52,7 @@ def main() -> None:
     """Run the command line; a user's mistake is a sentence on stderr and exit code 2."""
     set_up_streams()
     show_notes()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the processor to other programs
     sys.exit(_run_app(sys.argv[1:]))
 
 

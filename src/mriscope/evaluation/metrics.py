@@ -205,6 +205,8 @@ HEADLINE: dict[str, Metric] = {
     "quadratic_kappa": quadratic_kappa,
 }
 
+SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1"})
+"""Metrics that pages and pictures show in per cent."""
 ORDINAL = frozenset({"quadratic_kappa", "severity_error"})
 """Metrics of steps of severity, which do not exist where the order of the classes is not known."""
 

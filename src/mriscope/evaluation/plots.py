@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet
 from mriscope.errors import check_type
 from mriscope.evaluation.calibration import Reliability
-from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
+from mriscope.evaluation.metrics import SHARES, class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
 from mriscope.files import write_bytes
 from mriscope.results import Estimate
@@ -31,7 +31,6 @@ LEAKY = "LEAKY: train and test share subjects"
 _DOTS_PER_INCH = 150
 _QUIET = "0.35"
 _LEGEND: dict[str, Any] = {"framealpha": 1, "edgecolor": "white"}  # hides the lines behind its text
-_SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1")
 
 
 def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.95, leaky: bool | None = False) -> str:
@@ -47,7 +46,7 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
     split = split_title(protocol, leaky)
     if np.isnan(estimate.value):
         return f"{_to_words(name)} undefined, {split}"
-    unit, scale, digits = (" %", 100, 1) if name in _SHARES else ("", 1, 3)
+    unit, scale, digits = (" %", 100, 1) if name in SHARES else ("", 1, 3)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
     return f"{_to_words(name)} {value}{unit} ({interval}), {split}"

@@ -44,12 +44,13 @@ class NearestNeighbour(nn.Module):
 
     def find_nearest(self, images: np.ndarray) -> Tensor:
         """Return int64 (N,), the row of the training slice nearest to each of uint8 (N, H, W)."""
-        known = self.images.flatten(1).float() / 255
+        seen = self.images.flatten(1).amax(dim=0) > 0  # what is black in every remembered slice is as far from all
+        known = self.images.flatten(1)[:, seen].float() / 255
         halves = known.square().sum(dim=1) / 2
         found = []
         for start in range(0, len(images), _ROWS):
             rows = torch.from_numpy(np.array(images[start : start + _ROWS])).to(known.device)
-            queries = rows.flatten(1).float() / 255  # the length of a query is the same for all candidates
+            queries = rows.flatten(1)[:, seen].float() / 255  # the length of a query is the same for all candidates
             found.append((halves - queries @ known.T).argmin(dim=1))
         return torch.cat(found)
 

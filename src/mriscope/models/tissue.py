@@ -95,11 +95,21 @@ def region_histograms(volume: np.ndarray, regions: Regions) -> np.ndarray:
     Returns:
         float32 (slabs * rings * bins,), each region's squares summing to 1; 0 in a region without pixels.
     """
+    return _count_in_regions(_code_values(volume, regions.sigma), regions)
+
+
+def _code_values(volume: np.ndarray, sigma: float | None) -> np.ndarray:
+    """Return the bin of what is counted at each pixel, int64 (S, H, W)."""
     codes = _bin_values(volume)
-    if regions.sigma is not None:
-        around = regions.sigma * volume.shape[-1]
-        codes = codes * BINS + _bin_values(scipy.ndimage.gaussian_filter(volume, (0, around, around)))
-    where = _label_regions(volume.shape, regions.slabs, regions.rings)
+    if sigma is None:
+        return codes
+    around = sigma * volume.shape[-1]
+    return codes * BINS + _bin_values(scipy.ndimage.gaussian_filter(volume, (0, around, around)))
+
+
+def _count_in_regions(codes: np.ndarray, regions: Regions) -> np.ndarray:
+    """Return square roots of the shares of the codes in each region, as region_histograms does."""
+    where = _label_regions(codes.shape, regions.slabs, regions.rings)
     counts = np.bincount((where * regions.bins + codes).ravel(), minlength=regions.width).astype(float)
     counts = counts.reshape(-1, regions.bins)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -116,11 +126,16 @@ def tissue_map(volume: np.ndarray) -> np.ndarray:
         float32 (MAP_WIDTH,), from 0 to 1: 8 heights, 16 rows and 16 columns, whatever the size of the volume.
     """
     tissue = np.clip((volume - 0.3) / 0.3, 0, 1)
-    blurred = scipy.ndimage.gaussian_filter(
-        tissue, [side / cells for side, cells in zip(volume.shape, _MAP, strict=True)]
-    )
-    at = (np.arange(cells) * side // cells for side, cells in zip(volume.shape, _MAP, strict=True))
-    return blurred[np.ix_(*at)].ravel().astype(np.float32)
+    along_z, along_y, along_x = (_blur_matrix(side, cells) for side, cells in zip(volume.shape, _MAP, strict=True))
+    rows = np.tensordot(along_z, np.matmul(along_y, tissue @ along_x.T), 1)
+    return rows.ravel().astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _blur_matrix(side: int, cells: int) -> np.ndarray:
+    """Return the Gaussian filter of an axis at the places that the map keeps alone: float64 (cells, side)."""
+    kept = np.arange(cells) * side // cells
+    return scipy.ndimage.gaussian_filter1d(np.eye(side), side / cells, axis=0)[kept]
 
 
 def brain_fractions(images: np.ndarray) -> tuple[float, float]:
@@ -143,11 +158,12 @@ def brain_fractions(images: np.ndarray) -> tuple[float, float]:
     return float(1 - fluid.sum() / inside.sum()), float((fluid & inner).sum() / max(inner.sum(), 1))
 
 
-def segment_fluid(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def segment_fluid(images: np.ndarray, below: float = _FLUID) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Segment brain and fluid of one subject by grey values: fluid as `brain_fractions` takes it.
 
     Args:
         images: uint8 (S, H, W), skull-stripped slices of one subject in order; 0 is background.
+        below: fluid is what is darker than this multiple of the most frequent grey value of grey matter.
 
     Returns:
         three arrays of the images' shape: float32 grey values with white matter at 1; bool, within the outline of each
@@ -161,13 +177,18 @@ def segment_fluid(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     middles = (edges[:-1] + edges[1:]) / 2
     grey = np.flatnonzero((middles >= _GREY_MATTER[0]) & (middles <= _GREY_MATTER[1]))
     peak = middles[grey[scipy.ndimage.gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
-    return volume, inside, inside & (volume < _FLUID * peak)
+    return volume, inside, inside & (volume < below * peak)
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:
     """Concatenate all histograms of a subject: float32 (sum of widths,) of uint8 (S, H, W) slices in order."""
-    volume = normalize_volume(images)
-    return np.concatenate([region_histograms(volume, block) for block in blocks])
+    return np.concatenate(several_histograms(normalize_volume(images), blocks))
+
+
+def several_histograms(volume: np.ndarray, blocks: Sequence[Regions]) -> list[np.ndarray]:
+    """Compute region_histograms of several blocks; those of one sigma share the local means."""
+    codes = {sigma: _code_values(volume, sigma) for sigma in {block.sigma for block in blocks}}
+    return [_count_in_regions(codes[block.sigma], block) for block in blocks]
 
 
 def _bin_values(volume: np.ndarray) -> np.ndarray:

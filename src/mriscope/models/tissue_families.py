@@ -5,7 +5,7 @@ import numpy as np
 from mriscope.models.registration import register_estimator
 from mriscope.models.ridge import ClassRule, fit_classes
 from mriscope.models.subject_rule import SubjectRule, memoize_by_content
-from mriscope.models.tissue import MAP_WIDTH, Regions, normalize_volume, region_histograms, tissue_map
+from mriscope.models.tissue import MAP_WIDTH, Regions, normalize_volume, several_histograms, tissue_map
 from mriscope.models.tissue_histograms import BLOCKS
 
 TAKEN = 5
@@ -37,8 +37,7 @@ def tissue_families(*, classes: int = 4, size: int = 128) -> SubjectRule:
 def describe_subject(images: np.ndarray) -> np.ndarray:
     """Concatenate all blocks of a subject: float32 (D,) of uint8 (S, H, W) slices in order."""
     volume = normalize_volume(images)
-    histograms = [region_histograms(volume, regions) for regions in _HISTOGRAMS.values()]
-    return np.concatenate([*histograms, tissue_map(volume)])
+    return np.concatenate([*several_histograms(volume, list(_HISTOGRAMS.values())), tissue_map(volume)])
 
 
 def fit_best_families(descriptions: np.ndarray, ranks: np.ndarray, classes: int) -> ClassRule:

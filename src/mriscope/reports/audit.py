@@ -10,7 +10,7 @@ from PIL import Image
 
 from mriscope.data.slices import SliceSet
 from mriscope.reports.confounds import auroc_rows, cell_rows, warn
-from mriscope.reports.page import Picture, render
+from mriscope.reports.page import Picture, by_severity, label_source, render
 from mriscope.reports.text import ORIGINS, UNRELIABLE, table
 from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
 
@@ -243,7 +243,7 @@ def class_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     columns = ["class", "slices", "share", *["subjects"] * known]
     if split is not None:
         columns += [*_filled_parts(split), *["test slices, subject seen", "test subjects", "of them seen"] * known]
-    return columns, [_class_row(audit, name, known) for name in audit.classes]
+    return columns, [_class_row(audit, name, known) for name in by_severity(audit.classes)]
 
 
 def _class_row(audit: Audit, name: str, known: bool) -> list[str]:
@@ -360,6 +360,7 @@ def audit_page(
         strips: pairs of slices.
         strips_caption: what pairs these are.
     """
+    class_heads, class_rows = class_table(audit)
     return render(
         "audit.html.j2",
         title=f"Audit of {audit.source}",
@@ -367,14 +368,27 @@ def audit_page(
         evidence=evidence_texts(audit),
         shortcuts=shortcuts_text(audit),
         next_steps=next_steps,
-        classes=class_table(audit),
+        classes=(class_heads, [[row[0].replace("_", " "), *row[1:]] for row in class_rows]),
         few=few_subjects_text(audit),
         controls=control_table(audit),
         permuted=permuted_table(audit),
         pictures=pictures,
         strips=strips,
         strips_caption=strips_caption,
+        made=_made(audit),
     )
+
+
+def _made(audit: Audit) -> list[tuple[str, str]]:
+    split = [("Split", audit.split.protocol.replace("_", " "))] if audit.split is not None else []
+    return [
+        ("Source", label_source(audit.source)),
+        ("Fingerprint", audit.fingerprint[:16]),
+        ("Slices", f"{audit.n_slices:,}"),
+        *split,
+        ("Seed", f"{audit.seed}"),
+        ("mriscope", audit.mriscope),
+    ]
 
 
 def _accuracy_text(score: ControlScore) -> str:

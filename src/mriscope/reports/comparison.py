@@ -3,14 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mriscope.evaluation.ranking import ALPHA
 from mriscope.files import spreadsheet_safe
-from mriscope.reports.page import Picture, render
+from mriscope.reports.confounds import BASELINE_TITLES
+from mriscope.reports.page import Picture, by_severity, render
 from mriscope.reports.text import UNRELIABLE, metric_title, table
 from mriscope.results import Comparison, Estimate, RunsEstimate, Standing
+from mriscope.version import __version__
 
 KAPPA = "quadratic_kappa"
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", KAPPA)
@@ -53,15 +55,17 @@ class Table(NamedTuple):
 def tables(comparison: Comparison) -> list[Table]:
     """Make tables of the ranking, the recall of each class and the cost: a row for each recipe in each."""
     standings = comparison.standings
-    classes = list(standings[0].recalls)
+    classes = by_severity(standings[0].recalls)
     shown = [name for name in SHOWN if any(name in one.metrics for one in standings)]
     titles = {name: metric_title(name)[:1].upper() + metric_title(name)[1:] for name in shown}
     accuracy, *heads = (title if name == KAPPA else f"{title}, %" for name, title in titles.items())
     seeds = ["Least to greatest seed, %"] if any(one.runs > 1 for one in standings) else []
-    ranking = ["Rank", "Recipe", accuracy, *seeds, STUDY, *heads, ABOVE, "p, leader"]
+    study = [STUDY] if any(one.study for one in standings) else []
+    ranking = ["Rank", "Recipe", accuracy, *seeds, *study, *heads, ABOVE, "p, leader"]
     cost = ["Recipe", "Parameters", "MACs", "Training", "Slices/s", "Device"]
     return [
-        Table("Ranking", ranking, [_ranking_row(one, shown, bool(seeds)) for one in standings], 2),
+        Table("Ranking", ranking, [_ranking_row(one, shown, bool(seeds), bool(study)) for one in standings], 2),
+        *_baseline_table(comparison, shown, [accuracy, *heads]),
         Table(
             "Recall of each class, %",
             ["Recipe", *(name.replace("_", " ") for name in classes)],
@@ -105,7 +109,9 @@ def comparison_page(comparison: Comparison, png: bytes) -> str:
         comparison: what it shows.
         png: the picture of the ranking.
     """
-    picture = Picture("Accuracy of each recipe", "Rank and recipe; a point with its interval, and its value.", png)
+    values = "; ".join(f"{one.name} {100 * one.metrics['accuracy'].value:.1f} %" for one in comparison.standings)
+    alt = f"Points with intervals: accuracy of each recipe. {values}."
+    picture = Picture("Accuracy of each recipe", "Rank and recipe; a point with its interval, and its value.", png, alt)
     return render(
         "compare.html.j2",
         title=_title(comparison),
@@ -113,25 +119,64 @@ def comparison_page(comparison: Comparison, png: bytes) -> str:
         reading=explain_ranking(comparison),
         tables=tables(comparison),
         picture=picture,
+        verdict=verdict_text(comparison),
+        doubtful=any(one.leaky is None for one in comparison.standings) or _best_baseline(comparison) is not None,
+        made=[("mriscope", __version__), ("Intervals", f"95 %, over {comparison.unit}s")],
         failed=list(comparison.failures.items()),
     )
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """Say which recipe leads, whether a baseline has more, and whether training has seen the test subjects."""
+    best = comparison.standings[0]
+    ties = sum(one.rank == best.rank for one in comparison.standings) - 1
+    others = f"; {ties} more {'does' if ties == 1 else 'do'} not differ significantly from it" if ties else ""
+    text = f"Most accurate: {best.name}, {100 * best.metrics['accuracy'].value:.1f} %{others}."
+    if name := _best_baseline(comparison):
+        value = 100 * comparison.baselines[name]["accuracy"].value
+        text += f" It is not above a baseline: {BASELINE_TITLES.get(name, name)}, {value:.1f} %."
+    if comparison.leaky:
+        text += " Rows marked LEAKY were evaluated on subjects that also have slices in the training part, so their "
+        return f"{text}metrics say little about new subjects."
+    if any(one.leaky is None for one in comparison.standings):
+        return f"{text} Whether training has seen the test subjects is unknown."
+    return f"{text} No test subject has slices in the training part."
+
+
+def _best_baseline(comparison: Comparison) -> str | None:
+    """Return the most accurate baseline that the first recipe is not above."""
+    scores = {name: one["accuracy"].value for name, one in comparison.baselines.items() if "accuracy" in one}
+    name = max(scores, key=lambda one: scores[one], default=None)
+    return name if name and scores[name] >= comparison.standings[0].metrics["accuracy"].value else None
 
 
 def comparison_text(comparison: Comparison) -> str:
     """Format the ranking in short, under how it was evaluated, and what failed."""
     ranking = tables(comparison)[0]
-    shown = [0, 1, 2, ranking.columns.index(STUDY), *range(ranking.columns.index(ABOVE), len(ranking.columns))]
+    study = [place for place, name in enumerate(ranking.columns) if name == STUDY]
+    shown = [0, 1, 2, *study, *range(ranking.columns.index(ABOVE), len(ranking.columns))]
     rows = [[_join(row[place]) for place in shown] for row in ranking.rows]
     lines = [comparison.evaluated, "", table([ranking.columns[place] for place in shown], rows), ""]
     lines += [f"p: {comparison.test}; Holm's correction", *(f"note: {note}" for note in comparison.notes)]
     return "\n".join([*lines, *(f"failed: {name}: {why}" for name, why in comparison.failures.items())])
 
 
-def _ranking_row(one: Standing, shown: Sequence[str], seeds: bool) -> list[Cell]:
+def _baseline_table(comparison: Comparison, shown: Sequence[str], heads: Sequence[str]) -> Iterator[Table]:
+    """Yield the table of what needs no model, where it is known."""
+    if comparison.baselines:
+        rows = [
+            [Cell(BASELINE_TITLES.get(name, name)), *(_plain_cell(found.get(metric), metric) for metric in shown)]
+            for name, found in comparison.baselines.items()
+        ]
+        yield Table("Without any network", ["Baseline", *heads], rows, 1)
+
+
+def _ranking_row(one: Standing, shown: Sequence[str], seeds: bool, studied: bool) -> list[Cell]:
     accuracy, *others = (_metric_cell(one.metrics.get(name), name) for name in shown)
-    study = Cell(f"{one.study.accuracy:.2f}", f"rank {one.study.rank}") if one.study else Cell("–")
+    cell = Cell(f"{one.study.accuracy:.2f}", f"rank {one.study.rank}") if one.study else Cell("–")
+    study = [cell] if studied else []
     spread = [_spread_cell(one)] if seeds else []
-    return [Cell(str(one.rank)), _name_cell(one), accuracy, *spread, study, *others, *_test_cells(one)]
+    return [Cell(str(one.rank)), _name_cell(one), accuracy, *spread, *study, *others, *_test_cells(one)]
 
 
 def _cost_row(one: Standing) -> list[Cell]:
@@ -185,6 +230,11 @@ def _metric_cell(estimate: Estimate | None, name: str) -> Cell:
     if estimate is None:
         return Cell("–")
     return _estimate_cell(estimate, 1, 3) if name == KAPPA else _share_cell(estimate)
+
+
+def _plain_cell(estimate: Estimate | None, name: str) -> Cell:
+    """Return a metric alone, as baselines have no intervals."""
+    return Cell(_metric_cell(estimate, name).text)
 
 
 def _share_cell(estimate: Estimate) -> Cell:

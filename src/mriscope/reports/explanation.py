@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mriscope.reports.page import Picture, render
+from mriscope.reports.page import Picture, render, split_verdict
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,10 @@ def explanation_page(
         scale=scale,
         slices=slices,
         facts=facts,
-        empty_maps=empty_maps,
+        empty_maps=[(one.image, one.method, one.reason) for one in empty_maps],
         leaky=leaky,
+        verdict=split_verdict(
+            leaky, "these maps may show by what the model recognises a brain, and need not show disease"
+        ),
         coloured_background=coloured_background,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mriscope.files import spreadsheet_safe
-from mriscope.reports.page import Picture, render
+from mriscope.reports.page import Picture, render, split_verdict
 from mriscope.reports.text import table
 from mriscope.results import Estimate, ExplainComparison, MethodResult
 
@@ -134,6 +134,7 @@ def comparison_page(title: str, comparison: ExplainComparison, cohort: Picture |
         "explain_compare.html.j2",
         title=title,
         facts=comparison,
+        verdict=split_verdict(comparison.leaky, "these maps may show by what the model recognises a brain"),
         tables=tables(comparison),
         abouts=abouts,
         cohort=cohort,

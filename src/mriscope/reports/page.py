@@ -1,16 +1,17 @@
 """Reports as single HTML files with their pictures inside; this one is of one run."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 
+from mriscope.data.slices import severity_ranks
 from mriscope.data.source import parse_source
 from mriscope.files import visible
-from mriscope.reports.text import join_estimate, metric_title, protocol_text
-from mriscope.results import Environment, Metrics
+from mriscope.reports.text import metric_title, protocol_text, show_share
+from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,83 @@ def run_page(
         pictures: in the order in which they are shown.
         story: sentences that stand above all.
     """
-    from mriscope.reports.confounds import BASELINE_TITLES, format_baseline  # which formats with what stands here
-
     return render(
         "run.html.j2",
         title=title,
         story=story,
-        baselines=[[BASELINE_TITLES.get(name, name), *format_baseline(one)] for name, one in metrics.baselines.items()],
+        leaky=metrics.leaky,
+        verdict=split_verdict(metrics.leaky, "these metrics say little about new subjects"),
+        headline=_headline(metrics),
+        classes=_class_rows(metrics.classes),
         metrics=metrics,
         protocol=protocol_text(metrics),
         recipe=recipe,
-        environment=environment,
+        made=_made(environment, metrics),
         pictures=pictures,
     )
+
+
+def split_verdict(leaky: bool | None, so: str) -> str:
+    """Say whether training has seen the test subjects, and what follows where it has or may have.
+
+    Example:
+        >>> split_verdict(None, "metrics may be too high")
+        'Whether training has seen the test subjects is unknown: if so, metrics may be too high.'
+    """
+    if leaky:
+        return f"LEAKY: test subjects also have slices in the training part, so {so}."
+    if leaky is None:
+        return f"Whether training has seen the test subjects is unknown: if so, {so}."
+    return "No test subject has slices in the training part."
+
+
+def by_severity(class_names: Iterable[str]) -> list[str]:
+    """Return the classes from the least to the most severe, or as they are where names say nothing of it."""
+    names = list(class_names)
+    return [names[place] for place in severity_ranks(names).argsort().tolist()]
+
+
+def _headline(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and rows of the model and of each baseline."""
+    from mriscope.reports.confounds import BASELINE_TITLES  # which formats with what stands in text
+
+    rows = [[metrics.model, *_cells(metrics.metrics, metrics.metrics), ""]]
+    for name, one in metrics.baselines.items():
+        over = "" if one.auroc_over is None else show_share("auroc", one.auroc_over)
+        rows.append([BASELINE_TITLES.get(name, name), *_baseline_cells(one.metrics, metrics.metrics), over])
+    heads = ["model or baseline", *map(metric_title, metrics.metrics), "the model's AUROC above it"]
+    return (heads, rows) if metrics.baselines else (heads[:-1], [row[:-1] for row in rows])
+
+
+def _cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list[str]:
+    return [show_share(name, found[name]) if name in found else "–" for name in names]
+
+
+def _baseline_cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list[str]:
+    return [cell.removesuffix("\nno interval") for cell in _cells(found, names)]
+
+
+def _class_rows(classes: Mapping[str, ClassMetrics]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name in by_severity(classes):
+        one = classes[name]
+        shares = [show_share(metric, getattr(one, metric)) for metric in ("precision", "recall", "f1", "auroc")]
+        rows.append([name.replace("_", " "), f"{one.n_slices:,}", *shares])
+    return ["class", "slices", "precision", "recall", "F1", "AUROC"], rows
+
+
+def _made(environment: Environment, metrics: Metrics) -> list[tuple[str, str]]:
+    """Return what made a run, and what training took."""
+    names = ("mriscope", "commit", "python", "device", "processor", "system", "started")
+    made = [
+        (name if name == "mriscope" else name.capitalize(), str(getattr(environment, name) or "unknown"))
+        for name in names
+    ]
+    made.append(("Source", label_source(environment.source)))
+    if (one := metrics.training) is not None:
+        cost = f"{one.epochs} epochs in {one.seconds:.0f} s ({one.slices_per_second:.0f} slices/s)"
+        made.append(("Training", f"{cost}, weights of epoch {one.epoch_kept}, {one.parameters:,} parameters"))
+    return made
 
 
 def _show(value: Any) -> Any:
@@ -85,5 +150,4 @@ def render(template: str, **values: Any) -> str:
     pages = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_show
     )
-    pages.filters |= {"estimate": join_estimate, "metric_title": metric_title, "source_label": label_source}
     return pages.get_template(template).render(**values)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.evaluation.metrics import SHARES
 from mriscope.results import Consistency, DataSummary, Estimate, Metrics
 
 TITLES = {
@@ -208,6 +209,21 @@ def format_estimate(estimate: Estimate) -> list[str]:
         return [f"{estimate.value:.3f}", UNRELIABLE]
     interval = f"{estimate.low:.3f} – {estimate.high:.3f}" if estimate.has_interval else "no interval"
     return [f"{estimate.value:.3f}", interval]
+
+
+def show_share(metric: str, estimate: Estimate) -> str:
+    r"""Format a metric and below it its interval, for a page: shares in per cent, AUROC and kappa as they are.
+
+    Example:
+        >>> show_share("accuracy", Estimate(0.75, 0.5, 0.875))
+        '75.0 %\n50.0 to 87.5'
+    """
+    if not estimate.is_defined:
+        return "undefined"
+    unit, scale, digits = (" %", 100, 1) if metric in SHARES else ("", 1, 3)
+    value, low, high = (f"{scale * one:.{digits}f}" for one in (estimate.value, estimate.low, estimate.high))
+    interval = f"{low} to {high}" if estimate.has_interval else "no interval"
+    return f"{value}{unit}\n{UNRELIABLE if estimate.reliable is False else interval}"
 
 
 def join_estimate(estimate: Estimate) -> str:

@@ -132,6 +132,7 @@ class Comparison(ResultFile):
         test: the paired test, in words.
         notes: what a reader should know besides.
         failures: the reason by name, of recipes that gave no row.
+        baselines: metrics by name of what needs no network, on the test part that is counted in `evaluated`.
     """
 
     standings: Annotated[list[Standing], Field(min_length=1)]
@@ -140,6 +141,7 @@ class Comparison(ResultFile):
     test: str
     notes: list[str] = Field(default_factory=list)
     failures: dict[str, str] = Field(default_factory=dict)
+    baselines: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:

@@ -217,6 +217,7 @@ def _compare(rows: Sequence[Row], out: OutputFolder, failures: Mapping[str, str]
         test=paired_test_text(tested),
         notes=list(_list_notes(rows)),
         failures=dict(failures),
+        baselines={name: one.metrics for name, one in first.metrics.baselines.items()},
     )
     with out.writing(FILES) as folder:
         write_text(folder / "ranking.csv", comparison_csv(comparison))

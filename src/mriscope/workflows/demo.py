@@ -23,6 +23,7 @@ from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
 from mriscope.results import Environment, Metrics
 from mriscope.run_directory import ENVIRONMENT, FIGURES, SPLIT, RunDirectory
+from mriscope.sweep import count_idle_cores, limited_threads
 from mriscope.workflows._load import load
 from mriscope.workflows.audit import audit_source
 from mriscope.workflows.evaluate import evaluate_run
@@ -64,7 +65,12 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Demo:
     Returns:
         the report and its first lines.
     """
-    out, explained = Path(out), Path(out) / "explain"
+    with limited_threads(min(count_idle_cores(), torch.get_num_threads())):
+        return _run(Path(out), fresh)
+
+
+def _run(out: Path, fresh: bool) -> Demo:
+    explained = out / "explain"
     # The run within the folder shows that an older version wrote the report.
     output = OutputFolder(out, "demo", written_with(f"run/{ENVIRONMENT}", Environment.read, [REPORT]))
     output.check([REPORT])
@@ -77,8 +83,9 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Demo:
     explain_run(directory.path, explained, ExplainOptions(methods=(METHOD,)))
     subjects = evaluate_run(directory.path, level="subject", task="non_vs_demented")
     story = (*_story(directory.metrics(), leaky.metrics(), subjects, audit.verdict), _say_where_maps_point(directory))
+    alts = dict(_describe_pictures(directory.metrics()))
     pictures = [
-        Picture(heading, caption, (directory.path / FIGURES / name).read_bytes())
+        Picture(heading, caption, (directory.path / FIGURES / name).read_bytes(), alts[name])
         for name, (heading, caption) in PICTURES.items()
     ]
     caption = "Layer-CAM on slices of the test part: bright colours mark what spoke for the predicted class."
@@ -88,6 +95,24 @@ def run_demo(out: str | Path, *, fresh: bool = False) -> Demo:
     with output.writing([REPORT]):
         write_text(out / REPORT, page)
     return Demo(out / REPORT, story)
+
+
+def _describe_pictures(metrics: Metrics) -> Iterator[tuple[str, str]]:
+    """Yield the file and what is seen in it, for those who do not see it."""
+    names = [name.replace("_", " ") for name in metrics.classes]
+    yield "slices.png", f"Axial slices of synthetic brains in columns: {', '.join(names)}."
+    kept = metrics.training.epoch_kept if metrics.training is not None else 0
+    yield "training.png", f"Curves of loss and accuracy by epoch, with a line at epoch {kept}, whose weights were kept."
+    for file, said, values in (
+        (
+            "confusion.png",
+            "Confusion matrix. Recall",
+            [f"{100 * one.recall.value:.0f} %" for one in metrics.classes.values()],
+        ),
+        ("roc.png", "ROC curves. AUROC", [f"{one.auroc.value:.3f}" for one in metrics.classes.values()]),
+    ):
+        told = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        yield file, f"{said}: {told}."
 
 
 def _story(honest: Metrics, leaky: Metrics, subjects: Metrics, verdict: str) -> Iterator[str]:

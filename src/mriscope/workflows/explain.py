@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class ExplainedSlices:
             titles.append("\n".join([*lines, subject] if subject else lines))
         return titles
 
-    @property
+    @cached_property
     def brains(self) -> np.ndarray:
         """Return bool (N, H, W), where each slice shows brain; all of a slice that shows none."""
         masks = brain_mask(self.images.images)

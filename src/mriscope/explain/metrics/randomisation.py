@@ -7,7 +7,6 @@ from itertools import chain, count
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -166,6 +165,8 @@ def rank_correlation(a: Tensor, b: Tensor, within: Tensor | None = None) -> Tens
     Raises:
         ArgumentError: the shapes differ.
     """
+    from scipy.stats import rankdata  # here, as it takes most of a second, and explaining imports this module
+
     _check_pair(a, b)
     if within is not None:
         _check_pair(a, within)
