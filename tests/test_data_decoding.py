@@ -128,7 +128,7 @@ def test_blocks_of_an_image_give_what_the_whole_gives(monkeypatch):
         *(encoded(one) for one in (colours, colours[..., :3], colours[..., :2], colours[..., 0], deep)),
         *(encoded(deep.astype(kind), "TIFF") for kind in (np.float32, np.int32)),
         as_file(palette, "PNG", transparency=b"\x10\x80"),
-        as_file(Image.fromarray(colours, "CMYK"), "JPEG"),
+        as_file(Image.frombytes("CMYK", (20, 24), colours.tobytes()), "JPEG"),
     ]
 
     def found() -> list[np.ndarray]:
