@@ -130,7 +130,7 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -
     """
     place = cache_folder().with_name(kind) / f"{key}.npz"
     # A damaged archive may fail in any way: in zip, zlib or numpy.
-    with contextlib.suppress(Exception), np.load(place, allow_pickle=False) as kept:
+    with contextlib.suppress(Exception), place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
         return {name: kept[name] for name in kept.files}
     built = {name: np.asarray(value) for name, value in build().items()}
     try:

@@ -232,7 +232,7 @@ def _keep(file: Path, answer: Answer) -> None:
 def _load(file: Path) -> _Finished | None:
     """Return a finished volume; None where it is not, or its file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             images, facts = arrays["images"], json.loads(arrays["facts"].tobytes())
         measures = VolumeMeasures.model_validate_json(json.dumps(facts["measures"]))
         return _Finished(images, np.array(facts["positions"], np.float64), measures, _tiles(facts))
