@@ -1,6 +1,5 @@
 """Row 5: predictions in batches and of one slice, and ONNX Runtime with int8."""
 
-import io
 import statistics
 import time
 from collections.abc import Callable
@@ -69,7 +68,6 @@ def ours_predicts(folder: Path, name: str, slices: int, repeats: int) -> dict[st
 
 def graph_of(model: nn.Module) -> bytes:
     """Return the network as an ONNX graph from float32 (N, 1, 128, 128) to logits."""
-    buffer = io.BytesIO()
     program = torch.onnx.export(
         model,
         (torch.zeros(2, 1, 128, 128),),
@@ -80,8 +78,7 @@ def graph_of(model: nn.Module) -> bytes:
         verbose=False,
     )
     assert program is not None
-    program.save(buffer)
-    return buffer.getvalue()
+    return program.model_proto.SerializeToString()
 
 
 def in_batches(session: Any, inputs: np.ndarray, size: int = 64) -> np.ndarray:

@@ -180,7 +180,7 @@ def _decode(content: bytes) -> np.ndarray:
         return _deep(image)
     grey = np.empty((image.height, image.width), np.uint8)
     for rows, band in _bands(image):
-        grey[rows] = _grey(band)
+        grey[rows] = np.asarray(_grey(band))
     return grey
 
 

@@ -381,7 +381,7 @@ def order_by_severity(class_names: Sequence[str], order: Sequence[str] | None = 
         ['Non_Demented', 'Very_Mild_Demented', 'Mild_Demented']
     """
     ranks = known_severity(class_names, order)
-    return None if ranks is None else [class_names[at] for at in np.argsort(ranks).tolist()]
+    return None if ranks is None else [class_names[int(at)] for at in np.argsort(ranks)]
 
 
 def _severity_word(class_name: str) -> str:
