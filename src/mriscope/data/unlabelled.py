@@ -31,6 +31,7 @@ from mriscope.data.tables import SUFFIXES as TABLES
 from mriscope.data.volume_folders import open_tumour_slices
 from mriscope.data.volumes import Cut
 from mriscope.errors import BadRowsError, DataError, need
+from mriscope.files import expand_home
 
 LOG = logging.getLogger("mriscope")
 BEHIND_A_NAME = "predict takes such options behind a name, as in 'NAME?series=4' or 'NAME?slices=all'"
@@ -122,7 +123,7 @@ def _resolve(name: str | Path, options: ReadOptions) -> Iterator[_Named]:
         yield _Named(str(name), options, ReadOptions(), {})
         return
     plain, own = split_options(name)
-    joined, paths = override_options(name, options), find_paths(Path(plain).expanduser())
+    joined, paths = override_options(name, options), find_paths(expand_home(plain))
     if not paths:
         raise DataError(f"there is no file {plain}; {EXPECTED}")
     for path in paths:
