@@ -60,7 +60,7 @@ class _Named:
 
     def path_of(self, within: str) -> str:
         """Return how a file is called in answers."""
-        return self.name if Path(self.name).is_file() else f"{self.name.rstrip('/')}/{within}"
+        return self.name if Path(self.name).is_file() else f"{self.name.rstrip('/')}/{within.lstrip('/')}"
 
 
 def read_unlabelled(named: Sequence[str | Path], size: int, options: ReadOptions) -> Images:
