@@ -10,7 +10,7 @@ from mriscope.data.dicom import is_dicom
 from mriscope.data.dicom_folders import open_listed_dicoms
 from mriscope.data.folders import MAX_BYTES, content_of
 from mriscope.data.listing import kind_of, problem_of, walk
-from mriscope.data.naming import number_classes, part_of_folder, part_order, printable, spelling_notes
+from mriscope.data.naming import LabelsError, number_classes, part_of_folder, part_order, printable, spelling_notes
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
@@ -116,7 +116,7 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
     roles = _roles(table, options)
     for role in ("path", "label"):
         if roles[role] is None:
-            raise DataError(
+            raise (LabelsError if role == "label" else DataError)(
                 f"{name} has the columns {', '.join(table.columns) or '(none)'}, and none for the {role}; expected "
                 "path and label, and where they are known subject, session, position, part and covariates"
                 + ("; name it with --label-column" if role == "label" else "")
