@@ -200,7 +200,7 @@ def test_slices_of_others_in_the_way_are_named_before_the_work(tmp_path: Path, m
     monkeypatch.setattr(prepare, "_prepare", None)
     write_files(tmp_path / "out", {"data/prepared-00000-of-00001.parquet": b"mine"})
     with pytest.raises(WriteError, match="that mriscope did not write"):
-        prepare_source(bids(tmp_path / "bids", 1), tmp_path / "out", options=PLAIN)
+        prepare_source(bids(tmp_path / "bids", 2), tmp_path / "out", options=PLAIN)
 
 
 def test_finished_volume_that_is_damaged_counts_as_unfinished(prepared: Path, tmp_path: Path) -> None:
