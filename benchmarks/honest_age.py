@@ -9,6 +9,7 @@ fitted on Non of the training fold. Then the brain fraction whose threshold of f
 
 import os
 from functools import partial
+from typing import Any
 
 import honest
 import numpy as np
@@ -52,7 +53,8 @@ def by_kernel(train: np.ndarray, test: np.ndarray, worse: np.ndarray) -> np.ndar
     Features are divided by the root of their summed variance, so that the kernel's width is that of the data.
     """
     scale = np.sqrt(2 * train.var(axis=0, dtype=float).sum())
-    machine = SVC(C=1.0, kernel=partial(rbf_kernel, gamma=1.0))
+    kernel: Any = partial(rbf_kernel, gamma=1.0)
+    machine = SVC(C=1.0, kernel=kernel)
     left = np.empty(len(worse))
     for kept, out in StratifiedKFold(honest.FOLDS, shuffle=True, random_state=0).split(train, worse):
         left[out] = machine.fit(train[kept] / scale, worse[kept]).decision_function(train[out] / scale)

@@ -32,6 +32,7 @@ print(code, *heavy)
         (["data", "info", "nosuch"], "nosuch does not exist; expected a folder"),
         (["split", "nosuch", "--out", "x"], "nosuch does not exist; expected a folder"),
         (["audit", "phantom", "--manifest", "nosuch.csv"], "nosuch.csv does not exist; name a CSV file"),
+        (["audit", "phantom", "--manifest", "~nosuch/a.csv"], "~nosuch/a.csv does not exist; name a CSV file"),
         (["train", "nosuch.yaml"], "nosuch.yaml: cannot be read"),
         (["train", "baseline_cn"], "did you mean baseline_cnn"),
         (["crossval", "tissue_familys"], "did you mean tissue_families?"),

@@ -80,4 +80,4 @@ def test_a_name_in_a_message_steers_no_terminal(capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().err
     assert said.startswith("mriscope: no\\u001b]0;title\\u0007such\\u202e does not exist")
     assert cli._run_app(["data", "info", "~nobody-of-that-name/x"]) == 2
-    assert "cannot be opened" in capsys.readouterr().err
+    assert "~nobody-of-that-name/x does not exist" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 from data_files import png, write_files, write_parquet
 
 from mriscope.data import cache
-from mriscope.data.cache import cache_folder, cached, content_key
+from mriscope.data.cache import cache_folder, cached, cached_arrays, content_key
 from mriscope.data.readers import read
 from mriscope.data.rows import Reading
 from mriscope.data.slices import COLUMNS, SliceSet
@@ -244,6 +244,23 @@ def test_what_killed_processes_left_is_removed_after_a_day(folder: Path):
     os.utime(folder / "not-ours", (0, 0))
     keep()
     assert sorted(path.name for path in folder.iterdir()) == [".building-new", KEY, "not-ours"]
+
+
+def test_arrays_that_are_damaged_are_made_anew(folder: Path):
+    place, expected = folder.with_name("kind") / f"{KEY}.npz", np.arange(6.0)
+
+    def find() -> np.ndarray:
+        return cached_arrays("kind", KEY, lambda: {"a": expected})["a"]
+
+    find()
+    whole = place.read_bytes()
+    for at in range(whole.index(b"PK\1\2"), len(whole)):  # the archive's directory, whose damage is of many kinds
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        assert np.array_equal(find(), expected)
+    for content in (b"", whole[:-9]):
+        place.write_bytes(content)
+        assert np.array_equal(find(), expected)
+        assert place.read_bytes() != content
 
 
 def test_the_key_is_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,8 @@ import contextlib
 import io
 import random
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mriscope.data import decoding
 from mriscope.data.decoding import bits_of, decode, decode_deep, fit, resize, to_8_bits
 from mriscope.errors import DataError
 
@@ -34,6 +37,12 @@ def hand_made_png(width: int, height: int, depth: int, rows: bytes, more: bytes 
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
+
+
+def as_file(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def reason(content: bytes) -> str:
@@ -108,6 +117,49 @@ def test_reasons(content: bytes, expected: str):
 
 def test_four_thousand_squared_is_still_read():
     assert decode(hand_made_png(4000, 4000, 1, (b"\x00" + b"\xff" * 500) * 4000)).shape == (4000, 4000)
+
+
+def test_blocks_of_an_image_give_what_the_whole_gives(monkeypatch):
+    random = np.random.default_rng(0)
+    colours, deep = random.integers(0, 256, (24, 20, 4), np.uint8), random.integers(0, 4000, (24, 20), np.uint16)
+    palette = Image.fromarray(colours[..., 0] % 2).convert("P")
+    palette.putpalette([0, 0, 0, 200, 190, 180])
+    files = [
+        *(encoded(one) for one in (colours, colours[..., :3], colours[..., :2], colours[..., 0], deep)),
+        *(encoded(deep.astype(kind), "TIFF") for kind in (np.float32, np.int32)),
+        as_file(palette, "PNG", transparency=b"\x10\x80"),
+        as_file(Image.frombytes("CMYK", (20, 24), colours.tobytes()), "JPEG"),
+    ]
+
+    def found() -> list[np.ndarray]:
+        images = [decode(file) for file in files]
+        fitted = [fit(one, size, stretch=stretch) for one in images for size, stretch in ((7, False), (50, True))]
+        return [*images, *map(decode_deep, files), *fitted]
+
+    whole = found()
+    monkeypatch.setattr(decoding, "_BLOCK", 64)  # three rows
+    assert all(map(np.array_equal, found(), whole))
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from mriscope.data.decoding import decode, fit
+for at, path in enumerate(sys.argv[1:]):
+    fit(decode(Path(path).read_bytes()), 32)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = before if at else memory
+print((memory - before) // 1024)
+"""
+
+
+def test_a_small_file_of_many_pixels_takes_no_more_than_200_mib(tmp_path):
+    Image.new("L", (40, 40)).save(tmp_path / "small.png")
+    Image.new("RGBA", (3999, 3999), (10, 20, 30, 99)).save(tmp_path / "a.png", compress_level=1)
+    Image.new("F", (3999, 3999), 7).save(tmp_path / "b.tif", compression="tiff_deflate")
+    paths = [str(tmp_path / name) for name in ("small.png", "a.png", "b.tif")]
+    done = subprocess.run([sys.executable, "-c", GROWTH, *paths], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200
 
 
 def test_a_damaged_header_is_told_from_another_format():

@@ -1,6 +1,7 @@
 """DICOM: the order of slices is that of space, series stay apart, and nobody's name is kept."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ def test_lossless_jpeg_gives_the_same_pixels(tmp_path: Path):
         assert writer.Write()
         assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
     assert np.array_equal(slices_of(tmp_path).images, cut_volume(Volume(voxels, np.eye(4)), Cut()).images)
+
+
+def test_a_pipe_is_no_dicom_file_and_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    assert not dicom.is_dicom(tmp_path / "pipe")
 
 
 def test_every_syntax_of_the_list_has_a_decoder():

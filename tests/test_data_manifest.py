@@ -162,6 +162,7 @@ def test_paths_are_found_whatever_their_slashes_and_accents(tmp_path: Path):
     ("text", "message"),
     [
         ("path,subject,subject\n", "has two columns 'subject'; rename one"),
+        (",".join(f"c{number}" for number in range(20_000)), "has 20,000 columns, at most 2,000 are read"),
         ("path,subject\na.png,1,2\n", "row 1 of {file} has 3 cells where the header has 2"),
         (
             "path,patient_id,participant_id\n",

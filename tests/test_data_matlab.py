@@ -49,7 +49,8 @@ def changed(path: Path, kind: str) -> Path:
         path.write_text("no file of MATLAB")
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:1500])
-    if kind in ("large", "label", "lacks", "colour"):
+    if kind in ("large", "label", "lacks", "colour", "linked", "outside"):
+        other = write_tumour(path.with_name("other"), image(2), 1, "1")
         with h5py.File(path, "r+") as file:
             if kind == "large":  # a claim of 400 GB in 2 KB
                 del file["cjdata/image"]
@@ -59,6 +60,12 @@ def changed(path: Path, kind: str) -> Path:
                 file["cjdata/label"] = np.array([[4.0]])
             if kind == "lacks":
                 del file["cjdata/image"]
+            if kind in ("linked", "outside"):  # pixels that lie in another file, which nobody named
+                del file["cjdata/image"]
+            if kind == "linked":
+                file["cjdata/image"] = h5py.ExternalLink(str(other), "cjdata/image")
+            if kind == "outside":
+                file.create_dataset("cjdata/image", (20, 24), np.int16, external=[(str(other), 0, 960)])
             if kind == "colour":
                 del file["cjdata/image"]
                 file["cjdata/image"] = np.zeros((3, 4, 5))
@@ -74,6 +81,8 @@ def changed(path: Path, kind: str) -> Path:
         ("large", r"holds an image of shape \(500000, 400000\)"),
         ("label", "holds a label that is none of 1, 2 and 3"),
         ("lacks", "lacks cjdata.image or cjdata.label"),
+        ("linked", "lacks cjdata.image or cjdata.label"),
+        ("outside", "lacks cjdata.image or cjdata.label"),
         ("colour", r"holds an image of shape \(3, 4, 5\)"),
     ],
 )

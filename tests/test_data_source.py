@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mriscope.data.listing import find_paths
 from mriscope.data.source import parse_source, strip_folders
 from mriscope.recipe import make_recipe
 
@@ -70,3 +71,10 @@ def test_no_folder_is_left_in_a_recipe_that_others_read():
     assert shown.model_options == {"weights": "w.safetensors", "dropout": 0.1}
     assert "Jane" not in shown.model_dump_json()
     assert strip_folders(shown) == shown
+
+
+def test_a_pattern_that_no_file_can_fit_finds_none(tmp_path):
+    (tmp_path / "a.png").touch()
+    for pattern in ("**a/*.png", "*\0"):
+        assert find_paths(tmp_path / pattern) == []
+    assert find_paths(tmp_path / "*.png") == [tmp_path / "a.png"]

@@ -51,6 +51,16 @@ def test_a_row_whose_folder_holds_no_dicom_is_a_bad_row(tmp_path: Path):
         read(tmp_path / "table.csv")
 
 
+def test_a_name_that_no_file_can_have_costs_its_row_alone(tmp_path: Path):
+    write_files(tmp_path, {f"{number}.png": png(number) for number in range(2)})
+    (tmp_path / "labels.csv").write_text(f"path,label\n0.png,AD\n1.png,CN\n{'x' * 300}.png,AD\na\0b.png,CN\n")
+    for source in (tmp_path, tmp_path / "labels.csv"):
+        with pytest.raises(BadRowsError) as error:
+            read(source)
+        reasons = [row.reason for row in error.value.rows]
+        assert reasons == ["cannot be read (File name too long)", "has a name that no file can have"]
+
+
 def test_images_that_a_table_leaves_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_files(tmp_path, {f"{number}.png": png(number) for number in range(4)})
     (tmp_path / "labels.csv").write_text("path,label\n0.png,AD\n1.png,CN\n")

@@ -80,8 +80,9 @@ def test_permuting_refits_all_and_resumes(recipe: Recipe, tmp_path: Path) -> Non
     assert "3 permutations" in permutation_text(more)
     crossvalidate(recipe, tmp_path, fresh=True, **settings)
     assert not list(tmp_path.rglob("permutation*.json"))
-    with pytest.raises(RecipeError, match="permute is 0"):
-        permute(recipe, tmp_path, permutations=0)
+    for number in (0, 10**12):
+        with pytest.raises(RecipeError, match=f"permute is {number}; ask for 1 to 100,000"):
+            permute(recipe, tmp_path, permutations=number)
 
 
 def test_crossvals_compare_on_the_same_subjects(recipe: Recipe, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Distances in a network's features: Mahalanobis' where it is known, and the module that answers for slices."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -74,8 +76,10 @@ def test_a_reference_is_read_as_it_was_written_and_a_damaged_one_refused(tmp_pat
     again = FeatureReference.read(tmp_path / "reference.safetensors")
     assert all(torch.equal(getattr(again, name), getattr(reference, name)) for name in again.__dataclass_fields__)
     (tmp_path / "reference.safetensors").write_bytes(b"damaged")
-    with pytest.raises(RunError, match="is missing or damaged"):
-        FeatureReference.read(tmp_path / "reference.safetensors")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("reference.safetensors", "pipe"):
+        with pytest.raises(RunError, match="is missing or damaged"):
+            FeatureReference.read(tmp_path / name)
 
 
 def test_features_are_means_over_the_cells_of_a_grid():

@@ -80,7 +80,7 @@ def test_pipes_devices_and_large_files_are_not_read(tmp_path):
         (tmp_path / "none", "No such file"),
         (tmp_path / "large", "11 bytes, at most 10 are read"),
         ("a\0b", "cannot be used"),
-        ("~nobody-of-that-name/a", "cannot be used"),
+        ("~nobody-of-that-name/a", "No such file"),
     ):
         with pytest.raises(OSError, match=reason):
             read_file(path, most=10)

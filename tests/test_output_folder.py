@@ -53,6 +53,11 @@ def test_what_is_not_listed_is_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == {"a.txt", "b.txt", "c.txt"}
 
 
+def test_no_folder_has_a_nul_in_its_name(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="names no folder, as a NUL is in it"):
+        write(OutputFolder(tmp_path / "a\0b", "audit"), a="1")
+
+
 def test_what_was_changed_since_is_kept(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path, "audit")
     write(folder, a="1", b="2")

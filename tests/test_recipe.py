@@ -95,6 +95,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ("epochs", "is no key=value pair"),
         ("model.name=x", "lies under a setting that holds a single value"),
         ("training.epochs=[", "is not valid YAML"),
+        (r'model="\UFFFFFFFF"', "is not valid YAML"),
     ],
 )
 def test_unfit_changes_say_why(recipe_file, change, message):
@@ -148,6 +149,7 @@ SIXTIES = ":".join(["59"] * 3000)
         ("model: m\nmodel_options: {1: 2}", "the key 1 is no short text"),
         ("model: m\nmodel_options: !!set {a}", "a tag"),
         ("model: m\nmodel_options: {a: [1, [.inf]]}", "a is not a finite number"),
+        (r'model: "\UFFFFFFFF"', "stands for no character"),
     ],
 )
 def test_what_is_too_large_or_no_plain_value_is_refused_at_once(recipe_file, text, message):
@@ -161,7 +163,7 @@ def test_a_tag_on_the_command_line_and_a_pipe_are_refused(recipe_file, tmp_path)
         with pytest.raises(RecipeError, match="is not valid YAML"):
             read_recipe(recipe_file("model: m\n"), [f"model_options.x={value}"])
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", "/dev/zero", "~nobody-of-that-name/x", "a\0b"):
+    for path in (tmp_path / "pipe", "/dev/zero", "~nobody-of-that-name/x", "a\0b", "x" * 5000):
         with pytest.raises(RecipeError, match="cannot be read"):
             read_recipe(path)
 

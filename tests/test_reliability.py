@@ -174,6 +174,17 @@ def test_predictions_of_a_few_bytes_that_stand_for_gigabytes_are_refused(tmp_pat
     pq.write_table(pa.table(columns), tmp_path / "predictions.parquet", write_page_checksum=True)
     with pytest.raises(MriscopeError, match="a path has 5,000 bytes"):
         read_predictions(tmp_path / "predictions.parquet")
+    columns["path"] = pa.DictionaryArray.from_arrays(np.zeros(400, np.int32), ["a" * 4000])
+    columns["subject"] = pa.DictionaryArray.from_arrays(np.zeros(400, np.int32), ["a" * 5000])
+    pq.write_table(pa.table(columns), tmp_path / "predictions.parquet", write_page_checksum=True)
+    with pytest.raises(MriscopeError, match="a subject has 5,000 bytes"):
+        read_predictions(tmp_path / "predictions.parquet")
+    rows = 10_000
+    columns = {name: np.zeros(rows, np.int64) for name in ("label", "predicted", "subject")}
+    columns["path"] = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["a" * 4000])
+    pq.write_table(pa.table(columns), tmp_path / "predictions.parquet", write_page_checksum=True)
+    with pytest.raises(MriscopeError, match="its column path takes 40,000,000 bytes of 16,777,216"):
+        read_predictions(tmp_path / "predictions.parquet")
 
 
 OFFLINE = """

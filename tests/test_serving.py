@@ -116,6 +116,15 @@ def test_frames_of_a_dicom_file_are_a_volume_and_files_named_for_a_subject_are_i
     ]
 
 
+def test_volumes_of_one_name_are_not_answered_together(server, images, tmp_path):
+    contents = [write_nifti(tmp_path / "scan.nii", brain(seed, (SIZE, SIZE, 3))).read_bytes() for seed in (1, 2)]
+    reply = server.send("/api/v1/predict", *(("scan.nii", content) for content in contents))
+    assert (reply.status, reply.detail) == (422, "two volumes are called scan.nii; give each file a name of its own")
+    reply = server.send("/api/v1/predict", *zip(("a.nii", "b.nii"), contents, strict=True))
+    assert [(one["name"], one["n_slices"]) for one in reply.json["subjects"]] == [("a.nii", 3), ("b.nii", 3)]
+    assert server.send("/api/v1/predict", *[("one.png", png_bytes(images[0]))] * 2).status == 200
+
+
 def test_maps_are_those_of_explain(server, model, images):
     reply = server.send(
         "/api/v1/explain?methods=hirescam&methods=gradxinput&class=Non_Demented&alpha=0.25",

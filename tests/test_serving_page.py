@@ -10,6 +10,7 @@ from served import DATA, SIZE, serving
 from volume_files import axial_series, brain, write_dicoms, write_nifti
 
 import mriscope
+from mriscope.data.slices import SEVERITY
 from mriscope.reports.model_page import BROWSER_PARTS, page_files, page_part
 
 SAYS = "told => document.getElementById('status').textContent.startsWith(told)"
@@ -43,6 +44,11 @@ def encoded(kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def shares(answer) -> list[str]:
+    """Return the probabilities in the order that the page shows, from the least to the most severe class."""
+    return [f"{answer['probabilities'][name]:.3f}" for name in SEVERITY]
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
@@ -64,7 +70,8 @@ def test_a_file_that_is_dropped_is_answered_with_its_map(shown, client, files, n
     answer = client.send("/api/v1/predict", (name, files[name])).json
     index = (len(answer["slices"]) - 1) // 2
     cells = page.locator("#probabilities tbody .number").all_inner_texts()
-    assert cells == [f"{share:.3f}" for share in answer["slices"][index]["probabilities"].values()]
+    assert cells == shares(answer["slices"][index])
+    assert page.locator("#probabilities tbody th").all_inner_texts() == [name.replace("_", " ") for name in SEVERITY]
     members = page.locator("#probabilities tbody td:last-child").all_inner_texts()
     assert members.count("yes") == len(answer["slices"][index]["prediction_set"])
     flagged = answer["slices"][index]["out_of_distribution"]
@@ -87,13 +94,13 @@ def test_the_slider_goes_through_a_volume(shown, client, files):
     last, (whole,) = answer["slices"][8], answer["subjects"]
     assert shown.page.inner_text("#together-title") == "Volume scan.nii.gz: 9 slices together"
     pooled = shown.page.locator("#together-probabilities tbody .number").all_inner_texts()
-    assert pooled == [f"{share:.3f}" for share in whole["probabilities"].values()]
+    assert pooled == shares(whole)
     members = shown.page.locator("#together-probabilities tbody td:last-child").all_inner_texts()
     assert members.count("yes") == len(whole["prediction_set"])
     flag = shown.page.inner_text("#together-flag")
     assert flag.startswith("Out of" if whole["out_of_distribution"] else "Not out of")
     cells = shown.page.locator("#probabilities tbody .number").all_inner_texts()
-    assert cells == [f"{share:.3f}" for share in last["probabilities"].values()]
+    assert cells == shares(last)
 
 
 def test_method_class_and_strength_change_the_map(shown, files):

@@ -317,8 +317,11 @@ def test_a_run_that_begins_anew_or_is_not_known_is_another(uri, folder):
     third = run_id()
     (folder / "tracking.json").write_text('{"run_id": "11111111111111111111111111111111"}')
     fourth = run_id()
-    (folder / "tracking.json").write_text("{")
-    assert len({first, second, third, fourth, run_id()}) == 5
+    (folder / "tracking.json").write_text("[" * 100_000)
+    fifth = run_id()
+    (folder / "tracking.json").unlink()
+    os.mkfifo(folder / "tracking.json")  # which is not waited for
+    assert len({first, second, third, fourth, fifth, run_id()}) == 6
 
 
 def test_a_training_that_is_stopped_and_resumed_is_one_run_and_a_fresh_one_is_another(uri, tmp_path, monkeypatch):

@@ -98,6 +98,7 @@ def load_last(folder: Path) -> dict:
         ("optimizer/state/0/exp_avg", REMOVED, "optimizer.state.0.exp_avg is missing"),
         ("optimizer/state/77", {}, "optimizer.state.77 is unknown"),
         ("optimizer/param_groups/0/lr", "fast", "optimizer.param_groups.0.lr is 'fast', expected a number"),
+        ("optimizer/param_groups/0/lr", 0.5, "optimizer.param_groups.0.lr is 0.5, expected 0.0"),
         ("optimizer/param_groups/0/lr", NAN, "optimizer.param_groups.0.lr is nan, expected a finite number"),
         ("optimizer/param_groups/0/lr", 10**400, "optimizer.param_groups.0.lr is 1000000000"),
         ("optimizer/param_groups/0/betas", (0.9, None), "optimizer.param_groups.0.betas.1 is NoneType, expected a num"),
@@ -126,6 +127,23 @@ def test_a_schedule_that_would_fail_at_its_next_step_is_refused(tmp_path):
     torch.save(state, tmp_path / "last.ckpt")
     with pytest.raises(RunError, match="holds the state of another training run"):
         run(tmp_path, schedule="cosine", epochs=2)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "plateau"])
+def test_a_schedule_of_another_moment_or_other_settings_is_refused(tmp_path, schedule):
+    run(tmp_path / "whole", schedule=schedule)
+    for place, value, problem in (
+        ("schedule/last_epoch", 1, "schedule.last_epoch is 1, expected"),
+        ("schedule/_last_lr", [0.5], "schedule._last_lr is [0.5], expected"),
+        ("optimizer/param_groups/0/lr", 0.5, "schedule._last_lr is"),
+        {
+            "cosine": ("schedule/eta_min", 0.5, "schedule.eta_min is 0.5, expected 0"),
+            "one_cycle": ("schedule/total_steps", 99, "schedule.total_steps is 99, expected"),
+            "plateau": ("schedule/factor", 0.9, "schedule.factor is 0.9, expected 0.1"),
+        }[schedule],
+    ):
+        with pytest.raises(RunError, match=re.escape(problem)):
+            resume_with(tmp_path / "whole", place, value, tmp_path, schedule=schedule)
 
 
 def test_a_checkpoint_of_a_finished_epoch_has_no_steps_of_it_left(interrupted, tmp_path):

@@ -16,6 +16,7 @@ from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.ranking import holm
 from mriscope.models.registry import count_macs, create_model
 from mriscope.recipe import Recipe, make_recipe, write_recipe
+from mriscope.recipes import find_recipe
 from mriscope.reports.comparison import comparison_text
 from mriscope.results import Comparison, Metrics
 from mriscope.run_directory import METRICS, PREDICTIONS, RECIPE, WEIGHTS, RunDirectory
@@ -437,6 +438,12 @@ def test_recipes_that_make_no_comparison_are_refused_before_any_training(trainer
     with pytest.raises(RecipeError, match=message):
         compare_recipes([pattern.format(folder) for pattern in patterns], tmp_path / "out", folder=tmp_path / "runs")
     assert trainer.called == []
+
+
+@pytest.mark.parametrize("source", ["sets/\U0001f600", "a\udcff", "~", "1e3", "a: b # c", " a\u2028b "])
+def test_a_source_goes_into_the_recipes_as_it_is_named(source):
+    recipes, failures = compare._read_recipes([find_recipe("baseline_cnn")], {"data": source, "manifest": None})
+    assert (recipes["baseline_cnn"].data, failures) == (source, {})
 
 
 def test_under_torchrun_it_refuses(trainer, recipes, tmp_path, monkeypatch):

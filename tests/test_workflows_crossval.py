@@ -18,7 +18,7 @@ import mriscope
 from mriscope import cli
 from mriscope.data.folds import fold_numbers, fold_split
 from mriscope.data.slices import SliceSet
-from mriscope.errors import MriscopeError, RecipeError, RunError
+from mriscope.errors import MriscopeError, RecipeError, RunError, WriteError
 from mriscope.evaluation import crossvalidation
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.recipe import Recipe, make_recipe, read_recipe, write_recipe
@@ -230,6 +230,8 @@ def test_folds_on_different_data_are_not_pooled(recipe, tmp_path, untrained):
         ({}, {"protocol": "by_brain"}, r"split\.protocol: 'by_brain'"),
         ({}, {"repeats": 0}, "repeats is 0; ask for 1 or more"),
         ({}, {"folds": 1}, r"split\.folds: 1 should be greater"),
+        ({}, {"folds": 0}, r"split\.folds: 0 should be greater"),
+        ({}, {"folds": 10**9}, "1000000000 folds in 1 repeats are more than 10,000 runs"),
         ({"split": {"file": "x.json"}}, {}, r"split\.file names x\.json, and folds are drawn"),
     ],
 )
@@ -237,6 +239,13 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_written(tmp_pat
     with pytest.raises(RecipeError, match=message):
         crossvalidate(make_recipe({"model": "keras_like", **settings}), tmp_path / "out", **asked)
     assert not (tmp_path / "out").exists()
+
+
+def test_fresh_removes_no_permutation_of_somebody_else(recipe, tmp_path, untrained):
+    (tmp_path / "permutation.json").write_text("mine")
+    with pytest.raises(WriteError, match=r"holds permutation\.json that mriscope did not write"):
+        crossvalidate(recipe, tmp_path, fresh=True, **ASKED)
+    assert (tmp_path / "permutation.json").read_text() == "mine"
 
 
 def test_a_folder_of_another_recipe_or_of_other_things_is_refused(recipe, tmp_path, untrained, monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,6 +135,29 @@ def test_folders_patterns_and_images_are_parts(tmp_path, images):
         list_parts([str(tmp_path / "*.parquet")])
     with pytest.raises(DataError, match="leads to no parquet file and no image"):
         list_parts([str(tmp_path / "b" / "notes.txt")])
+
+
+def test_pipes_and_stores_that_fail_are_refused_before_any_work(tmp_path, images, monkeypatch):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "1.png").write_bytes(as_png(images[0]))
+    (tmp_path / "set" / "link").symlink_to(tmp_path, target_is_directory=True)
+    for pipe in (tmp_path / "set" / "2.png", tmp_path / "alone.parquet"):
+        os.mkfifo(pipe)
+        named = pipe if pipe.suffix == ".parquet" else pipe.parent
+        with pytest.raises(DataError, match=rf"{pipe.name} cannot be read \(it is a pipe or a device"):
+            list_parts([str(named)])
+        pipe.unlink()
+    (part,) = list_parts([str(tmp_path / "set")])
+    assert [Path(file).name for file in part.files] == ["1.png"]
+    with pytest.raises(DataError, match=r"nowhere\.zip cannot be read \(No such file"):
+        list_parts([f"zip://*.png::{tmp_path / 'nowhere.zip'}"])
+
+    def fail(*_: object) -> bool:
+        raise RuntimeError("no credentials")  # not an OSError, as those of botocore are none
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.isdir", fail)
+    with pytest.raises(DataError, match=r"memory://set cannot be read \(no credentials\)"):
+        list_parts(["memory://set"])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -151,16 +151,21 @@ def test_plane_and_choice_of_slices_are_those_of_training_unless_named(model, br
     asked = TrainedModel(model.network, described, model.reference)
     assert [one.position for one in asked.predict([file]).slices] == [4, 8, 12]
     assert [one.position for one in asked.predict([f"{file}?slices=7:13"]).slices] == [8, 12]
+    assert len(asked.predict([f"{file}?slices=all"]).slices) == COUNT
+    turned = model.description.model_copy(update={"plane": "coronal"})
+    asked = TrainedModel(model.network, turned, model.reference)
+    for named, axis in ((str(file), "y"), (f"{file}?plane=axial", "z")):
+        assert {one.path.split("#")[1][0] for one in asked.predict([named]).slices} == {axis}
     sagittal = model.predict([f"{file}?plane=sagittal"])
     assert sagittal.slices[0].path.split("#")[1][0] == "x"
 
 
 def test_a_volume_unlike_those_of_training_is_told(model, brains, tmp_path):
-    """Noise is said to be out, in the answer and in words; and the same brain cut along another plane is."""
+    """Noise is said to be out of distribution, in the answer and in words; a brain gets a flag of its own."""
     slices = mriscope.read(DATA, size=SIZE)
     known = write_nifti(tmp_path / "known.nii", volume_of(slices.images[slices.subjects == 2]), SPACING)
     noise = np.random.default_rng(0).integers(0, 999, (SIZE, SIZE, 6)).astype(np.int16)
-    answer = model.predict([known, write_nifti(tmp_path / "noise.nii", noise), f"{known}?plane=coronal"])
+    answer = model.predict([known, write_nifti(tmp_path / "noise.nii", noise)])
     flags = {one.name: (one.out_of_distribution, one.share_out_of_distribution) for one in answer.subjects}
     assert flags[str(tmp_path / "noise.nii")] == (True, 1.0)
     assert flags[f"{known}"][0] is not None

@@ -18,7 +18,7 @@ from volume_files import axial_series, write_dicoms, write_nifti
 import mriscope
 from mriscope import cli
 from mriscope.data.volumes import Volume
-from mriscope.errors import DataError
+from mriscope.errors import DataError, WriteError
 from mriscope.preparation.grids import Grid
 from mriscope.preparation.options import PrepareOptions
 from mriscope.preparation.template import load_template
@@ -194,6 +194,30 @@ def test_child_beyond_its_memory_costs_its_volume_alone(tmp_path: Path, monkeypa
     assert len(result.failed) == 2
     assert all(re.search("memory|ended the process|cannot be prepared", one.problem) for one in result.failed)
     assert "without slices: 2 of 2 volumes" in (tmp_path / "out/prepare.html").read_text()
+
+
+def test_slices_of_others_in_the_way_are_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_prepare", None)
+    write_files(tmp_path / "out", {"data/prepared-00000-of-00001.parquet": b"mine"})
+    with pytest.raises(WriteError, match="that mriscope did not write"):
+        prepare_source(bids(tmp_path / "bids", 2), tmp_path / "out", options=PLAIN)
+
+
+def test_finished_volume_that_is_damaged_counts_as_unfinished(prepared: Path, tmp_path: Path) -> None:
+    whole = sorted((prepared / ".volumes").iterdir())[0].read_bytes()
+    file, random, damaged = tmp_path / "one.npz", np.random.default_rng(0), 0
+    for number in range(100):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[random.integers(len(content), size=number)] ^= 255
+        file.write_bytes(content.tobytes())
+        damaged += prepare._load(file) is None
+    assert 50 < damaged < 100  # the first is whole
+    for content in (b"", b"PK", whole[:-30]):
+        file.write_bytes(content)
+        assert prepare._load(file) is None
+    with file.open("wb") as array:
+        np.save(array, np.zeros(3))
+    assert prepare._load(file) is None
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ def test_a_file_for_each_fold_and_the_same_from_the_same_seed(tmp_path):
         ({"protocol": "by_brain"}, RecipeError, r"split\.protocol: 'by_brain'"),
         ({"protocol": "by_subject", "folds": 30}, DataError, "30 folds need 30 subjects at least, and there are 24"),
         ({"protocol": "by_slice", "test": 1.5}, RecipeError, r"split\.test: 1\.5"),
+        ({"protocol": "by_slice", "folds": 10**9}, RecipeError, "are more than 10,000 runs"),
+        ({"protocol": "by_slice", "folds": 2, "repeats": 0}, RecipeError, "repeats is 0"),
     ],
 )
 def test_splits_that_cannot_be_made_leave_nothing_behind(tmp_path, asked, error, message):

@@ -69,6 +69,16 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return a path in which ~ is the user's home; ~name stays as it is where nobody of that name is known.
+
+    Example:
+        >>> expand_home("~no-such-user/x.csv").parts
+        ('~no-such-user', 'x.csv')
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError there
+
+
 def read_file(path: str | Path, most: int = _MOST_BYTES) -> bytes:
     """Read a regular file as a whole.
 
@@ -93,9 +103,9 @@ def check_file(path: str | Path, most: int | None = None) -> Path:
         OSError: it is not there, is no regular file, or is larger; `strerror` says which.
     """
     try:
-        place = Path(path).expanduser()
+        place = expand_home(path)
         found = place.stat()
-    except (ValueError, RuntimeError) as error:  # a NUL within, or a user who is not known
+    except ValueError as error:  # a NUL within
         raise OSError(errno.EINVAL, f"its name cannot be used: {error}", str(path)) from error
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

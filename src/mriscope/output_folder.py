@@ -77,6 +77,8 @@ class OutputFolder:
                 did, or it was changed since.
             RunError: the list is damaged.
         """
+        if "\0" in str(self.path):
+            raise WriteError(f"{self.path} names no folder, as a NUL is in it; name a folder with --out")
         try:
             there = self.path.exists()
             if there and not self.path.is_dir():

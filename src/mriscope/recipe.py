@@ -268,9 +268,10 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         ArgumentTypeError: the path is no path.
     """
     check_type("the recipe", path, (str, Path), "the path of a YAML file, or a recipe's name")
-    file = find_recipe(path)
     try:
-        content = load_yaml(read_file(file, _MOST_BYTES).decode("utf-8-sig"))
+        content = load_yaml(read_file(find_recipe(path), _MOST_BYTES).decode("utf-8-sig"))
+    except RecipeError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecipeError(str(path), [f"cannot be read ({reason}); name a YAML recipe"]) from error

@@ -26,6 +26,8 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())[:500]) from error
+    except OverflowError as error:
+        raise ValueError(r"an escape such as \UFFFFFFFF stands for no character") from error
 
 
 def dump_yaml(values: Any) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mriscope.errors import DataError, UnknownNameError
+from mriscope.files import expand_home
 
 if TYPE_CHECKING:
     from mriscope.recipe import Recipe
@@ -30,8 +31,8 @@ def check_data(source: str | None, manifest: str | None = None, split: str | Non
             options.refuse((*OF_VOLUMES, *OF_TABLES), "the phantom is made as slices")
             phantom_options(str(name))
     for file, kind in ((manifest, "a CSV file with a header"), (split, "a file of `mriscope split` or of a run")):
-        if file is not None and not Path(file).expanduser().is_file():
-            reason = "is no ordinary file" if Path(file).expanduser().exists() else "does not exist"
+        if file is not None and not expand_home(file).is_file():
+            reason = "is no ordinary file" if expand_home(file).exists() else "does not exist"
             raise DataError(f"{file} {reason}; name {kind}")
 
 
@@ -91,7 +92,7 @@ def check_images(images: Sequence[str | Path]) -> None:
 
     for image in images:
         path = str(split_options(image)[0])
-        if parse_source(image).kind == "path" and not find_paths(Path(path).expanduser()):
+        if parse_source(image).kind == "path" and not find_paths(expand_home(path)):
             raise DataError(f"there is no file {path}; name images, volumes, or folders of them")
 
 

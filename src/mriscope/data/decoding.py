@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ MAX_PIXELS = 16_000_000
 MAX_SIDE = 16_384
 MAX_SCANS = 100
 MAX_SCANNED = 400_000_000  # pixels of all scans of a JPEG; libjpeg walks the whole picture for each
+_BLOCK = 2**20  # pixels that are computed with at once, as wider numbers of all would take many times the image
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
@@ -82,7 +84,11 @@ def to_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
         bits: 8 to 16; images of one set have one number of bits, so that they stay comparable.
     """
     most = 2**bits - 1
-    return ((pixels.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+    values, small = pixels.reshape(-1), np.empty(pixels.size, np.uint8)
+    for start in range(0, pixels.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        small[block] = (values[block].astype(np.uint32) * 255 + most // 2) // most
+    return small.reshape(pixels.shape)
 
 
 def fit(pixels: np.ndarray, size: int, *, stretch: bool = False) -> np.ndarray:
@@ -120,9 +126,13 @@ def _resample(pixels: np.ndarray, size: int, frame: tuple[int, ...]) -> np.ndarr
     """Resize an image that lies in the middle of a black frame, which is nowhere made."""
     if pixels.shape == frame == (size, size):
         return pixels
-    values = pixels.astype(np.float64)
-    for length, whole in zip(pixels.shape, frame, strict=True):
-        values = (_weights(length, whole, size) @ np.ascontiguousarray(values)).T
+    height, width = pixels.shape
+    down, across = _weights(height, frame[0], size), _weights(width, frame[1], size)
+    values, columns = np.empty((size, width)), max(1, _BLOCK // height)
+    for start in range(0, width, columns):
+        block = slice(start, start + columns)
+        values[:, block] = down @ np.ascontiguousarray(pixels[:, block], np.float64)
+    values = (across @ np.ascontiguousarray(values.T)).T
     return np.floor(values + (0.5 + 1e-6)).astype(pixels.dtype)  # halves go up, whatever the last bit of the sums
 
 
@@ -168,10 +178,26 @@ def _decode(content: bytes) -> np.ndarray:
     image = _upright(image)
     if image.mode.startswith(("I", "F")):
         return _deep(image)
+    grey = np.empty((image.height, image.width), np.uint8)
+    for rows, band in _bands(image):
+        grey[rows] = np.asarray(_grey(band))
+    return grey
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield the rows of an image, as many as make a block, and the image of them."""
+    height = max(1, _BLOCK // image.width)
+    for top in range(0, image.height, height):
+        rows = slice(top, min(top + height, image.height))
+        yield rows, image.crop((0, top, image.width, rows.stop)) if height < image.height else image
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Return the luma of an image, on black where it is transparent."""
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
         image = Image.composite(colour, Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour.getchannel("A"))
-    return np.array(image.convert("L"))
+    return image.convert("L")
 
 
 def check_size(image: Image.Image, content: bytes) -> None:
@@ -230,12 +256,16 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _deep(image: Image.Image) -> np.ndarray:
     """Return grey pixels of more than 8 bits."""
-    values: Any = np.asarray(image)
-    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
-        raise DataError("has fractions as pixels; save it as grey of 8 or 16 bits")
-    if values.max(initial=0) > 65_535:
-        raise DataError(f"has pixels up to {values.max():,.0f}; a slice has at most 65,535, so save it as 16-bit grey")
-    return np.clip(values, 0, 65_535).astype(np.uint16)
+    pixels, largest = np.empty((image.height, image.width), np.uint16), 0
+    for rows, band in _bands(image):
+        values: Any = np.asarray(band)
+        if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+            raise DataError("has fractions as pixels; save it as grey of 8 or 16 bits")
+        largest = max(largest, values.max(initial=0))
+        pixels[rows] = np.clip(values, 0, 65_535)
+    if largest > 65_535:
+        raise DataError(f"has pixels up to {largest:,.0f}; a slice has at most 65,535, so save it as 16-bit grey")
+    return pixels
 
 
 def open_image(content: bytes) -> Image.Image:

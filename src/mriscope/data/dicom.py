@@ -14,6 +14,7 @@ import numpy as np
 from mriscope.data.subject_ids import fold, split_session
 from mriscope.data.volumes import MAX_VOXELS, Volume
 from mriscope.errors import DataError
+from mriscope.files import check_file
 
 LARGEST_FILE = 2**31  # bytes
 TRANSFER_SYNTAXES = {
@@ -84,7 +85,7 @@ class Header:
 def is_dicom(path: Path) -> bool:
     """Tell whether a file bears the mark of DICOM, DICM at byte 128."""
     try:
-        with path.open("rb") as file:
+        with check_file(path).open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False

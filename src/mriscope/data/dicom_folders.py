@@ -12,7 +12,7 @@ import numpy as np
 from mriscope.data.dicom import Frame, Header, is_dicom
 from mriscope.data.identifiers import identify
 from mriscope.data.layout import Place
-from mriscope.data.listing import problem_of, walk
+from mriscope.data.listing import kind_of, problem_of, walk
 from mriscope.data.naming import part_order
 from mriscope.data.nifti import LARGEST_FILE
 from mriscope.data.rows import Row, Source
@@ -76,9 +76,10 @@ def open_listed_dicoms(
     files, groups, problems = {table.name: table}, dict[str, tuple[Row, list[str]]](), dict[str, str]()
     for line in lines:
         place = table.parent / line.path
-        below = walk(line.path, place) if place.is_dir() else []
+        is_folder = kind_of(place) == "folder"
+        below = walk(line.path, place) if is_folder else []
         found = [f"{line.path}/{at}" for at, entry in below if is_dicom(Path(entry.path))]
-        if place.is_dir():
+        if is_folder:
             problem = "" if found else "is a folder without DICOM files"
         else:
             problem, found = problem_of(place, LARGEST_FILE), [line.path]

@@ -9,8 +9,8 @@ from mriscope.data.decoding import SUFFIXES as IMAGES
 from mriscope.data.dicom import is_dicom
 from mriscope.data.dicom_folders import open_listed_dicoms
 from mriscope.data.folders import MAX_BYTES, content_of
-from mriscope.data.listing import problem_of, walk
-from mriscope.data.naming import number_classes, part_of_folder, part_order, printable, spelling_notes
+from mriscope.data.listing import kind_of, problem_of, walk
+from mriscope.data.naming import LabelsError, number_classes, part_of_folder, part_order, printable, spelling_notes
 from mriscope.data.nifti import is_nifti
 from mriscope.data.read_options import OF_VOLUMES, ReadOptions
 from mriscope.data.rows import Row, Source
@@ -81,7 +81,7 @@ def _unfit(folder: Path, path: Path, options: ReadOptions) -> str:
             + ("; name it with --label-column" if lacking == ["label"] else "")
         )
     column = str(roles["path"])
-    if not any((folder / row[column].replace("\\", "/")).exists() for row in table.rows):
+    if all(kind_of(folder / row[column].replace("\\", "/")) == "nothing" for row in table.rows):
         first = f", the first {table.rows[0][column]!r}" if table.rows else ""
         return f"names no file that is there{first}; expected paths from its own folder on"
     return ""
@@ -116,7 +116,7 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
     roles = _roles(table, options)
     for role in ("path", "label"):
         if roles[role] is None:
-            raise DataError(
+            raise (LabelsError if role == "label" else DataError)(
                 f"{name} has the columns {', '.join(table.columns) or '(none)'}, and none for the {role}; expected "
                 "path and label, and where they are known subject, session, position, part and covariates"
                 + ("; name it with --label-column" if role == "label" else "")
@@ -149,7 +149,8 @@ def open_image_table(name: str, path: Path, options: ReadOptions) -> Source:
 
 def _holds_dicom(place: Path) -> bool:
     """Tell whether a table names a DICOM file or a folder; the usual names of images are not opened."""
-    return place.is_dir() or (not place.name.lower().endswith(IMAGES) and place.is_file() and is_dicom(place))
+    kind = kind_of(place)
+    return kind == "folder" or (kind == "file" and not place.name.lower().endswith(IMAGES) and is_dicom(place))
 
 
 def _roles(table: Table, options: ReadOptions) -> dict[str, str | None]:

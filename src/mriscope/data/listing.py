@@ -1,11 +1,13 @@
 """The files of a folder, and a stamp that changes when any of them does."""
 
+import errno
 import hashlib
 import os
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from mriscope.errors import DataError
 
@@ -70,7 +72,19 @@ def find_paths(path: Path) -> list[Path]:
         return [path]
     if not any(sign in str(path) for sign in "*?["):
         return []
-    return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    try:
+        return sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    except ValueError:  # ** beside other signs, or a NUL within
+        return []
+
+
+def kind_of(path: Path) -> Literal["file", "folder", "other", "nothing"]:
+    """Tell what is at a path; nothing also where no file can have the name."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return "nothing"
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 def problem_of(path: Path, largest: int) -> str:
@@ -80,8 +94,11 @@ def problem_of(path: Path, largest: int) -> str:
     """
     try:
         found = path.stat()
+    except ValueError:  # a NUL within
+        return "has a name that no file can have"
     except OSError as error:
-        return "is a link that leads to no file" if path.is_symlink() else f"cannot be read ({error.strerror})"
+        leads_nowhere = error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink()
+        return "is a link that leads to no file" if leads_nowhere else f"cannot be read ({error.strerror})"
     if not stat.S_ISREG(found.st_mode):
         return "is no ordinary file"
     if found.st_size > largest:

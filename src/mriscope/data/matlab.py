@@ -71,10 +71,14 @@ def _read_slice(file: Any) -> TumourSlice:
 
 
 def _dataset(file: Any, name: str) -> Any:
+    """Return a dataset that lies in the file itself; HDF5 would open whatever other files a link or a dataset names."""
     import h5py
 
-    found = file.get(f"cjdata/{name}")
-    return found if isinstance(found, h5py.Dataset) else None
+    for path in ("cjdata", f"cjdata/{name}"):
+        if not isinstance(file.get(path, getlink=True), h5py.HardLink):
+            return None
+    found = file[f"cjdata/{name}"]
+    return found if isinstance(found, h5py.Dataset) and not found.external and not found.is_virtual else None
 
 
 def _text(codes: Any) -> str:

@@ -86,6 +86,10 @@ def canonical_class(name: str) -> str | None:
     return _CANONICAL[found[1]] if found else None
 
 
+class LabelsError(DataError):
+    """A table without a column of labels, or whose labels are of fewer than two classes."""
+
+
 def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Return numbers for classes that are named by texts.
 
@@ -100,7 +104,7 @@ def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], d
         the names of the classes, and the number of each label.
 
     Raises:
-        DataError: there are fewer than two classes.
+        LabelsError: there are fewer than two classes.
 
     Example:
         >>> number_classes("x.csv", ["MCI", "AD", "", "MCI"])
@@ -110,7 +114,7 @@ def number_classes(name: str, labels: Iterable[str]) -> tuple[tuple[str, ...], d
     spelling: dict[str, str] = {}
     classes = [label for label in found if spelling.setdefault(label.casefold(), label) == label]
     if len(classes) < 2:
-        raise DataError(f"{name} has the labels {', '.join(found) or '(none)'}; expected two classes or more")
+        raise LabelsError(f"{name} has the labels {', '.join(found) or '(none)'}; expected two classes or more")
     meant = {label: canonical_class(label) for label in found}
     if all(meant.values()):
         return CLASS_NAMES, {label: CLASS_NAMES.index(str(known)) for label, known in meant.items()}

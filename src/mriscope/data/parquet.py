@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mriscope.data.listing import problem_of
 from mriscope.data.naming import (
     CLASS_NAMES,
+    LabelsError,
     canonical_class,
     natural,
     number_classes,
@@ -207,7 +208,7 @@ def _find_columns(path: Path, schema: Any, options: ReadOptions) -> dict[str, st
     for role in ("image", "label"):
         if columns[role] is None:
             types = [f"{field.name} ({field.type})" for field in schema]
-            raise DataError(
+            raise (LabelsError if role == "label" else DataError)(
                 f"{path} has the columns {', '.join(types) or '(none)'}, and none for the {role}; {EXPECTED}, so name "
                 f"it with --{role}-column"
             )

@@ -23,8 +23,8 @@ from mriscope.data.parquet import (
     row_path,
     unpacked_bytes,
 )
-from mriscope.errors import ArgumentError, DataError, MissingExtraError
-from mriscope.files import file_stem
+from mriscope.errors import ArgumentError, DataError, MissingExtraError, MriscopeError
+from mriscope.files import check_file, file_stem
 
 IMAGES_IN_A_PART = 4096
 _GLOB = "*?["
@@ -56,7 +56,7 @@ def list_parts(named: Sequence[str]) -> list[Part]:
             `s3://bucket/set`.
 
     Raises:
-        DataError: a name leads nowhere, or to nothing of these kinds.
+        DataError: a name leads nowhere, to nothing of these kinds, or to a pipe; or its store does not answer.
         MissingExtraError: the package for this kind of address is not installed.
     """
     parts: dict[str, Part] = {}
@@ -188,17 +188,24 @@ def _image_column(name: str, schema: Any) -> str:
 
 
 def _find(text: str) -> list[str]:
-    """Return the addresses of the files that a name leads to, in order."""
-    system, path = _open_system(text)
+    """Return the addresses of the files that a name leads to, in order; pipes and devices among them are refused."""
+    from fsspec.implementations.local import LocalFileSystem
+
     try:
+        system, path = _open_system(text)
         if any(sign in path for sign in _GLOB) and not system.exists(path):
             found = [one for one in system.glob(path) if system.isfile(one)]
         elif system.isdir(path):
             found = [one for one in system.find(path) if not _is_hidden(one[len(path) :])]
         else:
             found = [path] if system.exists(path) else []
-    except (OSError, ValueError) as error:
-        raise _unreadable(text, error) from error
+        for one in found if isinstance(system, LocalFileSystem) else ():
+            if one.lower().endswith((*SUFFIXES, ".parquet")):
+                check_file(one)
+    except MriscopeError:
+        raise
+    except Exception as error:  # stores raise errors of their own, such as botocore's for missing credentials
+        raise _unreadable(getattr(error, "filename", None) or text, error) from error
     if not found:
         raise DataError(f"there is no file {text}; {EXPECTED}")
     return [system.unstrip_protocol(one) if "://" in text else one for one in sorted(found)]

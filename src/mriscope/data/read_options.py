@@ -73,21 +73,38 @@ def split_options(source: str | Path) -> tuple[str | Path, ReadOptions]:
         >>> name, options.plane, options.slices
         ('bids', 'coronal', '32')
     """
+    name, values = _split_values(source)
+    return name, ReadOptions(**values)
+
+
+def override_options(source: str | Path, options: ReadOptions) -> ReadOptions:
+    """Return options with those of a source in their place, also where the source names a default.
+
+    Raises:
+        DataError: an option that does not exist.
+
+    Example:
+        >>> override_options("scan.nii?plane=axial", ReadOptions(plane="coronal", slices="8"))  # doctest: +ELLIPSIS
+        ReadOptions(..., plane='axial', slices='8', series=None)
+    """
+    return replace(options, **_split_values(source)[1])
+
+
+def _split_values(source: str | Path) -> tuple[str | Path, dict[str, Any]]:
     if isinstance(source, Path) or "=" not in source or _exists(source):
-        return source, AS_IT_IS
+        return source, {}
     name, mark, text = source.rpartition("?")
     if not mark:
-        return source, AS_IT_IS
+        return source, {}
     given = dict(parse_qsl(text, keep_blank_values=True))
     known = [field.name for field in fields(ReadOptions)]
     for option in given:
         if option not in known:
             raise DataError(f"{source}: there is no option {option!r} of a source; {suggest(option, known)}")
-    stretch = given.pop("stretch", "no")
+    named, stretch = {*given}, given.pop("stretch", "no")
     if stretch not in ("yes", "no"):
         raise DataError(f"{source}: stretch is {stretch!r}; choose yes or no")
-    values: dict[str, Any] = {**given, "stretch": stretch == "yes"}
-    return name, ReadOptions(**values)
+    return name, {**given, **({"stretch": stretch == "yes"} if "stretch" in named else {})}
 
 
 def with_options(source: str, **given: str | bool | None) -> str:

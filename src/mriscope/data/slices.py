@@ -373,6 +373,17 @@ def known_severity(class_names: Sequence[str], order: Sequence[str] | None = Non
     return np.arange(len(class_names)) if len(class_names) <= 2 else None
 
 
+def order_by_severity(class_names: Sequence[str], order: Sequence[str] | None = None) -> list[str] | None:
+    """Return the classes from the least to the most severe, see known_severity; None where that is not known.
+
+    Example:
+        >>> order_by_severity(("Mild_Demented", "Non_Demented", "Very_Mild_Demented"))
+        ['Non_Demented', 'Very_Mild_Demented', 'Mild_Demented']
+    """
+    ranks = known_severity(class_names, order)
+    return None if ranks is None else [class_names[int(at)] for at in np.argsort(ranks)]
+
+
 def _severity_word(class_name: str) -> str:
     """Reduce a class name to the letters that tell its severity."""
     word = re.sub("final|jpe?g|png", "", re.sub("[^a-z]", "", class_name.lower()))

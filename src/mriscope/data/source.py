@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mriscope.data.read_options import AS_IT_IS, ReadOptions, split_options
 from mriscope.errors import DataError
+from mriscope.files import expand_home
 from mriscope.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class DataSource:
     def address(self) -> str:
         """Return the text that names the same source from any folder: of a path the absolute one."""
         try:
-            return str(Path(self.text).expanduser().resolve()) if self.kind == "path" else self.text
+            return str(expand_home(self.text).resolve()) if self.kind == "path" else self.text
         except (OSError, ValueError, RuntimeError):  # no file can have this name, as reading will say
             return self.text
 
@@ -89,9 +90,9 @@ def find_path(source: str | Path) -> Path:
     if not str(name):
         raise DataError(f"no source is named; expected {KINDS}")
     try:
-        path = Path(name).expanduser()
+        path = expand_home(name)
         mode = path.stat().st_mode
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
         raise DataError(f"{name} {reason}; expected {KINDS}") from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe may never answer, and a device never end

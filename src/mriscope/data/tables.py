@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mriscope.data.naming import as_word
 from mriscope.errors import DataError, suggest
-from mriscope.files import read_safe_cell
+from mriscope.files import expand_home, read_safe_cell
 
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 2**28
+MOST_COLUMNS = 2_000
 UNKNOWN_WORDS = ("", "na", "n/a", "nan", "<na>", "none", "null")
 """What stands in a cell where its value is unknown, in small letters."""
 ROLES = {
@@ -62,9 +63,10 @@ def read_table(path: str | Path) -> Table:
     The apostrophe that `spreadsheet_safe` puts before a text is taken off.
 
     Raises:
-        DataError: the file cannot be read, is no table, or a row has more or fewer cells than the header.
+        DataError: the file cannot be read, is no table, has more than 2,000 columns, or a row has more or fewer cells
+            than the header.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path)
     try:
         size = path.stat().st_size
         if not path.is_file():
@@ -84,6 +86,8 @@ def read_table(path: str | Path) -> Table:
     except (UnicodeError, csv.Error) as error:
         raise DataError(f"{path} is no CSV file in UTF-8 or UTF-16 ({error}); save it as CSV UTF-8") from error
     header, *cells = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))] or [[]]
+    if len(header) > MOST_COLUMNS:
+        raise DataError(f"{path} has {len(header):,} columns, at most {MOST_COLUMNS:,} are read; keep those you need")
     columns = tuple(name for name in header if name)
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise DataError(f"{path} has two columns {twice[0]!r}; rename one")

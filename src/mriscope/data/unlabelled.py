@@ -17,12 +17,12 @@ from mriscope.data.identifiers import identify
 from mriscope.data.image_table import find_image_table
 from mriscope.data.images import Images, SliceOrigin, read_images
 from mriscope.data.listing import find_paths, problem_of, walk
-from mriscope.data.naming import natural, segmentations
+from mriscope.data.naming import LabelsError, natural, segmentations
 from mriscope.data.nifti import LARGEST_FILE, is_nifti
 from mriscope.data.parquet import parquet_files
-from mriscope.data.read_options import ReadOptions, split_options
+from mriscope.data.read_options import ReadOptions, override_options, split_options
 from mriscope.data.readers import open_source, read_silently
-from mriscope.data.rows import Row, gather
+from mriscope.data.rows import Row, Source, gather
 from mriscope.data.sandbox import Sandbox, children_for
 from mriscope.data.scans import Scan, read_scans
 from mriscope.data.sizes import settle_sizes
@@ -31,8 +31,10 @@ from mriscope.data.tables import SUFFIXES as TABLES
 from mriscope.data.volume_folders import open_tumour_slices
 from mriscope.data.volumes import Cut
 from mriscope.errors import BadRowsError, DataError, need
+from mriscope.files import expand_home
 
 LOG = logging.getLogger("mriscope")
+BEHIND_A_NAME = "predict takes such options behind a name, as in 'NAME?series=4' or 'NAME?slices=all'"
 EXPECTED = "name images, NIfTI, DICOM, MATLAB, parquet or CSV files, folders of them, hf:owner/name, or phantom"
 _ONE_CLASS = ("",)
 """Stands for the classes of slices that have no label."""
@@ -58,7 +60,7 @@ class _Named:
 
     def path_of(self, within: str) -> str:
         """Return how a file is called in answers."""
-        return self.name if Path(self.name).is_file() else f"{self.name.rstrip('/')}/{within}"
+        return self.name if Path(self.name).is_file() else f"{self.name.rstrip('/')}/{within.lstrip('/')}"
 
 
 def read_unlabelled(named: Sequence[str | Path], size: int, options: ReadOptions) -> Images:
@@ -66,6 +68,8 @@ def read_unlabelled(named: Sequence[str | Path], size: int, options: ReadOptions
 
     Of a folder in BIDS the volumes of T1w are read; of another one every file that holds images, whatever its folders
     are called, but for segmentations beside them. Tables and data sets of the hub are opened as `read` opens them.
+    DICOM files of one folder that are named one by one, as a shell does for a pattern, are put together into series. A
+    volume that is named twice is read once.
 
     Args:
         named: files, folders, patterns with * or ?, hf:owner/name or phantom; options may follow a question mark, as in
@@ -78,7 +82,7 @@ def read_unlabelled(named: Sequence[str | Path], size: int, options: ReadOptions
         BadRowsError: files that hold no slice; every one is listed.
         MissingExtraError: the packages that read volumes are not installed.
     """
-    found = [one for name in named for one in _resolve(name, options)]
+    found = [*_name_once(_join_dicoms([one for name in named for one in _resolve(name, options)]))]
     if all([*one.files] == ["image"] for one in found):
         return _read_pictures(found, size, options)
     rows = [replace(row, label=0, part="") for one in found for row in _rows(one, size)]
@@ -88,8 +92,10 @@ def read_unlabelled(named: Sequence[str | Path], size: int, options: ReadOptions
     for note in reading.notes:
         LOG.warning("%s", note)
     if reading.bad:
-        total = len(reading.bad) + len(reading.slices)
-        raise BadRowsError("the files", list(reading.bad), total, "leave them out, or mend them")
+        total, remedy = len(reading.bad) + len(reading.slices), "leave them out, or mend them"
+        if any("--" in one.reason for one in reading.bad):
+            remedy += f" ({BEHIND_A_NAME})"
+        raise BadRowsError("the files", list(reading.bad), total, remedy)
     slices = reading.slices
     known = any(row.subject for row in rows)  # else gather has looked for ids in the names of folders above
     told = zip(slices.paths, slices.subject_names, slices.sessions, slices.positions, strict=True)
@@ -117,7 +123,7 @@ def _resolve(name: str | Path, options: ReadOptions) -> Iterator[_Named]:
         yield _Named(str(name), options, ReadOptions(), {})
         return
     plain, own = split_options(name)
-    joined, paths = options.joined(own), find_paths(Path(plain).expanduser())
+    joined, paths = override_options(name, options), find_paths(expand_home(plain))
     if not paths:
         raise DataError(f"there is no file {plain}; {EXPECTED}")
     for path in paths:
@@ -127,6 +133,38 @@ def _resolve(name: str | Path, options: ReadOptions) -> Iterator[_Named]:
         else:
             files = _list_folder(path, joined) if path.is_dir() else {_kind_of(path): {path.name: path}}
             yield _Named(str(path), joined, own, files)
+
+
+def _join_dicoms(found: Sequence[_Named]) -> list[_Named]:
+    """Join DICOM files that were named one by one with the others of their folder that were."""
+    joined: dict[object, _Named] = {}
+    for at, one in enumerate(found):
+        alone, folder = [*one.files] == ["dicom"] and Path(one.name).is_file(), str(Path(one.name).parent)
+        key = (folder, one.options) if alone else at
+        if key in joined:
+            one = replace(one, name=folder, files={"dicom": {**joined[key].files["dicom"], **one.files["dicom"]}})
+        joined[key] = one
+    return [*joined.values()]
+
+
+def _name_once(found: Sequence[_Named]) -> Iterator[_Named]:
+    """Leave out files of volumes that another name led to before, as each slice of a subject counts once."""
+    seen: set[tuple[Path, ReadOptions]] = set()
+    doubles = 0
+    for one in found:
+        files: dict[_Kind, dict[str, Path]] = {}
+        for kind, some in one.files.items():
+            for path, file in some.items():
+                key = (file.resolve(), one.options)
+                if kind != "image" and key in seen:
+                    doubles += 1
+                    continue
+                seen.add(key)
+                files.setdefault(kind, {})[path] = file
+        if files or not one.files:
+            yield replace(one, files=files)
+    if doubles:
+        LOG.warning("%d files were named more than once, and are read once", doubles)
 
 
 def _holds_table(folder: Path, options: ReadOptions) -> bool:
@@ -149,7 +187,11 @@ def _list_folder(folder: Path, options: ReadOptions) -> Mapping[_Kind, Mapping[s
     every = {path: Path(entry.path) for path, entry in walk(str(folder), folder)}
     every = {path: file for path, file in every.items() if not any(part.startswith(".") for part in path.split("/"))}
     if is_bids(every):
-        return {"nifti": {path: every[path] for path in choose_volumes(str(folder), every, options.series)}}
+        try:
+            volumes = choose_volumes(str(folder), every, options.series)
+        except DataError as error:
+            raise DataError(f"{error} ({BEHIND_A_NAME})") from error
+        return {"nifti": {path: every[path] for path in volumes}}
     masks = segmentations(every)
     kinds: dict[_Kind, dict[str, Path]] = {}
     for path in sorted({*every} - masks, key=lambda one: [*map(natural, one.split("/"))]):
@@ -170,8 +212,7 @@ def _rows(one: _Named, size: int) -> Iterator[Row]:
             place = float(slices.positions[at])
             yield Row(at, str(path), pixels=slices.images[at], subject=str(who), position=place)
     elif not one.files:
-        source = open_source(one.name, replace(one.own, stretch=one.options.stretch))
-        yield from (open_source(one.name, one.options) if source.of_volumes else source).rows()
+        yield from _open_table(one).rows()
     for kind, files in one.files.items():
         if kind == "matlab":
             need("volumes", "h5py")
@@ -182,6 +223,19 @@ def _rows(one: _Named, size: int) -> Iterator[Row]:
             need("volumes", "nibabel" if kind == "nifti" else "pydicom")
             with Sandbox(children_for(files.values())) as sandbox:
                 yield from (_nifti_rows if kind == "nifti" else _dicom_rows)(one, files, sandbox)
+
+
+def _open_table(one: _Named) -> Source:
+    """Open a table or a data set of the hub; only one of volumes is told how those of training were cut."""
+    try:
+        source = open_source(one.name, replace(one.own, stretch=one.options.stretch))
+        return open_source(one.name, one.options) if source.of_volumes else source
+    except LabelsError as error:
+        raise DataError(
+            f"{one.name} has no labels of two classes or more; predict uses none, but reads tables as train does: add "
+            "a column label with two different texts, name another column, 'NAME?label_column=COLUMN', or name the "
+            "images or volumes themselves"
+        ) from error
 
 
 def _image_rows(one: _Named, files: Mapping[str, Path]) -> Iterator[Row]:

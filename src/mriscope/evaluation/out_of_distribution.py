@@ -20,7 +20,7 @@ from mriscope.data.batches import scaled
 from mriscope.data.slices import UNKNOWN
 from mriscope.errors import DataError, RunError
 from mriscope.evaluation.inference import eval_mode
-from mriscope.files import write_bytes
+from mriscope.files import check_file, write_bytes
 from mriscope.results import DistanceThreshold
 
 LEVEL = 0.99
@@ -60,6 +60,7 @@ class FeatureReference:
             RunError: the file is missing, damaged, or holds something else.
         """
         try:
+            check_file(path)
             with safe_open(path, framework="pt") as file:
                 found = {name: file.get_tensor(name) for name in cls.__dataclass_fields__}
         except Exception as error:  # a damaged header may fail in any way

@@ -26,6 +26,7 @@ _TOLERANCE = 1e-3  # of a row's sum; bfloat16 softmax stays well within
 _ROWS = ("paths", "labels", "subjects", "parts", "probabilities")
 _PREFIX = "probability_"
 _MOST_COLUMNS, _MOST_ROWS_PER_BYTE, _LONGEST_TEXT = 10_000, 8, 4096
+_LEAST_TEXTS, _MOST_TEXTS_PER_BYTE = 2**24, 30  # bytes of a column of texts, for each byte of the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,10 +248,13 @@ def _read_table(content: bytes) -> Any:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    found = pq.ParquetFile(io.BytesIO(content)).metadata
+    file = pq.ParquetFile(io.BytesIO(content))
+    found, columns = file.metadata, file.schema
     if found.num_rows > _MOST_ROWS_PER_BYTE * len(content) or found.num_columns > _MOST_COLUMNS:
         raise DataError(f"it claims {found.num_rows:,} rows of {found.num_columns:,} columns in {len(content):,} bytes")
-    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True, read_dictionary=["path", "part"])
+    texts = [one.path for one in map(columns.column, range(len(columns))) if one.physical_type == "BYTE_ARRAY"]
+    table = pq.read_table(io.BytesIO(content), page_checksum_verification=True, read_dictionary=texts)
+    most = max(_LEAST_TEXTS, _MOST_TEXTS_PER_BYTE * len(content))
     for place, column in enumerate(table.columns):
         if not pa.types.is_dictionary(column.type):
             continue
@@ -258,6 +262,8 @@ def _read_table(content: bytes) -> Any:
         longest = max((pc.call_function("max", [one]).as_py() or 0 for one in lengths), default=0)
         if longest > _LONGEST_TEXT:
             raise DataError(f"a {table.column_names[place]} has {longest:,} bytes, at most {_LONGEST_TEXT:,} are read")
+        if longest * len(table) > most:  # NumPy takes as much for each text as for the longest
+            raise DataError(f"its column {table.column_names[place]} takes {longest * len(table):,} bytes of {most:,}")
         table = table.set_column(place, table.column_names[place], column.cast(column.type.value_type))
     return table
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mriscope.errors import RecipeError, UnknownNameError
+from mriscope.files import expand_home
 from mriscope.models.foreign import list_differences, mismatch_error, read_state_dict
 from mriscope.models.registration import register
 
@@ -179,11 +180,7 @@ def _network(name: str, size: int, weights: str) -> Any:
         return build()
     if weights == "imagenet":
         return _from_hub(build, name)
-    try:
-        path = Path(weights).expanduser()
-    except RuntimeError as error:  # the home of a user who is not known
-        raise RecipeError("model_options.weights", [f"{weights} names no file ({error}); {_REMEDY}"]) from error
-    return _from_file(build, name, path)
+    return _from_file(build, name, expand_home(weights))
 
 
 def _from_hub(build: Callable[..., nn.Module], name: str) -> nn.Module:

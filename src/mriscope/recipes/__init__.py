@@ -7,11 +7,11 @@
 
 import glob
 import logging
-import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mriscope.errors import RecipeError, suggest
+from mriscope.files import expand_home
 
 LOG = logging.getLogger("mriscope")
 
@@ -52,7 +52,7 @@ def find_recipe(name: str | Path) -> Path:
         >>> find_recipe("baseline_cnn").parts[-2:]
         ('study', 'baseline_cnn.yaml')
     """
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - leaves a home that does not exist as it is
+    path = expand_home(name)
     shipped = match_recipes(str(name))
     if path.is_file() and shipped:
         LOG.warning("%s is a file here, which is taken; the recipe of that name is left", name)

@@ -93,6 +93,8 @@ class ModelDescription(ResultFile):
     slices: str = "all"
     """Which slices of those, as mriscope.read takes it."""
     inference: InferenceSettings
+    severity: list[str] | None = None
+    """The classes from the least to the most severe; None where that is not known."""
 
 
 class SlicePrediction(Record):

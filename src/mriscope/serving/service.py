@@ -1,6 +1,7 @@
 """A model that answers requests: files are read beside each other, and one thread computes."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -97,10 +98,13 @@ class Service:
 
         Raises:
             DataError: a file holds no slice.
-            ArgumentError: too many slices.
+            ArgumentError: too many slices, or two volumes of one name, which would be answered together.
             ProblemError: too many requests wait.
         """
         read = [await self._read(upload, plane) for upload in uploads]
+        volumes = Counter(one.origins[0].volume for one in read)
+        if twice := [name for name, count in volumes.items() if name and count > 1]:
+            raise ArgumentError(f"two volumes are called {twice[0]}; give each file a name of its own")
         images, paths = np.concatenate([one.images for one in read]), [path for one in read for path in one.paths]
         if len(images) > MAX_SLICES:
             raise ArgumentError(f"the files hold {len(images)} slices; send at most {MAX_SLICES} in one request")

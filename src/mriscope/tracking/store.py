@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mriscope.errors import MriscopeError
+from mriscope.files import expand_home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,7 +68,7 @@ def store_of(uri: str) -> str:
 def _sqlite_store(uri: str) -> str:
     """Return the URI that SQLAlchemy takes for a file, whatever characters are in its path."""
     try:
-        file = str(Path(uri.removeprefix("sqlite:///")).expanduser().resolve())
+        file = str(expand_home(uri.removeprefix("sqlite:///")).resolve())
     except (OSError, ValueError, RuntimeError) as error:
         raise MriscopeError(f"{uri!r} names no file ({error}); write a database as {LOCAL}") from error
     if not set("%?") & set(file):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mriscope.data.source import strip_folders
 from mriscope.errors import InterruptedTrainingError
-from mriscope.files import write_text
+from mriscope.files import read_file, write_text
 from mriscope.recipe import Recipe
 from mriscope.results import Environment, Metrics
 from mriscope.tracking.records import (
@@ -149,8 +149,8 @@ def _known_id(client: "MlflowClient", folder: Path) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        run = client.get_run(json.loads((folder / TRACKING).read_text(encoding="utf-8"))["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):  # it was not tracked before
+        run = client.get_run(json.loads(read_file(folder / TRACKING))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it was not tracked before
         return None
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # it was tracked elsewhere

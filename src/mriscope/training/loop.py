@@ -26,7 +26,7 @@ from mriscope.recipe import AugmentationSettings, TrainingSettings
 from mriscope.training.checkpoint import load_state, save_state
 from mriscope.training.devices import all_reduce_sum, broadcast_buffers, gather_shares, rank, use_bfloat16, world_size
 from mriscope.training.objectives import Objective, balanced_class_weights, hardest, make_objective
-from mriscope.training.optimizers import Schedule, learning_rate, make_optimizer, make_schedule, try_options
+from mriscope.training.optimizers import MOVING, Schedule, learning_rate, make_optimizer, make_schedule, try_options
 from mriscope.training.progress import Monitor
 from mriscope.training.sampling import balanced, epoch_batches, n_batches, shuffled, step_seed
 from mriscope.training.shared_batch_norm import count_slices, share_batch_norm
@@ -321,8 +321,12 @@ def _resume(job: _Job, path: Path, n_training: int) -> TrainingState:
         for name in expected:
             check_like(own[name], expected[name], name)
         groups = zip(own["optimizer"]["param_groups"], expected["optimizer"]["param_groups"], strict=True)
+        scheduled = _SCHEDULED if own["schedule"] else ()
         for number, (group, like) in enumerate(groups):
-            check_equal(group, like, f"optimizer.param_groups.{number}", except_for=_SCHEDULED)
+            check_equal(group, like, f"optimizer.param_groups.{number}", except_for=scheduled)
+        check_equal(own["schedule"], expected["schedule"], "schedule", except_for=MOVING)
+        rates = [group["lr"] for group in own["optimizer"]["param_groups"]]
+        schedule.check_state(own["schedule"], rates, state.epoch, state.epoch * batches + state.step)
         if state.best is not None:
             check_like(state.best.weights, job.kept_model.state_dict(), "best.weights")
         optimizer.load_state_dict(copy.deepcopy(own["optimizer"]))

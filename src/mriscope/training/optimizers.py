@@ -1,7 +1,9 @@
 """Optimizer and learning-rate schedule from settings."""
 
 import math
+import reprlib
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from mriscope.errors import RecipeError
 from mriscope.recipe import TrainingSettings
 from mriscope.training.optimizer_names import check_optimizer_name
 
+MOVING = ("last_epoch", "_step_count", "_last_lr", "best", "num_bad_epochs", "cooldown_counter")
+"""What changes in the state of a schedule; the rest follows from the settings."""
 _TRIED_EPOCHS = 50  # of a schedule, before training; a plateau acts on its options once its patience is over
 
 
@@ -60,6 +64,24 @@ class Schedule:
     def state_dict(self) -> dict[str, Any]:
         """Return the scheduler's state, which is empty for the constant schedule."""
         return {} if self.scheduler is None else self.scheduler.state_dict()
+
+    def check_state(self, state: Mapping[str, Any], rates: Sequence[float], epochs: int, steps: int) -> None:
+        """Check that a state is that after so many epochs and steps.
+
+        Args:
+            state: what state_dict returned; it has its keys and kinds.
+            rates: learning rates of the optimizer then.
+            epochs: that were finished.
+            steps: that were taken in all.
+
+        Raises:
+            ValueError: names the field that does not fit, and what was expected.
+        """
+        done = steps if self.kind == "one_cycle" else epochs
+        if state and state["last_epoch"] != done:
+            raise ValueError(f"schedule.last_epoch is {reprlib.repr(state['last_epoch'])}, expected {done}")
+        if state and list(state["_last_lr"]) != list(rates):
+            raise ValueError(f"schedule._last_lr is {reprlib.repr(state['_last_lr'])}, expected {reprlib.repr(rates)}")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what state_dict returned."""

@@ -1,6 +1,5 @@
 """Compare recipes on one test part: train what is missing, rank, and write the ranking."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, ra
 from mriscope.files import file_stem, read_file, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe
+from mriscope.recipe_yaml import dump_yaml
 from mriscope.recipes import find_recipes
 from mriscope.reports.comparison import comparison_csv, comparison_markdown, comparison_page
 from mriscope.reports.text import protocol_text
@@ -110,7 +110,7 @@ def _read_recipes(
 ) -> tuple[dict[str, Recipe], dict[str, str]]:
     """Read recipes by name, and say why others cannot be read."""
     recipes, failures = {}, {}
-    changes = [f"{name}={json.dumps(value)}" for name, value in settings.items() if value]
+    changes = [f"{name}={dump_yaml(value)}" for name, value in settings.items() if value]
     for file in files:
         try:
             recipes[file_stem(file)] = read_recipe(file, changes)

@@ -10,13 +10,13 @@ from typing import Any
 from mriscope.data.cache import content_key
 from mriscope.data.split_files import split_for
 from mriscope.data.where import Condition
-from mriscope.errors import ArgumentError, RecipeError, RunError, check_type
+from mriscope.errors import ArgumentError, RecipeError, RunError, WriteError, check_type
 from mriscope.evaluation.crossvalidation import LEVEL, RESAMPLES, Fold, summarize_folds
-from mriscope.files import write_bytes, write_text
+from mriscope.files import expand_home, write_bytes, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe
 from mriscope.reports.crossvalidation import crossvalidation_markdown
-from mriscope.results import CrossValidation, Environment
+from mriscope.results import CrossValidation, Environment, PermutationResult
 from mriscope.run_directory import (
     CHECKPOINT,
     ENVIRONMENT,
@@ -32,7 +32,7 @@ from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._baselines import find_baselines
 from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
-from mriscope.workflows.split import fold_name, fold_recipe
+from mriscope.workflows.split import fold_name, fold_recipes
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
@@ -89,20 +89,15 @@ def crossvalidate(
     check_type("recipe", recipe, Recipe, "what read_recipe or make_recipe gives")
     if recipe.split.file is not None:
         raise RecipeError("crossval", [f"split.file names {recipe.split.file}, and folds are drawn; leave it out"])
-    if repeats < 1:
-        raise RecipeError("crossval", [f"repeats is {repeats}; ask for 1 or more"])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError("crossval trains in one process; give a fold's recipe to `mriscope train` under torchrun")
     place = Path(folder)
-    recipes = {
-        (repeat, fold): fold_recipe(recipe, protocol, folds, fold, repeat)
-        for repeat in range(repeats)
-        for fold in range(folds)
-    }
+    recipes = fold_recipes(recipe, protocol, folds, repeats)
     runs = {numbers: RunDirectory(place / fold_name(*numbers)) for numbers in recipes}
     _check_place(place, None if fresh else recipes[0, 0])
     output = _checked_output(place, runs.values())
     if fresh:
+        _check_permutation(place)
         _check_fits(recipes[0, 0], settings)
         _remove_files(place)
     output.claim(FILES)
@@ -110,7 +105,7 @@ def crossvalidate(
     decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
     named = {file.relative_to(place).as_posix(): file for file in decisive}
     if covariates is not None:
-        named["covariates"] = Path(covariates).expanduser()
+        named["covariates"] = expand_home(covariates)
     key = content_key(named, version=VERSION, resamples=RESAMPLES, level=LEVEL, where=condition and condition.text)
     if (summary := _read_summary(place)) is not None and summary.made_from == key:
         return summary
@@ -211,6 +206,19 @@ def _check_place(place: Path, recipe: Recipe | None) -> None:
             )
 
 
+def _check_permutation(place: Path) -> None:
+    """Refuse to remove a permutation.json that is no result of mriscope."""
+    if not (place / PERMUTATION).exists():
+        return
+    try:
+        PermutationResult.read(place / PERMUTATION)
+    except RunError as error:
+        raise WriteError(
+            f"{place} holds {PERMUTATION} that mriscope did not write, which would be removed; move it elsewhere, or "
+            "name another folder with --out"
+        ) from error
+
+
 def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
     """Load and split the data and make the model, so that a mistake is named while what was there is whole."""
     from mriscope.workflows._model import create_model_for
@@ -223,7 +231,7 @@ def _check_fits(recipe: Recipe, settings: Mapping[str, Any]) -> None:
 def _remove_files(place: Path) -> None:
     """Remove the summary, then what every fold left: after a kill no old fold passes for a new one."""
     for pattern in ("permutation*.json", f"permutation*/*/{PREDICTIONS}", f"permutation*/*/{CHECKPOINT}"):
-        for one in (place / PERMUTED).glob(f"*/{pattern}"):
+        for one in (place / PERMUTED).glob(f"{'[0-9a-f]' * 12}/{pattern}"):
             one.unlink()
     for name in (*FILES, PERMUTATION):
         (place / name).unlink(missing_ok=True)

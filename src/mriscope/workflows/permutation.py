@@ -28,6 +28,8 @@ from mriscope.workflows._model import create_model_for
 from mriscope.workflows.crossval import PERMUTATION, PERMUTED, crossvalidate
 from mriscope.workflows.split import fold_name, fold_recipe
 
+_MOST = 100_000  # permutations, each of which is a file; p is then as small as 1e-5
+
 
 class _Measured(ResultFile):
     """The metrics of one permutation: by level, task and name."""
@@ -68,8 +70,8 @@ def permute(
     Raises:
         MriscopeError: as crossvalidate; or the subject of a slice is unknown.
     """
-    if permutations < 1:
-        raise RecipeError("crossval", [f"permute is {permutations}; ask for 1 or more"])
+    if not 1 <= permutations <= _MOST:
+        raise RecipeError("crossval", [f"permute is {permutations}; ask for 1 to {_MOST:,}"])
     place, common = Path(folder), {"folds": folds, "protocol": protocol, "device": device, "skip_bad": skip_bad}
     if (place / PERMUTATION).exists():
         PermutationResult.read(place / PERMUTATION)  # what is no result of this command is not replaced

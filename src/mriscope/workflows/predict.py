@@ -13,6 +13,7 @@ from torch import nn
 
 from mriscope.choices import Plane
 from mriscope.data.read_options import split_options
+from mriscope.data.slices import order_by_severity
 from mriscope.data.unlabelled import read_unlabelled
 from mriscope.errors import ArgumentTypeError, DataError, check_type
 from mriscope.evaluation.calibration import scale_by_temperature
@@ -132,6 +133,7 @@ def load_model(run: str | Path, device: str = "auto") -> TrainedModel:
         plane=cast(Plane, trained.plane),
         slices=trained.slices,
         inference=inference,
+        severity=order_by_severity(class_names, recipe.severity),
     )
     reference = None if inference.distance is None else FeatureReference.read(directory.path / REFERENCE)
     return TrainedModel(network, description, reference)

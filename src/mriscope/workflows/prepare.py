@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -103,6 +102,7 @@ def prepare_source(
     folder.check([RESULT, PAGE])
     work = _find_jobs(opened, reading, steps)
     ready = [job for job in work if not job.problem]
+    folder.check({_data_file(job.scan.part) for job in ready})
     folder.claim([job.file for job in ready])
     problems, pictures = _prepare(ready, folder.path, steps, jobs)
     outcomes = [_outcome(job, folder.path, problems) for job in work]
@@ -212,6 +212,11 @@ def _prepare(
     return problems, pictures
 
 
+def _data_file(part: str) -> str:
+    """Return where the slices of a part go."""
+    return f"data/{part or 'prepared'}-00000-of-00001.parquet"
+
+
 def _file(key: str) -> str:
     """Return where the slices of a finished volume are kept."""
     return f"{FINISHED}/{key[:32]}.npz"
@@ -227,11 +232,11 @@ def _keep(file: Path, answer: Answer) -> None:
 def _load(file: Path) -> _Finished | None:
     """Return a finished volume; None where it is not, or its file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             images, facts = arrays["images"], json.loads(arrays["facts"].tobytes())
         measures = VolumeMeasures.model_validate_json(json.dumps(facts["measures"]))
         return _Finished(images, np.array(facts["positions"], np.float64), measures, _tiles(facts))
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except Exception:  # a damaged archive may fail in any way: in zip, zlib, numpy or JSON
         return None
 
 
@@ -262,7 +267,7 @@ def _write(
     pairs = list(zip(work, result.volumes, strict=True))
     good = [(job, one) for job, one in pairs if not one.problem]
     parts = sorted({one.part for _, one in good}, key=part_order)
-    named = {part: f"data/{part or 'prepared'}-00000-of-00001.parquet" for part in parts}
+    named = {part: _data_file(part) for part in parts}
     kept = list(dict.fromkeys(job.file for job, _ in good))
 
     def slices(part: str) -> Iterator[PreparedSlices]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from mriscope.data.split_files import split_file, split_for, warn_of_sharing
-from mriscope.errors import DataError, RunError
+from mriscope.errors import DataError, RecipeError, RunError
 from mriscope.recipe import Recipe, SplitSettings, make_recipe
 from mriscope.results import SplitRecord
 from mriscope.workflows._load import load
 
 LOG = logging.getLogger("mriscope")
+
+_MOST_FOLDS = 10_000  # each has a recipe, which is made before data are read
 
 
 def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: int) -> Recipe:
@@ -23,6 +25,23 @@ def fold_recipe(recipe: Recipe, protocol: str, folds: int, fold: int, repeat: in
     settings = recipe.model_dump()
     settings["split"] |= {"protocol": protocol, "folds": folds, "fold": fold, "repeat": repeat, "file": None}
     return make_recipe(settings, "crossval")
+
+
+def fold_recipes(recipe: Recipe, protocol: str, folds: int, repeats: int) -> dict[tuple[int, int], Recipe]:
+    """Return a recipe for each fold of a cross-validation, by repeat and fold.
+
+    Raises:
+        RecipeError: protocol and folds do not go together, there are no repeats, or more than 10,000 folds in all.
+    """
+    if repeats < 1:
+        raise RecipeError("crossval", [f"repeats is {repeats}; ask for 1 or more"])
+    if folds * repeats > _MOST_FOLDS:
+        raise RecipeError("crossval", [f"{folds} folds in {repeats} repeats are more than {_MOST_FOLDS:,} runs"])
+    return {
+        (repeat, fold): fold_recipe(recipe, protocol, folds, fold, repeat)
+        for repeat in range(repeats)
+        for fold in range(max(1, folds))  # none are refused with the sentence for one
+    }
 
 
 def fold_name(repeat: int, fold: int) -> str:
@@ -96,6 +115,5 @@ def _settings(
     if folds is None:
         yield f"{shares['protocol']}-seed{seed}", base.split
         return
-    for repeat in range(repeats):
-        for fold in range(folds):
-            yield fold_name(repeat, fold), fold_recipe(base, shares["protocol"], folds, fold, repeat).split
+    for numbers, recipe in fold_recipes(base, shares["protocol"], folds, repeats).items():
+        yield fold_name(*numbers), recipe.split

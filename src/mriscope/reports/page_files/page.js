@@ -5,7 +5,7 @@
   const TITLES = { accuracy: "accuracy", balanced_accuracy: "balanced accuracy", macro_f1: "macro-F1",
     auroc: "AUROC, one class against the rest", quadratic_kappa: "quadratic-weighted kappa" };
   const named = (name) => name.replaceAll("_", " ");
-  const state = { file: null, answer: null, pictures: [], asked: 0, explained: 0, methods: {} };
+  const state = { file: null, answer: null, pictures: [], asked: 0, explained: 0, methods: {}, classes: [] };
 
   function element(tag, text, children = []) {
     const made = document.createElement(tag);
@@ -35,7 +35,9 @@
   }
 
   function showModel(model) {
-    const { origin, class_names, inference } = model.description;
+    const { origin, inference } = model.description;
+    const class_names = model.description.severity ?? model.description.class_names;
+    state.classes = class_names;
     complain(null);
     at("admission").hidden = true;
     at("about").textContent =
@@ -145,7 +147,8 @@
   }
 
   function shareRows({ probabilities, prediction_set: inside }) {
-    return Object.entries(probabilities).map(([name, share]) => {
+    return state.classes.map((name) => {
+      const share = probabilities[name];
       const head = element("th", named(name)), fill = element("span"), bar = element("div", "", [fill]);
       head.scope = "row";
       fill.style.width = `${100 * share}%`;
