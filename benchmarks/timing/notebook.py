@@ -31,13 +31,9 @@ def read_part(folder: Path, part: str) -> pd.DataFrame:
 
 
 def decode(cell: dict[str, Any]) -> np.ndarray:
-<<<<<<< HEAD
-    return np.asarray(cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE))
-=======
     image = cv2.imdecode(np.frombuffer(cell["bytes"], np.uint8), cv2.IMREAD_GRAYSCALE)
     assert image is not None
     return image
->>>>>>> main
 
 
 class Slices(Dataset[tuple[Tensor, Tensor]]):
