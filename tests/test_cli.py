@@ -489,7 +489,7 @@ def test_the_real_slices_train_by_the_published_split(call, recipe, real_slices_
         (["explain", "{run}", "--images", "{tmp}/no.png", "--out", "{tmp}/e"], "there is no file"),
         (["explain", "{run}", "--alpha", "2"], "Invalid value for '--alpha'"),
         (["predict", "{run}", "{tmp}/no.png"], "there is no file"),
-        (["predict", "{run}", "{tmp}"], "holds no image file; name one that does"),
+        (["predict", "{run}", "{tmp}"], "holds no image file and no volume; name one that does"),
         (["predict", "{run}", "{recipe}"], "1 of 1 rows are unusable; name image files (.jpg,"),
         (["data", "info", "nowhere"], "does not exist"),
         (["train", "{recipe}", "--set", "split.fold=1", "--out", "{tmp}/r"], "split: fold is given without folds"),
