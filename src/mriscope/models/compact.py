@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mriscope.data.slices import SliceSet
 
 
-def _block(before: int, width: int, kernel: int, stride: int) -> nn.Sequential:
+def conv_block(before: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Return convolution (without bias, as batch norm has one), batch norm and ReLU; the stride alone downsamples."""
     convolution = nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
@@ -33,10 +33,10 @@ class CompactCNN(nn.Module):
     def __init__(self, classes: int, dropout: float) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            _block(1, 16, 7, 4),  # most of a small network's time goes into its first, large maps
-            _block(16, 32, 3, 2),
-            _block(32, 64, 3, 2),
-            _block(64, 64, 3, 1),
+            conv_block(1, 16, 7, 4),  # most of a small network's time goes into its first, large maps
+            conv_block(16, 32, 3, 2),
+            conv_block(32, 64, 3, 2),
+            conv_block(64, 64, 3, 1),
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(64, classes))
@@ -52,28 +52,29 @@ def compact_cnn(*, classes: int = 4, size: int = 128, dropout: float = 0.3) -> n
     return CompactCNN(classes, dropout)
 
 
-class StridedCNN(nn.Module):
-    """Three strided convolutions down to a sixteenth of the side, and one linear layer that reads the map by place.
+class PlaceCNN(nn.Module):
+    """Convolutions, and one linear layer that reads their map by place.
 
-    Slices that are registered show the same anatomy at the same place, so that the head keeps places apart. That tells
-    one brain from another better than a mean over the map does, which is all that the published split asks for.
+    Slices that are registered show the same anatomy at the same place, so that the head keeps places apart where
+    `places` is above 1.
 
     Args:
+        features: from float32 (B, 1, H, W) to maps (B, channels, h, w).
+        channels: of those maps.
         classes: number of outputs.
-        width: channels of the first convolution; the last has four times as many.
         places: side of the map that the head reads; 1 is the mean over all places.
         dropout: share of the head's inputs dropped.
         mirror: in evaluation, predict with the mean of the logits of a slice and of its mirror image.
     """
 
-    def __init__(self, classes: int, width: int, places: int, dropout: float, mirror: bool) -> None:
+    def __init__(
+        self, features: nn.Module, channels: int, classes: int, places: int, dropout: float, mirror: bool
+    ) -> None:
         super().__init__()
         self.mirror = mirror
-        self.features = nn.Sequential(
-            _block(1, width, 7, 4), _block(width, 2 * width, 3, 2), _block(2 * width, 4 * width, 3, 2)
-        )
+        self.features = features
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(places), nn.Flatten())
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * width * places**2, classes))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels * places**2, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 (B, classes), of float32 (B, 1, H, W)."""
@@ -82,6 +83,25 @@ class StridedCNN(nn.Module):
 
     def _logits(self, images: Tensor) -> Tensor:
         return self.head(self.pool(self.features(images)))
+
+
+class StridedCNN(PlaceCNN):
+    """Three strided convolutions down to a sixteenth of the side, and a head that reads by place.
+
+    That tells one brain from another better than a mean over the map does, which is all that the published split asks
+    for.
+
+    Args:
+        classes: number of outputs.
+        width: channels of the first convolution; the last has four times as many.
+        places: as of PlaceCNN; so are dropout and mirror.
+    """
+
+    def __init__(self, classes: int, width: int, places: int, dropout: float, mirror: bool) -> None:
+        features = nn.Sequential(
+            conv_block(1, width, 7, 4), conv_block(width, 2 * width, 3, 2), conv_block(2 * width, 4 * width, 3, 2)
+        )
+        super().__init__(features, 4 * width, classes, places, dropout, mirror)
 
 
 @register
@@ -151,9 +171,8 @@ class SubjectCNN(StridedCNN):
         self.class_of_subject.copy_(owners)
         self.names_subjects = True
         try:
-            labels = np.searchsorted(known, codes).clip(
-                max=len(known) - 1
-            )  # rows of other subjects are never looked at
+            # Rows of other subjects, which get any label, are never looked at.
+            labels = np.searchsorted(known, codes).clip(max=len(known) - 1)
             yield replace(slices, labels=labels, class_names=tuple(map(str, range(len(known)))))
         finally:
             self.names_subjects = False

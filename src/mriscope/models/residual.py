@@ -2,13 +2,8 @@
 
 from torch import Tensor, nn
 
+from mriscope.models.compact import PlaceCNN, conv_block
 from mriscope.models.registry import register
-
-
-def _block(before: int, width: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Return a convolution without bias, batch norm and ReLU; the stride alone shrinks the map."""
-    convolution = nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 class _Residual(nn.Module):
@@ -20,49 +15,34 @@ class _Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(_block(width, width), _block(width, width))
+        self.blocks = nn.Sequential(conv_block(width, width), conv_block(width, width))
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps + self.blocks(maps)
 
 
-class ResidualCNN(nn.Module):
+class ResidualCNN(PlaceCNN):
     """A strided stem, three stages that halve the map and double the channels, two residual pairs, one linear layer.
-
-    Registered slices show the same anatomy at the same place, so the head keeps places apart where `places` is above 1.
 
     Args:
         classes: number of outputs.
         width: channels of the stem; the last stage has eight times as many.
-        places: side of the map that the head reads; 1 is the mean over all places.
-        dropout: share of the head's inputs dropped.
-        mirror: in evaluation, predict with the mean of the logits of a slice and of its mirror image.
+        places: as of PlaceCNN; so are dropout and mirror.
     """
 
     def __init__(self, classes: int, width: int, places: int, dropout: float, mirror: bool) -> None:
-        super().__init__()
-        self.mirror = mirror
-        self.features = nn.Sequential(
-            _block(1, width, 5, 2),
-            _block(width, 2 * width),
+        features = nn.Sequential(
+            conv_block(1, width, 5, 2),
+            conv_block(width, 2 * width),
             nn.MaxPool2d(2),
             _Residual(2 * width),
-            _block(2 * width, 4 * width),
+            conv_block(2 * width, 4 * width),
             nn.MaxPool2d(2),
-            _block(4 * width, 8 * width),
+            conv_block(4 * width, 8 * width),
             nn.MaxPool2d(2),
             _Residual(8 * width),
         )
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(places), nn.Flatten())
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * width * places**2, classes))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute logits (B, classes) of images (B, 1, H, W)."""
-        logits = self._logits(images)
-        return (logits + self._logits(images.flip(-1))) / 2 if self.mirror and not self.training else logits
-
-    def _logits(self, images: Tensor) -> Tensor:
-        return self.head(self.pool(self.features(images)))
+        super().__init__(features, 8 * width, classes, places, dropout, mirror)
 
 
 @register
