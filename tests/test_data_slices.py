@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mriscope.data.slices import CLASS_NAMES, SliceSet, concatenate, known_severity, majority_labels, severity_ranks
+from mriscope.data.severity import known_severity, severity_ranks
+from mriscope.data.slices import CLASS_NAMES, SliceSet, concatenate, majority_labels
 from mriscope.errors import DataError
 
 

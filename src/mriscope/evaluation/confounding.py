@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mriscope.data.covariates import value_by_unit
-from mriscope.data.slices import SliceSet, known_severity, majority_labels
+from mriscope.data.severity import known_severity
+from mriscope.data.slices import SliceSet, majority_labels
 from mriscope.evaluation.confounds import RESAMPLES, Units, analyse_confounding, covariate_aurocs, is_unknown
 from mriscope.evaluation.metrics import LEAST_PROBABILITY
 from mriscope.evaluation.pooling import pool_by_subject

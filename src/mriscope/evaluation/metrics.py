@@ -121,7 +121,7 @@ def quadratic_kappa(predictions: Predictions, weights: Weights = None) -> float:
     """Compute agreement beyond chance; an error counts by the square of its steps of severity (Cohen, 1968).
 
     The order is that of `Predictions.severity`, or else what the names of the classes tell (see
-    mriscope.data.slices.known_severity); a class that has no slices keeps its step.
+    mriscope.data.severity.known_severity); a class that has no slices keeps its step.
 
     Returns:
         at most 1; 0 is chance. nan where the order is not known, and if all slices are of one class and predicted as

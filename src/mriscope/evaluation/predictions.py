@@ -9,14 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mriscope.data.slices import (
-    CLASS_NAMES,
-    UNKNOWN,
-    join_subjects,
-    known_severity,
-    names_of_subjects,
-    number_subjects,
-)
+from mriscope.data.severity import known_severity
+from mriscope.data.slices import CLASS_NAMES, UNKNOWN, join_subjects, names_of_subjects, number_subjects
 from mriscope.errors import DataError, RunError, UnknownNameError, check_type
 from mriscope.files import read_file, write_bytes
 

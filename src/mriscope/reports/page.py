@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from mriscope.data.slices import severity_ranks
+from mriscope.data.severity import severity_ranks
 from mriscope.data.source import parse_source
 from mriscope.files import visible
 from mriscope.reports.text import metric_title, protocol_text, show_share

@@ -7,7 +7,8 @@ from mriscope.data.manifest import names_subjects
 from mriscope.data.read_options import ReadOptions
 from mriscope.data.readers import check_bad_rows_place, report_bad_rows
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE, SliceSet, known_severity
+from mriscope.data.severity import known_severity
+from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.source import parse_source
 from mriscope.errors import DataError
 from mriscope.recipe import Recipe

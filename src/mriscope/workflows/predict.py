@@ -13,7 +13,7 @@ from torch import nn
 
 from mriscope.choices import Plane
 from mriscope.data.read_options import split_options
-from mriscope.data.slices import order_by_severity
+from mriscope.data.severity import order_by_severity
 from mriscope.data.unlabelled import read_unlabelled
 from mriscope.errors import ArgumentTypeError, DataError, check_type
 from mriscope.evaluation.calibration import scale_by_temperature

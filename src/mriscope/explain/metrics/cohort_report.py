@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mriscope.data.slices import UNKNOWN, SliceSet, severity_ranks
+from mriscope.data.severity import severity_ranks
+from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.evaluation.plots import class_title
 from mriscope.explain.metrics.cohort import MeanMap, cohort_maps
 from mriscope.explain.metrics.recommendation import MethodScores
