@@ -74,6 +74,13 @@ def test_the_options_are_those_of_the_functions_that_make_the_models():
     assert {name: named for name, named in found.items() if named} == OPTIONS
 
 
+@pytest.mark.parametrize("words", [["predict", "nosuch", "x.png"], ["explain", "nosuch"], ["evaluate", "nosuch"]])
+def test_a_mistyped_run_is_answered_before_records_are_defined(tmp_path: Path, words: list[str]):
+    program = PROGRAM.replace('"matplotlib"', '"matplotlib", "pydantic", "numpy", "yaml"')
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout.split(), "nosuch is no run directory" in done.stderr) == (["2"], True)
+
+
 def test_the_optimizers_are_those_of_torch_that_a_training_can_use():
     found = {name for name, one in vars(torch.optim).items() if inspect.isclass(one) and issubclass(one, Optimizer)}
     assert found - {"Optimizer", "LBFGS", "SparseAdam"} == set(OPTIMIZERS)

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 from mriscope.models.ridge import fit_classes
-from mriscope.models.subject_rule import SubjectRule, memoize_by_content
+from mriscope.models.subject_rule import SubjectRule, describe_each, keeping_descriptions, memoize_by_content
 from mriscope.models.tissue_histograms import tissue_histograms
 
 KNOWN, ASKED = brains(0, 24), brains(24, 40)
@@ -74,6 +74,36 @@ def test_the_oldest_descriptions_go_where_they_take_too_much_memory():
     for images in (one, two, one, three, two, one):
         kept(images)
     assert described == [1, 2, 3, 1]
+
+
+def test_descriptions_are_shared_with_other_processes_within_the_block_alone():
+    made, kept = [], {}
+
+    def keep(key, make):
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
+
+    def describe(images):
+        made.append(int(images[0, 0, 0]))
+        return images[0, 0, :2].astype(np.float32)
+
+    here, there, newer = (memoize_by_content(describe, kept_as=name) for name in ("sum-1", "sum-1", "sum-2"))
+    one, two = (np.full((1, 2, 2), value, np.uint8) for value in (1, 2))
+    here(two)
+    assert not kept, "nothing is written down of slices that a model is merely asked about"
+    with keeping_descriptions(keep):
+        for memoized in (here, there, newer):
+            np.testing.assert_array_equal(memoized(one), [1, 1])
+        memoize_by_content(describe)(two)
+    assert made == [2, 1, 1, 2]  # of `one`, once for each version of the description
+    assert [key.rpartition("-")[0] for key in kept] == ["sum-1", "sum-2"]
+
+
+def test_subjects_are_described_in_any_order_and_told_in_theirs():
+    images, rows = np.arange(10, dtype=np.uint8)[:, None, None], [np.array([at, 9 - at]) for at in range(5)]
+    found = describe_each(lambda stack: stack.ravel().astype(np.float32), images, rows)
+    np.testing.assert_array_equal(found, rows)
 
 
 def test_classes_that_no_subject_has_are_not_expected():

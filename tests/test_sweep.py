@@ -57,6 +57,17 @@ def test_what_fails_is_tried_three_times_and_reported_and_the_rest_goes_on(execu
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.skipif(sweep._has_gpu(), reason="torch is asked about a GPU")
+def test_the_process_that_waits_for_its_workers_imports_no_torch():
+    program = (
+        "import sys, mriscope.workflows.compare, mriscope.workflows.crossval\n"
+        "from mriscope.sweep import choose_executor\n"
+        "choose_executor('auto', 5)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_workers_times_threads_fit_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(sweep, "count_cores", lambda: 8)

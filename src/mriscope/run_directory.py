@@ -28,16 +28,16 @@ from filelock import FileLock, Timeout
 
 from mriscope.choices import Baseline
 from mriscope.data.source import parse_source
-from mriscope.errors import RunError, check_type
+from mriscope.errors import RunError
 from mriscope.evaluation.predictions import Predictions, read_predictions
 from mriscope.files import is_unfinished, read_file, remove_unfinished, write_text
 from mriscope.output_folder import LIST, OutputFolder, written_with
 from mriscope.output_folder import LOCK as LIST_LOCK
 from mriscope.recipe import Recipe, flatten_settings, read_recipe, write_recipe
 from mriscope.results import IMPORTED, Environment, Metrics, Parts, SplitRecord
+from mriscope.run_files import METRICS, RECIPE, WEIGHTS, check_finished
 
-RECIPE, ENVIRONMENT, SPLIT = "recipe.yaml", "environment.json", "split.json"
-WEIGHTS, PREDICTIONS, METRICS = "model.safetensors", "predictions.parquet", "metrics.json"
+ENVIRONMENT, SPLIT, PREDICTIONS = "environment.json", "split.json", "predictions.parquet"
 CHECKPOINT, HISTORY, FIGURES = "last.ckpt", "history.csv", "figures"
 BASELINE_FOLDER, BASELINES = "baselines", get_args(Baseline)
 LOCK, BAD_ROWS = ".lock", "bad_rows.csv"
@@ -181,13 +181,7 @@ def open_run(path: str | Path) -> RunDirectory:
         RunError: there is none at this path, or it is unfinished.
         ArgumentTypeError: the path is no path.
     """
-    check_type("the run", path, (str, Path), "the path of a run directory")
-    run = RunDirectory(Path(path))
-    if not (run.path / RECIPE).is_file():
-        raise RunError(f"{path} is no run directory (it holds no {RECIPE}); name one that `mriscope train` wrote")
-    if not run.finished:
-        raise RunError(f"the run in {path} is not finished; give its `mriscope train` command again to finish it")
-    return run
+    return RunDirectory(check_finished(path))
 
 
 @contextmanager

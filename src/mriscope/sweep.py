@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import secrets
+import sys
 import threading
 import time
 from collections import deque
@@ -384,6 +385,9 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 def _has_gpu() -> bool:
+    drivers = ("nvidiactl", "nvhost-gpu", "kfd", "dxg")  # of NVIDIA, of its boards, of AMD, and of Windows for Linux
+    if sys.platform == "linux" and not any(Path("/dev", one).exists() for one in drivers):
+        return False  # which importing torch would take seconds to tell
     import torch
 
     return torch.cuda.is_available()

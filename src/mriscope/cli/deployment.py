@@ -51,10 +51,10 @@ def predict(
     distribution, beside what the model is and how it did on unseen subjects. The slices of a volume, or of a
     subject whose name files tell, also get one answer together.
     """
-    from mriscope.reports.answer import answer_text, parts_text
-
     if not onnx:
         check_run(run)
+    from mriscope.reports.answer import answer_text, parts_text
+
     if out is not None:
         if onnx or as_json:
             raise ArgumentError("--out writes parquet files with a run; leave --onnx and --json out")

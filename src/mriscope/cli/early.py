@@ -9,7 +9,6 @@ from mriscope.files import expand_home
 
 if TYPE_CHECKING:
     from mriscope.recipe import Recipe
-    from mriscope.run_directory import RunDirectory
 
 
 def check_data(source: str | None, manifest: str | None = None, split: str | None = None) -> None:
@@ -96,16 +95,20 @@ def check_images(images: Sequence[str | Path]) -> None:
             raise DataError(f"there is no file {path}; name images, volumes, or folders of them")
 
 
-def check_run(path: Path, class_name: str | None = None) -> "RunDirectory":
-    """Open a finished run, and refuse a class that its data does not have.
+def check_run(path: Path, class_name: str | None = None) -> None:
+    """Refuse a folder that holds no finished run, and a class that the run's data does not have.
 
     Raises:
         RunError: there is no such run, or it is unfinished.
         UnknownNameError: there is no such class.
     """
-    from mriscope.run_directory import open_run
+    from mriscope.run_files import check_finished
 
-    run = open_run(path)
-    if class_name is not None and not run.imported and (known := run.metrics().classes) and class_name not in known:
+    check_finished(path)
+    if class_name is None:
+        return
+    from mriscope.run_directory import RunDirectory
+
+    run = RunDirectory(path)
+    if not run.imported and (known := run.metrics().classes) and class_name not in known:
         raise UnknownNameError("class", class_name, known)
-    return run

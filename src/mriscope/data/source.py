@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from mriscope.data.read_options import AS_IT_IS, ReadOptions, split_options
 from mriscope.errors import DataError
 from mriscope.files import expand_home
-from mriscope.recipe import Recipe
 
 if TYPE_CHECKING:
     from mriscope.data.rows import Reading
+    from mriscope.recipe import Recipe
 
 SourceKind = Literal["path", "hub", "phantom"]
 KINDS = (
@@ -105,7 +105,7 @@ def _find_kind(text: str) -> SourceKind:
     return "phantom" if scheme == "phantom" else "hub" if scheme == "hf" and colon else "path"
 
 
-def strip_folders(recipe: Recipe) -> Recipe:
+def strip_folders(recipe: "Recipe") -> "Recipe":
     """Return a recipe whose paths keep their last part alone, for others to read."""
 
     def strip(path: str | None) -> str | None:

@@ -25,13 +25,14 @@ MOST_PAIRS = 3e8
 """Of a training and another slice that 1-nearest-neighbour compares: minutes on one core."""
 
 
-@lru_cache(maxsize=1)
-def _measurer() -> Callable[[np.ndarray], np.ndarray]:
+@lru_cache(maxsize=2)
+def _measurer(of_subjects: bool) -> Callable[[np.ndarray], np.ndarray]:
     """Return what measures the scalars of a unit's slices, and remembers them; made late, as it imports torch."""
     from mriscope.models.subject_rule import memoize_by_content
-    from mriscope.models.tissue import brain_fractions
+    from mriscope.models.tissue import VERSION, brain_fractions
 
-    return memoize_by_content(lambda images: np.array(brain_fractions(images)))
+    name = f"brain-fractions-{VERSION}" if of_subjects else None  # a file for each slice would cost more than it saves
+    return memoize_by_content(lambda images: np.array(brain_fractions(images)), kept_as=name)
 
 
 def predict_baselines(
@@ -94,13 +95,12 @@ def measure_scalars(slices: SliceSet) -> np.ndarray:
     Returns:
         float64 (N, 2), in the order of SCALARS; nan where there is no brain.
     """
+    from mriscope.models.subject_rule import describe_each
+
     units = slices.subjects if slices.knows_subjects else np.arange(len(slices))
-    order = np.lexsort((slices.positions, units))
-    starts = np.unique(units[order], return_index=True)[1]
-    values, measure = np.empty((len(slices), len(SCALARS))), _measurer()
-    for rows in np.split(order, starts[1:]):
-        values[rows] = measure(slices.images[rows])
-    return values
+    unit = np.unique(units, return_inverse=True)[1]
+    rows = np.split(np.lexsort((slices.positions, unit)), np.cumsum(np.bincount(unit))[:-1])
+    return describe_each(_measurer(slices.knows_subjects), slices.images, rows)[unit]
 
 
 def score_baselines(

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,29 +19,71 @@ if TYPE_CHECKING:
 
 Describe = Callable[[np.ndarray], np.ndarray]
 """From uint8 (S, H, W), the slices of a subject in order, to float32 (D,)."""
+Keep = Callable[[str, Callable[[], np.ndarray]], np.ndarray]
+"""From a key to the array that is kept under it, or else the one that the function makes, and kept from now on."""
+
+_keep: ContextVar[Keep | None] = ContextVar("_keep", default=None)
 
 
-def memoize_by_content(describe: Describe, most_bytes: int = 2**27) -> Describe:
+@contextmanager
+def keeping_descriptions(keep: Keep) -> Iterator[None]:
+    """Keep descriptions outside this process too within the block, so that processes which need the same share them.
+
+    Without it they stay in memory, as nothing of a slice that a model is merely asked about is to be written down.
+
+    Args:
+        keep: called with a key of letters, digits and hyphens.
+    """
+    before = _keep.set(keep)
+    try:
+        yield
+    finally:
+        _keep.reset(before)
+
+
+def memoize_by_content(describe: Describe, *, kept_as: str | None = None, most_bytes: int = 2**27) -> Describe:
     """Keep descriptions by the pixels they were made of, as every fold of a cross-validation needs them again.
 
     Args:
         describe: deterministic.
-        most_bytes: of descriptions kept; beyond it the oldest go. The default holds 2,200 subjects of tissue_families
-            and 49,000 of tissue_histograms.
+        kept_as: name and version of the description, under which it is kept within `keeping_descriptions`; None keeps
+            it in memory alone.
+        most_bytes: of descriptions in memory; beyond it the oldest go. The default holds 2,200 subjects of
+            tissue_families and 49,000 of tissue_histograms.
     """
-    known: dict[bytes, np.ndarray] = {}
+    known: dict[str, np.ndarray] = {}
 
     @functools.wraps(describe)
     def describe_once(images: np.ndarray) -> np.ndarray:
-        key = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).digest()
+        key = hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
         if key not in known:
-            description = describe(images)
+            keep = _keep.get()
+            if keep is None or kept_as is None:
+                description = describe(images)
+            else:
+                description = keep(f"{kept_as}-{key}", lambda: describe(images))
             if known and len(known) >= most_bytes // description.nbytes:
                 known.pop(next(iter(known)))
             known[key] = description
         return known[key]
 
     return describe_once
+
+
+def describe_each(describe: Describe, images: np.ndarray, subjects: Sequence[np.ndarray]) -> np.ndarray:
+    """Describe several subjects, in an order drawn anew: processes that share descriptions rarely make the same one.
+
+    Args:
+        describe: as memoize_by_content gives it.
+        images: uint8 (N, H, W).
+        subjects: n of them, one at least: int64, the rows of each in order.
+
+    Returns:
+        (n, D).
+    """
+    order = np.random.default_rng().permutation(len(subjects))
+    found = {one: describe(images[subjects[one]]) for one in order.tolist()}
+    return np.stack([found[one] for one in range(len(subjects))])
 
 
 class SubjectRule(nn.Module):
@@ -123,4 +167,4 @@ class SubjectRule(nn.Module):
             )
         order = np.lexsort((slices.positions, slices.subjects))
         numbers, starts = np.unique(slices.subjects[order], return_index=True)
-        return numbers, np.stack([self._describe(slices.images[rows]) for rows in np.split(order, starts[1:])])
+        return numbers, describe_each(self._describe, slices.images, np.split(order, starts[1:]))

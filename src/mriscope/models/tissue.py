@@ -10,6 +10,9 @@ from functools import lru_cache
 import numpy as np
 import scipy  # which imports its ndimage where that is used
 
+VERSION = 1
+"""Of what is computed here, and of the blocks that models join: raise it with every change, so that no description
+which another version left in the cache stands."""
 BINS = 12  # of grey values from 0 to _TOP; fluid lies in the third to sixth, grey matter up to the eighth
 _TOP = 1.2  # times white matter; what is brighter (vessels, fat) joins the last bin
 _BRAIN = 8  # grey values of the brain begin here; below lie background and the rims that JPEG leaves

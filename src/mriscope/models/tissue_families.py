@@ -1,11 +1,13 @@
 """Families of descriptions of a subject's tissue; the five that classify left-out subjects best are averaged."""
 
+from functools import partial
+
 import numpy as np
 
 from mriscope.models.registration import register_estimator
 from mriscope.models.ridge import ClassRule, fit_classes
 from mriscope.models.subject_rule import SubjectRule, memoize_by_content
-from mriscope.models.tissue import MAP_WIDTH, Regions, normalize_volume, several_histograms, tissue_map
+from mriscope.models.tissue import MAP_WIDTH, VERSION, Regions, normalize_volume, several_histograms, tissue_map
 from mriscope.models.tissue_histograms import BLOCKS
 
 TAKEN = 5
@@ -33,7 +35,7 @@ def tissue_families(*, classes: int = 4, size: int = 128) -> SubjectRule:
     return SubjectRule(classes, sum(_WIDTHS.values()), describe_subject, fit_best_families)
 
 
-@memoize_by_content
+@partial(memoize_by_content, kept_as=f"tissue-families-{VERSION}")
 def describe_subject(images: np.ndarray) -> np.ndarray:
     """Concatenate all blocks of a subject: float32 (D,) of uint8 (S, H, W) slices in order."""
     volume = normalize_volume(images)

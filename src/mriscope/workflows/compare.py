@@ -24,6 +24,7 @@ from mriscope.results import Comparison, Estimate, Metrics, RunsEstimate, Standi
 from mriscope.run_directory import RECIPE, RunDirectory, open_run
 from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._comparison_rows import Row, check_comparable, group_by_recipe, make_row, same_slices
+from mriscope.workflows._training_task import TrainingTask, run_task
 
 LOG = logging.getLogger("mriscope")
 
@@ -164,8 +165,6 @@ def _train_missing(
             except MriscopeError as error:
                 _note_failure(failures, name, str(error), f"seed {recipe.seed}: " if seeds > 1 else "")
     if missing:
-        from mriscope.workflows.train import TrainingTask, run_task
-
         own = {} if where.kind in ("here", "serial") else {"silent": True}
         tasks = {path: TrainingTask(recipe, Path(path), {**settings, **own}) for path, (_, recipe) in missing.items()}
         done = sweep(

@@ -32,6 +32,7 @@ from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._baselines import find_baselines
 from mriscope.workflows._covariates import Known, know_own
 from mriscope.workflows._load import load
+from mriscope.workflows._training_task import TrainingTask, run_task
 from mriscope.workflows.split import fold_name, fold_recipes
 
 SUMMARY, MARKDOWN = "summary.json", "summary.md"
@@ -146,8 +147,6 @@ def _train_missing(
     missing = [numbers for numbers, one in recipes.items() if not runs[numbers].holds(one)]
     if not missing:
         return
-    from mriscope.workflows.train import TrainingTask, run_task
-
     own = {} if where.kind in ("here", "serial") else {"silent": True}
     tasks = {
         str(runs[one].path): TrainingTask(recipes[one], runs[one].path, {"warn": one == missing[0], **settings, **own})

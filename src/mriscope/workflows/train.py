@@ -1,14 +1,13 @@
 """Train a recipe, evaluate it and record what came of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
 
+from mriscope.data.cache import cached_arrays
 from mriscope.data.slices import SliceSet
 from mriscope.data.source import parse_source
 from mriscope.data.split_files import split_for, warn_of_sharing
@@ -20,6 +19,7 @@ from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import write_predictions
 from mriscope.evaluation.scoring import score
 from mriscope.models.registry import check_model, count_parameters
+from mriscope.models.subject_rule import keeping_descriptions
 from mriscope.recipe import Recipe
 from mriscope.reports.figures import draw_run
 from mriscope.results import Environment, Metrics, SplitRecord, TrainingSummary
@@ -113,7 +113,10 @@ def run(
                 if warn:
                     warn_of_sharing(slices, split)
             history = directory.history() if first and (path / HISTORY).is_file() else []
-            with open_tracker(track if first else NONE, path, recipe, directory.environment, history) as tracker:
+            with (
+                keeping_descriptions(_keep_description),
+                open_tracker(track if first else NONE, path, recipe, directory.environment, history) as tracker,
+            ):
                 trained = fit(
                     model,
                     slices,
@@ -135,18 +138,9 @@ def run(
 train = run
 
 
-@dataclass(frozen=True)
-class TrainingTask:
-    """A training of a sweep: the arguments of `run`."""
-
-    recipe: Recipe
-    folder: Path
-    settings: Mapping[str, Any]
-
-
-def run_task(task: TrainingTask) -> None:
-    """Train one of several recipes or folds, in whatever process."""
-    run(task.recipe, task.folder, **task.settings)
+def _keep_description(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Keep what describes a training subject beside its slices in the cache, so that one fold or run makes it."""
+    return cached_arrays("descriptions", key, lambda: {"description": make()})["description"]
 
 
 @contextmanager
