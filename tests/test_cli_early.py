@@ -76,7 +76,7 @@ def test_the_options_are_those_of_the_functions_that_make_the_models():
 
 @pytest.mark.parametrize("words", [["predict", "nosuch", "x.png"], ["explain", "nosuch"], ["evaluate", "nosuch"]])
 def test_a_mistyped_run_is_answered_before_records_are_defined(tmp_path: Path, words: list[str]):
-    program = PROGRAM.replace('"matplotlib"', '"matplotlib", "pydantic", "numpy", "yaml"')
+    program = PROGRAM.replace('"matplotlib"', '"matplotlib", "mriscope.results", "numpy", "yaml"')
     done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout.split(), "nosuch is no run directory" in done.stderr) == (["2"], True)
 

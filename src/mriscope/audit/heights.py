@@ -70,7 +70,8 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
     if len(members) < _GROUPS or sum(map(len, members)) < _SHARE * len(rows):
         return Heights(np.full(len(rows), np.nan), np.inf, np.full(len(rows), -1))
     orders = seriate(rows, members)
-    found, disagreement = _fit(rows, orders, groups)
+    features = _components(rows, _DIRECTIONS[1])
+    found, disagreement = _fit(features, orders, groups)
     least = max(_LEAST, min(_FEW_BRAINS / len(orders), _UNSURE))
     margin = max(least, _CAUTION * _out_of_order(found, orders), _CAUTION * disagreement)
     found, compared, cut = _along(found, orders), rows, _CUT
@@ -78,25 +79,27 @@ def measure_heights(images: np.ndarray, rows: "Tensor", groups: np.ndarray, area
         compared, cut = aligned(images, groups), _CUT_ALIGNED
     elif margin > _ORDER_MARGIN:
         cut = _CUT_ORDER
+    if compared is not rows:
+        features = _components(compared, _DIRECTIONS[1])
     if cut != _CUT:
-        found, margin = _by_order(compared, orders, groups, found), max(least, _ORDER_MARGIN)
-    if _agreement(compared, found, orders, groups) < _TOLD:
+        found, margin = _by_order(compared, features, orders, groups, found), max(least, _ORDER_MARGIN)
+    if _agreement(features, found, orders, groups) < _TOLD:
         margin = np.inf
     known = [one for one in members if np.isfinite(found[one]).all()]
     rising = sum(trend(areas[one[np.argsort(found[one])]]) for one in known)
     found = -found if rising > 0 else found
-    families = _families(compared, Heights(found, margin, groups), orders, cut)
+    families = _families(features, Heights(found, margin, groups), orders, cut)
     return Heights(_put_apart(found, families, known), margin, families)
 
 
-def _agreement(rows: "Tensor", heights: np.ndarray, orders: list[np.ndarray], groups: np.ndarray) -> float:
+def _agreement(components: np.ndarray, heights: np.ndarray, orders: list[np.ndarray], groups: np.ndarray) -> float:
     """Return the median over brains of the share of most similar slices that lie near in height.
 
     Where brains differ more by shape than by height, a slice resembles those at other heights of brains as large as it
     is there, and no height can be told from likeness.
     """
     ordered = np.concatenate(orders)
-    features = _components(rows, _DIRECTIONS[1])[ordered]
+    features = components[ordered]
     apart = heights[ordered][_alike_in_other_groups(features, groups[ordered])] - heights[ordered][:, None]
     near, numbers = (np.abs(apart) <= _NEAR_BY).mean(axis=1), np.unique(groups[ordered], return_inverse=True)[1]
     return float(np.median(np.bincount(numbers, near) / np.bincount(numbers)))
@@ -122,7 +125,9 @@ def _put_apart(heights: np.ndarray, families: np.ndarray, members: list[np.ndarr
     return out
 
 
-def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray) -> np.ndarray:
+def _by_order(
+    rows: "Tensor", features: np.ndarray, orders: list[np.ndarray], groups: np.ndarray, directions: np.ndarray
+) -> np.ndarray:
     """Return heights by the order within each group, moved so that groups agree on slices that resemble each other.
 
     Brains that lie differently in the picture have no one function of the image that tells the height. nan in slices
@@ -130,6 +135,7 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
 
     Args:
         rows: float32 (N, D), aligned slices.
+        features: float64 (N, 64), their principal components.
         orders: rows of each group, in order.
         groups: int64 (N,).
         directions: float64 (N,), heights that tell which end of an order is up.
@@ -139,7 +145,6 @@ def _by_order(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray, dire
         own = rows[order.copy()]
         step = 1 - (own[1:] * own[:-1]).sum(1).cpu().numpy()
         place[order] = np.append(0, (step > _COPY * step.max()).cumsum())  # a copy is no step
-    features = _components(rows, _DIRECTIONS[1])
     ordered = np.flatnonzero(np.isfinite(place))
     alike = ordered[_alike_in_other_groups(features[ordered], groups[ordered])]
     here = np.repeat(ordered, alike.shape[1])
@@ -180,7 +185,7 @@ def _median_of(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray
     return out
 
 
-def _families(rows: "Tensor", heights: Heights, orders: list[np.ndarray], least: float) -> np.ndarray:
+def _families(features: np.ndarray, heights: Heights, orders: list[np.ndarray], least: float) -> np.ndarray:
     """Label the families of groups that show one part of the brain, int64 (N,); -1 for slices between families.
 
     Pieces below and above slices that every brain lacks are not alike: few of the slices that are most similar to one
@@ -189,15 +194,14 @@ def _families(rows: "Tensor", heights: Heights, orders: list[np.ndarray], least:
     brains were put wrongly connect nothing.
 
     Args:
-        rows: float32 (N, D).
+        features: float64 (N, 64), principal components of the slices.
         heights: of the slices, whose families are the groups.
         orders: rows of each group.
         least: conductance of a cut through one family.
     """
     from scipy.sparse import csr_matrix
 
-    groups = heights.families
-    features, ordered = _components(rows, _DIRECTIONS[1]), np.sort(np.concatenate(orders))
+    groups, ordered = heights.families, np.sort(np.concatenate(orders))
     chosen = ordered[:: -(-len(ordered) // _REFERENCES)]
     count = int(np.clip(len(chosen) * len(orders) / len(ordered) / 2, *_HITS))
     alike = _alike_in_other_groups(features, groups, chosen, count)
@@ -262,9 +266,8 @@ def _out_of_order(heights: np.ndarray, orders: list[np.ndarray]) -> float:
     return float(np.quantile([(np.maximum.accumulate(one) - one).max() for one in upwards], 0.99))
 
 
-def _fit(rows: "Tensor", orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit heights by one linear function of the image, float64 (N,), and say how far brains disagree on them."""
-    features = _components(rows, _DIRECTIONS[1])
+def _fit(features: np.ndarray, orders: list[np.ndarray], groups: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit heights by one linear function of the components, float64 (N,), and say how far brains disagree on them."""
     fitted = features[:, : int(np.clip(len(orders) // _GROUPS_PER_DIRECTION, *_DIRECTIONS))]
     heights = _along_the_long_axis(features[:, :_LONG_AXIS])
     for _ in range(_ROUNDS):

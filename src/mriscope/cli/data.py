@@ -16,6 +16,7 @@ from mriscope.cli.options import (
     SkipBad,
 )
 from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
+from mriscope.imports import lasting_imports
 
 app = typer.Typer()
 data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=None)
@@ -106,7 +107,8 @@ def audit(
     check_data(source, manifest, None if split == "published" else split)
     check_data(None, covariates)
     from mriscope.reports.audit import audit_text, repair_text
-    from mriscope.workflows.audit import audit_source, exit_code
+    with lasting_imports():
+        from mriscope.workflows.audit import audit_source, exit_code
 
     found = audit_source(
         reading.of(source), out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad

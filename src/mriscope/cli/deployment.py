@@ -11,6 +11,7 @@ from mriscope.cli.console import print_json
 from mriscope.cli.early import check_images, check_run
 from mriscope.cli.options import AsJson, Device, Executor, RunFolder, parse_bytes
 from mriscope.errors import ArgumentError, need
+from mriscope.imports import lasting_imports
 
 app = typer.Typer()
 VARIABLE = "MRISCOPE_TOKEN"
@@ -58,7 +59,8 @@ def predict(
     if out is not None:
         if onnx or as_json:
             raise ArgumentError("--out writes parquet files with a run; leave --onnx and --json out")
-        from mriscope.workflows.predict_parts import predict_parts
+        with lasting_imports():
+            from mriscope.workflows.predict_parts import predict_parts
 
         done = predict_parts(run, images, out, device=device, executor=executor)
         print(parts_text(done), f"written to {out}", sep="\n")
@@ -71,7 +73,8 @@ def predict(
 
         answer = predict_onnx(run, images)
     else:
-        from mriscope.workflows.predict import predict_images
+        with lasting_imports():
+            from mriscope.workflows.predict import predict_images
 
         answer = predict_images(run, images, device=device)
     print_json(answer.to_json()) if as_json else print(answer_text(answer))

@@ -9,6 +9,7 @@ from mriscope.choices import Method
 from mriscope.cli.console import print_json
 from mriscope.cli.early import check_data, check_images, check_run
 from mriscope.cli.options import AsJson, Device, Out, RunFolder
+from mriscope.imports import lasting_imports
 
 app = typer.Typer()
 
@@ -79,7 +80,8 @@ def explain(
     check_run(run, class_name)
     check_data(data)
     check_images(images or [])
-    from mriscope.workflows.explain import PAGE, ExplainOptions, explain_run, parse_methods
+    with lasting_imports():
+        from mriscope.workflows.explain import PAGE, ExplainOptions, explain_run, parse_methods
 
     names = parse_methods(methods)
     options = ExplainOptions(
@@ -117,9 +119,10 @@ def explain_compare(
     """
     check_run(run)
     check_data(data)
-    from mriscope.reports.explanation_comparison import comparison_text
-    from mriscope.workflows.explain import parse_methods
-    from mriscope.workflows.explain_compare import compare_methods
+    with lasting_imports():
+        from mriscope.reports.explanation_comparison import comparison_text
+        from mriscope.workflows.explain import parse_methods
+        from mriscope.workflows.explain_compare import compare_methods
 
     names = None if methods is None else parse_methods(methods)
     folder = out or run / "explain_compare"

@@ -25,6 +25,7 @@ from mriscope.cli.options import (
 )
 from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
 from mriscope.files import file_stem
+from mriscope.imports import lasting_imports
 
 app = typer.Typer()
 
@@ -60,9 +61,10 @@ def train(
     settings = settings.model_copy(update={"data": reading.of(settings.data)})
     check_recipe(settings)
     check_published(settings)
-    from mriscope.reports.text import metrics_text
-    from mriscope.training.devices import rank
-    from mriscope.workflows.train import run
+    with lasting_imports():
+        from mriscope.reports.text import metrics_text
+        from mriscope.training.devices import rank
+        from mriscope.workflows.train import run
 
     folder = out or Path("runs", file_stem(recipe))
     was_finished = resume and RunDirectory(folder).finished
@@ -113,8 +115,9 @@ def evaluate(
     check_data(data, manifest)
     check_data(None, covariates)
     check_condition(where)
-    from mriscope.reports.text import metrics_text
-    from mriscope.workflows.evaluate import evaluate_run
+    with lasting_imports():
+        from mriscope.reports.text import metrics_text
+        from mriscope.workflows.evaluate import evaluate_run
 
     other = {"source": reading.of_another(data), "manifest": manifest, "skip_bad": skip_bad}
     chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mriscope.imports import lasting_imports
 from mriscope.recipe import Recipe
 
 
@@ -19,6 +20,7 @@ class TrainingTask:
 
 def run_task(task: TrainingTask) -> None:
     """Train one of several recipes or folds, in whatever process."""
-    from mriscope.workflows.train import run
+    with lasting_imports():
+        from mriscope.workflows.train import run
 
     run(task.recipe, task.folder, **task.settings)
