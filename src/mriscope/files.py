@@ -25,11 +25,12 @@ _FORMULA = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file whole or not at all: a reader finds the old one or the new one, also after a kill or a power cut.
 
     Args:
         path: the file to make or to replace; folders above it are made.
+        durable: wait until the disk has it, which takes milliseconds; without it a power cut may leave a damaged file.
 
     Yields:
         A path beside it to write to. It takes the place of `path` when the block ends, and goes when it fails.
@@ -45,7 +46,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        _flush_to_disk(draft)
+        if durable:
+            _flush_to_disk(draft)
         draft.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -134,7 +134,8 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Mapping[str, Any]]) -
         return {name: kept[name] for name in kept.files}
     built = {name: np.asarray(value) for name, value in build().items()}
     try:
-        with replacing(place) as draft, draft.open("wb") as file:
+        # An archive has checksums, so that one which a power cut damaged is made anew.
+        with replacing(place, durable=False) as draft, draft.open("wb") as file:
             np.savez(file, allow_pickle=False, **built)
     except WriteError as error:
         LOG.warning("%s; it is found out anew each time", error)
