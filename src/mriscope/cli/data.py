@@ -107,6 +107,7 @@ def audit(
     check_data(source, manifest, None if split == "published" else split)
     check_data(None, covariates)
     from mriscope.reports.audit import audit_text, repair_text
+
     with lasting_imports():
         from mriscope.workflows.audit import audit_source, exit_code
 
