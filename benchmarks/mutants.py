@@ -135,8 +135,8 @@ def mutate(source: str, number: int, file: str = "<module>") -> Mutant:
 def install(code: CodeType) -> None:
     """Give the functions of a module that are in this process the code of its mutant."""
     fresh = {(one.co_qualname, one.co_firstlineno): one for one in inner_codes(code)}
-    for one in gc.get_objects():
-        if isinstance(one, FunctionType) and one.__code__.co_filename == code.co_filename:
+    for one in gc.get_objects():  # isinstance would ask objects that answer for others
+        if type(one) is FunctionType and one.__code__.co_filename == code.co_filename:
             one.__code__ = fresh[one.__code__.co_qualname, one.__code__.co_firstlineno]
 
 
@@ -247,6 +247,9 @@ class Bench:
         if traces is None:
             raise pytest.UsageError(f"the tests of {module} fail, or take an hour, without any change")
         traced, source = list(zip(traces, items, strict=True)), Path(file).read_text(encoding="utf-8")
+        unchanged = Mutant("nothing", range(len(source)), compile(source, file, "exec"))
+        if not survives(session, choose_tests(traced, unchanged), unchanged):
+            raise pytest.UsageError(f"the tests of {module} kill it where nothing is changed")
         there = sum(1 for _ in places(ast.parse(source)))
         chosen = random.Random(self.seed).sample(range(there), min(self.count, there))
         killed = 0
