@@ -390,9 +390,9 @@ def test_widened_bounds_keep_to_the_range_of_their_metric() -> None:
     p = replace(ordinary(5, 60, 30), severity=tuple(ordinary(5).class_names))
     worst = replace(p, probabilities=np.roll(p.probabilities, 2, axis=1))
     metrics = {"kappa": quadratic_kappa, "error": severity_error, **ACCURACY}
-    plain, wide = (bootstrap_repeats([worst], metrics, resamples=200, widen_by=by) for by in (1.0, 1.5))
+    plain, wide = (bootstrap_repeats([worst], metrics, resamples=200, widen_by=by) for by in (1.0, 2.0))
     assert wide["kappa"].low < plain["kappa"].low < 0
     assert wide["error"].high > plain["error"].high > 1
     assert 0 < wide["accuracy"].low < plain["accuracy"].low
-    low, high = widen(plain["error"].value, (plain["error"].low, plain["error"].high), 1.5, least=0, most=np.inf)
+    low, high = widen(plain["error"].value, (plain["error"].low, plain["error"].high), 2.0, least=0, most=np.inf)
     assert (wide["error"].low, wide["error"].high) == pytest.approx((float(low), float(high)))
