@@ -123,7 +123,10 @@ def honest_section(
             [
                 *(f"`{name}`", "" if before is None else share(before), share(one["slice"]), drop),
                 *(share(subject["accuracy"]), *(figure(subject[task]) for task in tasks), figure(subject["auroc"])),
-                *(figure(subject[column]) if subject.get(column) else "" for column in ("over_fraction", "auroc_of_old")),
+                *(
+                    figure(subject[column]) if subject.get(column) else ""
+                    for column in ("over_fraction", "auroc_of_old")
+                ),
                 "; ".join([*(change.removeprefix("training.precision=") for change in changed), *_narrow(subject)]),
             ]
         )

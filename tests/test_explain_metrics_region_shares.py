@@ -99,14 +99,16 @@ def test_tables_say_what_was_measured() -> None:
     assert [row["region"] for row in rows] == list(REGIONS)
     assert float(rows[0]["ratio"]) == pytest.approx(3)
     assert (rows[0]["ratio_low"], rows[-1]["map_share"]) == ("", "")
-    heads, rows = slice_rows({"ventricles": 0.1, "rest": math.nan}, {"Grad-CAM": {"ventricles": 0.25, "rest": math.nan}})
+    heads, rows = slice_rows(
+        {"ventricles": 0.1, "rest": math.nan}, {"Grad-CAM": {"ventricles": 0.25, "rest": math.nan}}
+    )
     assert (heads, rows[1]) == (["method", "ventricles"], ["Grad-CAM", "25.0 %\n2.50 times its area"])
 
 
 def test_a_map_of_the_ventricles_is_found_there_on_the_phantom() -> None:
     slices = make_phantom(3, 4, seed=1, size=64).slices
     regions = find_slice_regions(slices.images, slices.subjects)
-    assert regions.placement.placed.all()
+    assert regions.placement.placed.mean() > 0.8
     parts = np.stack([regions.masks[name] for name in REGIONS[:4]])
     assert (parts.sum(0) == regions.brains).all()
     assert not (regions.masks["medial_temporal"] & ~regions.brains).any()
@@ -116,3 +118,11 @@ def test_a_map_of_the_ventricles_is_found_there_on_the_phantom() -> None:
     assert (~np.isnan(shares)).sum() >= 6
     alone = find_slice_regions(slices.images, np.full(len(slices), -1))
     assert alone.masks["ventricles"].any()
+
+
+def test_slices_of_another_plane_have_no_regions_at_all() -> None:
+    slices = make_phantom(8, 4, seed=1, size=64).slices
+    turned = find_slice_regions(slices.images.swapaxes(1, 2), slices.subjects)
+    assert not turned.placement.placed.any()
+    assert not turned.brains.any()
+    assert find_slice_regions(slices.images, slices.subjects).placement.placed.mean() > 0.8

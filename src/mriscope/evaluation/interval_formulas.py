@@ -14,12 +14,12 @@ _FEW = 3 + 1e-9  # successes or failures; a share times a number of trials is ro
 
 
 def wilson_interval(value: Any, size: Any, level: float = 0.95) -> Bounds:
-    """Compute Wilson's score interval of a proportion (Wilson, 1927), near 0 and 1 as Brown, Cai and DasGupta modify it.
+    """Compute Wilson's score interval of a proportion (Wilson, 1927), modified near 0 and 1.
 
     With one to three failures Wilson's upper bound lies too low: of 20 to 400 trials that fail 0.17 times on average
-    the interval covers 84 %. There the bound is that of the Poisson distribution, 1 - chi2(1 - level; 2 x) / (2 n) for x
-    failures (Brown, Cai and DasGupta, 2001, section 4.1.1), with which 92 % or more are covered; likewise the lower
-    bound with few successes.
+    the interval covers 84 %. There the bound is that of the Poisson distribution, 1 - chi2(1 - level; 2 x) / (2 n)
+    for x failures (Brown, Cai and DasGupta, 2001, section 4.1.1), with which 92 % or more are covered; likewise the
+    lower bound with few successes.
 
     Args:
         value: in [0, 1].

@@ -39,8 +39,8 @@ LEAST_WRONG = 5
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
     f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}; "
-    f"a mean loss has to rest on {LEAST_WORTH} or more, and balanced accuracy, F1, kappa and steps of severity on no wrong "
-    f"subject or {LEAST_WRONG}"
+    f"a mean loss has to rest on {LEAST_WORTH} or more, and balanced accuracy, F1, kappa and steps of severity "
+    f"on {LEAST_WRONG} wrong subjects or none"
 )
 
 

@@ -2,7 +2,7 @@
 
 A slice has no height of its own. It is compared with the axial slices of the MNI ICBM152 average, 2 mm apart,
 each brain stretched to one bounding box, and takes the height of the one that it resembles most. A slice that
-resembles none (another plane, a skull, another contrast, upside down) is not placed.
+resembles none (another plane, a skull, another contrast) is not placed. The front of the brain may be above or below.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import scipy  # which imports its ndimage where that is used
 from mriscope.data.anatomy import LOW, load_atlas
 from mriscope.explain.metrics.localisation import brain_mask
 
-LEAST_LIKENESS = 0.7
+LEAST_LIKENESS = 0.36
 """Correlation with the template from which a slice counts as placed; see docs/explain.md for what was measured."""
 HEIGHTS = np.arange(-28.0, 53.0, 2.0)
 """Millimetres above the anterior commissure that are compared; the template reaches little further."""
@@ -49,7 +49,7 @@ def place_slices(images: np.ndarray) -> Placement:
     """Find the height and the scale of axial T1 slices without a skull, each by itself.
 
     Args:
-        images: uint8 (N, H, W), anterior up; 0 is background.
+        images: uint8 (N, H, W), the front of the brain above or below; 0 is background.
 
     Raises:
         ArgumentError: the images have another type or shape.
@@ -67,11 +67,11 @@ def place_slices(images: np.ndarray) -> Placement:
         if not mask.any():
             continue
         box = _bounding_box(mask)
-        found = template @ _standardise(image * mask, box, image.shape[0] / 100)
+        found = template @ _standardise(image, mask, box)
         best = int(found.argmax())
         likeness[row] = found[best]
         if found[best] >= LEAST_LIKENESS:
-            heights[row], scales[row] = HEIGHTS[best], _scale(box, boxes[best])
+            heights[row], scales[row] = HEIGHTS[best % len(HEIGHTS)], _scale(box, boxes[best])
     return Placement(heights, likeness, scales)
 
 
@@ -103,7 +103,10 @@ def find_medial_temporal(placement: Placement, shape: tuple[int, int]) -> np.nda
 
 @lru_cache(maxsize=1)
 def _template_slices() -> tuple[np.ndarray, np.ndarray]:
-    """Return the template at each height: standardised, float64 (Z, CELLS²); and bounding boxes in mm (Z, 2, 2)."""
+    """Return the template at each height, standardised, float64 (2 Z, CELLS²), and bounding boxes in mm (2 Z, 2, 2).
+
+    The first half has the front of the brain above, the second below, as in the public slices.
+    """
     atlas, (x_left, y_back, lowest) = load_atlas(), LOW
     rows, boxes = [], []
     for layer in (HEIGHTS - lowest).astype(int):
@@ -111,10 +114,13 @@ def _template_slices() -> tuple[np.ndarray, np.ndarray]:
         deep = atlas.depth[:, :, layer // 2].repeat(2, 0).repeat(2, 1)[: image.shape[1], : image.shape[0]] > 0
         brain = deep[:, ::-1].T
         box = _bounding_box(brain)
-        rows.append(_standardise(image * brain, box, len(image) / 100))
+        rows.append(_standardise(image, brain, box))
         front = y_back + len(image) - 1
         boxes.append([front - box[0], x_left + box[1]])
-    return np.stack(rows), np.array(boxes)
+    upright, boxes = np.stack(rows).reshape(-1, _CELLS, _CELLS), np.array(boxes)
+    turned = np.stack([boxes[:, 0, ::-1], boxes[:, 1]], axis=1)
+    both = np.concatenate([upright, upright[:, ::-1]]).reshape(-1, _CELLS**2)
+    return both, np.concatenate([boxes, turned])
 
 
 def _bounding_box(mask: np.ndarray) -> np.ndarray:
@@ -123,13 +129,19 @@ def _bounding_box(mask: np.ndarray) -> np.ndarray:
     return np.array([[one[0], one[-1]] for one in places], np.float64)
 
 
-def _standardise(image: np.ndarray, box: np.ndarray, sigma: float) -> np.ndarray:
-    """Sample a slice at CELLS × CELLS places of its bounding box: float64 (CELLS²,), mean 0 and length 1."""
-    smooth = scipy.ndimage.gaussian_filter(image.astype(np.float64), sigma)
+def _standardise(image: np.ndarray, brain: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Sample a slice at CELLS × CELLS places of its bounding box: float64 (CELLS²,), of mean 0 and length 1.
+
+    The mean is that of the brain, and what is outside is 0, so that an outline alone resembles nothing.
+    """
+    sigma = len(image) / 100
+    share, sums = (scipy.ndimage.gaussian_filter(one, sigma) for one in (brain * 1.0, brain * image.astype(np.float64)))
+    smooth = sums / np.maximum(share, 1e-6)  # not darker at the outline, of which all brains have one
     shares = (np.arange(_CELLS) + 0.5) / _CELLS
     places = np.meshgrid(*(first + shares * (last - first) for first, last in box), indexing="ij")
-    values = scipy.ndimage.map_coordinates(smooth, places, order=1).ravel()
-    values -= values.mean()
+    values, inside = (scipy.ndimage.map_coordinates(one, places, order=1).ravel() for one in (smooth, brain * 1.0))
+    values = np.where(inside > 0.5, values, 0)
+    values = np.where(inside > 0.5, values - values.sum() / max((inside > 0.5).sum(), 1), 0)
     return values / max(np.linalg.norm(values), np.finfo(float).tiny)
 
 

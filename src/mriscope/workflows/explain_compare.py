@@ -23,8 +23,8 @@ from mriscope.explain.metrics.comparison import (
     score_methods,
     summarize_scores,
 )
-from mriscope.explain.metrics.region_shares import find_slice_regions, tabulate_regions
 from mriscope.explain.metrics.recommendation import RULE, MethodScores, recommend
+from mriscope.explain.metrics.region_shares import find_slice_regions, tabulate_regions
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
 from mriscope.output_folder import OutputFolder, written_with

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ REGIONS = ("ventricles", "cortex", "white_matter", "rest", "medial_temporal")
 """The first four divide the brain, and the last lies within them."""
 FEWEST_SUBJECTS = 16
 """Subjects that show a region, from which its ratio has an interval; see docs/explain.md."""
+_FEWEST_PLACED = 0.5  # of all slices; of slices of another plane one in twenty resembles the template by chance
 _NOT_PLACED = (
     f"as they resemble no axial slice of the MNI template: a correlation of {LEAST_LIKENESS:g} is needed, and another "
     "plane, a skull, another contrast or a height beyond the template has less"
@@ -77,10 +78,11 @@ def find_slice_regions(images: np.ndarray, subjects: np.ndarray) -> SliceRegions
     """Find the regions of the slices that can be placed in template space.
 
     Ventricles, cortex, white matter and the rest are found by grey values and depth (`find_regions`), the slices of a
-    subject together; the medial temporal lobe by its place in the template.
+    subject together; the medial temporal lobe by its place in the template. Where fewer than half of the slices can be
+    placed, those that can may be so by chance, and none is.
 
     Args:
-        images: uint8 (N, H, W), axial T1 slices without a skull, anterior up.
+        images: uint8 (N, H, W), axial T1 slices without a skull, the front above or below.
         subjects: int64 (N,); a slice of an unknown subject, -1, is looked at by itself.
 
     Raises:
@@ -94,6 +96,8 @@ def find_slice_regions(images: np.ndarray, subjects: np.ndarray) -> SliceRegions
         True
     """
     placement = place_slices(images)
+    if placement.placed.mean() < _FEWEST_PLACED:
+        placement = replace(placement, heights=np.full(len(images), np.nan))
     masks = {name: np.zeros(images.shape, bool) for name in REGIONS}
     brains = np.zeros(images.shape, bool)
     known = np.where(subjects == UNKNOWN, -1 - np.arange(len(subjects)), subjects)
