@@ -74,11 +74,11 @@ def test_the_ratio_is_of_means_with_an_interval_over_subjects() -> None:
 def test_slices_that_cannot_be_placed_are_left_out_and_said() -> None:
     heat = np.ones((4, 2, 4), np.float32)
     some = table_of(heat, drawn(4, placed=3), np.arange(4))
-    assert "3 of 4 slices; the other 1 are left out" in some.note
+    assert some.note.startswith("Of 3 of 4 slices. The rest, 1, cannot be placed:")
     assert some.areas[0].n_slices == some.methods[0].regions[0].n_slices == 3
     none = table_of(heat, drawn(4, placed=0), np.arange(4))
     assert (none.methods, none.areas) == ([], [])
-    assert none.note.startswith("There is no table by region: the 4 slices cannot be placed")
+    assert none.note.startswith("There is no table by region, as most of the 4 slices cannot be placed")
     assert regions_csv(none).count("\n") == 1
 
 

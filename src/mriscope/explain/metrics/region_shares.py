@@ -19,8 +19,8 @@ FEWEST_SUBJECTS = 16
 """Subjects that show a region, from which its ratio has an interval; see docs/explain.md."""
 _FEWEST_PLACED = 0.5  # of all slices; of slices of another plane one in twenty resembles the template by chance
 _NOT_PLACED = (
-    f"as they resemble no axial slice of the MNI template: a correlation of {LEAST_LIKENESS:g} is needed, and another "
-    "plane, a skull, another contrast or a height beyond the template has less"
+    f"a slice needs a correlation of {LEAST_LIKENESS:g} with an axial slice of the MNI template, which one of another "
+    "plane, with a skull, of another contrast or from a height beyond the template lacks"
 )
 
 
@@ -191,11 +191,11 @@ def _with_interval(ratio: float, shares: np.ndarray, areas: np.ndarray, subjects
 
 def _note(placed: int, count: int, *, known: bool) -> str:
     if not placed:
-        return f"There is no table by region: the {count} slices cannot be placed, {_NOT_PLACED}."
-    left_out = f"; the other {count - placed} are left out, {_NOT_PLACED}" if placed < count else ""
+        return f"There is no table by region, as most of the {count} slices cannot be placed: {_NOT_PLACED}."
+    left_out = f" The rest, {count - placed}, cannot be placed: {_NOT_PLACED}." if placed < count else ""
     intervals = (
-        f"Intervals are 95 % over subjects, where {FEWEST_SUBJECTS} or more show the region."
+        f"Intervals are 95 % over subjects; where fewer than {FEWEST_SUBJECTS} show a region, its ratio has none."
         if known
         else "There are no intervals, as the subjects of slices are unknown."
     )
-    return f"Of {placed} of {count} slices{left_out}. {intervals}"
+    return f"Of {placed} of {count} slices.{left_out} {intervals}"
