@@ -62,7 +62,7 @@ def test_the_ratio_is_of_means_with_an_interval_over_subjects() -> None:
     assert share.map_share == pytest.approx(inside.mean(), rel=1e-6)
     assert share.ratio.value == pytest.approx(6 * inside.mean(), rel=1e-6)
     error = 6 * inside.reshape(-1, 2).mean(1).std() / np.sqrt(FEWEST_SUBJECTS)
-    assert share.ratio.high - share.ratio.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert share.ratio.high - share.ratio.low == pytest.approx(2 * 2.09 * error, rel=0.1)  # Student's t of 19
     few = table_of(heat[:-2], regions[np.arange(count - 2)], subjects[:-2]).methods[0].regions[0]
     assert not few.ratio.has_interval
     assert few.ratio.is_defined

@@ -112,7 +112,6 @@ def compare_methods(
         {one.name: one.title for one in scores},
         find_slice_regions(slices.images, slices.subjects),
         slices.subjects,
-        seed=seed,
     )
     result = _result(directory, case, slices, scores, recommendation, cohort, regions)
     shown = None if picture is None else Picture("Mean maps", CAPTION, picture)

@@ -8,14 +8,15 @@ import numpy as np
 
 from mriscope.data.slices import UNKNOWN
 from mriscope.errors import ArgumentError
-from mriscope.evaluation.resampling import cluster_bootstrap, percentile_interval
+from mriscope.evaluation.cohort import LOG_SCALE
+from mriscope.evaluation.interval_formulas import log_interval
 from mriscope.explain.placement import LEAST_LIKENESS, Placement, find_medial_temporal, place_slices
 from mriscope.explain.regions import find_regions
 from mriscope.results import Estimate, MethodRegions, RegionArea, RegionShare, RegionTable
 
 REGIONS = ("ventricles", "cortex", "white_matter", "rest", "medial_temporal")
 """The first four divide the brain, and the last lies within them."""
-FEWEST_SUBJECTS = 16
+FEWEST_SUBJECTS = 20
 """Subjects that show a region, from which its ratio has an interval; see docs/explain.md."""
 _FEWEST_PLACED = 0.5  # of all slices; of slices of another plane one in twenty resembles the template by chance
 _NOT_PLACED = (
@@ -117,20 +118,17 @@ def tabulate_regions(
     titles: Mapping[str, str],
     regions: SliceRegions,
     subjects: np.ndarray,
-    *,
-    seed: int = 0,
 ) -> RegionTable:
     """Compute for each method and region the share of the map, the share of the area, and their ratio.
 
     Shares are means over the slices that show the region, and the ratio is the one mean over the other. Its interval
-    is a percentile bootstrap over subjects, and is left out where fewer than 16 show the region, or one is unknown.
+    is over subjects, and is left out where fewer than 20 show the region, or one is unknown.
 
     Args:
         maps: of each method, float (N, H, W), not negative.
         titles: of each method, in print.
         regions: of the same slices.
         subjects: int64 (N,), -1 where unknown.
-        seed: of resampling.
     """
     placed, count = int(regions.placement.placed.sum()), len(subjects)
     known = bool((subjects != UNKNOWN).all())
@@ -140,7 +138,7 @@ def tabulate_regions(
             name=name,
             title=titles[name],
             regions=[
-                _share(region, shares, areas[region], subjects, known=known, seed=seed)
+                _share(region, shares, areas[region], subjects, known=known)
                 for region, shares in regions.map_shares(heat).items()
             ],
         )
@@ -165,9 +163,7 @@ def _area(region: str, areas: np.ndarray, subjects: np.ndarray, *, known: bool) 
     )
 
 
-def _share(
-    region: str, shares: np.ndarray, areas: np.ndarray, subjects: np.ndarray, *, known: bool, seed: int
-) -> RegionShare:
+def _share(region: str, shares: np.ndarray, areas: np.ndarray, subjects: np.ndarray, *, known: bool) -> RegionShare:
     there = ~np.isnan(shares)
     if not there.any():
         none = Estimate(math.nan, math.nan, math.nan)
@@ -175,18 +171,23 @@ def _share(
     map_share, area_share = float(shares[there].mean()), float(areas[there].mean())
     ratio = Estimate(map_share / area_share, math.nan, math.nan)
     if known and len(np.unique(subjects[there])) >= FEWEST_SUBJECTS:
-        ratio = _with_interval(ratio.value, shares[there], areas[there], subjects[there], seed)
+        ratio = _with_interval(ratio.value, shares[there], areas[there], subjects[there])
     return RegionShare(
         region=region, n_slices=int(there.sum()), map_share=map_share, area_share=area_share, ratio=ratio
     )
 
 
-def _with_interval(ratio: float, shares: np.ndarray, areas: np.ndarray, subjects: np.ndarray, seed: int) -> Estimate:
-    """Return a ratio of means with its percentile interval over subjects, each of which brings all its slices."""
+def _with_interval(ratio: float, shares: np.ndarray, areas: np.ndarray, subjects: np.ndarray) -> Estimate:
+    """Return a ratio of means with its interval on the log scale; each subject brings all its slices.
+
+    Its standard error is that of a ratio estimator of clusters (Cochran, 1977, section 6.3), with Student's t.
+    """
     units = np.unique(subjects, return_inverse=True)[1]
     above, below = np.bincount(units, shares), np.bincount(units, areas)
-    drawn = np.array(list(cluster_bootstrap(len(above), 2000, seed)))
-    return percentile_interval(ratio, (drawn @ above) / (drawn @ below), 0.95)
+    count, residuals = len(above), above - ratio * below
+    error = np.sqrt((residuals**2).sum() * count / (count - 1)) / below.sum()
+    low, high = log_interval(ratio, error, count)
+    return Estimate(ratio, float(low), float(high), method=LOG_SCALE)
 
 
 def _note(placed: int, count: int, *, known: bool) -> str:
