@@ -50,16 +50,16 @@ def _tell_subjects(answer: Answer) -> Iterator[str]:
     promise = "there are no prediction sets of subjects, as the run has no validation subjects"
     if of_subjects is not None:
         promise = (
-            f"their prediction sets should hold the true class of {100 * of_subjects.coverage:.0f} % of subjects (calibrated "
-            f"on {of_subjects.n_units:,} validation subjects)"
+            f"their prediction sets should hold the true class of {100 * of_subjects.coverage:.0f} % of subjects "
+            f"(calibrated on {of_subjects.n_units:,} validation subjects)"
         )
     yield f"Slices are pooled by the {pooled}; {promise}."
     for one in answer.subjects:
         if one.out_of_distribution:
             yield (
                 f"warning: {one.unit} {one.name} is unlike the training data "
-                f"({100 * one.share_out_of_distribution:.0f} % of its slices), so its answer means nothing; was it prepared as "
-                "they were (skull, plane, spacing, choice of slices)?"
+                f"({100 * one.share_out_of_distribution:.0f} % of its slices), so its answer means nothing; was it "
+                "prepared as they were (skull, plane, spacing, choice of slices)?"
             )
     yield ""
 

@@ -28,7 +28,12 @@ def auroc_rows(aurocs: Sequence[CovariateAuroc]) -> tuple[list[str], list[list[s
     """Return the heads and rows of the AUROC of each covariate alone."""
     heads = ["covariate alone", "classes", "AUROC", "95 % interval", "direction"]
     return heads, [
-        [one.covariate, one.contrast, *format_estimate("auroc", one.auroc), f"{'lower' if one.lower else 'higher'} in the first"]
+        [
+            one.covariate,
+            one.contrast,
+            *format_estimate("auroc", one.auroc),
+            f"{'lower' if one.lower else 'higher'} in the first",
+        ]
         for one in aurocs
     ]
 
@@ -38,8 +43,8 @@ def warn(covariates: CovariateTable) -> Iterator[str]:
     for one in covariates.aurocs:
         if one.separates:
             yield (
-                f"warning: {one.covariate} alone tells {one.contrast} (AUROC {join_estimate("auroc", one.auroc)}); a model may "
-                "learn it instead of the disease: evaluate with --covariates, which adjusts for it"
+                f"warning: {one.covariate} alone tells {one.contrast} (AUROC {join_estimate('auroc', one.auroc)}); a "
+                "model may learn it instead of the disease: evaluate with --covariates, which adjusts for it"
             )
 
 

@@ -94,7 +94,13 @@ def _list_folds(summary: CrossValidation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for one in summary.by_fold:
         subjects = "unknown" if one.n_subjects is None else f"{one.n_subjects:,}"
-        row = [str(one.repeat), str(one.fold), f"{one.n_slices:,}", subjects, join_estimate("accuracy", one.slice["accuracy"])]
+        row = [
+            str(one.repeat),
+            str(one.fold),
+            f"{one.n_slices:,}",
+            subjects,
+            join_estimate("accuracy", one.slice["accuracy"]),
+        ]
         for task in tasks:
             row += [join_estimate("accuracy", one.subject[task]["accuracy"]), one.pooling[task]]
         rows.append(row)

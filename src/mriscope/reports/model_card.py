@@ -116,14 +116,15 @@ def _describe_answers(description: ModelDescription, checked: str | None) -> Ite
     inference = description.inference
     if inference.conformal is not None:
         yield (
-            f"* Temperature {inference.temperature:.3f}, prediction sets at {100 * inference.conformal.coverage:.0f} %, from "
-            f"{inference.conformal.n_units:,} {inference.conformal.unit}s of the validation part."
+            f"* Temperature {inference.temperature:.3f}, prediction sets at {100 * inference.conformal.coverage:.0f} %,"
+            f" from {inference.conformal.n_units:,} {inference.conformal.unit}s of the validation part."
         )
     if inference.distance is not None:
         distance = inference.distance
         yield (
             f"* Slices further from training than {distance.value:.3f} in the model's features are called out of "
-            f"distribution; {100 * distance.level:.0f} % are nearer, by {distance.n_units:,} validation {distance.unit}s."
+            f"distribution; {100 * distance.level:.0f} % are nearer, by {distance.n_units:,} validation "
+            f"{distance.unit}s."
         )
     if checked is not None:
         yield f"* {checked}"

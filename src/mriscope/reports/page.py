@@ -9,8 +9,8 @@ import jinja2
 
 from mriscope.data.severity import severity_ranks
 from mriscope.data.source import parse_source
-from mriscope.files import visible
 from mriscope.evaluation.metrics import chance
+from mriscope.files import visible
 from mriscope.reports.text import CHANCE, class_counts, format_value, metric_title, protocol_text, show_estimate
 from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
 
