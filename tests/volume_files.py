@@ -132,6 +132,10 @@ def phantom_bids(root: Path) -> None:
 def phantom_dicoms(root: Path) -> None:
     """Twelve phantom brains as DICOM series in class folders."""
     for who, volume in enumerate(phantom_volumes(12)):
-        about: dict[str, Any] = {"PatientID": f"{who}", "StudyInstanceUID": f"1.{who}", "SeriesInstanceUID": f"1.{who}.1"}
+        about: dict[str, Any] = {
+            "PatientID": f"{who}",
+            "StudyInstanceUID": f"1.{who}",
+            "SeriesInstanceUID": f"1.{who}.1",
+        }
         series = axial_series(volume.astype(np.int16), np.diag([5.0, 5.0, 4.0, 1.0]), **about)
         write_dicoms(root / ("AD", "CN")[who % 2] / f"p{who}", series)
