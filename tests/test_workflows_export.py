@@ -181,7 +181,7 @@ def test_the_card_holds_every_section_and_the_metrics_of_the_run(run, exported):
     accuracy = metrics.metrics["accuracy"]
     assert f"{100 * accuracy.value:.1f} %" in card
     majority = metrics.baselines["majority_class"].metrics["accuracy"]
-    assert f"| majority class | {majority.value:.3f}" in card
+    assert f"| majority class | {100 * majority.value:.1f} %" in card
     assert all(f"| {one}" in card for one in ("brain fraction alone", "CSF fraction alone", "1-nearest-neighbour"))
     assert "`mriscope evaluate RUN --covariates FILE" in card
     assert "unseen in training" in card
