@@ -100,7 +100,7 @@ KINDS: dict[str, tuple[Callable[[], AbstractContextManager[str]], str]] = {
     "HTML": (partial(page, 200), "not in a valid JSON format"),
     "refused": (refused, "Connection refused"),
     "broken off": (broken_off, "Connection reset|closed connection|Broken pipe"),
-    "silent": (silent, "no answer within 5 s"),
-    "half dead": (half_dead, "no answer within 5 s"),
+    "silent": (silent, "timed out"),
+    "half dead": (half_dead, "timed out"),
 }
 """Each with how it is made, and a pattern of the reason that is told."""

@@ -427,7 +427,7 @@ def test_a_deleted_experiment_may_be_restored(uri, folder):
 def test_a_server_of_something_else_is_one_sentence(folder, kind, monkeypatch):
     monkeypatch.setattr(store, "_SECONDS_TO_ANSWER", 0.5)
     serve, reason = dead_servers.KINDS[kind]
-    with serve() as address, pytest.raises(MriscopeError, match=reason.replace("5 s", "0.5 s")) as caught:
+    with serve() as address, pytest.raises(MriscopeError, match=reason) as caught:
         open_small(address, folder)
     assert str(caught.value).startswith(f"nothing can be tracked in {address} (")
     assert "html" not in str(caught.value)
@@ -630,7 +630,7 @@ def test_a_server_that_hangs_in_mid_run_costs_one_warning(server, folder, caplog
 def test_a_server_that_never_answers_is_asked_once(folder, monkeypatch):
     monkeypatch.setattr(store, "_SECONDS_TO_ANSWER", 0.5)
     with dead_servers.listening(lambda _: None) as (address, taken):
-        with pytest.raises(MriscopeError, match=r"nothing can be tracked in .* \(no answer within 0\.5 s\)"):
+        with pytest.raises(MriscopeError, match=r"nothing can be tracked in .* \(timed out\)"):
             open_small(address, folder)
         assert len(taken) == 1
 
