@@ -153,7 +153,7 @@ def _read_parquet(name: str) -> Iterator[tuple[list[str], list[bytes | str | Non
             with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
                 column, number = _image_column(name, parquet.schema_arrow), 0
                 for group in range(parquet.metadata.num_row_groups):
-                    largest = max(unpacked_bytes(parquet.metadata.row_group(group), [column])[0], 1)
+                    largest = max(unpacked_bytes(parquet.metadata, group), 1)
                     rows = min(BATCH, max(1, BUDGET // largest))
                     for batch in parquet.iter_batches(rows, row_groups=[group], columns=[column]):
                         found = [*images_of(batch.column(column))]
