@@ -89,13 +89,17 @@ def test(words: list[str]) -> int:
 
 
 def soak(words: list[str]) -> int:
-    """Run the long versions of the tests that damage files and kill processes; docs/reliability.md has the figures."""
+    """Run the long versions of the tests that damage files and kill processes; docs/reliability.md has the figures.
+
+    Further words go to pytest: `-n 0` for one process at a time, `-k killed` for a part.
+    """
     os.chdir(ROOT)
     long = {"MRISCOPE_MUTATIONS": "10000", "MRISCOPE_SAVE_KILLS": "200", "MRISCOPE_KILLS": "20"}
     os.environ.update({name: value for name, value in long.items() if name not in os.environ})
-    files = ("reliability", "kills", "training_loop", "sweep")
-    chosen = ("-k", "damaged or killed or at_once", "--durations=0", "--durations-min=1")
-    return call(PYTHON, "-m", "pytest", *(f"tests/test_{name}.py" for name in files), *(words or chosen))
+    files = ("reliability", "kills", "training_loop", "sweep", "data_decoding", "training_options", "traversal")
+    chosen = "damaged or killed or at_once or many_pixels or every_value or touches_nothing"
+    shown = ("-rsP", "--durations=0", "--durations-min=1")  # what tests print are the figures
+    return call(PYTHON, "-m", "pytest", *(f"tests/test_{name}.py" for name in files), "-k", chosen, *shown, *words)
 
 
 def check(_: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -359,3 +361,24 @@ def test_a_copy_of_a_file_is_refused(tmp_path: Path, copy: str):
     assert len(read(tmp_path)) == 5
     write_parquet(tmp_path / f"{copy}.parquet", FOUR)
     assert f"{copy}.parquet is a copy of x.parquet; move it away" in refusal(tmp_path)
+
+
+def test_columns_whose_metadata_is_damaged_are_an_error_and_end_no_process(tmp_path: Path):
+    """A byte of the footer tells of a longer histogram of levels than there are levels."""
+    content = (Path(__file__).parent / "golden" / "damaged_levels.parquet").read_bytes()
+    (tmp_path / "set.parquet").write_bytes(content)
+    program = """
+import sys
+from mriscope import read
+from mriscope.data.parts import Part, read_part
+from mriscope.errors import DataError
+for ask in (lambda: read(sys.argv[1]), lambda: list(read_part(Part("a", (sys.argv[1],), True), 32))):
+    try:
+        ask()
+    except DataError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "set.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("histogram size mismatch") == 2

@@ -1,5 +1,7 @@
 """The steps of `mriscope prepare`, each against a planted truth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,22 @@ def test_what_is_no_brain_is_refused() -> None:
         register(Grid(noise, np.diag([4.0, 4, 4, 1])))
     with pytest.raises(DataError, match="one value throughout"):
         prepare_volume(Volume(np.ones((20, 20, 20)), np.eye(4)), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "side", "words"),
+    [
+        (lambda brain: brain, 0.03, r"measures 1\.\d+ × .* mm, where a head has 100 to 300"),
+        (lambda brain: brain, 45.0, "correct the voxel sizes in its header"),
+        (lambda brain: np.full_like(brain, np.nan), 3.0, "one value throughout"),
+        (lambda brain: brain[20:21, 20:21], 3.0, "shows no(thing| brain)"),
+        (lambda brain: np.where(brain > 0, 1, 0), 3.0, "one value throughout"),
+    ],
+)
+def test_what_is_no_head_is_one_sentence(coarse: Volume, voxels: Any, side: float, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        prepare_volume(Volume(voxels(coarse.data), np.diag([side, side, side, 1])), PLAIN)
+    assert "\n" not in str(caught.value)
 
 
 def test_pixels_lie_where_the_field_of_view_has_them() -> None:

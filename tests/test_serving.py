@@ -332,6 +332,7 @@ def test_names_of_this_machine_are_let_in(server, host):
 def test_a_foreign_page_is_refused(server):
     assert server.ask("/api/v1/model", headers={"Origin": "http://evil.example"}).status == 403
     assert server.ask("/api/v1/model", headers={"Origin": "null"}).status == 403
+    assert server.ask("/api/v1/model", headers={"Origin": "http://["}).status == 403
     assert server.ask("/api/v1/model", headers={"Origin": server.url[:-1]}).status == 200
 
 
@@ -356,7 +357,10 @@ def test_a_token_guards_the_model_and_not_the_page(run, model, images):
     [
         ({"host": "0.0.0.0"}, "give a token that they have to send, with --token"),
         ({"token": "short"}, "the token has 5 characters"),
+        ({"token": "sixteen letters of\n"}, "the token is empty, has characters that are no ASCII, or a space"),
+        ({"token": "sëchzehn Buchstaben"}, "the token is empty, has characters that are no ASCII"),
         ({"host": "256.1.1.1", "token": "x" * 16}, "there is no address 256.1.1.1"),
+        ({"host": "a..b", "token": "x" * 16}, "there is no address a..b (it is no name of a machine)"),
     ],
 )
 def test_unsafe_and_impossible_addresses_are_refused(run, options, told):

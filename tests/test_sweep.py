@@ -20,7 +20,7 @@ from mriscope.recipe import make_recipe
 from mriscope.run_directory import PREDICTIONS, RECIPE, WEIGHTS
 from mriscope.sweep import Executor, choose_executor, count_idle_cores, parse_executor, threads_per_task
 from mriscope.workflows.compare import compare_recipes
-from mriscope.workflows.crossval import crossvalidate
+from mriscope.workflows.crossval import MARKDOWN, crossvalidate
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("MRISCOPE_KILLS", "1"))
@@ -153,6 +153,9 @@ SMALL = {
 }
 
 
+RESULTS_OF_A_FOLD = (WEIGHTS, PREDICTIONS, "split.json", "inference.json")
+
+
 def test_folds_are_equal_to_the_last_byte_by_a_pool_whose_workers_are_killed(tmp_path, monkeypatch):
     """The first worker is killed as the last fold begins; the soak kills others at random moments besides."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -184,10 +187,14 @@ def test_folds_are_equal_to_the_last_byte_by_a_pool_whose_workers_are_killed(tmp
         thread.join()
     assert all("its worker was killed" in str(error) for error in failed)
     crossvalidate(recipe, place, folds=2, executor="processes:2", device="cpu")
-    for fold in ("repeat0-fold0", "repeat0-fold1"):
-        for name in (WEIGHTS, PREDICTIONS, "split.json", "inference.json"):
-            assert (place / fold / name).read_bytes() == (tmp_path / "serial" / fold / name).read_bytes(), name
-    assert (place / PREDICTIONS).read_bytes() == (tmp_path / "serial" / PREDICTIONS).read_bytes()
+    check_same_folds(place, tmp_path / "serial")
+
+
+def check_same_folds(place: Path, expected: Path) -> None:
+    """Check that two cross-validations of two folds have the same weights, predictions and pooled table."""
+    of_folds = [f"repeat0-fold{fold}/{name}" for fold in range(2) for name in RESULTS_OF_A_FOLD]
+    for name in (*of_folds, PREDICTIONS, MARKDOWN):
+        assert (place / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 def test_recipes_are_compared_by_a_pool_and_one_that_fails_is_left_out(tmp_path, monkeypatch):

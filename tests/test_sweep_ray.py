@@ -1,4 +1,4 @@
-"""A real Ray on this machine: a worker that is killed, two nodes, nothing that listens beyond the loopback."""
+"""A real Ray on this machine: a killed worker, two nodes, whole folds, nothing that listens beyond the loopback."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sweep_tasks
-from test_sweep import check
+from test_sweep import SMALL, check, check_same_folds
 
 from mriscope.sweep import Outcome
 
@@ -25,7 +25,11 @@ from dataclasses import asdict
 from pathlib import Path
 import sweep_tasks
 from mriscope import sweep
+from mriscope.evaluation import crossvalidation
+from mriscope.recipe import make_recipe
+from mriscope.workflows.crossval import crossvalidate
 sweep.count_cores = lambda: 2
+crossvalidation.RESAMPLES = 80
 
 def run(executor, folder):
     folder.mkdir()
@@ -39,16 +43,25 @@ def run(executor, folder):
     found["ports"] = ports
     return found
 
-folder = Path(sys.argv[1])
-told = {"local": run("ray", folder / "local")}
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=1)
-told["nodes"] = len(cluster.list_all_nodes())
-told["two"] = run(f"ray:{cluster.address}", folder / "two")
-cluster.shutdown()
-told["environment"] = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
-(folder / "told.json").write_text(json.dumps(told))
+def cross_validate(executor, folder):
+    crossvalidate(make_recipe(json.loads(sys.argv[2])), folder, folds=2, executor=executor, silent=True, device="cpu")
+
+def main(folder):
+    told = {"local": run("ray", folder / "local")}
+    from ray.cluster_utils import Cluster
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    told["nodes"] = len(cluster.list_all_nodes())
+    told["two"] = run(f"ray:{cluster.address}", folder / "two")
+    cross_validate(f"ray:{cluster.address}", folder / "folds" / "ray")
+    cluster.shutdown()
+    cross_validate("serial", folder / "folds" / "serial")
+    cross_validate("processes:2", folder / "folds" / "pool")
+    told["environment"] = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
+    (folder / "told.json").write_text(json.dumps(told))
+
+if __name__ == "__main__":  # which the workers of the pool import again
+    main(Path(sys.argv[1]))
 """
 
 
@@ -59,7 +72,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     (folder / "program.py").write_text(PROGRAM)
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "RAY_worker_niceness": "0"}
-    command = [sys.executable, str(folder / "program.py"), str(folder)]
+    command = [sys.executable, str(folder / "program.py"), str(folder), json.dumps(SMALL)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return folder, json.loads((folder / "told.json").read_text())
@@ -71,6 +84,11 @@ def test_a_worker_is_killed_and_the_rest_goes_on(told, kind):
     outcomes = {name: Outcome(**found[kind][name]) for name in sweep_tasks.ITEMS}
     outcomes = {name: Outcome(one.value and tuple(one.value), one.problem) for name, one in outcomes.items()}
     check(outcomes, folder / kind, threads=1)
+
+
+@pytest.mark.parametrize("other", ["pool", "ray"])
+def test_whole_folds_are_equal_to_the_last_byte_by_every_executor(told, other):
+    check_same_folds(told[0] / "folds" / other, told[0] / "folds" / "serial")
 
 
 def test_there_were_two_nodes_and_tokens(told):

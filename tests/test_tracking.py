@@ -12,16 +12,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import dead_servers
 import numpy as np
 import pytest
 from result_files import environment, metrics, training
@@ -426,29 +425,15 @@ def test_a_deleted_experiment_may_be_restored(uri, folder):
         assert tracker.run_id
 
 
-@pytest.mark.parametrize(("status", "reason"), [(404, "error code 404"), (200, "not in a valid JSON format")])
-def test_a_server_of_something_else_is_one_sentence(folder, status, reason):
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(b"<html>a page</html>")
-
-        do_POST = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
-        thread = threading.Thread(target=other.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(MriscopeError, match=reason) as caught:
-                open_small(f"http://127.0.0.1:{other.server_port}", folder)
-        finally:
-            other.shutdown()
-            thread.join()
+@pytest.mark.parametrize("kind", dead_servers.KINDS)
+def test_a_server_of_something_else_is_one_sentence(folder, kind, monkeypatch):
+    monkeypatch.setattr(store, "_SECONDS_TO_ANSWER", 0.5)
+    serve, reason = dead_servers.KINDS[kind]
+    with serve() as address, pytest.raises(MriscopeError, match=reason) as caught:
+        open_small(address, folder)
+    assert str(caught.value).startswith(f"nothing can be tracked in {address} (")
     assert "html" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_none_tracks_nothing(folder):
@@ -583,30 +568,6 @@ def server(servers: Callable[[], Server]) -> Server:
     return servers()
 
 
-@contextmanager
-def silent_server() -> Iterator[tuple[str, list[Any]]]:
-    """A socket that takes connections and never answers: its address, and the connections it got."""
-    taken: list[Any] = []
-
-    def take(listener: socket.socket) -> None:
-        while True:
-            try:
-                taken.append(listener.accept()[0])
-            except OSError:
-                return
-
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        thread = threading.Thread(target=take, args=(listener,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", taken
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for one in taken:
-                one.close()
-
-
 def test_a_server_is_told_everything_and_gives_the_model_back(server, trained, folder, tmp_path, monkeypatch, capfd):
     capfd.readouterr()
     run_id = track(server.uri, trained, folder)
@@ -668,12 +629,12 @@ def test_a_server_that_hangs_in_mid_run_costs_one_warning(server, folder, caplog
     assert sorted({figure.step for figure in history}) == [1, 2]
 
 
-def test_a_server_that_never_answers_is_asked_twice_at_most(folder, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with silent_server() as (address, taken):
+def test_a_server_that_never_answers_is_asked_once(folder, monkeypatch):
+    monkeypatch.setattr(store, "_SECONDS_TO_ANSWER", 0.5)
+    with dead_servers.listening(lambda _: None) as (address, taken):
         with pytest.raises(MriscopeError, match=r"nothing can be tracked in .* \(timed out\)"):
             open_small(address, folder)
-        assert 1 <= len(taken) <= 2
+        assert len(taken) == 1
 
 
 def test_a_server_that_dies_in_mid_run_costs_one_warning(server, trained, folder, caplog):

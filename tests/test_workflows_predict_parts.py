@@ -14,7 +14,7 @@ from PIL import Image
 
 import mriscope
 from mriscope import sweep
-from mriscope.data.parts import IMAGES_IN_A_PART, list_parts
+from mriscope.data.parts import IMAGES_IN_A_PART, digest_part, list_parts, read_part
 from mriscope.errors import DataError
 from mriscope.recipe import make_recipe
 from mriscope.results import ModelDescription
@@ -135,6 +135,21 @@ def test_folders_patterns_and_images_are_parts(tmp_path, images):
         list_parts([str(tmp_path / "*.parquet")])
     with pytest.raises(DataError, match="leads to no parquet file and no image"):
         list_parts([str(tmp_path / "b" / "notes.txt")])
+
+
+def test_answers_among_the_slices_are_no_slices(run, source):
+    for kept in (0, 2):  # the same command goes on
+        done = predict_parts(run.path, [str(source)], source / "answers", device="cpu")
+        assert (done.parts, done.kept, done.failures) == (2, kept, {})
+
+
+def test_a_path_with_colons_is_no_chain_of_addresses(tmp_path, images):
+    (tmp_path / "T1::axial.png").write_bytes(as_png(images[0]))
+    for named in (tmp_path, tmp_path / "T1::axial.png"):
+        (part,) = list_parts([str(named)])
+        assert len(digest_part(part)) == 64
+        ((names, _, problems),) = read_part(part, SIZE)
+        assert (names, problems) == ([str(tmp_path / "T1::axial.png")], [""])
 
 
 def test_pipes_and_stores_that_fail_are_refused_before_any_work(tmp_path, images, monkeypatch):

@@ -1,9 +1,9 @@
 """Many slices to ask a model about, in parts: parquet files, or thousands of image files, also on an object store."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,13 @@ class Part:
     is_parquet: bool
 
 
-def list_parts(named: Sequence[str]) -> list[Part]:
+def list_parts(named: Sequence[str], without: Collection[Path] = ()) -> list[Part]:
     """List the parts of what a user named.
 
     Args:
         named: parquet files, image files, folders of them, or patterns with * and ?; paths, or addresses as
             `s3://bucket/set`.
+        without: absolute paths that are passed over, as answers that lie in a folder of the slices.
 
     Raises:
         DataError: a name leads nowhere, to nothing of these kinds, or to a pipe; or its store does not answer.
@@ -61,7 +62,7 @@ def list_parts(named: Sequence[str]) -> list[Part]:
     """
     parts: dict[str, Part] = {}
     for text in named:
-        files = _find(text)
+        files = [file for file in _find(text) if Path(file) not in without]
         if volume := next((file for file in files if file.lower().endswith(_OF_VOLUMES)), None):
             raise DataError(
                 f"{volume} is a volume, and parts hold images and parquet files alone, so that no subject's slices are "
@@ -152,7 +153,7 @@ def _read_parquet(name: str) -> Iterator[tuple[list[str], list[bytes | str | Non
             with pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as parquet:
                 column, number = _image_column(name, parquet.schema_arrow), 0
                 for group in range(parquet.metadata.num_row_groups):
-                    largest = max(unpacked_bytes(parquet.metadata.row_group(group), [column])[0], 1)
+                    largest = max(unpacked_bytes(parquet.metadata, group), 1)
                     rows = min(BATCH, max(1, BUDGET // largest))
                     for batch in parquet.iter_batches(rows, row_groups=[group], columns=[column]):
                         found = [*images_of(batch.column(column))]
@@ -218,7 +219,10 @@ def _is_hidden(path: str) -> bool:
 def _open_system(address: str) -> tuple[Any, str]:
     """Return the file system of an address and the path within it."""
     import fsspec
+    from fsspec.implementations.local import LocalFileSystem
 
+    if "://" not in address:  # a path, in which :: is no chain of addresses
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(address))
     try:
         return fsspec.core.url_to_fs(address)
     except ImportError as error:

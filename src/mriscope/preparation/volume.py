@@ -22,6 +22,7 @@ MIDDLE = np.array([0.0, -17.0, 6.0])  # mm, the middle of the field
 REACH = ((-72.0, 72.0), (-108.0, 74.0), (-70.0, 82.0))  # mm, the template's brain along x, y and z
 _COARSE = 2.0  # mm; the grid on which bias and place are estimated
 _MARGIN = 10.0  # mm around the brain
+_EXTENTS = (50.0, 1000.0)  # mm; what the longest side of a volume with a brain can measure
 _FINER = 2  # points along each side of a pixel, whose mean it is
 
 
@@ -56,6 +57,7 @@ def prepare_volume(volume: Volume, options: PrepareOptions, tiles: list[Tile] | 
     """
     tiles = [] if tiles is None else tiles
     head = _as_signal(orient(volume, options.orientation))
+    _check_extent(head)
     white = float(np.quantile(head.data[head.data > 0], 0.995)) if (head.data > 0).any() else 1.0
     tiles += [draw_layer("as read", plane, head, white) for plane in ("axial", "sagittal")]
     skull = find_brain(head, fine=options.strip == "deepbet")
@@ -82,6 +84,14 @@ def prepare_volume(volume: Volume, options: PrepareOptions, tiles: list[Tile] | 
         empty=empty,
     )
     return Prepared(images, positions, measures)
+
+
+def _check_extent(grid: Grid) -> None:
+    """Refuse a volume that is no head for its size, before it is brought to a grid of millimetres."""
+    sides = grid.spacings * grid.data.shape
+    if not _EXTENTS[0] <= sides.max() <= _EXTENTS[1]:
+        told = " × ".join(f"{side:.4g}" for side in sides)
+        raise DataError(f"measures {told} mm, where a head has 100 to 300; correct the voxel sizes in its header")
 
 
 def _as_signal(grid: Grid) -> Grid:

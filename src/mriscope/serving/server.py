@@ -1,5 +1,6 @@
 """Run the server: where it listens, who is let in, how it stops."""
 
+import re
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -80,6 +81,11 @@ class _AnnouncedServer(uvicorn.Server):
 
 
 def _check_token(host: str, token: str | None) -> None:
+    if token is not None and not re.fullmatch("[!-~]([ -~]*[!-~])?", token):
+        raise ArgumentError(
+            "the token is empty, has characters that are no ASCII, or a space or line end at its ends, which no header "
+            "carries; take letters and digits"
+        )
     if token is not None and len(token) < _SHORTEST:
         raise ArgumentError(f"the token has {len(token)} characters; give at least {_SHORTEST} that nobody can guess")
     if token is None and host not in LOOPBACK:
@@ -90,8 +96,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise MriscopeError(f"there is no address {host} ({error.strerror}); name another with --host") from error
+    except (OSError, ValueError) as error:  # ValueError: what can be no name, such as a..b or one of 300 characters
+        reason = error.strerror if isinstance(error, OSError) else "it is no name of a machine"
+        raise MriscopeError(f"there is no address {host} ({reason}); name another with --host") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)

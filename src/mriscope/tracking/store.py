@@ -110,7 +110,7 @@ def connect(store: str, experiment: str) -> tuple["MlflowClient", str]:
     """
     os.environ.update(ALWAYS | {name: value for name, value in _UNLESS_SET.items() if name not in os.environ})
     with translated_errors(store), _lock_store(store):  # several processes that fill a new database would break it
-        _check_server(store)
+        _check_server(store, experiment)
         from mlflow import MlflowClient
 
         _check_database(store)
@@ -146,15 +146,20 @@ def _lock_store(store: str) -> AbstractContextManager[Any]:
     return FileLock(file.with_name(f".{file.name}.lock"), timeout=_SECONDS_TO_MAKE_A_DATABASE)
 
 
-def _check_server(store: str) -> None:
-    """Raise soon for a server that takes the question and never answers; MLflow would wait for 10 s, twice."""
+def _check_server(store: str, experiment: str) -> None:
+    """Raise soon for a server that takes MLflow's first question and never answers; MLflow would wait for 10 s, twice.
+
+    Any answer will do: MLflow reads it better when it asks the same again.
+    """
     if not store.startswith(("http://", "https://")):
         return
     import requests
 
+    question = f"{store.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name"
+    asked = {"experiment_name": experiment}
     with suppress(requests.RequestException):
         try:
-            requests.get(f"{store.rstrip('/')}/health", timeout=_SECONDS_TO_ANSWER, stream=True).close()
+            requests.get(question, asked, timeout=_SECONDS_TO_ANSWER, stream=True).close()
         except requests.Timeout as error:
             raise TimeoutError(errno.ETIMEDOUT, f"no answer within {_SECONDS_TO_ANSWER} s") from error
 

@@ -67,9 +67,10 @@ def predict_parts(
     """
     if isinstance(named, str | Path):
         raise ArgumentTypeError(f"named is {str(named)!r}; give a list of files, folders, patterns or addresses")
-    directory, parts = open_run(run), list_parts([str(one) for one in named])
+    directory, output = open_run(run), OutputFolder(Path(out), "predict")
+    earlier = {output.path.absolute() / name for name, one in output.written().items() if one.command == "predict"}
+    parts = list_parts([str(one) for one in named], without=earlier)
     where = choose_executor(executor, len(parts), device)
-    output = OutputFolder(Path(out), "predict")
     files = {part.name: f"{part.name}.parquet" for part in parts}
     output.claim([MODEL, *files.values()])
     from mriscope.workflows.predict import load_model
