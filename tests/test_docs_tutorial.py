@@ -94,6 +94,31 @@ def test_the_how_to_of_dicom_runs(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert len(Answer.from_json(capsys.readouterr().out).slices) == 6
 
 
+ELSEWHERE = ("data fetch", "explain-compare", "export", "predict exported", "serve", "compare", "ui")
+"""Commands of the how-to of the public slices that ask other hosts, wait for callers or run for long."""
+
+
+def test_the_how_to_of_the_public_slices_runs_on_a_set_that_leaks_as_they_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder)
+    for number, path in enumerate(sorted(Path("brains").rglob("sub-*.png"))):
+        place = Path("public", ("train", "train", "test")[number % 3], path.parent.name)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    shutil.copytree("public/test/Non_Demented", "your_folder")
+    shutil.copy(next(Path("your_folder").iterdir()), "your_slice.jpg")
+    page = (DOCS / "howto" / "public_set.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^mriscope (.*?)(?: *#.*)?$", page, re.MULTILINE)
+    assert len(lines) == 19
+    for line in lines:
+        if line.startswith(ELSEWHERE):
+            continue
+        words = shlex.split(line.replace("hf:Falah/Alzheimer_MRI", "public").replace("--folds 5", "--folds 3"))
+        few = {"train": ["--set", "training.epochs=1"], "crossval": ["--folds", "3"]}.get(words[0], [])
+        assert cli._run_app([*words, *few]) == (3 if words[0] == "audit" else 0), line
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_the_how_to_of_serving_asks_a_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
