@@ -34,8 +34,12 @@ is the AUROC, recall or precision of a class over several slices of each subject
 """
 LEAST_WORTH = 10
 """Units that a mean loss has to rest on (see Cohort.worth_of_losses): a near perfect model's rests on one or two."""
-LEAST_WRONG = 5
-"""Subjects with a wrong prediction, if there is any, that a metric of the confusion matrix has to rest on."""
+LEAST_WRONG = 4
+"""Subjects with a wrong prediction, if there is any, that a metric of the confusion matrix has to rest on.
+
+Of near perfect models one error more or less decides: their intervals missed in up to 17 % of cohorts, and those of four
+errors or none in 8 % at most (docs/method.md).
+"""
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
     f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}; "
