@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/near_perfect.py
 
 Prints a row for each cell and metric: per cent of 1,000 simulated cohorts whose printed interval misses the true value.
-An interval is printed where no subject is wrong, or as many as the column says. 17 s of one core.
+An interval is printed where no subject is wrong, or as many as the column says. 23 s of one core.
 """
 
 from collections.abc import Iterator

@@ -9,7 +9,8 @@ from audit_sets import falsely_apart, some_brains, strangers, warped_brains
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from mriscope.audit.subjects import RECOVERY_VERSION, UNKNOWN, recover_subjects
+from mriscope.audit.separation import Separation
+from mriscope.audit.subjects import RECOVERY_VERSION, UNKNOWN, _brain_areas, _different_brains, recover_subjects
 from mriscope.data.phantom import make_phantom
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
@@ -154,6 +155,29 @@ def test_one_slice_of_each_brain_is_of_nobody():
 def test_images_of_another_type_are_refused():
     with pytest.raises(DataError, match="uint8"):
         recover_subjects(np.zeros((20, 32, 32)))
+
+
+def test_the_largest_groups_that_are_proven_apart_are_subjects():
+    """Groups 1 and 2 are not proven to differ, nor are 2 and 4: the larger one of two is kept, of equals the first."""
+    groups = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 4])
+    apart = np.ones((5, 5), bool)
+    apart[1, 2] = apart[2, 1] = apart[2, 4] = apart[4, 2] = apart[np.arange(5), np.arange(5)] = False
+    # A group covers a place of each group that it is apart from, where that one has a slice.
+    separation = Separation(slices=np.eye(5, dtype=bool), covered=apart)
+    assert _different_brains(groups, separation).tolist() == [0, 0, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1]
+    equals = Separation(np.eye(2, dtype=bool), np.zeros((2, 2), bool))
+    assert _different_brains(np.array([1, 0, 0, 1]), equals).tolist() == [-1, 0, 0, -1]
+
+
+def test_areas_are_shares_of_pixels_above_a_fifth_of_the_bright_tenth_by_hand():
+    images = np.zeros((2, 16, 16), np.uint8)  # every fourth pixel counts: four by four
+    images[0, ::4, ::4] = 5
+    images[1, ::4, ::4] = np.repeat([20, 21, 100, 100], 4).reshape(4, 4)
+    # 8 of 32 pixels are 100, and so is the bright tenth; its fifth is 20, which none but 21 and 100 are above
+    assert _brain_areas(images).tolist() == [0, 12 / 16]
+    many = np.full((2000, 4, 4), 10, np.uint8)
+    many[1::2] = 100  # of 2,000 slices every second one is asked for the bright tenth: 10
+    assert _brain_areas(many).tolist() == [1] * 2000
 
 
 # --- the study's slices -------------------------------------------------------------------------------------------

@@ -21,10 +21,25 @@ from mriscope.evaluation.intervals import (
     bootstrap_classes,
     bootstrap_repeats,
     bootstrap_values,
+    count_units,
     interval_unit,
+    mean_over,
     resample_weights,
+    stack_repeats,
+    unit_numbers,
+    units_of,
 )
-from mriscope.evaluation.metrics import CLASS_METRICS, HEADLINE, accuracy, auroc, brier_score, log_loss, severity_error
+from mriscope.evaluation.metrics import (
+    CLASS_METRICS,
+    HEADLINE,
+    accuracy,
+    auroc,
+    brier_score,
+    log_loss,
+    quadratic_kappa,
+    recall,
+    severity_error,
+)
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.scoring import score
 
@@ -137,6 +152,9 @@ def test_a_class_of_one_subject_has_values_and_no_bounds() -> None:
     assert found["b"]["recall"].value == 0.5
     assert np.isnan(found["b"]["recall"].low)
     assert found["a"]["recall"].low < 0.75 < found["a"]["recall"].high
+    two = Predictions.of([0, 0, 1, 1], np.eye(2)[[0, 1, 0, 1]], subjects=[1, 2, 3, 4], class_names=TWO)
+    of_two = bootstrap_classes(two, resamples=50)["b"]["recall"]
+    assert 0 < of_two.low < 0.5 < of_two.high < 1  # two are enough
 
 
 def test_a_class_of_one_subject_makes_a_mean_over_classes_unreliable() -> None:
@@ -361,3 +379,44 @@ def test_few_successes_and_few_failures_have_mirrored_bounds() -> None:
     low, high = wilson_interval(np.array([0.01, 0.99]), 100)
     assert low[0] == pytest.approx(-np.log(0.95) / 100, rel=1e-6)  # chi2 of two degrees is exponential
     assert (1 - high[1], 1 - low[1]) == pytest.approx((low[0], high[0]))
+
+
+def test_units_are_subjects_or_slices_and_none_without_slices() -> None:
+    subjects = np.array([7, 7, 3, 9, 9, 9])
+    assert unit_numbers(right_or_wrong(np.ones(6), subjects)).tolist() == [1, 1, 0, 2, 2, 2]
+    assert unit_numbers(right_or_wrong(np.ones(6))).tolist() == list(range(6))
+    assert [count_units(right_or_wrong(np.ones(6), known)) for known in (subjects, None)] == [3, 6]
+    for nothing in (Predictions.of([], np.empty((0, 2)), subjects=known, class_names=TWO) for known in ([], None)):
+        assert count_units(nothing) == 0
+        assert [weights.tolist() for weights in resample_weights(nothing, 2, 0)] == [[], []]
+        assert np.isnan(bootstrap(nothing, ACCURACY, resamples=2)["accuracy"].value)
+
+
+def test_a_mean_over_repeats_gives_each_its_own_weights() -> None:
+    """Two repeats of four slices; with the weights 3 of 4 and 1 of 2 are right."""
+    repeats = [right_or_wrong(np.array(right), np.array([1, 1, 2, 2])) for right in ([1, 1, 0, 0], [1, 0, 0, 1])]
+    both = stack_repeats(repeats)
+    assert units_of(repeats).tolist() == both.subjects.tolist() == [0, 0, 1, 1] * 2
+    assert mean_over(repeats, accuracy)(both) == 0.5
+    assert mean_over(repeats, accuracy)(both, np.array([2, 1, 1, 0, 1, 0, 1, 0])) == (3 / 4 + 1 / 2) / 2
+    assert mean_over(repeats, recall)(both).tolist() == [0.5, 0.5]
+
+
+def test_resamples_in_which_a_metric_does_not_exist_give_no_value() -> None:
+    p = Predictions.of([0, 1], [[0.9, 0.1], [0.2, 0.8]], subjects=[1, 2], class_names=TWO)
+    drawn = bootstrap_values(p, auroc, 200, 0)  # half of the resamples hold one of the two alone
+    assert 60 < len(drawn) < 140
+    assert (drawn == 1).all()
+
+
+def test_widened_bounds_keep_to_the_range_of_their_metric() -> None:
+    """Kappa may be negative, and an error of severity more than 1; others end at 0 and 1."""
+    p = replace(ordinary(5, 60, 30), severity=tuple(ordinary(5).class_names))
+    worst = replace(p, probabilities=np.roll(p.probabilities, 2, axis=1))
+    metrics = {"kappa": quadratic_kappa, "error": severity_error, **ACCURACY}
+    plain, wide = (bootstrap_repeats([worst], metrics, resamples=200, widen_by=by) for by in (1.0, 2.0))
+    assert wide["kappa"].low < plain["kappa"].low < 0
+    assert wide["error"].high > plain["error"].high > 1
+    assert 0 < wide["accuracy"].low < plain["accuracy"].low
+    low, high = widen(plain["error"].value, (plain["error"].low, plain["error"].high), 2.0, least=0, most=np.inf)
+    assert (wide["error"].low, wide["error"].high) == pytest.approx((float(low), float(high)))

@@ -192,7 +192,9 @@ def test_child_beyond_its_memory_costs_its_volume_alone(tmp_path: Path, monkeypa
     monkeypatch.setattr(prepare, "MEMORY", 2**29)
     result = prepare_source(bids(tmp_path / "bids", 2), tmp_path / "out", options=PLAIN)
     assert len(result.failed) == 2
-    assert all(re.search("memory|ended the process|cannot be prepared", one.problem) for one in result.failed)
+    # a library without memory says so, ends the process, or tries again until its time is over
+    ways = "memory|ended the process|cannot be prepared|takes longer"
+    assert [one.problem for one in result.failed if not re.search(ways, one.problem)] == []
     assert "without slices: 2 of 2 volumes" in (tmp_path / "out/prepare.html").read_text()
 
 
