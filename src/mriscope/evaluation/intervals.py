@@ -34,8 +34,12 @@ is the AUROC, recall or precision of a class over several slices of each subject
 """
 LEAST_WORTH = 10
 """Units that a mean loss has to rest on (see Cohort.worth_of_losses): a near perfect model's rests on one or two."""
-LEAST_WRONG = 5
-"""Subjects with a wrong prediction, if there is any, that a metric of the confusion matrix has to rest on."""
+LEAST_WRONG = 4
+"""Subjects with a wrong prediction, if there is any, that a metric of the confusion matrix has to rest on.
+
+Of near perfect models one error more or less decides: their intervals missed in up to 17 % of cohorts, and those of
+four errors or none in 8 % at most (docs/method.md).
+"""
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
     f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}; "
@@ -87,7 +91,8 @@ def bootstrap(
     Returns:
         estimates by name; `reliable` is False for fewer than 20 subjects, for fewer than ten of a class that the metric
         is about, and where subjects are unknown; for fewer than 200 subjects of a loss, and of an AUROC, recall or
-        precision over several slices of each; and for a loss that fewer than ten subjects carry.
+        precision over several slices of each; for a loss that fewer than ten subjects carry; and for a metric of the
+        confusion matrix where one to three subjects are wrong.
 
     Example:
         >>> right = Predictions.of([0, 1, 1, 1], [[1, 0], [0, 1], [0, 1], [1, 0]], class_names=("sick", "well"))
