@@ -195,8 +195,10 @@ def test_slices_that_are_proven_to_be_shared_are_not_looked_for():
     slices = SliceSet.of(noise(3), [0, 0, 0], class_names=CLASSES)
     found = nothing_found(3)
     both = split(rows(0), rows(), rows(1, 2))
-    search = search_of(slices, replace(found, proven=rows(0, 0, 2)), both)
+    calls: list[tuple[int, int]] = []
+    search = search_of(slices, replace(found, proven=rows(0, 0, 2)), both, progress=lambda *call: calls.append(call))
     assert search is not None
+    assert calls[-1] == (1, 1)
     assert search.queries.tolist() == [2]
     assert search_of(slices, replace(found, proven=rows(0, 0, 0)), both) is None
 
@@ -219,6 +221,11 @@ def test_the_worst_pairs_are_one_for_each_subject():
     unknown = SliceSet.of(images, [0] * 6)
     every = worst_pairs(unknown, find_neighbours(images), split(rows(0, 3, 4), rows(), rows(1, 2, 5)), 3)
     assert [(pair.row, pair.other) for pair in every] == [(1, 0), (5, 3), (2, 0)]  # each for itself
+
+
+def test_two_slices_can_be_audited():
+    report = audit(SliceSet.of(noise(2), [0, 1], class_names=CLASSES), None)
+    assert (report.n_slices, report.subjects.groups, report.duplicates.near_slices) == (2, 0, 0)
 
 
 def test_a_single_slice_cannot_be_audited():
