@@ -33,8 +33,6 @@ SEEDS = range(1000, 1020)
 """Of the draws; none was looked at before these methods were frozen."""
 OLD = 60.0  # years
 RESAMPLES = 1000
-BESIDE = ("best_five", "tissue_histograms")
-"""Methods that are set beside covariates and scalars."""
 FOLDER = Path("runs", "honest_draws")
 COVARIATES = ("age", "nwbv")
 TITLES = {
@@ -89,7 +87,7 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
 def compare(draws: list[dict[str, np.ndarray]], demented: np.ndarray, columns: dict[str, np.ndarray]) -> Iterator[str]:
     """Yield the rows of the table: AUROC over all and over the old, and how much of it is above the brain fraction."""
     groups = (columns["age"] > 0, columns["age"] >= OLD)
-    for method in BESIDE:
+    for method in honest.METHODS:
         scores = np.array([log_odds(one[method][:, 1]) for one in draws])
         cells = []
         for group in groups:

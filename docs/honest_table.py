@@ -1,5 +1,6 @@
 """The part of docs/results.md that stands beside the published split: the same recipes cross-validated by subject."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from mriscope.recipe import Recipe, read_recipe
 from mriscope.results import CrossValidation
 from mriscope.run_directory import RunDirectory
+from mriscope.workflows.crossval import crossvalidate
 
 Record = Mapping[str, Any]
 
@@ -14,17 +16,22 @@ FOLDER = "crossval"
 """Below the run directories: one cross-validation per recipe, under the recipe's name."""
 PUBLISHED = "published"
 """Below it too: runs on the published split of recipes that are not the study's."""
+COVARIATES, OLD = "MRISCOPE_COVARIATES", "age >= 60"
+"""Names a file with a column age, by path or subject, of the reader's own; and whom one more column is of."""
 COLUMNS = (
     *("recipe", "published split, % of slices", "by subject, % of slices", "drop, points", "% of subjects"),
-    *("macro-F1", "macro-F1, three classes", "macro-F1, Non vs demented", "AUROC, Non vs demented", "note"),
+    *("macro-F1", "macro-F1, three classes", "macro-F1, Non vs demented", "AUROC, Non vs demented"),
+    *("over the brain fraction (paired)", "AUROC of 60 and over", "note"),
 )
 TEXT = """## The same recipes, evaluated by subject
 
 Here no brain is on both sides: each of {folds} folds holds out whole subjects, as recovered from the pixels
 ([how](subjects.md)), and the folds together evaluate all {slices:,} slices of {subjects} subjects. The drop is what the
 published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into
-one prediction, in the way that suits each fold's validation part best. Intervals are 95 % bootstrap intervals over
-subjects.
+one prediction, in the way that suits each fold's validation part best. Intervals are 95 % intervals over subjects,
+widened for expected performance ([how](method.md)) but where the note says otherwise. "Over the brain fraction" is the
+AUROC less that of this one number, on the same subjects; of 60 and over, where training used all, the folds are the
+same. Cells are empty where a row was not run since these columns were added.
 Half of the subjects are Non demented, so always saying so is right for 50 % of them.
 Read `tissue_histograms` with its hindsight: it was chosen after some 350 variants had been looked at on these subjects.
 `tissue_families` chooses within each training part. Over twenty fresh draws of the folds its AUROC, Non vs demented, is
@@ -53,6 +60,7 @@ def _record(summary: Path, folder: Path) -> Record:
     found = CrossValidation.read(summary)
     assert found.subject is not None, f"{summary} is of no folds by subject"
     first = RunDirectory(next(iter(sorted(summary.parent.glob("repeat*-fold*")))))
+    fraction = None if found.baselines is None else (found.baselines.subject or {})["non_vs_demented"]["brain_fraction"]
     run, published = first.environment, RunDirectory(folder / PUBLISHED / summary.parent.name)
     split = {"protocol", "folds", "fold", "repeat"}
     return {
@@ -63,10 +71,28 @@ def _record(summary: Path, folder: Path) -> Record:
             "accuracy": found.subject["four_classes"]["accuracy"].to_json(),
             **{task: one["macro_f1"].to_json() for task, one in found.subject.items()},
             "auroc": found.subject["non_vs_demented"]["auroc"].to_json(),
+            "over_fraction": fraction and fraction.auroc_over and fraction.auroc_over.to_json(),
+            "auroc_of_old": _auroc_of_old(summary.parent, first.recipe, found),
         },
         "published": published.metrics().metrics["accuracy"].to_json() if published.finished else None,
         "run": run.model_dump(mode="json", include={"commit", "cores", "processor", "device", "started"}),
     }
+
+
+def _auroc_of_old(place: Path, recipe: Recipe, found: CrossValidation) -> Record | None:
+    """Summarize the folds of the old alone, then those of all again, as the folder was; None without covariates."""
+    if (file := os.environ.get(COVARIATES)) is None:
+        return None
+    same = {"folds": found.folds, "repeats": found.repeats, "protocol": found.protocol}
+    old = crossvalidate(recipe, place, covariates=file, where=OLD, **same)
+    crossvalidate(recipe, place, **same)
+    assert old.subject is not None
+    return old.subject["non_vs_demented"]["auroc"].to_json()
+
+
+def _narrow(subject: Record) -> list[str]:
+    """Say where a row is of a version whose intervals were not widened; it had no method in them."""
+    return [] if subject["auroc"].get("method") else ["intervals not widened"]
 
 
 def honest_section(
@@ -97,7 +123,11 @@ def honest_section(
             [
                 *(f"`{name}`", "" if before is None else share(before), share(one["slice"]), drop),
                 *(share(subject["accuracy"]), *(figure(subject[task]) for task in tasks), figure(subject["auroc"])),
-                "; ".join(change.removeprefix("training.precision=") for change in changed),
+                *(
+                    figure(subject[column]) if subject.get(column) else ""
+                    for column in ("over_fraction", "auroc_of_old")
+                ),
+                "; ".join([*(change.removeprefix("training.precision=") for change in changed), *_narrow(subject)]),
             ]
         )
         origins.append(_origin(name, files[name].parent.name, one, changed))

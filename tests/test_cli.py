@@ -24,6 +24,7 @@ from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subjec
 from mriscope.evaluation.predictions import read_predictions, write_predictions
 from mriscope.evaluation.tasks import TASKS, to_task
 from mriscope.explain import METHODS
+from mriscope.results import ExplainedRegions
 from mriscope.run_directory import RunDirectory
 
 RECIPE = """
@@ -284,7 +285,10 @@ def test_explain_takes_images_a_layer_and_a_class(call, run_folder, picture, tmp
     code, _, err = call("explain", run_folder, *words, "--out", tmp_path / "out")
     assert code == 0, err
     names = {file.name for file in (tmp_path / "out").iterdir() if file.name[0] != "."}
-    assert names == {"grid.png", "000_slice_gradcam.png", "explain.html"}
+    assert names == {"grid.png", "000_slice_gradcam.png", "explain.html", "regions.csv", "regions.json"}
+    told = ExplainedRegions.read(tmp_path / "out" / "regions.json")
+    assert (told.model, told.explained, told.regions.n_slices) == ("baseline_cnn", "Mild", 1)
+    assert not any(one.ratio.has_interval for method in told.regions.methods for one in method.regions)
 
 
 def test_explain_shows_several_methods_in_one_matrix_and_a_page(call, run_folder, tmp_path):
@@ -295,7 +299,11 @@ def test_explain_shows_several_methods_in_one_matrix_and_a_page(call, run_folder
     ends = [file.stem.rpartition("_")[2] for file in tmp_path.glob("0*.png")]
     assert sorted(ends) == ["eigencam"] * 3 + ["gradcam"] * 3 + ["layercam"] * 3
     page = (tmp_path / "explain.html").read_text()
-    assert page.count("data:image/png;base64,") == 1 + 3 * (1 + 3)  # the scale; each slice plain and under three maps
+    placed = ExplainedRegions.read(tmp_path / "regions.json").regions.n_placed
+    assert page.count("data:image/png;base64,") == 1 + 3 * (1 + 3) + placed  # the scale; each plain, mapped, in regions
+    assert page.count("times its area") > 0
+    assert page.count("No regions are told of this slice") == 3 - placed
+    assert "share of the map over the region's share of the area" in page.replace("&#39;", "'")
     assert page.count(" outside the brain</figcaption>") + page.count("empty map</figcaption>") == 9
     assert len(re.findall(r"true [^;]+; predicted [^;]+; subject [0-9]+, position [0-9]", page)) == 3
     assert "Which side of a picture is the subject's left is not known of image files" in page
@@ -320,7 +328,8 @@ def test_explain_compare_prints_the_tables_and_a_recommendation(call, run_folder
     code, out, err = call("explain-compare", run_folder, "--n", 6, "--methods", "gradcam,layercam", "--out", tmp_path)
     assert code == 0, err
     written = {file.name for file in tmp_path.iterdir() if file.name[0] != "."}
-    assert written - {"cohort.png"} == {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    files = {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
+    assert written - {"cohort.png"} == {*files, "explain_compare_regions.csv"}
     assert ("and cohort.png" in out) == ("cohort.png" in written)
     for words in ("split by subject", "Grad-CAM", "Random map", "Centre map", "Insertion less deletion", "recommended"):
         assert words.lower() in out.lower()

@@ -2,15 +2,22 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from served import serving
+from volume_files import phantom_bids, phantom_dicoms
 
+import mriscope
 from mriscope import cli, sweep
+from mriscope.results import Answer
+from mriscope.run_directory import open_run
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial.md"
-HOW_TO = [DOCS / "howto" / f"{name}.md" for name in ("own_images", "export", "methods_section")]
+HOW_TO = [DOCS / "howto" / f"{name}.md" for name in ("own_images", "export", "methods_section", "cluster")]
 APART = [DOCS / "howto" / f"{name}.md" for name in ("add_a_model", "add_a_cam")]
 
 
@@ -23,12 +30,16 @@ def run(page: Path, replace: tuple[str, str] = ("", "")) -> int:
     """Run the blocks of a page in the current folder; return how many commands of mriscope were among them."""
     commands = 0
     for language, text in blocks_of(page):
+        text = text.replace(*replace)
         if language == "python":
-            exec(text.replace(*replace), {"__name__": page.stem})
+            exec(text, {"__name__": page.stem})
             continue
         for line in text.splitlines():
             command, _, expected = line.removeprefix("$ ").partition("    # exits with ")
             program, *words = shlex.split(command)
+            if program == "curl":
+                subprocess.run([program, "--silent", "--show-error", *words], check=True, capture_output=True)
+                continue
             assert program == "mriscope", line
             assert cli._run_app(words) == int(expected or 0), line
             commands += 1
@@ -56,6 +67,46 @@ def test_the_tutorial_leaves_what_it_tells_to_open(folder: Path):
 def test_a_how_to_goes_on_from_the_tutorial(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
     run(page)
+
+
+def test_the_how_to_of_bids_runs_and_prints_what_it_shows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(folder)
+    phantom_bids(Path("bids"))
+    page = DOCS / "howto" / "bids.md"
+    assert run(page) == 5
+    capsys.readouterr()
+    shown = re.search(r"```text\n\$ mriscope (.*?)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    assert cli._run_app(shlex.split(shown[1])) == 0
+    printed = capsys.readouterr().out.splitlines()
+    beginnings = [line.split("  ")[0] for line in shown[2].splitlines() if line]  # probabilities depend on the machine
+    assert [one for one in beginnings if not any(line.startswith(one) for line in printed)] == []
+
+
+def test_the_how_to_of_dicom_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(folder)
+    phantom_dicoms(Path("dicom"))
+    assert run(DOCS / "howto" / "dicom.md") == 4
+    capsys.readouterr()
+    assert cli._run_app(["predict", "runs/dicom", "dicom/AD/p0", "--json"]) == 0
+    assert len(Answer.from_json(capsys.readouterr().out).slices) == 6
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_how_to_of_serving_asks_a_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("requests")
+    monkeypatch.chdir(folder)
+    shutil.copy(next(Path("brains").rglob("*.png")), "brains/slice.png")
+    try:
+        with serving(open_run("runs/compact"), mriscope.load_model("runs/compact", "cpu")) as (client, _):
+            run(DOCS / "howto" / "serve.md", ("http://127.0.0.1:8000/", client.url))
+    finally:
+        Path("brains/slice.png").unlink()
+    assert re.match(r"\w*Demented \{'", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("page", APART, ids=lambda page: page.stem)

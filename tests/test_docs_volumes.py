@@ -7,15 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_files import write_files
-from volume_files import axial_series, brain, enhanced, write_dicoms, write_nifti, write_tumour
+from volume_files import axial_series, brain, enhanced, phantom_bids, write_dicoms, write_nifti, write_tumour
 
 from mriscope import cli
-from mriscope.data.phantom import make_phantom
 from mriscope.results import Answer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
@@ -135,16 +133,7 @@ def test_the_command_of_a_row_does_what_it_says(row: int, tmp_path: Path, capsys
 def test_a_bids_data_set_is_trained_on_audited_explained_and_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Twelve phantom brains, with two sessions of the first: a run by subject never divides it."""
     root = tmp_path / "bids"
-    slices = make_phantom(12, 12, size=32).slices
-    table = "participant_id\tdiagnosis\n"
-    for who in range(12):
-        volume = np.ascontiguousarray(slices.images[slices.subjects == who][:, ::-1].transpose(2, 1, 0))
-        table += f"sub-{who:02d}\t{('AD', 'CN')[who % 2]}\n"
-        for session in (1, 2) if who == 0 else (1,):
-            folder = root / f"sub-{who:02d}" / f"ses-{session}" / "anat"
-            affine = np.diag([5.0, 5.0, 4.0, 1.0])
-            write_nifti(folder / f"sub-{who:02d}_ses-{session}_T1w.nii.gz", volume // session, affine)
-    write_files(root, {"participants.tsv": table.encode()})
+    phantom_bids(root)
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         f"model: baseline_cnn\ndata: {root}\ninput: {{size: 32}}\ntraining: {{epochs: 1, batch_size: 16}}\n"

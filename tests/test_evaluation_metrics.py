@@ -205,6 +205,20 @@ def test_the_headline_names_are_these() -> None:
     assert list(metrics.HEADLINE) == ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "quadratic_kappa"]
 
 
+def test_chance_is_what_guesses_in_the_proportions_of_the_classes_come_to() -> None:
+    counts = [6000, 0, 9000, 45000]
+    random = np.random.default_rng(0)
+    labels = np.repeat(range(4), counts)
+    guesses = one_hot(labels.tolist(), random.permutation(labels).tolist())
+    expected = metrics.chance(counts)
+    assert list(expected) == list(metrics.HEADLINE)
+    for name, value in expected.items():
+        assert metrics.HEADLINE[name](guesses) == pytest.approx(value, abs=0.02), name
+    for metric in (metrics.precision, metrics.recall, metrics.f1):
+        assert metric(guesses)[[0, 2, 3]] == pytest.approx([0.1, 0.15, 0.75], abs=0.02)
+    assert metrics.chance([0, 0]) == {}
+
+
 @several
 @given(cases())
 def test_losses_agree_with_scikit_learn(case: tuple[Predictions, np.ndarray]) -> None:

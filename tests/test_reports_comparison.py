@@ -15,6 +15,7 @@ from mriscope.reports.comparison import (
     tables,
     verdict_text,
 )
+from mriscope.reports.text import CHANCE
 from mriscope.results import Comparison, Estimate, PairedTest, RunsEstimate, Standing
 
 NAN = math.nan
@@ -75,6 +76,14 @@ def test_cells_hold_values_with_intervals_tests_and_costs(comparison: Comparison
     assert recalls.rows[0][1] == ("100.00", "100.00 to 100.00")
     assert [cell.text for cell in cost.rows[0]] == ["a|b", "61,300", "1.5 M", "1.5 min", "1,234", "CPU, 1 thread"]
     assert cost.rows[1][2].text == "unknown"
+
+
+def test_chance_stands_beside_the_metrics_where_classes_were_counted(comparison: Comparison) -> None:
+    counted = comparison.model_copy(update={"class_counts": {"Very_Mild": 10, "Mild": 30}})
+    _, without, recalls, _ = tables(counted)
+    assert [cell.text for cell in without.rows[-1]] == [CHANCE, "62.50", "50.00", "50.00", "0.000"]
+    assert recalls.rows[-1] == [("By chance", ""), ("25.00", "")]
+    assert f"| {CHANCE} | 62.50 |" in comparison_markdown(counted)
 
 
 def test_the_table_for_spreadsheets_keeps_full_precision_and_leaves_out_what_does_not_exist(

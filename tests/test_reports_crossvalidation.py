@@ -46,8 +46,10 @@ def test_the_text_has_a_row_for_each_task_and_level_under_how_it_was_come_by() -
     lines = crossvalidation_text(summary()).splitlines()
     assert lines[0] == "split by subject, 3 × 2 folds: 1,200 slices, 24 subjects"
     assert lines[2].split() == ["task", "level", "accuracy", "macro-F1", "AUROC"]
-    assert lines[3] == "four classes     slice    " + "  ".join(["0.750 (0.500 – 0.875)"] * 3)
-    assert lines[4].strip().startswith("subject  0.750")
+    assert lines[3] == "four classes     slice    " + "  ".join(
+        ["75.0 % (50.0 to 87.5)"] * 2 + ["0.750 (0.500 to 0.875)"]
+    )
+    assert lines[4].strip().startswith("subject  75.0 %")
     assert lines[5].endswith("0.500 (no interval)")
     assert lines[-2:] == [
         "95 % intervals are over subjects; metrics are means over 3 repeats",
@@ -59,7 +61,7 @@ def test_the_markdown_adds_all_metrics_and_each_fold() -> None:
     text = crossvalidation_markdown(summary())
     assert text.startswith("# Cross-validation of compact_cnn\n\nsplit by subject")
     assert f"| task | level | {' | '.join(HEADS.values())} |" in text
-    assert "| 0 | 1 | 600 | 12 | 0.750 (0.500 – 0.875) | 0.750 (0.500 – 0.875) | majority |" in text
+    assert "| 0 | 1 | 600 | 12 | 75.0 % (50.0 to 87.5) | 75.0 % (50.0 to 87.5) | majority |" in text
 
 
 def test_slices_alone_and_leaks_are_said() -> None:
@@ -70,7 +72,7 @@ def test_slices_alone_and_leaks_are_said() -> None:
         "split by slice, 2 folds: 1,200 slices, subjects unknown, LEAKY: train and test share subjects"
     )
     assert "pooled" not in text
-    assert "| 0 | 0 | 600 | unknown | 0.750 (0.500 – 0.875) |" in crossvalidation_markdown(found)
+    assert "| 0 | 0 | 600 | unknown | 75.0 % (50.0 to 87.5) |" in crossvalidation_markdown(found)
 
 
 @pytest.mark.parametrize("write", [crossvalidation_text, crossvalidation_markdown])

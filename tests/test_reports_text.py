@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from result_files import environment, metrics
@@ -7,7 +9,7 @@ from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.page import Picture, run_page
-from mriscope.reports.text import UNRELIABLE, describe_slices, metrics_text, slices_text, table
+from mriscope.reports.text import CHANCE, UNRELIABLE, describe_slices, metrics_text, slices_text, table
 from mriscope.results import BaselineScores, Estimate
 
 METRICS = metrics(
@@ -52,7 +54,7 @@ def test_figures_stand_under_their_protocol_with_their_intervals():
     counted = metrics_text(METRICS.model_copy(update={"shared_subjects": 2})).splitlines()[0]
     assert counted.endswith("LEAKY: 2 of 3 test subjects also have slices in the training part")
     row = next(line for line in lines if line.startswith("accuracy"))
-    assert row.split() == ["accuracy", "0.750", *UNRELIABLE.split()]  # of three subjects
+    assert row.split() == ["accuracy", "75.0", "%", "50.0", "%", *UNRELIABLE.split()]  # of three subjects
     assert f"note: {FEW_NOTE}" in text
     many = metrics(
         Predictions.of(
@@ -65,7 +67,7 @@ def test_figures_stand_under_their_protocol_with_their_intervals():
         leaky=False,
     )
     row = next(line for line in metrics_text(many).splitlines() if line.startswith("accuracy"))
-    assert row.split() == ["accuracy", "1.000", "0.862", "–", "1.000", "Wilson"]  # 24 of 24
+    assert row.split() == ["accuracy", "100.0", "%", "50.0", "%", "86.2", "to", "100.0", "Wilson"]  # 24 of 24
 
 
 def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():
@@ -92,6 +94,18 @@ def test_the_page_of_a_run_has_baselines_beside_the_model_and_classes_by_severit
     assert page.count("<th") == page.count('<th scope="')
     assert 'alt="What is seen"' in page
     assert page.index('class="verdict leaky"') < page.index("<h2>Metrics") < page.index("<h2>How it was made")
+
+
+def test_chance_stands_beside_every_metric_on_the_page_and_in_print():
+    page = run_page("run", METRICS, "", environment(source="phantom"), [])
+    rows = re.findall("<tr>.*?</tr>", page, re.DOTALL)
+    cells = {one[0]: one[1:] for one in (re.findall(r"<t[dh][^>]*>([^<]*)", row) for row in rows)}
+    assert cells["by chance"][:4] == ["50.0 %", "50.0 %", "50.0 %", "0.500"]
+    assert cells["Class"][4:] == ["These by chance", "AUROC (chance 0.500)"]
+    assert cells["sick"][4] == "50.0 %"  # two of four slices
+    assert f"{CHANCE}." in page
+    row = next(line for line in metrics_text(METRICS).splitlines() if line.startswith("AUROC"))
+    assert re.search(r"  0\.\d{3} +0\.500 ", row)
 
 
 def test_the_page_shows_no_folder_of_the_user():

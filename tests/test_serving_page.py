@@ -209,7 +209,7 @@ def test_figures_on_unseen_subjects_stand_on_the_page(shown, tiny_run):
     rows = shown.page.locator("#metrics tbody tr").all_inner_texts()
     assert len(rows) == len(metrics)
     accuracy = metrics["accuracy"]
-    assert f"{accuracy.value:.3f}" in rows[0]
+    assert f"{100 * accuracy.value:.1f} %" in rows[0]
     intervals = [row.rpartition("\t")[2] for row in rows]
     assert [one == "not reliable here" for one in intervals] == [one.reliable is False for one in metrics.values()]
     assert "not reliable here" in intervals  # of so few subjects

@@ -211,7 +211,9 @@ def test_final_metrics_come_with_their_intervals(uri, trained, folder):
     assert bounds == [accuracy.value, accuracy.low, accuracy.high]
     assert run.data.tags["leaky"] == "false"
     said = run.data.tags["mlflow.note.content"]
-    assert f"Accuracy {accuracy.value:.1%} (interval not reliable here) on the test part" in said  # of few subjects
+    assert (
+        f"Accuracy {100 * accuracy.value:.1f} % (interval not reliable here) on the test part" in said
+    )  # of few subjects
     (output,) = run.outputs.model_outputs
     model = client_of(uri).get_logged_model(output.model_id)
     assert model.status.value == "READY"

@@ -84,7 +84,11 @@ def test_every_method_and_baseline_has_every_figure_with_its_interval(compared):
 def test_the_three_files_say_the_same(compared):
     facts, out = compared
     files = {f"explain_compare.{kind}" for kind in ("csv", "html", "json")}
-    assert {file.name for file in out.iterdir() if file.name[0] != "."} == {*files, "cohort.png"}
+    assert {file.name for file in out.iterdir() if file.name[0] != "."} == {
+        *files,
+        "explain_compare_regions.csv",
+        "cohort.png",
+    }
     assert ExplainComparison.read(out / "explain_compare.json") == facts
     rows = list(csv.DictReader((out / "explain_compare.csv").read_text().splitlines()))
     assert [float(row["deletion"]) for row in rows] == [one.metrics["deletion"].value for one in facts.methods]
@@ -109,6 +113,22 @@ def test_mean_maps_are_on_the_page_with_whom_they_are_of(compared):
     for one in cohort.groups:
         assert one.positions is not None
         assert f"{one.third} ({one.positions[0]} to {one.positions[1]})" in page
+
+
+def test_regions_are_told_of_every_method_and_baseline_alike_in_all_files(compared):
+    facts, out = compared
+    table = facts.regions
+    assert table is not None
+    assert table.n_placed >= 6
+    assert [one.name for one in table.methods] == [one.name for one in facts.methods]
+    shares = {one.region: one for one in table.methods[2].regions}  # a random map knows nothing of regions
+    assert shares["cortex"].ratio.value == pytest.approx(1, abs=0.15)
+    assert sum(shares[name].map_share for name in ("cortex", "white_matter")) < 1
+    rows = list(csv.DictReader((out / "explain_compare_regions.csv").read_text().splitlines()))
+    assert len(rows) == 5 * len(facts.methods)
+    assert float(rows[1]["ratio"]) == table.methods[0].regions[1].ratio.value
+    assert table.note in (out / "explain_compare.html").read_text()
+    assert table.note in comparison_text(facts)
 
 
 def test_the_same_seed_gives_the_same_figures(compared, run_folder, tmp_path):

@@ -179,9 +179,9 @@ def test_the_card_holds_every_section_and_the_metrics_of_the_run(run, exported):
     assert [line[3:] for line in card.splitlines() if line.startswith("## ")] == list(SECTIONS)
     metrics = run.metrics()
     accuracy = metrics.metrics["accuracy"]
-    assert f"{accuracy.value:.3f}" in card
+    assert f"{100 * accuracy.value:.1f} %" in card
     majority = metrics.baselines["majority_class"].metrics["accuracy"]
-    assert f"| majority class | {majority.value:.3f}" in card
+    assert f"| majority class | {100 * majority.value:.1f} %" in card
     assert all(f"| {one}" in card for one in ("brain fraction alone", "CSF fraction alone", "1-nearest-neighbour"))
     assert "`mriscope evaluate RUN --covariates FILE" in card
     assert "unseen in training" in card

@@ -170,7 +170,7 @@ def test_a_volume_unlike_those_of_training_is_told(model, brains, tmp_path):
     assert flags[str(tmp_path / "noise.nii")] == (True, 1.0)
     assert flags[f"{known}"][0] is not None
     text = answer_text(answer)
-    assert f"warning: volume {tmp_path / 'noise.nii'} is unlike the training data (100% of its slices)" in text
+    assert f"warning: volume {tmp_path / 'noise.nii'} is unlike the training data (100 % of its slices)" in text
 
 
 def test_damaged_volumes_and_missing_files_are_told(model, brains, tmp_path):

@@ -10,6 +10,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from mriscope.data.phantom import make_phantom
+
 LPS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -104,3 +106,36 @@ def write_tumour(path: Path, image: np.ndarray, label: int, patient: str) -> Pat
         group["PID"] = np.array([[ord(letter)] for letter in patient], np.uint16)
         group["tumorMask"] = np.zeros(image.T.shape, np.uint8)
     return path
+
+
+def phantom_volumes(subjects: int) -> list[np.ndarray]:
+    """Phantom brains in RAS+, 12 axial slices of 32×32 each."""
+    slices = make_phantom(subjects, 12, size=32).slices
+    return [
+        np.ascontiguousarray(slices.images[slices.subjects == who][:, ::-1].transpose(2, 1, 0))
+        for who in range(subjects)
+    ]
+
+
+def phantom_bids(root: Path) -> None:
+    """Twelve phantom brains as a BIDS data set, with two sessions of the first."""
+    table = "participant_id\tdiagnosis\n"
+    for who, volume in enumerate(phantom_volumes(12)):
+        table += f"sub-{who:02d}\t{('AD', 'CN')[who % 2]}\n"
+        for session in (1, 2) if who == 0 else (1,):
+            folder = root / f"sub-{who:02d}" / f"ses-{session}" / "anat"
+            affine = np.diag([5.0, 5.0, 4.0, 1.0])
+            write_nifti(folder / f"sub-{who:02d}_ses-{session}_T1w.nii.gz", volume // session, affine)
+    (root / "participants.tsv").write_text(table)
+
+
+def phantom_dicoms(root: Path) -> None:
+    """Twelve phantom brains as DICOM series in class folders."""
+    for who, volume in enumerate(phantom_volumes(12)):
+        about: dict[str, Any] = {
+            "PatientID": f"{who}",
+            "StudyInstanceUID": f"1.{who}",
+            "SeriesInstanceUID": f"1.{who}.1",
+        }
+        series = axial_series(volume.astype(np.int16), np.diag([5.0, 5.0, 4.0, 1.0]), **about)
+        write_dicoms(root / ("AD", "CN")[who % 2] / f"p{who}", series)

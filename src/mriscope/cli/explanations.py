@@ -128,4 +128,7 @@ def explain_compare(
         print_json(result.to_json())
         return
     print(comparison_text(result))
-    print(f"\nwritten: {folder}/explain_compare.html, .csv, .json" + (", and cohort.png" if result.cohort.file else ""))
+    print(
+        f"\nwritten: {folder}/explain_compare.html, .csv, .json, explain_compare_regions.csv"
+        + (", and cohort.png" if result.cohort.file else "")
+    )

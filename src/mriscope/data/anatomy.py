@@ -19,7 +19,8 @@ from mriscope.errors import DataError
 
 TEMPLATE = "icbm152_2009a_t1.npz"
 
-_LOW, _HIGH = np.array([-82, -114, -34]), np.array([82, 82, 54])  # mm; all that a warped slab can reach
+LOW, _HIGH = np.array([-82, -114, -34]), np.array([82, 82, 54])  # all that a warped slab can reach
+"""Millimetres at the first voxel of the template and the atlas."""
 _COARSE = 2  # mm; distances are smooth, so a coarse grid serves them
 _RIGHT, _LEFT = np.array([15, -25, 22]), np.array([-15, -25, 22])  # mm; a point in each lateral ventricle
 _FLUID = 0.25  # brightness of what bathes the brain; the ventricles are darker, grey matter is 0.6, white 0.9
@@ -72,12 +73,12 @@ def sample(volume: np.ndarray, points: np.ndarray, step: int = _COARSE) -> np.nd
     """
     from scipy.ndimage import map_coordinates
 
-    voxels = (points - _LOW[:, None].astype(np.float32)) / np.float32(step)
+    voxels = (points - LOW[:, None].astype(np.float32)) / np.float32(step)
     return map_coordinates(volume, voxels, order=1, mode="nearest", output=np.float32)
 
 
 def _read_template() -> np.ndarray:
-    """Return brightness in [0, 1] on the 1 mm grid from _LOW to _HIGH, float32; 0 outside the brain."""
+    """Return brightness in [0, 1] on the 1 mm grid from LOW to _HIGH, float32; 0 outside the brain."""
     path = files("mriscope.data") / TEMPLATE
     try:
         with path.open("rb") as file, np.load(file) as arrays:
@@ -101,7 +102,7 @@ def _lateral_ventricles(bright: np.ndarray, depth: np.ndarray) -> np.ndarray:
     fluid[len(fluid) // 2] = False  # on the midline, cisterns and third ventricle would join the two sides
     labels = np.zeros(fluid.shape, np.int32)
     label(fluid, output=labels)
-    return np.isin(labels, [labels[tuple((seed - _LOW) // _COARSE)] for seed in (_RIGHT, _LEFT)])
+    return np.isin(labels, [labels[tuple((seed - LOW) // _COARSE)] for seed in (_RIGHT, _LEFT)])
 
 
 def _signed_distance(shape: np.ndarray) -> np.ndarray:

@@ -101,6 +101,11 @@ class Cohort:
         """Tell which units have slices that are not of each class: bool (K, U); a unit of several classes has both."""
         return self.has_class.sum(axis=0) > self.has_class
 
+    @cached_property
+    def n_wrong(self) -> int:
+        """Count the units that have a wrong prediction, in any repeat."""
+        return len(np.unique(self.units[self._whole.predicted != self._whole.labels]))
+
     def intervals(self, metrics: Mapping[str, Any], resamples: int, level: float, seed: int) -> Iterator[Named]:
         """Compute each metric, of all or of each class, and its interval; bounds of a single unit are nan."""
         drawn = self._resample(metrics, resamples, seed)

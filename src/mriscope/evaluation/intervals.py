@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mriscope.errors import check_type
-from mriscope.evaluation.cohort import AREAS, LOSSES, RANGES, SEVERAL_CLASSES, Cohort
+from mriscope.evaluation.cohort import AREAS, LOSSES, OF_CONFUSIONS, RANGES, SEVERAL_CLASSES, Cohort
 from mriscope.evaluation.interval_formulas import widen
 from mriscope.evaluation.metrics import (
     CLASS_METRICS,
@@ -34,10 +34,13 @@ is the AUROC, recall or precision of a class over several slices of each subject
 """
 LEAST_WORTH = 10
 """Units that a mean loss has to rest on (see Cohort.worth_of_losses): a near perfect model's rests on one or two."""
+LEAST_WRONG = 5
+"""Subjects with a wrong prediction, if there is any, that a metric of the confusion matrix has to rest on."""
 FEW_NOTE = (
     f"intervals are reliable from {LEAST_UNITS} subjects on, {LEAST_OF_CLASS} of each class that a metric is about, "
     f"and of log loss, Brier score, and the AUROC, recall and precision of slices from {LEAST_OF_SKEWED}; "
-    f"a mean loss has to rest on {LEAST_WORTH} or more"
+    f"a mean loss has to rest on {LEAST_WORTH} or more, and balanced accuracy, F1, kappa and steps of severity "
+    f"on {LEAST_WRONG} wrong subjects or none"
 )
 
 
@@ -215,6 +218,8 @@ def _is_reliable(cohort: Cohort, least_of_class: int, metric: object) -> bool:
     skewed = metric in LOSSES or (by_slice and metric in (*AREAS, recall, precision))
     least_units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
     if metric in LOSSES and cohort.worth_of_losses(metric) < LEAST_WORTH:
+        return False
+    if metric in OF_CONFUSIONS and 0 < cohort.n_wrong < LEAST_WRONG:
         return False
     return cohort.knows_subjects and cohort.n_units >= least_units and least_of_class >= LEAST_OF_CLASS
 

@@ -5,7 +5,7 @@ weights, and a slice with weight 0 is not there. Where a class or a ratio does n
 leave it out; this is scikit-learn with zero_division=nan for single classes, and its defaults for averages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -206,11 +206,45 @@ HEADLINE: dict[str, Metric] = {
 }
 
 SHARES = frozenset({"accuracy", "balanced_accuracy", "macro_f1", "precision", "recall", "f1"})
-"""Metrics that pages and pictures show in per cent."""
+"""Metrics that are shown in per cent wherever people read them; JSON and CSV hold them as fractions."""
 ORDINAL = frozenset({"quadratic_kappa", "severity_error"})
 """Metrics of steps of severity, which do not exist where the order of the classes is not known."""
 
 CLASS_METRICS: dict[str, ClassMetric] = {"precision": precision, "recall": recall, "f1": f1, "auroc": class_auroc}
+
+
+def print_format(metric: str) -> tuple[str, int, int]:
+    """Return how a metric is shown: its unit, the factor before it, and digits behind the point.
+
+    Example:
+        >>> print_format("accuracy"), print_format("auroc")
+        ((' %', 100, 1), ('', 1, 3))
+    """
+    return (" %", 100, 1) if metric in SHARES else ("", 1, 3)
+
+
+def chance(counts: Sequence[int]) -> dict[str, float]:
+    """Compute what a guess has that knows nothing of a row and is drawn in the proportions of the classes.
+
+    Of class k with the share p_k of the rows it has a precision, a recall and an F1 of p_k, up to the luck of the draw,
+    so that their means over the classes are 1 / K, and an accuracy of the sum of p_k squared.
+
+    Args:
+        counts: rows of each class; a class without rows does not count.
+
+    Returns:
+        of each headline metric, by name; none where there are no rows.
+
+    Example:
+        >>> chance([3, 1])
+        {'accuracy': 0.625, 'balanced_accuracy': 0.5, 'macro_f1': 0.5, 'auroc': 0.5, 'quadratic_kappa': 0.0}
+    """
+    shares = np.array([count for count in counts if count]) / max(sum(counts), 1)
+    if not len(shares):
+        return {}
+    mean = 1 / len(shares)
+    found = {"accuracy": float((shares**2).sum()), "balanced_accuracy": mean, "macro_f1": mean}
+    return {**found, "auroc": 0.5, "quadratic_kappa": 0.0}
 
 
 def applicable(metrics: Mapping[str, Metric], predictions: Predictions) -> dict[str, Metric]:

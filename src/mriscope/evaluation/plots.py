@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from mriscope.data.slices import SEVERITY, UNKNOWN, SliceSet
 from mriscope.errors import check_type
 from mriscope.evaluation.calibration import Reliability
-from mriscope.evaluation.metrics import SHARES, class_auroc, confusion_matrix, roc_curve
+from mriscope.evaluation.metrics import class_auroc, confusion_matrix, print_format, roc_curve
 from mriscope.evaluation.predictions import Predictions
 from mriscope.files import write_bytes
 from mriscope.results import Estimate
@@ -46,7 +46,7 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
     split = split_title(protocol, leaky)
     if np.isnan(estimate.value):
         return f"{_to_words(name)} undefined, {split}"
-    unit, scale, digits = (" %", 100, 1) if name in SHARES else ("", 1, 3)
+    unit, scale, digits = print_format(name)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
     return f"{_to_words(name)} {value}{unit} ({interval}), {split}"

@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from mriscope.errors import ArgumentError, ArgumentTypeError, UnknownNameError, check_type
 
@@ -68,6 +68,42 @@ def overlay(
         share = share * within[..., None]
     mixed = (1 - share) * grey[..., None] + share * 255 * colormaps[colormap](values)[..., :3]
     return np.rint(mixed).astype(np.uint8)
+
+
+def paint_regions(
+    pixels: np.ndarray, areas: Mapping[str, np.ndarray], outlines: Mapping[str, np.ndarray], alpha: float = 0.5
+) -> np.ndarray:
+    """Paint regions over their grey slice.
+
+    Args:
+        pixels: uint8 (H, W), the slice.
+        areas: by colour, such as "#0072b2", the mask bool (H, W) that is filled with it.
+        outlines: by colour the mask whose edge is drawn with it, above the areas.
+        alpha: share of the colours within areas.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Example:
+        >>> paint_regions(np.zeros((1, 2), np.uint8), {"#ff0000": np.array([[True, False]])}, {}, 1.0).tolist()
+        [[[255, 0, 0], [0, 0, 0]]]
+    """
+    from scipy.ndimage import binary_erosion
+
+    painted = np.repeat(pixels[..., None].astype(np.float64), 3, axis=2)
+    edges = {colour: mask & ~binary_erosion(mask) for colour, mask in outlines.items()}
+    for share, masks in ((alpha, areas), (1.0, edges)):
+        for colour, mask in masks.items():
+            painted[mask] = (1 - share) * painted[mask] + share * np.array(ImageColor.getrgb(colour)[:3])
+    return np.rint(painted).astype(np.uint8)
+
+
+def colour_bar(colormap: str) -> np.ndarray:
+    """Draw the colours of a map from 0 to 1, left to right: uint8 (12, 256, 3)."""
+    from matplotlib import colormaps
+
+    colours = colormaps[colormap](np.linspace(0, 1, 256))[:, :3]
+    return np.rint(255 * colours).astype(np.uint8)[None].repeat(12, axis=0)
 
 
 def check_colours(colormap: str, alpha: float) -> None:

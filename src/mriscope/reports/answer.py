@@ -42,7 +42,7 @@ def _tell_subjects(answer: Answer) -> Iterator[str]:
                 one.class_name,
                 *(f"{one.probabilities[name]:.3f}" for name in names),
                 "none" if one.prediction_set is None else ", ".join(one.prediction_set),
-                "not known" if math.isnan(share) else f"{share:.0%} of slices",
+                "not known" if math.isnan(share) else f"{100 * share:.0f} % of slices",
             ]
         )
     yield table(["together", "slices", "class", *names, "prediction set", "out of distribution"], rows)
@@ -50,16 +50,16 @@ def _tell_subjects(answer: Answer) -> Iterator[str]:
     promise = "there are no prediction sets of subjects, as the run has no validation subjects"
     if of_subjects is not None:
         promise = (
-            f"their prediction sets should hold the true class of {of_subjects.coverage:.0%} of subjects (calibrated "
-            f"on {of_subjects.n_units:,} validation subjects)"
+            f"their prediction sets should hold the true class of {100 * of_subjects.coverage:.0f} % of subjects "
+            f"(calibrated on {of_subjects.n_units:,} validation subjects)"
         )
     yield f"Slices are pooled by the {pooled}; {promise}."
     for one in answer.subjects:
         if one.out_of_distribution:
             yield (
                 f"warning: {one.unit} {one.name} is unlike the training data "
-                f"({one.share_out_of_distribution:.0%} of its slices), so its answer means nothing; was it prepared as "
-                "they were (skull, plane, spacing, choice of slices)?"
+                f"({100 * one.share_out_of_distribution:.0f} % of its slices), so its answer means nothing; was it "
+                "prepared as they were (skull, plane, spacing, choice of slices)?"
             )
     yield ""
 
@@ -79,11 +79,11 @@ def _describe(answer: Answer) -> Iterator[str]:
     yield f"run {origin.run}, model {origin.model}, {origin.protocol} split, mriscope {origin.mriscope}"
     yield origin.statement
     for name, estimate in (origin.unseen_subjects or {}).items():
-        yield f"  {metric_title(name)}: {join_estimate(estimate)}"
+        yield f"  {metric_title(name)}: {join_estimate(name, estimate)}"
     if inference.conformal is not None:
         yield (
             f"Probabilities are calibrated (temperature {inference.temperature:.2f}); prediction sets should hold the "
-            f"true class of {inference.conformal.coverage:.0%} of slices "
+            f"true class of {100 * inference.conformal.coverage:.0f} % of slices "
             f"(calibrated on {inference.conformal.n_units:,} validation {inference.conformal.unit}s)."
         )
     yield from (f"note: {note}" for note in inference.notes)

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mriscope.evaluation.metrics import chance
 from mriscope.evaluation.ranking import ALPHA
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.confounds import BASELINE_TITLES
 from mriscope.reports.page import Picture, by_severity, render
-from mriscope.reports.text import UNRELIABLE, metric_title, table
+from mriscope.reports.text import CHANCE, UNRELIABLE, metric_title, table
 from mriscope.results import Comparison, Estimate, RunsEstimate, Standing
 from mriscope.version import __version__
 
@@ -69,7 +70,10 @@ def tables(comparison: Comparison) -> list[Table]:
         Table(
             "Recall of each class, %",
             ["Recipe", *(name.replace("_", " ") for name in classes)],
-            [[_name_cell(one), *(_share_cell(one.recalls[name]) for name in classes)] for one in standings],
+            [
+                *([_name_cell(one), *(_share_cell(one.recalls[name]) for name in classes)] for one in standings),
+                *_chance_of_classes(comparison, classes),
+            ],
             1,
         ),
         Table("Cost", cost, [_cost_row(one) for one in standings], 1),
@@ -162,13 +166,22 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def _baseline_table(comparison: Comparison, shown: Sequence[str], heads: Sequence[str]) -> Iterator[Table]:
-    """Yield the table of what needs no model, where it is known."""
-    if comparison.baselines:
-        rows = [
-            [Cell(BASELINE_TITLES.get(name, name)), *(_plain_cell(found.get(metric), metric) for metric in shown)]
-            for name, found in comparison.baselines.items()
-        ]
+    """Yield the table of what needs no model, where it is known, with chance as its last row."""
+    rows = [
+        [Cell(BASELINE_TITLES.get(name, name)), *(_plain_cell(found.get(metric), metric) for metric in shown)]
+        for name, found in comparison.baselines.items()
+    ]
+    if by_chance := chance(list(comparison.class_counts.values())):
+        rows.append([Cell(CHANCE), *(_plain_cell(Estimate(by_chance[one], math.nan, math.nan), one) for one in shown)])
+    if rows:
         yield Table("Without any network", ["Baseline", *heads], rows, 1)
+
+
+def _chance_of_classes(comparison: Comparison, classes: Sequence[str]) -> Iterator[list[Cell]]:
+    """Yield a row of what chance recalls of each class, its share of the slices, where those are counted."""
+    if total := sum(comparison.class_counts.values()):
+        shares = (comparison.class_counts.get(name, 0) / total for name in classes)
+        yield [Cell("By chance"), *(Cell(f"{100 * share:.2f}") for share in shares)]
 
 
 def _ranking_row(one: Standing, shown: Sequence[str], seeds: bool, studied: bool) -> list[Cell]:

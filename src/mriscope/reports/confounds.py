@@ -28,7 +28,12 @@ def auroc_rows(aurocs: Sequence[CovariateAuroc]) -> tuple[list[str], list[list[s
     """Return the heads and rows of the AUROC of each covariate alone."""
     heads = ["covariate alone", "classes", "AUROC", "95 % interval", "direction"]
     return heads, [
-        [one.covariate, one.contrast, *format_estimate(one.auroc), f"{'lower' if one.lower else 'higher'} in the first"]
+        [
+            one.covariate,
+            one.contrast,
+            *format_estimate("auroc", one.auroc),
+            f"{'lower' if one.lower else 'higher'} in the first",
+        ]
         for one in aurocs
     ]
 
@@ -38,8 +43,8 @@ def warn(covariates: CovariateTable) -> Iterator[str]:
     for one in covariates.aurocs:
         if one.separates:
             yield (
-                f"warning: {one.covariate} alone tells {one.contrast} (AUROC {join_estimate(one.auroc)}); a model may "
-                "learn it instead of the disease: evaluate with --covariates, which adjusts for it"
+                f"warning: {one.covariate} alone tells {one.contrast} (AUROC {join_estimate('auroc', one.auroc)}); a "
+                "model may learn it instead of the disease: evaluate with --covariates, which adjusts for it"
             )
 
 
@@ -51,8 +56,8 @@ def baselines_text(baselines: Mapping[str, BaselineScores]) -> str:
 
 def format_baseline(one: BaselineScores) -> list[str]:
     """Return the cells of a baseline: three metrics, then the difference."""
-    cells = [join_estimate(one.metrics[name]) for name in ("accuracy", "macro_f1", "auroc")]
-    return [*cells, "" if one.auroc_over is None else join_estimate(one.auroc_over)]
+    cells = [join_estimate(name, one.metrics[name]) for name in ("accuracy", "macro_f1", "auroc")]
+    return [*cells, "" if one.auroc_over is None else join_estimate("auroc", one.auroc_over)]
 
 
 def confounding_text(found: Confounding) -> str:
@@ -65,26 +70,26 @@ def confounding_text(found: Confounding) -> str:
 
 def confounding_rows(found: Confounding) -> Iterator[list[str]]:
     """Yield a row for each statistic: its name, value, interval and a remark."""
-    yield ["model", *format_estimate(found.auroc), ""]
+    yield ["model", *format_estimate("auroc", found.auroc), ""]
     for one in found.single:
         yield [
             f"{one.covariate} alone",
-            *format_estimate(one.auroc),
+            *format_estimate("auroc", one.auroc),
             f"{'lower' if one.lower else 'higher'} in the first",
         ]
     if found.over_best is not None:
         best = found.over_best
-        yield [f"model less {best.covariate} alone", *format_estimate(best.difference), "paired"]
+        yield [f"model less {best.covariate} alone", *format_estimate("auroc", best.difference), "paired"]
     for one in found.adjusted:
-        beyond = f"{one.outside:.0%} beyond the others' range" if one.outside > 0 else ""
-        yield [f"adjusted for {', '.join(one.covariates)}", *format_estimate(one.auroc), beyond]
+        beyond = f"{100 * one.outside:.0f} % beyond the others' range" if one.outside > 0 else ""
+        yield [f"adjusted for {', '.join(one.covariates)}", *format_estimate("auroc", one.auroc), beyond]
     for one in found.strata:
         counts = f"{one.n_positive:,} and {one.n_negative:,}"
-        yield [f"{one.covariate} {one.values}", *format_estimate(one.auroc), counts]
+        yield [f"{one.covariate} {one.values}", *format_estimate("auroc", one.auroc), counts]
     if found.pairs is not None:
         pairs = found.pairs
         name = f"pairs matched by {', '.join(pairs.covariates)}"
-        yield [name, *format_estimate(pairs.share), f"{pairs.n_pairs:,} of {pairs.n_positive:,}"]
+        yield [name, *format_estimate("auroc", pairs.share), f"{pairs.n_pairs:,} of {pairs.n_positive:,}"]
 
 
 def _format_cell(one: CovariateCell) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mriscope.reports.confounds import BASELINE_TITLES, confounding_rows, confounding_text, format_baseline
-from mriscope.reports.text import join_estimate, table
+from mriscope.reports.text import format_estimate, format_value, join_estimate, table
 from mriscope.results import CrossvalComparison, CrossValidation, Estimate, PermutationResult
 
 HEADS = {
@@ -48,8 +48,8 @@ def crossvalidation_markdown(summary: CrossValidation) -> str:
 def permutation_text(result: PermutationResult) -> str:
     """Format each metric beside what it is under permuted labels."""
     rows = [
-        [task.replace("_", " "), level, HEADS.get(name, name), f"{one.observed:.3f}", f"{one.mean:.3f}",
-         f"{one.deviation:.3f}", f"{one.p:.3f}"]
+        [task.replace("_", " "), level, HEADS.get(name, name),
+         *(format_value(name, value) for value in (one.observed, one.mean, one.deviation)), f"{one.p:.3f}"]
         for level, tasks in result.metrics.items()
         for task, metrics in tasks.items()
         for name, one in metrics.items()
@@ -63,12 +63,12 @@ def crossval_comparison_text(comparison: CrossvalComparison) -> str:
     """Format the tests of the declared family, one a row."""
     rows = []
     for one in comparison.tests:
-        low, high = one.difference.low, one.difference.high
-        interval = f"{low:.3f} – {high:.3f}" if one.difference.has_interval else "no interval"
+        difference, interval = format_estimate(one.metric, one.difference)
         p_values = [f"{p:.4f}" if p == p else "–" for p in (one.p_delong, one.p_bootstrap, one.adjusted)]
         metric = f"{one.task.replace('_', ' ')}, {HEADS.get(one.metric, one.metric)}"
-        values = f"{one.values[0]:.3f}", f"{one.values[1]:.3f}"
-        rows.append([one.second, metric, *values, f"{one.difference.value:.3f}", interval, *p_values])
+        values = [format_value(one.metric, value) for value in one.values]
+        # a difference of two per cents is in points, as per cent would be a share of the first
+        rows.append([one.second, metric, *values, difference.replace("%", "points"), interval, *p_values])
     columns = [
         "compared",
         "metric",
@@ -94,9 +94,15 @@ def _list_folds(summary: CrossValidation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for one in summary.by_fold:
         subjects = "unknown" if one.n_subjects is None else f"{one.n_subjects:,}"
-        row = [str(one.repeat), str(one.fold), f"{one.n_slices:,}", subjects, join_estimate(one.slice["accuracy"])]
+        row = [
+            str(one.repeat),
+            str(one.fold),
+            f"{one.n_slices:,}",
+            subjects,
+            join_estimate("accuracy", one.slice["accuracy"]),
+        ]
         for task in tasks:
-            row += [join_estimate(one.subject[task]["accuracy"]), one.pooling[task]]
+            row += [join_estimate("accuracy", one.subject[task]["accuracy"]), one.pooling[task]]
         rows.append(row)
     return columns + ["accuracy of subjects", "pooled by"] * len(tasks), rows
 
@@ -118,7 +124,7 @@ def _list_tasks(summary: CrossValidation) -> Iterator[tuple[str, str, dict[str, 
 
 
 def _format_row(found: dict[str, Estimate], names: list[str]) -> list[str]:
-    return [join_estimate(found[name]) if name in found else "–" for name in names]
+    return [join_estimate(name, found[name]) if name in found else "–" for name in names]
 
 
 def _headline(summary: CrossValidation) -> str:

@@ -1,9 +1,11 @@
 """An explanation of single slices as a page of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mriscope.reports.page import Picture, render, split_verdict
+from mriscope.reports.regions import ABOUT, TITLES, Rows, region_rows
+from mriscope.results import RegionTable
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ShownSlice:
         sides: what its left and right edge show, such as L and R; None where that is unknown.
         plain: the slice itself.
         maps: the slice under each map; the caption says how much of the map lies outside the brain.
+        regions: the slice with its regions painted; None where it could not be placed in the template.
+        shares: heads and rows of its table by region; a sentence that says why there is none.
     """
 
     path: str
@@ -38,6 +42,8 @@ class ShownSlice:
     sides: tuple[str, str] | None
     plain: Picture
     maps: Sequence[Picture]
+    regions: Picture | None
+    shares: Rows | str
 
 
 def explanation_page(
@@ -47,6 +53,8 @@ def explanation_page(
     slices: Sequence[ShownSlice],
     facts: Sequence[tuple[str, str]],
     empty_maps: Sequence[EmptyMap],
+    regions: RegionTable,
+    colours: Mapping[str, str],
     *,
     leaky: bool | None,
     coloured_background: bool,
@@ -60,6 +68,8 @@ def explanation_page(
         slices: in the order in which they are shown.
         facts: names and values of the settings that decide the maps.
         empty_maps: the maps that are empty.
+        regions: where the maps of all slices lie.
+        colours: of each region in the pictures.
         leaky: whether test subjects also have slices in the training part; None where that is unknown.
         coloured_background: whether maps are coloured outside the brain too.
     """
@@ -71,6 +81,10 @@ def explanation_page(
         slices=slices,
         facts=facts,
         empty_maps=[(one.image, one.method, one.reason) for one in empty_maps],
+        regions=regions,
+        region_rows=region_rows(regions),
+        about_regions=ABOUT,
+        legend=[(TITLES[name], colour) for name, colour in colours.items()],
         leaky=leaky,
         verdict=split_verdict(
             leaky, "these maps may show by what the model recognises a brain, and need not show disease"

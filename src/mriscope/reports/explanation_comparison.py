@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.page import Picture, render, split_verdict
+from mriscope.reports.regions import ABOUT, region_rows
 from mriscope.reports.text import table
 from mriscope.results import Estimate, ExplainComparison, MethodResult
 
@@ -114,6 +115,11 @@ def comparison_text(comparison: ExplainComparison) -> str:
         lines += ["", table(heads, rows)]
     if comparison.truth:
         lines += ["", comparison.truth]
+    if comparison.regions is not None:
+        heads, rows = region_rows(comparison.regions)
+        lines += ["", "Where the maps lie, by region", comparison.regions.note]
+        if comparison.regions.methods:
+            lines += ["", table(heads, [[cell.replace("\n", ", ") for cell in row] for row in rows])]
     return "\n".join([*lines, "", comparison.recommendation.sentence])
 
 
@@ -137,6 +143,8 @@ def comparison_page(title: str, comparison: ExplainComparison, cohort: Picture |
         verdict=split_verdict(comparison.leaky, "these maps may show by what the model recognises a brain"),
         tables=tables(comparison),
         abouts=abouts,
+        region_rows=None if comparison.regions is None else region_rows(comparison.regions),
+        about_regions=ABOUT,
         cohort=cohort,
     )
 

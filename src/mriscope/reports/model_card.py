@@ -79,7 +79,7 @@ def check_sections(text: dict[str, str]) -> None:
 
 
 def _tell(metrics: Metrics) -> str:
-    rows = [[metric_title(name), join_estimate(estimate)] for name, estimate in metrics.metrics.items()]
+    rows = [[metric_title(name), join_estimate(name, estimate)] for name, estimate in metrics.metrics.items()]
     return f"{_table(['metric', 'test part'], rows)}\n\n{_count(metrics)}"
 
 
@@ -104,7 +104,7 @@ def _tell_confounds(evaluated: Metrics) -> str:
 
 def _count(metrics: Metrics) -> str:
     subjects = "unknown subjects" if metrics.n_subjects is None else f"{metrics.n_subjects:,} subjects"
-    interval = f"{metrics.interval.level:.0%} intervals over {metrics.interval.unit}s"
+    interval = f"{100 * metrics.interval.level:.0f} % intervals over {metrics.interval.unit}s"
     return f"{metrics.n_slices:,} slices of {subjects}, {interval}."
 
 
@@ -116,14 +116,15 @@ def _describe_answers(description: ModelDescription, checked: str | None) -> Ite
     inference = description.inference
     if inference.conformal is not None:
         yield (
-            f"* Temperature {inference.temperature:.3f}, prediction sets at {inference.conformal.coverage:.0%}, from "
-            f"{inference.conformal.n_units:,} {inference.conformal.unit}s of the validation part."
+            f"* Temperature {inference.temperature:.3f}, prediction sets at {100 * inference.conformal.coverage:.0f} %,"
+            f" from {inference.conformal.n_units:,} {inference.conformal.unit}s of the validation part."
         )
     if inference.distance is not None:
         distance = inference.distance
         yield (
             f"* Slices further from training than {distance.value:.3f} in the model's features are called out of "
-            f"distribution; {distance.level:.0%} are nearer, by {distance.n_units:,} validation {distance.unit}s."
+            f"distribution; {100 * distance.level:.0f} % are nearer, by {distance.n_units:,} validation "
+            f"{distance.unit}s."
         )
     if checked is not None:
         yield f"* {checked}"

@@ -9,8 +9,9 @@ import jinja2
 
 from mriscope.data.severity import severity_ranks
 from mriscope.data.source import parse_source
+from mriscope.evaluation.metrics import chance
 from mriscope.files import visible
-from mriscope.reports.text import metric_title, protocol_text, show_share
+from mriscope.reports.text import CHANCE, class_counts, format_value, metric_title, protocol_text, show_estimate
 from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
 
 
@@ -62,6 +63,7 @@ def run_page(
         leaky=metrics.leaky,
         verdict=split_verdict(metrics.leaky, "these metrics say little about new subjects"),
         headline=_headline(metrics),
+        chance=CHANCE,
         classes=_class_rows(metrics.classes),
         metrics=metrics,
         protocol=protocol_text(metrics),
@@ -95,16 +97,18 @@ def _headline(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     """Return the heads and rows of the model and of each baseline."""
     from mriscope.reports.confounds import BASELINE_TITLES  # which formats with what stands in text
 
+    by_chance = chance(list(class_counts(metrics).values()))
     rows = [[metrics.model, *_cells(metrics.metrics, metrics.metrics), ""]]
+    rows.append(["by chance", *(format_value(name, by_chance.get(name)) for name in metrics.metrics), ""])
     for name, one in metrics.baselines.items():
-        over = "" if one.auroc_over is None else show_share("auroc", one.auroc_over)
+        over = "" if one.auroc_over is None else show_estimate("auroc", one.auroc_over)
         rows.append([BASELINE_TITLES.get(name, name), *_baseline_cells(one.metrics, metrics.metrics), over])
     heads = ["model or baseline", *map(metric_title, metrics.metrics), "the model's AUROC above it"]
     return (heads, rows) if metrics.baselines else (heads[:-1], [row[:-1] for row in rows])
 
 
 def _cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list[str]:
-    return [show_share(name, found[name]) if name in found else "–" for name in names]
+    return [show_estimate(name, found[name]) if name in found else "–" for name in names]
 
 
 def _baseline_cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list[str]:
@@ -112,12 +116,14 @@ def _baseline_cells(found: Mapping[str, Estimate], names: Iterable[str]) -> list
 
 
 def _class_rows(classes: Mapping[str, ClassMetrics]) -> tuple[list[str], list[list[str]]]:
-    rows = []
+    """Return a row for each class; by chance, its share of the slices is its precision, recall and F1."""
+    rows, total = [], sum(one.n_slices for one in classes.values())
     for name in by_severity(classes):
         one = classes[name]
-        shares = [show_share(metric, getattr(one, metric)) for metric in ("precision", "recall", "f1", "auroc")]
-        rows.append([name.replace("_", " "), f"{one.n_slices:,}", *shares])
-    return ["class", "slices", "precision", "recall", "F1", "AUROC"], rows
+        shares = [show_estimate(metric, getattr(one, metric)) for metric in ("precision", "recall", "f1", "auroc")]
+        chance_of_class = format_value("recall", one.n_slices / total if total else None)
+        rows.append([name.replace("_", " "), f"{one.n_slices:,}", *shares[:3], chance_of_class, shares[3]])
+    return ["class", "slices", "precision", "recall", "F1", "these by chance", "AUROC (chance 0.500)"], rows
 
 
 def _made(environment: Environment, metrics: Metrics) -> list[tuple[str, str]]:

@@ -1,12 +1,13 @@
 """What the commands print."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mriscope.data.slices import UNKNOWN, SliceSet
-from mriscope.evaluation.metrics import SHARES
+from mriscope.evaluation.metrics import chance, print_format
 from mriscope.results import Consistency, DataSummary, Estimate, Metrics
 
 TITLES = {
@@ -29,6 +30,8 @@ ORIGINS = {
     "source, partly": " named by the source, other slices unnamed",
 }
 """How subjects came to be known."""
+CHANCE = "By chance: a guess drawn in the proportions of the classes that were tested"
+"""Which chance is meant, where it stands beside metrics."""
 CALIBRATION_TITLES = {
     "calibration_error": "expected calibration error",
     "calibration_error_by_mass": "the same, bins of equal mass",
@@ -87,17 +90,19 @@ def slices_text(source: str, summary: DataSummary) -> str:
 def metrics_text(metrics: Metrics) -> str:
     """Format every headline metric with its interval, under the protocol it was measured by."""
     interval = metrics.interval
-    rows = [_metric_row(metric_title(name), one) for name, one in metrics.metrics.items()]
+    counts = class_counts(metrics)
+    by_chance = chance(list(counts.values()))
+    rows = [_metric_row(metric_title(name), name, one, by_chance.get(name)) for name, one in metrics.metrics.items()]
     for name, one in metrics.classes.items():
         if one.n_slices:
-            count = one.n_subjects if metrics.level == "subject" else one.n_slices
-            rows.append(_metric_row(f"recall {name}, of {count or 0:,}", one.recall))
-    for estimate in (metrics.severity or {}).values():
-        rows.append(_metric_row("mean error in steps of severity", estimate))
+            share = counts[name] / sum(counts.values())
+            rows.append(_metric_row(f"recall {name}, of {counts[name]:,}", "recall", one.recall, share))
+    for name, estimate in (metrics.severity or {}).items():
+        rows.append(_metric_row("mean error in steps of severity", name, estimate))
     rows += [*_area_rows(metrics), *_calibration_rows(metrics)]
     level = f"{100 * interval.level:.0f} % interval"
-    columns = ["metric", "value", level, "method"]
-    lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(columns, rows)]
+    columns = ["metric", "value", "by chance", level, "method"]
+    lines = [protocol_text(metrics), *_describe_aggregation(metrics), "", table(columns, rows), "", CHANCE]
     from mriscope.reports.confounds import baselines_text, confounding_text  # which formats with what stands here
 
     if metrics.baselines:
@@ -123,10 +128,17 @@ def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
             yield f"{pooling.divided_subjects:,} subjects have slices of several classes; that of most counts"
 
 
-def _metric_row(title: str, estimate: Estimate) -> list[str]:
-    """Format a metric, its interval, and how that was made."""
+def class_counts(metrics: Metrics) -> dict[str, int]:
+    """Return how many rows of each class were scored: subjects, where those were, else slices."""
+    by_subject = metrics.level == "subject"
+    return {name: (one.n_subjects or 0) if by_subject else one.n_slices for name, one in metrics.classes.items()}
+
+
+def _metric_row(title: str, metric: str, estimate: Estimate, by_chance: float | None = None) -> list[str]:
+    """Format a metric, what chance has, its interval, and how that was made."""
+    value, interval = format_estimate(metric, estimate)
     shown = estimate.reliable is not False and estimate.has_interval
-    return [title, *format_estimate(estimate), (estimate.method or "") if shown else ""]
+    return [title, value, format_value(metric, by_chance), interval, (estimate.method or "") if shown else ""]
 
 
 def _area_rows(metrics: Metrics) -> list[list[str]]:
@@ -134,7 +146,7 @@ def _area_rows(metrics: Metrics) -> list[list[str]]:
     found = {name: one.auroc_delong or one.auroc for name, one in metrics.classes.items()}
     if metrics.level != "subject" or len(found) == 2:
         return []
-    return [_metric_row(f"AUROC {name}", one) for name, one in found.items()]
+    return [_metric_row(f"AUROC {name}", "auroc", one, 0.5) for name, one in found.items()]
 
 
 def _calibration_rows(metrics: Metrics) -> Iterator[list[str]]:
@@ -156,11 +168,11 @@ def _calibration_part(
         title = f"{CALIBRATION_TITLES.get(name, name)}{words}"
         if name in tests:
             one = tests[name]
-            text = f"if calibrated {one.low:.3f} – {one.high:.3f}, p = {one.p:.3f}"
+            text = f"if calibrated {one.low:.3f} to {one.high:.3f}, p = {one.p:.3f}"
             told = [UNTESTED, ""] if one.reliable is False else [text, "consistency test"]
-            yield [title, format_estimate(estimate)[0], *told]
+            yield [title, format_value(name, estimate.value), "", *told]
         else:
-            yield _metric_row(title, estimate)
+            yield _metric_row(title, name, estimate)
 
 
 def protocol_text(metrics: Metrics) -> str:
@@ -201,32 +213,42 @@ def metric_title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
 
 
-def format_estimate(estimate: Estimate) -> list[str]:
-    """Format a value and its interval as two texts; either may not exist, and an interval may not cover."""
-    if not estimate.is_defined:
-        return ["undefined", ""]
-    if estimate.reliable is False:
-        return [f"{estimate.value:.3f}", UNRELIABLE]
-    interval = f"{estimate.low:.3f} – {estimate.high:.3f}" if estimate.has_interval else "no interval"
-    return [f"{estimate.value:.3f}", interval]
-
-
-def show_share(metric: str, estimate: Estimate) -> str:
-    r"""Format a metric and below it its interval, for a page: shares in per cent, AUROC and kappa as they are.
+def format_value(metric: str, value: float | None) -> str:
+    """Format one value: shares of slices or subjects in per cent, AUROC, kappa and the like as they are.
 
     Example:
-        >>> show_share("accuracy", Estimate(0.75, 0.5, 0.875))
-        '75.0 %\n50.0 to 87.5'
+        >>> format_value("accuracy", 0.75), format_value("auroc", 0.75), format_value("auroc", None)
+        ('75.0 %', '0.750', '')
     """
+    if value is None:
+        return ""
+    unit, scale, digits = print_format(metric)
+    return "undefined" if math.isnan(value) else f"{scale * value:.{digits}f}{unit}"
+
+
+def format_estimate(metric: str, estimate: Estimate) -> list[str]:
+    """Format a value and its interval as two texts; either may not exist, and an interval may not cover.
+
+    Example:
+        >>> format_estimate("accuracy", Estimate(0.75, 0.5, 0.875))
+        ['75.0 %', '50.0 to 87.5']
+    """
+    value = format_value(metric, estimate.value)
     if not estimate.is_defined:
-        return "undefined"
-    unit, scale, digits = (" %", 100, 1) if metric in SHARES else ("", 1, 3)
-    value, low, high = (f"{scale * one:.{digits}f}" for one in (estimate.value, estimate.low, estimate.high))
-    interval = f"{low} to {high}" if estimate.has_interval else "no interval"
-    return f"{value}{unit}\n{UNRELIABLE if estimate.reliable is False else interval}"
+        return [value, ""]
+    if estimate.reliable is False:
+        return [value, UNRELIABLE]
+    unit, _, _ = print_format(metric)
+    low, high = (format_value(metric, end).removesuffix(unit) for end in (estimate.low, estimate.high))
+    return [value, f"{low} to {high}" if estimate.has_interval else "no interval"]
 
 
-def join_estimate(estimate: Estimate) -> str:
+def show_estimate(metric: str, estimate: Estimate) -> str:
+    """Format a value and below it its interval, for the cell of a page."""
+    return "\n".join(filter(None, format_estimate(metric, estimate)))
+
+
+def join_estimate(metric: str, estimate: Estimate) -> str:
     """Format a value and its interval as one text."""
-    value, interval = format_estimate(estimate)
+    value, interval = format_estimate(metric, estimate)
     return f"{value} ({interval})" if interval else value

@@ -74,6 +74,64 @@ class Cohort(Record):
     file: str | None
 
 
+class RegionArea(Record):
+    """How much of the brain one region is; a mean over the slices that show it."""
+
+    region: str
+    n_slices: Count
+    n_subjects: Count | None
+    """None where subjects are unknown."""
+    share: Number
+
+
+class RegionShare(Record):
+    """How much of the maps of one method lies in one region; means over the slices that show it."""
+
+    region: str
+    n_slices: Count
+    """With the region, and a map that is not empty."""
+    map_share: Number
+    """Of the map within the brain."""
+    area_share: Number
+    """Of the area of the brain, in the same slices."""
+    ratio: Estimate
+    """The first share over the second; its bounds do not exist where too few subjects show the region."""
+
+
+class MethodRegions(Record):
+    """The regions of the maps of one method or baseline."""
+
+    name: str
+    title: str
+    regions: list[RegionShare]
+
+
+class RegionTable(Record):
+    """Where maps lie by region of the brain, and which slices that is told of."""
+
+    note: str
+    n_slices: Count
+    n_placed: Count
+    """Slices that could be placed in template space; of the others nothing is told."""
+    areas: list[RegionArea]
+    methods: list[MethodRegions]
+    """Empty where no slice could be placed."""
+
+
+class ExplainedRegions(ResultFile):
+    """What regions.json of an explanation holds."""
+
+    REMEDY: ClassVar[str] = "give the `mriscope explain` command again"
+
+    run: str
+    model: str
+    protocol: str | None
+    leaky: bool | None
+    explained: str
+    """The class whose maps these are; in words where it is the predicted one."""
+    regions: RegionTable
+
+
 class ExplainComparison(ResultFile):
     """What explain_compare.json holds: methods of explanation, measured on slices of one run."""
 
@@ -93,6 +151,8 @@ class ExplainComparison(ResultFile):
     truth: str | None
     methods: Annotated[list[MethodResult], Field(min_length=1)]
     agreement: Agreement
+    regions: RegionTable | None = None
+    """None in files of versions that did not look at regions."""
     made: dict[str, str | int]
     cohort: Cohort
 

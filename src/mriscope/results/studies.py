@@ -133,6 +133,7 @@ class Comparison(ResultFile):
         notes: what a reader should know besides.
         failures: the reason by name, of recipes that gave no row.
         baselines: metrics by name of what needs no network, on the test part that is counted in `evaluated`.
+        class_counts: slices of each class in that part; empty in files of versions that did not count them.
     """
 
     standings: Annotated[list[Standing], Field(min_length=1)]
@@ -142,6 +143,7 @@ class Comparison(ResultFile):
     notes: list[str] = Field(default_factory=list)
     failures: dict[str, str] = Field(default_factory=dict)
     baselines: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
+    class_counts: dict[str, Count] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:

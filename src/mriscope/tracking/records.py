@@ -200,8 +200,8 @@ def _describe_result(metrics: Metrics) -> str:
     """Return the sentence that MLflow shows for a run: the accuracy with its interval and its protocol."""
     estimate, interval = metrics.metrics["accuracy"], metrics.interval
     numbers = (estimate.value, estimate.low, estimate.high)
-    value, low, high = ("unknown" if math.isnan(one) else f"{one:.1%}" for one in numbers)
-    bounds = f"{interval.level:.0%} interval by {interval.unit}: {low} to {high}"
+    value, low, high = ("unknown" if math.isnan(one) else f"{100 * one:.1f} %" for one in numbers)
+    bounds = f"{100 * interval.level:.0f} % interval by {interval.unit}: {low} to {high}"
     bounds = "interval not reliable here" if estimate.reliable is False else bounds
     shared = metrics.shared_subjects
     subjects = "test subjects" if shared is None else f"{shared} of {metrics.n_subjects} test subjects"

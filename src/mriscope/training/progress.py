@@ -40,7 +40,7 @@ class Monitor:
     def step(self, loss: float, accuracy: float, rate: float) -> None:
         """Advance the bar by one step; the means of the epoch so far and slices per second stand beside it."""
         assert self._task is not None
-        metrics = f"loss {loss:.4f}  accuracy {accuracy:.3f}  {rate:.0f} slices/s"
+        metrics = f"loss {loss:.4f}  accuracy {100 * accuracy:.1f} %  {rate:.0f} slices/s"
         self._bar.update(self._task, advance=1, metrics=metrics)
 
     def end_epoch(self, metrics: Mapping[str, Any], epochs: int) -> None:
@@ -49,7 +49,7 @@ class Monitor:
             self._record(dict(metrics))
         self._console.out(
             f"epoch {metrics['epoch']}/{epochs}  "
-            f"train loss {metrics['train_loss']:.4f} accuracy {metrics['train_accuracy']:.4f}  "
-            f"validation loss {metrics['validation_loss']:.4f} accuracy {metrics['validation_accuracy']:.4f}  "
+            f"train loss {metrics['train_loss']:.4f} accuracy {100 * metrics['train_accuracy']:.2f} %  "
+            f"validation loss {metrics['validation_loss']:.4f} accuracy {100 * metrics['validation_accuracy']:.2f} %  "
             f"{metrics['slices_per_second']:.0f} slices/s"
         )

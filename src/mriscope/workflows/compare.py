@@ -218,6 +218,7 @@ def _compare(rows: Sequence[Row], out: OutputFolder, failures: Mapping[str, str]
         notes=list(_list_notes(rows)),
         failures=dict(failures),
         baselines={name: one.metrics for name, one in first.metrics.baselines.items()},
+        class_counts={name: one.n_slices for name, one in first.metrics.classes.items()},
     )
     with out.writing(FILES) as folder:
         write_text(folder / "ranking.csv", comparison_csv(comparison))

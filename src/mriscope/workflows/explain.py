@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,30 @@ from torch import nn
 
 from mriscope.data.batches import scaled
 from mriscope.data.images import Images, read_images
-from mriscope.data.slices import SliceSet
+from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.data.splits import read_split
-from mriscope.data.volumes import sides_of
 from mriscope.errors import RunError, UnknownNameError
 from mriscope.evaluation.plots import class_title, split_title
-from mriscope.explain.maps import Explanation, explain
+from mriscope.explain.maps import explain
 from mriscope.explain.methods import METHODS, check_method
-from mriscope.explain.metrics.localisation import brain_mask
-from mriscope.explain.overlays import check_colours, grid, matrix, overlay, png_bytes
+from mriscope.explain.metrics.region_shares import tabulate_regions
+from mriscope.explain.overlays import check_colours, colour_bar, grid, matrix, overlay, png_bytes
 from mriscope.explain.postprocess import study_exponents
 from mriscope.files import file_stem, read_file, write_bytes, write_text
 from mriscope.models.registry import list_estimators
 from mriscope.output_folder import OutputFolder
-from mriscope.reports.explanation import EmptyMap, ShownSlice, explanation_page
+from mriscope.reports.explanation import explanation_page
 from mriscope.reports.page import Picture, label_source
+from mriscope.reports.regions import regions_csv
+from mriscope.results import ExplainedRegions, RegionTable
 from mriscope.run_directory import SPLIT, RunDirectory, open_run
 from mriscope.training.devices import pick_device
 from mriscope.version import __version__
+from mriscope.workflows._explained import REGION_COLOURS, ExplainedSlices, show_slices
 from mriscope.workflows._load import load
 from mriscope.workflows._model import load_network
 
-PAGE, GRID = "explain.html", "grid.png"
+PAGE, GRID, REGIONS, REGIONS_CSV = "explain.html", "grid.png", "regions.json", "regions.csv"
 LISTED = "pictures.json"  # where older versions named the pictures that an explanation wrote
 ALL = "all"
 _TILE, _ROW = 256, 1300  # pixels; the most that a slice and a row of slices are enlarged to
@@ -68,48 +69,6 @@ class ExplainOptions:
     methods: tuple[str, ...] = ("gradcam",)
     flip_smooth: bool = False
     eigen_smooth: bool = False
-
-
-@dataclass(frozen=True)
-class ExplainedSlices:
-    """Slices with their true classes and subjects, where known, and their maps."""
-
-    images: Images
-    truths: list[str] | None
-    subjects: list[str]
-    class_names: Sequence[str]
-    found: Mapping[str, Explanation]
-
-    @property
-    def titles(self) -> list[str]:
-        """Return the true and the predicted class, the explained one where it is another, and the subject."""
-        one = next(iter(self.found.values()))
-        rows, titles = one.logits.double().softmax(1).cpu().numpy(), []
-        columns = one.classes.tolist(), self.truths or [None] * len(rows), self.subjects
-        for row, explained, truth, subject in zip(rows, *columns, strict=True):
-            predicted = int(row.argmax())
-            lines = [] if truth is None else [f"true {class_title(truth)}"]
-            lines.append(f"predicted {class_title(self.class_names[predicted])} {row[predicted]:.2f}")
-            if explained != predicted:
-                lines.append(f"explained {class_title(self.class_names[int(explained)])} {row[explained]:.2f}")
-            titles.append("\n".join([*lines, subject] if subject else lines))
-        return titles
-
-    @cached_property
-    def brains(self) -> np.ndarray:
-        """Return bool (N, H, W), where each slice shows brain; all of a slice that shows none."""
-        masks = brain_mask(self.images.images)
-        return masks | ~masks.any(axis=(1, 2), keepdims=True)
-
-    @property
-    def empty_maps(self) -> list[EmptyMap]:
-        """Return the maps that are empty, and why."""
-        return [
-            EmptyMap(path, METHODS[name], reason)
-            for name, one in self.found.items()
-            for path, reason in zip(self.images.paths, one.reasons, strict=True)
-            if reason is not None
-        ]
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
@@ -172,12 +131,13 @@ def explain_run(
         slices = sample_test_slices(directory, source, count, seed)
         given = Images(slices.images, tuple(slices.paths.tolist()))
         truths, subjects = [class_names[label] for label in slices.labels], describe_subjects(slices)
+        units = slices.subjects
     else:
         given = read_images(images, directory.recipe.input.size, stretch=directory.recipe.input.stretch)
-        truths, subjects = None, [""] * len(given)
+        truths, subjects, units = None, [""] * len(given), np.full(len(given), UNKNOWN)
     names = [(row, name) for row in range(len(given)) for name in options.methods]
     files = {one: f"{one[0]:03d}_{file_stem(given.paths[one[0]])}_{one[1]}.png" for one in names}
-    output.check(files.values())
+    output.check([*files.values(), REGIONS, REGIONS_CSV])
     found = explain(
         model,
         scaled(torch.from_numpy(np.array(given.images)), directory.recipe.input.scale),
@@ -188,7 +148,7 @@ def explain_run(
         eigen_smooth=options.eigen_smooth,
         flip_smooth=options.flip_smooth,
     )
-    shown = ExplainedSlices(given, truths, subjects, class_names, found)
+    shown = ExplainedSlices(given, truths, subjects, units, class_names, found)
     return _write(output, directory, shown, options, files, own=images is None)
 
 
@@ -243,59 +203,37 @@ def _write(
     explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
     strength = ", and their share follows the map" if options.by_strength else ""
     caption = f"Evidence for {explained}, from 0 (left) to 1 (right){strength}; with the model's probability."
+    table = tabulate_regions(maps, METHODS, shown.regions, shown.units)
     page = explanation_page(
         f"Where {directory.name} finds evidence",
         f"{which}; {heading}.",
-        Picture("Scale of colours", caption, _bar(options.colormap), "The colours of the maps, from 0 to 1."),
-        [_shown_slice(shown, maps, row, {name: pictures[files[row, name]] for name in maps}) for row in range(count)],
+        Picture("Scale of colours", caption, png_bytes(colour_bar(options.colormap)), "The colours, from 0 to 1."),
+        show_slices(shown, maps, {one: pictures[file] for one, file in files.items()}),
         _facts(directory, shown, options),
         shown.empty_maps,
+        table,
+        REGION_COLOURS,
         leaky=directory.leaky,
         coloured_background=options.background,
     )
-    with out.writing([*pictures, PAGE]) as folder:
+    with out.writing([*pictures, PAGE, REGIONS, REGIONS_CSV]) as folder:
         for name, content in pictures.items():
             write_bytes(folder / name, content)
+        write_text(folder / REGIONS_CSV, regions_csv(table))
+        _explained_regions(directory, table, explained).write(folder / REGIONS)
         write_text(folder / PAGE, page)
     return [out.path / name for name in pictures]
 
 
-def _shown_slice(
-    shown: ExplainedSlices, maps: Mapping[str, np.ndarray], row: int, overlays: Mapping[str, bytes]
-) -> ShownSlice:
-    """Return a slice as the page shows it: plain, then under each map."""
-    pixels, brain = shown.images.images[row], shown.brains[row]
-    title, *lines = shown.titles[row].split("\n")
-    found = []
-    for name, picture in overlays.items():
-        heat = maps[name][row]
-        if not heat.any():
-            found.append(Picture(METHODS[name], "empty map", picture, f"{METHODS[name]}: an empty map"))
-            continue
-        outside = f"{100 * heat[~brain].sum() / heat.sum():.0f} % outside the brain"
-        seen = f"{METHODS[name]}: strongest in the {_strongest_place(heat, brain)} of the brain, {outside}"
-        found.append(Picture(METHODS[name], outside, picture, seen))
-    path = shown.images.paths[row]
-    plain = Picture("The slice", "", png_bytes(pixels), f"The slice {path}: {title}, {', '.join(lines)}")
-    return ShownSlice(path, [title, *lines], sides_of(path), plain, found)
-
-
-def _strongest_place(heat: np.ndarray, brain: np.ndarray) -> str:
-    """Say in which ninth of the brain's bounding box a map is strongest, as seen in the picture."""
-    rows, columns = np.nonzero(brain)
-    row, column = np.unravel_index((heat * brain).argmax(), heat.shape)
-    down = (row - rows.min()) / (np.ptp(rows) + 1)
-    across = (column - columns.min()) / (np.ptp(columns) + 1)
-    place = [("upper", "", "lower")[int(3 * down)], ("left", "", "right")[int(3 * across)]]
-    return " ".join(word for word in place if word) or "middle"
-
-
-def _bar(colormap: str) -> bytes:
-    """Draw the colours of a map from 0 to 1, left to right."""
-    from matplotlib import colormaps
-
-    colours = colormaps[colormap](np.linspace(0, 1, 256))[:, :3]
-    return png_bytes(np.rint(255 * colours).astype(np.uint8)[None].repeat(12, axis=0))
+def _explained_regions(directory: RunDirectory, table: RegionTable, explained: str) -> ExplainedRegions:
+    return ExplainedRegions(
+        run=directory.name,
+        model=directory.recipe.model,
+        protocol=directory.protocol,
+        leaky=directory.leaky,
+        explained=explained,
+        regions=table,
+    )
 
 
 def _grid(shown: ExplainedSlices, maps: Mapping[str, np.ndarray], colours: Mapping[str, Any]) -> bytes:

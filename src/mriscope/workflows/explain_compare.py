@@ -24,17 +24,20 @@ from mriscope.explain.metrics.comparison import (
     summarize_scores,
 )
 from mriscope.explain.metrics.recommendation import RULE, MethodScores, recommend
+from mriscope.explain.metrics.region_shares import find_slice_regions, tabulate_regions
 from mriscope.explain.scores import predicted_classes
 from mriscope.files import write_bytes, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.progress import saying
 from mriscope.reports.explanation_comparison import comparison_csv, comparison_page
 from mriscope.reports.page import Picture, label_source
-from mriscope.results import Cohort, ExplainComparison, Recommendation
+from mriscope.reports.regions import regions_csv
+from mriscope.results import Cohort, ExplainComparison, Recommendation, RegionTable
 from mriscope.run_directory import PREDICTIONS, RunDirectory, open_run
 from mriscope.workflows.explain import check_methods, describe_protocol, open_network, sample_test_slices
 
 FILES = ("explain_compare.csv", "explain_compare.html", "explain_compare.json")
+REGIONS_CSV = "explain_compare_regions.csv"
 
 
 def compare_methods(
@@ -49,6 +52,8 @@ def compare_methods(
     device: str = "auto",
 ) -> ExplainComparison:
     """Compare methods on slices of a run's test part; writes explain_compare.csv, .html and .json, and cohort.png.
+
+    Where the maps lie by region of the brain is also in explain_compare_regions.csv.
 
     The predicted class is explained, and a method recommended by mriscope.explain.metrics.recommendation.RULE. Mean
     maps are shown of the recommended method, else of Grad-CAM, else of the first one compared; where no group of slices
@@ -73,7 +78,7 @@ def compare_methods(
     """
     earlier = written_with("explain_compare.json", ExplainComparison.read, (*FILES, COHORT))
     output = OutputFolder(Path(out), "explain-compare", earlier)
-    output.check((*FILES, COHORT))
+    output.check((*FILES, REGIONS_CSV, COHORT))
     directory, names = open_run(folder), check_methods(methods or cheap_methods())
     model, class_names = open_network(directory, device)
     sampled = sample_test_slices(directory, source, count, seed)
@@ -102,11 +107,19 @@ def compare_methods(
         seed=seed,
         heading=f"{directory.recipe.model}, {describe_protocol(directory)}",
     )
-    result = _result(directory, case, slices, scores, recommendation, cohort)
+    regions = tabulate_regions(
+        {one.name: one.maps.cpu().numpy() for one in scores},
+        {one.name: one.title for one in scores},
+        find_slice_regions(slices.images, slices.subjects),
+        slices.subjects,
+    )
+    result = _result(directory, case, slices, scores, recommendation, cohort, regions)
     shown = None if picture is None else Picture("Mean maps", CAPTION, picture)
+    files = (*FILES, REGIONS_CSV) if picture is None else (*FILES, REGIONS_CSV, COHORT)
     page = comparison_page(f"Explanations of {result.model} compared", result, shown)
-    with output.writing(FILES if picture is None else (*FILES, COHORT)) as place:
+    with output.writing(files) as place:
         write_text(place / "explain_compare.csv", comparison_csv(result))
+        write_text(place / REGIONS_CSV, regions_csv(regions))
         write_text(place / "explain_compare.html", page)
         result.write(place / "explain_compare.json")
         if picture is not None:
@@ -132,6 +145,7 @@ def _result(
     scores: Sequence[MethodScores],
     recommendation: Recommendation,
     cohort: Cohort,
+    regions: RegionTable,
 ) -> ExplainComparison:
     n_units, by_subject = len(np.unique(case.units)), slices.knows_subjects
     of = "" if directory.imported else " of the test part"
@@ -154,6 +168,7 @@ def _result(
         truth=describe_truth(case),
         methods=summarize_scores(scores, case, recommendation.method),
         agreement=rank_agreement(scores),
+        regions=regions,
         made={
             "Run": directory.name,
             "Data": label_source(directory.environment.source),

@@ -4,6 +4,7 @@
   const at = (id) => document.getElementById(id);
   const TITLES = { accuracy: "accuracy", balanced_accuracy: "balanced accuracy", macro_f1: "macro-F1",
     auroc: "AUROC, one class against the rest", quadratic_kappa: "quadratic-weighted kappa" };
+  const SHARES = ["accuracy", "balanced_accuracy", "macro_f1"]; // in per cent, as metrics.py has it
   const named = (name) => name.replaceAll("_", " ");
   const state = { file: null, answer: null, pictures: [], asked: 0, explained: 0, methods: {}, classes: [] };
 
@@ -58,12 +59,14 @@
   }
 
   function metricRow(name, one) {
-    const number = (value) => (value === null ? "none" : value.toFixed(3));
+    const share = SHARES.includes(name);
+    const number = (value) => (value === null ? "none" : share ? (100 * value).toFixed(1) : value.toFixed(3));
     const interval = one.reliable === false ? "not reliable here"
       : one.low === null ? "none" : `${number(one.low)} to ${number(one.high)}`;
     const head = element("th", TITLES[name] ?? named(name));
     head.scope = "row";
-    return element("tr", "", [head, element("td", number(one.value)), element("td", interval)]);
+    const unit = share && one.value !== null ? " %" : "";
+    return element("tr", "", [head, element("td", `${number(one.value)}${unit}`), element("td", interval)]);
   }
 
   async function open(file) {
@@ -116,7 +119,7 @@
   function showSlice() {
     const index = Number(at("index").value), slice = state.answer.slices[index];
     const count = state.pictures.length, best = slice.probabilities[slice.class];
-    const told = `${named(slice.class)}, ${(100 * best).toFixed(0)} %`;
+    const told = `${named(slice.class)}, with probability ${best.toFixed(3)}`;
     say(`${slice.path}: most probable is ${told}.`);
     at("index-told").textContent = `${index + 1} of ${count}`;
     at("index").setAttribute("aria-valuetext", `slice ${index + 1} of ${count}: ${told}`);
