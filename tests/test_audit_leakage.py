@@ -105,6 +105,42 @@ def test_exact_copies_are_grouped_and_a_blank_slice_is_a_copy_of_none():
     assert report.conflicts.exact_groups == 1
 
 
+@pytest.mark.parametrize("grey", [0, 1, 255])
+def test_slices_of_one_grey_value_are_copies_of_none(grey: int):
+    images = np.full((3, 8, 8), grey, np.uint8)
+    images[0, 0, 0] = 100
+    assert len(np.unique(copy_groups(images))) == 3
+    assert len(np.unique(copy_groups(images[[0, 0, 1]]))) == 2
+
+
+def test_what_pixels_tell_of_the_set_is_reported():
+    """Groups of 3, 1 and 2 slices: two show more than one slice of a brain; two pairs of copies are four slices."""
+    images = noise(6)
+    images[2], images[4] = images[0], images[3]
+    slices = SliceSet.of(images, [0, 1, 0, 0, 1, 1], class_names=CLASSES)
+    found = replace(nothing_found(6), groups=rows(0, 0, 0, 1, 2, 2), level=0.5, weakest=0.625, strongest=0.25)
+    report = audit_slices(slices, find_neighbours(images), found, known_from=None)
+    told = report.subjects
+    assert (told.groups, told.level, told.weakest, told.strongest) == (2, 0.5, 0.625, 0.25)
+    assert (told.clear, told.threshold, told.known_slices, told.fewest, told.most) == (False, 0.999, 0, None, None)
+    assert (report.duplicates.exact_groups, report.duplicates.exact_slices) == (2, 4)
+    assert report.duplicates.near_pairs_across_subjects is None
+    assert (report.conflicts.exact_groups, report.conflicts.subjects) == (1, None)
+    nothing = audit(slices, None).subjects
+    assert (nothing.groups, nothing.level, nothing.weakest, nothing.strongest) == (0, None, None, None)
+
+
+def test_a_conflict_is_between_slices_whose_labels_differ_and_twenty_are_listed():
+    images = noise(50)
+    images[25:] = images[:25]
+    labels = [0] * 25 + [0] * 2 + [1] * 23
+    slices = SliceSet.of(images, labels, subjects=[*range(25), *range(25)], class_names=CLASSES)
+    report = audit(slices, None)
+    assert (report.conflicts.exact_groups, report.conflicts.near_pairs, report.conflicts.subjects) == (23, 23, 23)
+    assert len(report.conflicts.examples) == 20
+    assert (report.duplicates.near_slices, report.duplicates.near_pairs_across_subjects) == (50, 0)
+
+
 def test_near_duplicates_and_labels_that_contradict_each_other():
     images = noise(6)
     images[4] = np.clip(images[1].astype(int) + 3, 0, 255)  # brighter, and so correlated
@@ -135,6 +171,16 @@ def test_the_nearest_within_a_subject_and_beyond_it():
     np.testing.assert_allclose(other, [0.3, 0.4, 0.4], rtol=1e-6)
 
 
+def test_a_slice_of_unknown_subject_has_no_nearest_within_or_beyond_it():
+    similarity = np.array([[0.9, 0.3], [0.9, 0.4], [0.4, 0.3]], np.float32)
+    table = Neighbours(noise(3), similarity, rows(1, 2, 0, 2, 1, 0).reshape(3, 2))
+    same, other = nearest_by_subject(SliceSet.of(noise(3), [0, 0, 0], subjects=[8, -1, 9]), table)
+    assert np.isnan(same).all()
+    np.testing.assert_allclose(other, [0.3, np.nan, 0.3], rtol=1e-6)
+    same, _ = nearest_by_subject(SliceSet.of(noise(3), [0, 0, 0], subjects=[-1, -1, 9]), table)
+    assert np.isnan(same).all()
+
+
 def test_near_duplicates_are_more_alike_than_any_two_subjects_where_these_are_known():
     similarity = np.array([[0.9, 0.3], [0.9, 0.4], [0.4, 0.3]], np.float32)
     table = Neighbours(noise(3), similarity, rows(1, 2, 0, 2, 1, 0).reshape(3, 2))
@@ -149,8 +195,10 @@ def test_slices_that_are_proven_to_be_shared_are_not_looked_for():
     slices = SliceSet.of(noise(3), [0, 0, 0], class_names=CLASSES)
     found = nothing_found(3)
     both = split(rows(0), rows(), rows(1, 2))
-    search = search_of(slices, replace(found, proven=rows(0, 0, 2)), both)
+    calls: list[tuple[int, int]] = []
+    search = search_of(slices, replace(found, proven=rows(0, 0, 2)), both, progress=lambda *call: calls.append(call))
     assert search is not None
+    assert calls[-1] == (1, 1)
     assert search.queries.tolist() == [2]
     assert search_of(slices, replace(found, proven=rows(0, 0, 0)), both) is None
 
@@ -168,6 +216,16 @@ def test_the_worst_pairs_are_one_for_each_subject():
     assert [(pair.row, pair.other) for pair in pairs] == [(1, 0), (5, 3)]
     assert [pair.similarity for pair in pairs] == sorted((pair.similarity for pair in pairs), reverse=True)
     assert len(worst_pairs(slices, find_neighbours(images), None, 1)) == 1
+    anywhere = worst_pairs(slices, find_neighbours(images), None, 9)
+    assert [{pair.row, pair.other} for pair in anywhere[:2]] == [{0, 1}, {3, 5}]
+    unknown = SliceSet.of(images, [0] * 6)
+    every = worst_pairs(unknown, find_neighbours(images), split(rows(0, 3, 4), rows(), rows(1, 2, 5)), 3)
+    assert [(pair.row, pair.other) for pair in every] == [(1, 0), (5, 3), (2, 0)]  # each for itself
+
+
+def test_two_slices_can_be_audited():
+    report = audit(SliceSet.of(noise(2), [0, 1], class_names=CLASSES), None)
+    assert (report.n_slices, report.subjects.groups, report.duplicates.near_slices) == (2, 0, 0)
 
 
 def test_a_single_slice_cannot_be_audited():

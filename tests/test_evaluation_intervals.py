@@ -389,7 +389,9 @@ def test_units_are_subjects_or_slices_and_none_without_slices() -> None:
     for nothing in (Predictions.of([], np.empty((0, 2)), subjects=known, class_names=TWO) for known in ([], None)):
         assert count_units(nothing) == 0
         assert [weights.tolist() for weights in resample_weights(nothing, 2, 0)] == [[], []]
-        assert np.isnan(bootstrap(nothing, ACCURACY, resamples=2)["accuracy"].value)
+        found = bootstrap(nothing, {**ACCURACY, "auroc": auroc}, resamples=2)
+        assert np.isnan([one.value for one in found.values()]).all()
+        assert not any(one.reliable for one in found.values())
 
 
 def test_a_mean_over_repeats_gives_each_its_own_weights() -> None:

@@ -69,6 +69,15 @@ def test_a_first_component_of_2x2_computed_by_hand(
     torch.testing.assert_close(CAMS[method].make(known), math.sqrt(5) * torch.tensor([wanted]), atol=1e-5, rtol=1e-5)
 
 
+def test_a_smoothed_map_is_the_first_component_of_weighted_channels_by_hand():
+    # Channels x and x times 3 and 1: less the mean 3, the shares are 3 and 1 times -2, -1, 0, 3.
+    first = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    both = torch.stack([first, first])[None]
+    known = LayerRecord(both, torch.ones_like(both), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 2))
+    found = map_of(torch.tensor([[3.0, 1.0]]), known, eigen_smooth=True)
+    torch.testing.assert_close(found, math.sqrt(10) * torch.tensor([[[-2.0, -1.0], [0.0, 3.0]]]), atol=1e-5, rtol=1e-5)
+
+
 def pointwise(weights: list[float], head: list[list[float]], bias: float = 0.0, *, relu: bool = False) -> nn.Sequential:
     """One channel for each weight and the answer as a sum of all places, times the head's numbers.
 

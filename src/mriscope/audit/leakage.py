@@ -189,7 +189,7 @@ def _summarise_subjects(
         known_slices=len(known),
         fewest=None if counts is None else int(counts.min()),
         most=None if counts is None else int(counts.max()),
-        groups=int((np.bincount(found.groups) > 1).sum()) if len(found.groups) else 0,
+        groups=int((np.bincount(found.groups) > 1).sum()),
         clear=found.clear,
         threshold=threshold,
         level=found.level if np.isfinite(found.level) else None,
