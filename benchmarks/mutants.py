@@ -128,7 +128,7 @@ def mutate(source: str, number: int, file: str = "<module>") -> Mutant:
     before = ast.unparse(shown)
     change(node)
     after = ast.unparse(node.test if isinstance(node, ast.If) else node)
-    lines = range(shown.lineno, shown.end_lineno + 1)
+    lines = range(shown.lineno, (shown.end_lineno or shown.lineno) + 1)
     return Mutant(f"{before}  ->  {after}", lines, compile(ast.fix_missing_locations(tree), file, "exec"))
 
 

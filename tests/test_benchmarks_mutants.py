@@ -1,6 +1,7 @@
 """The bench of mutants, on a function of three lines."""
 
 import ast
+from typing import Any
 
 import mutants
 
@@ -51,9 +52,9 @@ def test_the_fastest_tests_that_run_a_line_are_chosen_within_a_minute() -> None:
     lines = frozenset({4, 5})
     other = frozenset({6})
     tried = ("a", 50.0, lines), ("b", 1.0, lines), ("c", 0.1, other), ("d", 20.0, lines)
-    traced = [(mutants.Trace(seconds, ran), name) for name, seconds, ran in tried]
+    traced: Any = [(mutants.Trace(seconds, ran), name) for name, seconds, ran in tried]
     tests = mutants.choose_tests(traced, mutants.mutate(SOURCE, 1))
     assert [name for _, name in tests] == ["b", "d"]
-    alone = [(mutants.Trace(70.0, lines), "slow")]
+    alone: Any = [(mutants.Trace(70.0, lines), "slow")]
     assert mutants.choose_tests(alone, mutants.mutate(SOURCE, 1)) == alone
     assert mutants.choose_tests(traced, mutants.mutate(SOURCE, 9)) == []

@@ -420,5 +420,7 @@ def test_widened_bounds_keep_to_the_range_of_their_metric() -> None:
     assert wide["kappa"].low < plain["kappa"].low < 0
     assert wide["error"].high > plain["error"].high > 1
     assert 0 < wide["accuracy"].low < plain["accuracy"].low
-    low, high = widen(plain["error"].value, (plain["error"].low, plain["error"].high), 2.0, least=0, most=np.inf)
+    low, high = widen(
+        plain["error"].value, (np.array(plain["error"].low), np.array(plain["error"].high)), 2.0, least=0, most=np.inf
+    )
     assert (wide["error"].low, wide["error"].high) == pytest.approx((float(low), float(high)))
