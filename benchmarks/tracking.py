@@ -1,6 +1,6 @@
 """Name a tracking server that is none, in seconds: `train --track ADDRESS` must end with one sentence within 10 s.
 
-python3 run.py bench dead_servers
+python3 run.py bench tracking
 
 Prints, for each kind of such an address, the seconds from the command to its end, without the start of Python, and the
 sentence.
