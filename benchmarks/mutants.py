@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.abc import InspectLoader
 from itertools import accumulate, islice
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -129,7 +130,7 @@ def mutate(source: str, number: int, file: str = "<module>") -> Mutant:
     change(node)
     after = ast.unparse(node.test if isinstance(node, ast.If) else node)
     lines = range(shown.lineno, (shown.end_lineno or shown.lineno) + 1)
-    return Mutant(f"{before}  ->  {after}", lines, compile(ast.fix_missing_locations(tree), file, "exec"))
+    return Mutant(f"{before}  ->  {after}", lines, InspectLoader.source_to_code(ast.fix_missing_locations(tree), file))
 
 
 def install(code: CodeType) -> None:
@@ -247,7 +248,7 @@ class Bench:
         if traces is None:
             raise pytest.UsageError(f"the tests of {module} fail, or take an hour, without any change")
         traced, source = list(zip(traces, items, strict=True)), Path(file).read_text(encoding="utf-8")
-        unchanged = Mutant("nothing", range(len(source)), compile(source, file, "exec"))
+        unchanged = Mutant("nothing", range(len(source)), InspectLoader.source_to_code(source, file))
         if not survives(session, choose_tests(traced, unchanged), unchanged):
             raise pytest.UsageError(f"the tests of {module} kill it where nothing is changed")
         there = sum(1 for _ in places(ast.parse(source)))
