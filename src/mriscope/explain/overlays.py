@@ -91,7 +91,7 @@ def paint_regions(
     from scipy.ndimage import binary_erosion
 
     painted = np.repeat(pixels[..., None].astype(np.float64), 3, axis=2)
-    edges = {colour: mask & ~np.asarray(binary_erosion(mask)) for colour, mask in outlines.items()}
+    edges = {colour: mask & ~np.asarray(binary_erosion(mask), bool) for colour, mask in outlines.items()}
     for share, masks in ((alpha, areas), (1.0, edges)):
         for colour, mask in masks.items():
             painted[mask] = (1 - share) * painted[mask] + share * np.array(ImageColor.getrgb(colour)[:3])
