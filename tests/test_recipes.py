@@ -19,7 +19,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_recipe_is_found_by_its_name_its_group_and_its_path_in_the_sources():
-    assert len(NAMES) == len(set(NAMES)) == 26
+    assert len(NAMES) == len(set(NAMES)) == 28
     for file in match_recipes("*"):
         group = file.parent.name
         ways = (file.stem, f"{group}/{file.stem}", f"recipes/{group}/{file.stem}.yaml")
