@@ -53,10 +53,10 @@ def recipe_files(root: Path) -> dict[str, Path]:
 def crossval_records(root: Path, folder: Path, before: Mapping[str, Record]) -> dict[str, Record]:
     """What is kept of each cross-validation: from its folder, or as it was kept before."""
     found = {name: place for name in recipe_files(root) if (place := folder / FOLDER / name / "summary.json").is_file()}
-    return {**before, **{name: _record(place, folder) for name, place in found.items()}}
+    return {**before, **{name: _record(place, folder, before.get(name, {})) for name, place in found.items()}}
 
 
-def _record(summary: Path, folder: Path) -> Record:
+def _record(summary: Path, folder: Path, before: Record) -> Record:
     found = CrossValidation.read(summary)
     assert found.subject is not None, f"{summary} is of no folds by subject"
     first = RunDirectory(next(iter(sorted(summary.parent.glob("repeat*-fold*")))))
@@ -74,7 +74,9 @@ def _record(summary: Path, folder: Path) -> Record:
             "over_fraction": fraction and fraction.auroc_over and fraction.auroc_over.to_json(),
             "auroc_of_old": _auroc_of_old(summary.parent, first.recipe, found),
         },
-        "published": published.metrics().metrics["accuracy"].to_json() if published.finished else None,
+        "published": published.metrics().metrics["accuracy"].to_json()
+        if published.finished
+        else before.get("published"),
         "run": run.model_dump(mode="json", include={"commit", "cores", "processor", "device", "started"}),
     }
 

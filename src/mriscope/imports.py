@@ -1,8 +1,17 @@
 """Quicker imports of large packages."""
 
+import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+@atexit.register
+def _unfreeze() -> None:
+    """Let triton's objects go at the end, where it is loaded: its bindings print those that stay as leaks."""
+    if "triton" in sys.modules:
+        gc.unfreeze()
 
 
 @contextmanager
