@@ -285,6 +285,8 @@ def _spelled(estimate: Mapping[str, Any], scale: int, digits: int) -> str:
         "none" if estimate[name] is None else f"{scale * estimate[name]:.{digits}f}"
         for name in ("value", "low", "high")
     )
+    if estimate.get("reliable") is False:
+        return f"{value} (interval not reliable here)"
     return f"{value} ({low} to {high})" if "none" not in (low, high) else f"{value} (no interval)"
 
 

@@ -171,23 +171,33 @@ def _share(region: str, shares: np.ndarray, areas: np.ndarray, subjects: np.ndar
     map_share, area_share = float(shares[there].mean()), float(areas[there].mean())
     ratio = Estimate(map_share / area_share, math.nan, math.nan)
     if known and len(np.unique(subjects[there])) >= FEWEST_SUBJECTS:
-        ratio = _with_interval(ratio.value, shares[there], areas[there], subjects[there])
+        units = np.unique(subjects[there], return_inverse=True)[1]  # each subject brings all its slices
+        ends = ratio_interval(np.bincount(units, shares[there]), np.bincount(units, areas[there]))
+        ratio = Estimate(ratio.value, *ends, method=LOG_SCALE)
     return RegionShare(
         region=region, n_slices=int(there.sum()), map_share=map_share, area_share=area_share, ratio=ratio
     )
 
 
-def _with_interval(ratio: float, shares: np.ndarray, areas: np.ndarray, subjects: np.ndarray) -> Estimate:
-    """Return a ratio of means with its interval on the log scale; each subject brings all its slices.
+def ratio_interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
+    """Compute the interval of a ratio of two sums over subjects, on the log scale with Student's t.
 
-    Its standard error is that of a ratio estimator of clusters (Cochran, 1977, section 6.3), with Student's t.
+    Its standard error is that of a ratio estimator of clusters (Cochran, 1977, section 6.3). It is somewhat narrow:
+    docs/explain.md has its coverage.
+
+    Args:
+        above: float64 (n,), what each of n subjects adds to the one sum.
+        below: float64 (n,), to the other.
+
+    Example:
+        >>> low, high = ratio_interval(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0]))
+        >>> round(low, 3), round(high, 3)
+        (0.289, 3.463)
     """
-    units = np.unique(subjects, return_inverse=True)[1]
-    above, below = np.bincount(units, shares), np.bincount(units, areas)
-    count, residuals = len(above), above - ratio * below
-    error = np.sqrt((residuals**2).sum() * count / (count - 1)) / below.sum()
+    ratio, count = above.sum() / below.sum(), len(above)
+    error = np.sqrt(((above - ratio * below) ** 2).sum() * count / (count - 1)) / below.sum()
     low, high = log_interval(ratio, error, count)
-    return Estimate(ratio, float(low), float(high), method=LOG_SCALE)
+    return float(low), float(high)
 
 
 def _note(placed: int, count: int, *, known: bool) -> str:
@@ -195,7 +205,8 @@ def _note(placed: int, count: int, *, known: bool) -> str:
         return f"There is no table by region, as most of the {count} slices cannot be placed: {_NOT_PLACED}."
     left_out = f" The rest, {count - placed}, cannot be placed: {_NOT_PLACED}." if placed < count else ""
     intervals = (
-        f"Intervals are 95 % over subjects; where fewer than {FEWEST_SUBJECTS} show a region, its ratio has none."
+        f"Intervals are 95 % over subjects and somewhat narrow (docs/explain.md); where fewer than {FEWEST_SUBJECTS} "
+        "show a region, its ratio has none."
         if known
         else "There are no intervals, as the subjects of slices are unknown."
     )
