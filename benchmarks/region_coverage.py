@@ -32,7 +32,8 @@ def main() -> None:
     folder = Path(os.environ["MRISCOPE_BENCH"])
     files = [folder / f"{network}-{method}.npz" for network in NETWORKS for method in METHODS]
     shares = [found.map_shares(np.load(file)["maps"].astype(np.float32)) for file in files]
-    print("| subjects | " + " | ".join(f"{name.replace('_', ' ')}, mean (least to most)" for name in REGIONS[:3]) + " |")
+    names = " | ".join(region.replace("_", " ") for region in REGIONS[:3])
+    print(f"Coverage in per cent: the mean of the maps, and the least and greatest.\n\n| subjects | {names} |")
     print("|---|---|---|---|")
     for count in (20, 32, 64):
         cells = []

@@ -89,18 +89,16 @@ def _leak_text(audit: Audit, split: SplitSummary) -> str:
             f"{shared.subjects_in_either:,} of the {shared.test_subjects:,} test subjects, with {share} of the "
             f"test slices, also have slices in the {part} part"
         )
+    seen = (
+        f"{power.shared:,} of the {slices:,} test slices ({_share_of(power.shared, slices)}) show brains that the "
+        "training part shows too"
+    )
     if power.altered * 2 >= power.shared:
-        return (
-            f"{power.shared:,} of the {slices:,} test slices ({_share_of(power.shared, slices)}) show brains that "
-            f"the training part shows too, {power.altered:,} of them as altered copies"
-        )
+        return f"{seen}, {power.altered:,} of them as altered copies"
     if shared.near_copies >= power.shared:
         kind = "an exact copy" if shared.exact_copies == shared.near_copies else "a copy that is all but equal"
         return f"{shared.near_copies:,} of the {slices:,} test slices have {kind} in the training part"
-    return (
-        f"{power.shared:,} of the {slices:,} test slices ({_share_of(power.shared, slices)}) show brains that "
-        "the training part shows too"
-    )
+    return seen
 
 
 def _share_of(count: int, total: int) -> str:
