@@ -5,12 +5,21 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from audit_sets import falsely_apart, some_brains, strangers, warped_brains
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
+from mriscope.audit.heights import Heights
 from mriscope.audit.separation import Separation
-from mriscope.audit.subjects import RECOVERY_VERSION, UNKNOWN, _brain_areas, _different_brains, recover_subjects
+from mriscope.audit.subjects import (
+    RECOVERY_VERSION,
+    UNKNOWN,
+    _brain_areas,
+    _different_brains,
+    _positions,
+    recover_subjects,
+)
 from mriscope.data.phantom import make_phantom
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
@@ -288,3 +297,19 @@ def test_single_real_slices_are_of_nobody(real_slices: SliceSet) -> None:
     found = recover_subjects(real_slices[real_slices.positions == 9].images)
     assert not found.known.any()
     assert found.groups.tolist() == list(range(200))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_positions_go_upwards_by_heights_and_else_by_smaller_brains(known: bool) -> None:
+    angles = torch.tensor([0.0, 0.2, 0.4, 0.6])  # neighbours are the most alike
+    rows = torch.stack([torch.cos(angles), torch.sin(angles)], dim=1)
+    heights = np.array([4.0, 3.0, 2.0, 1.0]) if known else np.full(4, np.nan)
+    measured = Heights(heights, 1.0, np.zeros(4, np.int64))
+    found = _positions(rows, np.zeros(4, np.int64), measured, np.array([40.0, 30.0, 20.0, 10.0]))
+    assert found.tolist() == ([3, 2, 1, 0] if known else [0, 1, 2, 3])
+
+
+def test_slices_of_unknown_subjects_have_no_position() -> None:
+    rows = torch.eye(3)
+    measured = Heights(np.arange(3.0), 1.0, np.zeros(3, np.int64))
+    assert _positions(rows, np.array([-1, 0, 0]), measured, np.ones(3)).tolist() == [-1, 0, 1]
