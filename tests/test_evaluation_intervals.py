@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from mriscope.errors import DataError
+from mriscope.evaluation.cohort import Cohort
 from mriscope.evaluation.interval_formulas import (
     score_interval_of_area,
     units_of_class_mean,
@@ -34,8 +35,11 @@ from mriscope.evaluation.metrics import (
     HEADLINE,
     accuracy,
     auroc,
+    balanced_accuracy,
     brier_score,
+    f1,
     log_loss,
+    macro_f1,
     quadratic_kappa,
     recall,
     severity_error,
@@ -240,6 +244,18 @@ def test_a_perfect_score_is_not_certain(count: int, slices: int) -> None:
     widened = bootstrap_repeats([p], {"auroc": auroc}, widen_by=1.25)["auroc"]
     plain = bootstrap(p, {"auroc": auroc})["auroc"]
     assert (1 - widened.low) == pytest.approx(1.25 * (1 - plain.low))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60))
+@settings(max_examples=20, deadline=None)
+def test_weights_of_units_say_the_same_of_cells_as_of_slices(seed: int, count: int) -> None:
+    p = replace(ordinary(seed, count, 7), severity=ordinary(0).class_names)
+    cohort = Cohort([p])
+    cells, (table,) = cohort._confusions()
+    gamma = np.random.default_rng(seed).standard_gamma(1, cohort.n_units)
+    for metric in (balanced_accuracy, macro_f1, quadratic_kappa, severity_error, f1):
+        np.testing.assert_allclose(metric(cells, gamma @ table), metric(p, gamma[cohort.units]), rtol=1e-12, atol=1e-12)
+    assert table.sum() == count
 
 
 def test_each_metric_names_its_method() -> None:

@@ -213,28 +213,34 @@ class Cohort:
             for name, metric in others.items():
                 drawn[name].append(np.mean([metric(*pair) for pair in zip(self.repeats, shares, strict=True)], axis=0))
         if ours:
-            extended, random = [_with_every_cell(one, self._whole) for one in self.repeats], np.random.default_rng(seed)
-            cells = len(extended[0]) - len(self.repeats[0])
-            rows = len(self._whole) / max(self.n_units * len(self.repeats), 1)
+            cells, tables = self._confusions()
+            random, rows = np.random.default_rng(seed), len(self._whole) / max(self.n_units * len(self.repeats), 1)
             for _ in range(resamples):
-                gamma, added = random.standard_gamma(1, self.n_units), rows * random.standard_gamma(PRIOR, cells)
-                shares = [np.append(share, added) for share in np.split(gamma[self.units], self._ends)]
+                gamma, added = random.standard_gamma(1, self.n_units), rows * random.standard_gamma(PRIOR, len(cells))
                 for name, metric in ours.items():
-                    found = [metric(*pair) for pair in zip(extended, shares, strict=True)]
-                    drawn[name].append(np.mean(found, axis=0))
+                    drawn[name].append(np.mean([metric(cells, gamma @ table + added) for table in tables], axis=0))
         return {name: np.array(found) for name, found in drawn.items()}
 
+    def _confusions(self) -> tuple[Predictions, list[np.ndarray]]:
+        """Return the confusion matrix as weighted rows, on which a metric costs the same whatever the slices.
 
-def _with_every_cell(one: Predictions, whole: Predictions) -> Predictions:
-    """Append a row for each cell of the confusion matrix, of classes that have slices or are predicted."""
-    classes = len(whole.class_names)
-    true = np.unique(whole.labels)
-    predicted = np.union1d(true, whole.predicted)
-    cells = [(row, column) for row in true for column in predicted]
-    added = Predictions.of(
-        [row for row, _ in cells], np.eye(classes)[[column for _, column in cells]], class_names=whole.class_names
-    )
-    return join([replace(one, severity=whole.severity), added])
+        Returns:
+            predictions with a row for each cell of the matrix, of C classes that have slices or are predicted; and for
+            each repeat how many slices of each unit lie in each cell, int64 (U, C).
+        """
+        classes = len(self.class_names)
+        true = np.unique(self._whole.labels)
+        predicted = np.union1d(true, self._whole.predicted)
+        label, found = np.repeat(true, len(predicted)), np.tile(predicted, len(true))
+        cells = Predictions.of(label, np.eye(classes)[found], class_names=self.class_names)
+        place = np.zeros(classes**2, np.int64)
+        place[label * classes + found] = np.arange(len(cells))
+        tables = []
+        for one, units in zip(self.repeats, np.split(self.units, self._ends), strict=True):
+            cell = place[one.labels * classes + one.predicted]
+            counts = np.bincount(units * len(cells) + cell, minlength=self.n_units * len(cells))
+            tables.append(counts.reshape(self.n_units, len(cells)).astype(np.float64))
+        return replace(cells, severity=self._whole.severity), tables
 
 
 def _row_losses(one: Predictions, metric: Any) -> np.ndarray:

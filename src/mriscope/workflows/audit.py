@@ -1,6 +1,7 @@
 """Audit a source and a split of it, and write what was found."""
 
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,15 @@ from mriscope.audit.leakage import (
     worst_pairs,
 )
 from mriscope.audit.repair import repair_split, uneven
-from mriscope.audit.shortcuts import find_shortcuts, find_source_shortcuts, pixel_facts
+from mriscope.audit.shortcuts import find_shortcuts, pixel_facts
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
 from mriscope.data.covariates import with_covariates
+from mriscope.data.file_facts import describe_files, file_facts
 from mriscope.data.manifest import manifest_csv, names_subjects
 from mriscope.data.readers import check_bad_rows_place, read_silently
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.split_files import read_split_file, split_file
 from mriscope.data.splits import Split
 from mriscope.errors import ArgumentError, DataError, RunError, check_type
@@ -124,34 +126,34 @@ def audit_source(
             _output(place).check(FILES)
     if repair is not None:
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
-    if given is None:
-        if skip_bad:
-            check_bad_rows_place(BAD_ROWS)
-        loaded = _load(source, skip_bad, manifest)
-        loaded.report_bad_rows()
-    else:
-        loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
-    reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
-    parts = _split_of(slices, source, split)
-    device = str(pick_device("auto"))
-    found = recovered(reading.slices)
-    named = manifest if manifest is not None and names_subjects(manifest) else None
-    if known_from in (None, PARTLY) and named is None:
-        found = _with_own_copies(slices, found, device)
-        slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
-        known_from = origin_of_subjects(reading.slices, slices, named)
-    neighbours = find_neighbours(slices.images, device=device)
-    search = None
-    if parts is not None:
-        with saying("looking for altered copies of test slices") as progress:
-            search = search_of(slices, found, parts, device=device, progress=progress)
-    report = audit_slices(slices, neighbours, found, known_from=known_from, split=parts, search=search, seed=seed)
-    groups = np.where(slices.subjects == UNKNOWN, -1, slices.subjects)
-    if given is None:
-        shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
-    else:
-        facts_of_pixels = pixel_facts(slices.images)
-        shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
+    if given is None and skip_bad:
+        check_bad_rows_place(BAD_ROWS)
+    with ThreadPoolExecutor(1) as beside:  # describes files while pixels are compared, mostly without Python
+        files = None if given is not None else beside.submit(describe_files, source)
+        if given is None:
+            loaded = _load(source, skip_bad, manifest)
+            loaded.report_bad_rows()
+        else:
+            loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
+        reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
+        around = beside.submit(pixel_facts, slices.images)
+        parts = _split_of(slices, source, split)
+        device = str(pick_device("auto"))
+        found = recovered(reading.slices)
+        named = manifest if manifest is not None and names_subjects(manifest) else None
+        if known_from in (None, PARTLY) and named is None:
+            found = _with_own_copies(slices, found, device)
+            slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
+            known_from = origin_of_subjects(reading.slices, slices, named)
+        neighbours = find_neighbours(slices.images, device=device)
+        search = None
+        if parts is not None:
+            with saying("looking for altered copies of test slices") as progress:
+                search = search_of(slices, found, parts, device=device, progress=progress)
+        report = audit_slices(slices, neighbours, found, known_from=known_from, split=parts, search=search, seed=seed)
+        described = {} if files is None else files.result()
+        facts = (*file_facts(described, slices.paths.tolist()), *around.result())
+    shortcuts = find_shortcuts(facts, slices.labels, slices.subjects, slices.class_names, seed=seed)
     known = slices if covariates is None else with_covariates(slices, covariates, [row.path for row in reading.bad])
     audit = Audit(
         **dict(report),
