@@ -17,7 +17,7 @@ from mriscope.run_directory import open_run
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial.md"
-HOW_TO = [DOCS / "howto" / f"{name}.md" for name in ("own_images", "export", "methods_section", "cluster")]
+HOW_TO = [DOCS / "howto" / f"{name}.md" for name in ("own_images", "review", "export", "methods_section", "cluster")]
 APART = [DOCS / "howto" / f"{name}.md" for name in ("add_a_model", "add_a_cam")]
 
 

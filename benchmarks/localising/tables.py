@@ -4,35 +4,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
 
-from localising.measures import (
-    BASELINES,
-    CURVES_ON,
-    REFERENCES,
-    TITLES,
-    Examples,
-    measure_place,
-    read_maps,
-)
-from localising.networks import BAR, NETWORKS, SEEDS, Reached, name_of, without_and_alone
-from localising.tasks import TASKS, Cohort
+from localising.measures import ANATOMY, BASELINES, PLACED, REFERENCES, TITLES, Setting, jobs, read_cohort
+from localising.networks import BAR, NETWORKS, SEEDS, Network, Reached, name_of
+from localising.tasks import TASKS
 from mriscope.evaluation.resampling import mean_interval
 from mriscope.explain.methods import METHODS
 from mriscope.results import Estimate
 
 PLACES = ("ventricles", "cortex", "side")
-ANATOMY = {"ventricles": "ventricles", "cortex": "cortex", "white_matter": "white matter", "rest": "the rest"}
-
 OTHERS = [("ventricles", "cortex"), ("ventricles", "brightness"), ("cortex", "ventricles")]
 """A region, and the task of other networks whose maps of the same slices are compared."""
-
-Network = tuple[str, str, int]
-"""Task, network and seed."""
 
 
 @dataclass(frozen=True)
@@ -94,40 +79,36 @@ def in_print(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
-def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
-    """Read what is in the folder, and measure where the maps lie."""
+def read_measured(setting: Setting) -> Measured:
+    """Read what is in the folder."""
     reached, places, curves, dependence = {}, {}, {}, {}
-    for task, network, seed in ((task, network, seed) for seed in SEEDS for network in NETWORKS for task in TASKS):
-        one, name = (task, network, seed), name_of(task, network, seed)
-        facts = folder / f"{name}.json"
+    for one in jobs():
+        name = name_of(one)
+        facts, place, lie, changes = (
+            setting.folder / f"{name}{end}" for end in (".json", "-place.json", "-places.npz", "-curves.npz")
+        )
         if not facts.is_file():
             continue
         reached[one] = Reached(**json.loads(facts.read_text()))
         if not reached[one].counts:
             continue
-        if task in CURVES_ON:
-            dependence[one] = without_and_alone(cohort, task, network, seed, folder)
-        regions = {region: cohort.regions[region][examples.rows] for region in ANATOMY}
-        if task == "side":
-            regions = {"truth": cohort.truth(task, examples.rows)}
-        for method in TITLES:
-            maps = read_maps(folder, name, method, examples)
-            if maps is None:
-                continue
-            for region, masks in regions.items():
-                places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
-            if task in regions:
-                places[one, method, "truth"] = places[one, method, task]
-        if (folder / f"{name}-curves.npz").is_file():
-            curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
+        if place.is_file():
+            dependence[one] = tuple(json.loads(place.read_text()))
+        for key, values in (dict(np.load(lie)) if lie.is_file() else {}).items():
+            method, region, what = key.split(" ")
+            for known in {region, "truth"} if region in (one[0], "truth") else {region}:
+                places.setdefault((one, method, known), {})[what] = values.astype(np.float64)
+        if changes.is_file():
+            curves[one] = dict(np.load(changes))
+    examples = read_cohort(setting.source)[1]
     return Measured(reached, places, curves, examples.units, examples.first_of_each(), dependence)
 
 
-def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
+def print_tables(setting: Setting) -> None:
     """Print all tables of what is in the folder."""
-    found = read_measured(cohort, examples, folder)
+    found = read_measured(setting)
     commits = ", ".join(sorted({one.commit for one in found.reached.values()}))
-    print(f"\n{len(examples.rows)} slices of {len(np.unique(examples.units))} subjects; code of {commits}\n")
+    print(f"\n{len(found.units)} slices of {len(np.unique(found.units))} subjects; code of {commits}\n")
     for title, table in (
         ("Networks", network_table),
         ("Does the answer come from its place?", dependence_table),
@@ -168,7 +149,7 @@ def dependence_table(found: Measured) -> list[str]:
         both = [pair for one, pair in found.without_and_alone.items() if one[:2] == (task, network)]
         return " / ".join(f"{value:.2f}" for value in np.mean(both, axis=0)) if both else "–"
 
-    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in CURVES_ON)
+    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in PLACED)
     return table(["task: without / alone", *NETWORKS.values()], rows)
 
 
@@ -239,7 +220,7 @@ def region_table(found: Measured) -> list[str]:
 
 def curve_table(found: Measured) -> list[str]:
     """Return insertion less deletion by reference, pooled over networks of the ventricles and the cortex."""
-    networks = [one for one in found.networks(CURVES_ON) if one in found.curves]
+    networks = [one for one in found.networks(PLACED) if one in found.curves]
 
     def row(method: str) -> list[str]:
         used = sum(f"{method} blur" in found.curves[one] for one in networks)
@@ -250,7 +231,7 @@ def curve_table(found: Measured) -> list[str]:
 
 def tau_table(found: Measured) -> list[str]:
     """Return the mean tau between pairs of seeds, of references, and between place and faithfulness, by task."""
-    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in CURVES_ON for name in NETWORKS]
+    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in PLACED for name in NETWORKS]
     return table(["networks", "place, over seeds", "curves, over references", "place against curves (blur)"], rows)
 
 

@@ -10,8 +10,8 @@ from mriscope.evaluation.metrics import chance
 from mriscope.evaluation.ranking import ALPHA
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.confounds import BASELINE_TITLES
-from mriscope.reports.page import Picture, by_severity, render
-from mriscope.reports.text import CHANCE, UNRELIABLE, metric_title, table
+from mriscope.reports.page import Picture, render
+from mriscope.reports.text import CHANCE, UNRELIABLE, by_severity, metric_title, table
 from mriscope.results import Comparison, Estimate, RunsEstimate, Standing
 from mriscope.version import __version__
 

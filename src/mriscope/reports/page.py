@@ -7,11 +7,18 @@ from typing import Any
 
 import jinja2
 
-from mriscope.data.severity import severity_ranks
 from mriscope.data.source import parse_source
 from mriscope.evaluation.metrics import chance
 from mriscope.files import visible
-from mriscope.reports.text import CHANCE, class_counts, format_value, metric_title, protocol_text, show_estimate
+from mriscope.reports.text import (
+    CHANCE,
+    by_severity,
+    class_counts,
+    format_value,
+    metric_title,
+    protocol_text,
+    show_estimate,
+)
 from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
 
 
@@ -85,12 +92,6 @@ def split_verdict(leaky: bool | None, so: str) -> str:
     if leaky is None:
         return f"Whether training has seen the test subjects is unknown: if so, {so}."
     return "No test subject has slices in the training part."
-
-
-def by_severity(class_names: Iterable[str]) -> list[str]:
-    """Return the classes from the least to the most severe, or as they are where names say nothing of it."""
-    names = list(class_names)
-    return [names[place] for place in severity_ranks(names).argsort().tolist()]
 
 
 def _headline(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
