@@ -269,9 +269,9 @@ def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
         one: ControlScore | None = getattr(audit.controls, name)
         if one is not None:
             low, high = _hundred(one.accuracy.low), _hundred(one.accuracy.high)
-            bounds = f"{low} – {high} % by {one.unit}" if one.accuracy.has_interval else "none"
+            bounds = f"{low} to {high} % by {one.unit}" if one.accuracy.has_interval else "none"
             bounds = UNRELIABLE if one.accuracy.reliable is False else bounds
-            spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %" if one.draws > 1 else ""
+            spread = f"{_hundred(one.least)} to {_hundred(one.greatest)} %" if one.draws > 1 else ""
             value, majority = f"{_hundred(one.accuracy.value)} %", f"{_hundred(one.majority)} %"
             rows.append([title, f"{one.draws}", value, bounds, spread, majority])
     return columns, rows
@@ -284,7 +284,7 @@ def permuted_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     for name, title in PERMUTED.items():
         one: PermutedScore | None = getattr(audit.controls, name)
         if one is not None:
-            spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %"
+            spread = f"{_hundred(one.least)} to {_hundred(one.greatest)} %"
             mean, chance = f"{_hundred(one.mean)} %", f"{_hundred(one.chance)} %"
             rows.append([title, f"{one.permutations}", mean, spread, chance])
     return columns, rows

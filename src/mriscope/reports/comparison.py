@@ -204,7 +204,7 @@ def _cost_row(one: Standing) -> list[Cell]:
 
 
 def _record(one: Standing) -> dict[str, object]:
-    estimates = {**one.metrics, **{f"recall_{name}": recall for name, recall in one.recalls.items()}}
+    estimates = {**one.metrics, **{f"recall_{name}": one.recalls[name] for name in by_severity(one.recalls)}}
     return {
         "rank": one.rank,
         "recipe": one.name,

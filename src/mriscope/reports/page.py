@@ -1,11 +1,14 @@
 """Reports as single HTML files with their pictures inside; this one is of one run."""
 
 import base64
+import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from mriscope.data.source import parse_source
 from mriscope.evaluation.metrics import chance
@@ -20,6 +23,10 @@ from mriscope.reports.text import (
     show_estimate,
 )
 from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
+
+GRID_DPI = 100
+"""Dots per inch of pictures whose file does not say: grids of maps."""
+_LEAST_DOTS = 96  # CSS pixels of an inch, which has 72 points: 8 points are 10.7 pixels
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,13 @@ class Picture:
     def address(self) -> str:
         """Return the picture itself as a data address, so that the page needs no other file."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def least_width(self) -> int:
+        """Return the width in CSS pixels at which texts have the size that they were drawn for: 8 points or more."""
+        with Image.open(io.BytesIO(self.png)) as image:
+            dots_per_inch = image.info.get("dpi", (GRID_DPI,))[0]
+            return math.ceil(image.width / dots_per_inch * _LEAST_DOTS)
 
 
 def run_page(
