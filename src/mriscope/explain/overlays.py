@@ -262,7 +262,7 @@ def png_bytes(array: np.ndarray) -> bytes:
     if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,)) or array.ndim < 2:
         raise ArgumentError(f"the image is {array.dtype} {array.shape}; a PNG needs uint8 (H, W) or (H, W, 3)")
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
+    Image.fromarray(array).save(buffer, "PNG", compress_level=3)  # hardly larger than at 6, in half the time
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,9 +217,9 @@ def _write(
         leaky=directory.leaky,
         coloured_background=options.background,
     )
-    with out.writing([*pictures, PAGE, REGIONS, REGIONS_CSV]) as folder:
-        for name, content in pictures.items():
-            write_bytes(folder / name, content)
+    # Threads wait for the disk together, which takes one file as long as many.
+    with out.writing([*pictures, PAGE, REGIONS, REGIONS_CSV]) as folder, ThreadPoolExecutor(8) as together:
+        list(together.map(write_bytes, [folder / name for name in pictures], pictures.values()))
         write_text(folder / REGIONS_CSV, regions_csv(table))
         _explained_regions(directory, table, explained).write(folder / REGIONS)
         write_text(folder / PAGE, page)
