@@ -25,6 +25,7 @@ from mriscope.files import write_bytes
 from mriscope.results import Estimate
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+_UNRELIABLE = "interval not reliable here"
 LINES = ("-", "--", "-.", ":")
 LEAKY = "LEAKY: train and test share subjects"
 
@@ -49,6 +50,7 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
     unit, scale, digits = print_format(name)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
+    interval = _UNRELIABLE if estimate.reliable is False else interval
     return f"{_to_words(name)} {value}{unit} ({interval}), {split}"
 
 
@@ -216,6 +218,8 @@ def ranked(
 ) -> Figure:
     """Draw a line for each name, the first on top: its value with its interval, and one reported elsewhere.
 
+    An interval that is not reliable is not drawn.
+
     Args:
         names: what stands at the left.
         estimates: shares in [0, 1], shown in per cent.
@@ -227,13 +231,18 @@ def ranked(
     figure = Figure(figsize=(8, 1.3 + 0.27 * len(names)), layout="constrained")
     axes = figure.subplots()
     values, low, high = (100 * np.array([getattr(one, name) for one in estimates]) for name in ("value", "low", "high"))
+    unsure = np.array([one.reliable is False for one in estimates], np.bool_)
+    low, high = np.where(unsure, np.nan, low), np.where(unsure, np.nan, high)
     rows = np.arange(len(names))
     axes.hlines(rows, low, high, color=COLOURS[0], linewidth=2)
     axes.plot(values, rows, "o", color=COLOURS[0], label="Ours, with its interval")
     left, right = _range(np.concatenate([values, low, high]))
     _mark_reported(axes, reported or (), left, right)
     for row, (value, least, most) in enumerate(zip(values, low, high, strict=True)):
-        text = f"{value:.1f} (no interval)" if np.isnan(least) else f"{value:.1f} ({least:.1f} to {most:.1f})"
+        interval = (
+            f"{least:.1f} to {most:.1f}" if not np.isnan(least) else _UNRELIABLE if unsure[row] else "no interval"
+        )
+        text = f"{value:.1f} ({interval})"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.set(xlim=(left, right), ylim=(len(names) - 0.4, -0.6), xlabel=label)
     axes.set_yticks(
