@@ -263,8 +263,10 @@ def _quantiles(drawn: np.ndarray, level: float) -> Bounds:
     """Compute the bounds of drawn values (R, ...), without those that do not exist."""
     there = ~np.isnan(drawn).all(axis=0)
     low, high = np.full((2, *drawn.shape[1:]), np.nan)
+    if not there.any():
+        return low, high
     found = np.nanquantile(drawn[:, there] if drawn.ndim > 1 else drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     if drawn.ndim > 1:
         low[there], high[there] = found
         return low, high
-    return (found[0], found[1]) if there else (low, high)
+    return found[0], found[1]
