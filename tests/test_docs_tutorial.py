@@ -60,7 +60,7 @@ def draw_and_note(canvas: FigureCanvasAgg) -> None:
     _draw(canvas)
     texts = [one for one in canvas.figure.findobj(Text) if one.get_visible() and one.get_text().strip()]
     if texts:
-        smallest = min(one.get_fontsize() for one in texts) / 72 * canvas.figure.dpi
+        smallest = min(float(one.get_fontsize()) for one in texts) / 72 * canvas.figure.dpi
         size = canvas.get_width_height(physical=True)
         SMALLEST[size] = min(smallest, SMALLEST.get(size, smallest))
 
