@@ -129,3 +129,15 @@ def test_one_subject_of_each_class_has_no_interval_and_no_test_of_calibration(kn
     assert all(row.endswith("not reliable here") for row in rows)
     unit = "1 subject" if known else "8 slices"
     assert f"note: the temperature is fitted on {unit} of the validation part only" in text
+
+
+def test_classes_are_printed_from_the_least_to_the_most_severe():
+    """Their numbers, by which confusion matrices are indexed, have another order."""
+    tested = Predictions.of([0, 1, 2], np.eye(3), class_names=("AD", "CN", "MCI"))
+    found = metrics(tested, resamples=10, protocol="by_subject")
+    text = metrics_text(found)
+    assert text.index("recall CN") < text.index("recall MCI") < text.index("recall AD")
+    assert list(found.classes) == ["AD", "CN", "MCI"]
+    slices = SliceSet.of(np.zeros((3, 3, 4), np.uint8), [0, 1, 2], class_names=("AD", "CN", "MCI"))
+    rows = slices_text("here", describe_slices(slices)).splitlines()
+    assert [row.split()[0] for row in rows[3:6]] == ["CN", "MCI", "AD"]

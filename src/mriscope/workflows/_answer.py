@@ -68,7 +68,7 @@ def make_answer(
     """
     if not np.isfinite(probabilities).all():
         raise DataError("the model's outputs are not finite (did the training diverge?); use other weights")
-    names, inference = description.class_names, description.inference
+    names, inference, order = description.class_names, description.inference, description.display_order
     sets = None if inference.conformal is None else prediction_sets(probabilities, inference.conformal)
     threshold = inference.distance
     whose = origins or [SliceOrigin()] * len(paths)
@@ -76,8 +76,8 @@ def make_answer(
         SlicePrediction(
             path=path,
             class_name=names[int(probabilities[row].argmax())],
-            probabilities=dict(zip(names, map(float, probabilities[row]), strict=True)),
-            prediction_set=None if sets is None else [names[at] for at in np.flatnonzero(sets[row])],
+            probabilities={names[at]: float(probabilities[row, at]) for at in order},
+            prediction_set=None if sets is None else [names[at] for at in order if sets[row, at]],
             out_of_distribution=None if threshold is None else not distances[row] <= threshold.value,
             distance=math.nan if threshold is None else float(distances[row]),
             subject=whose[row].subject or None,
@@ -108,7 +108,7 @@ def _pool(
     from mriscope.evaluation.pooling import pool_by_subject
     from mriscope.evaluation.predictions import Predictions
 
-    names, inference = description.class_names, description.inference
+    names, inference, order = description.class_names, description.inference, description.display_order
     numbers = np.array([number_of.get(key, UNKNOWN) for key in keys], np.int64)
     rows = np.flatnonzero(numbers != UNKNOWN)
     unlabelled = Predictions.of(
@@ -126,8 +126,8 @@ def _pool(
                 unit="subject" if unit == "subject" else "volume",
                 n_slices=len(flags),
                 class_name=names[int(pooled[at].argmax())],
-                probabilities=dict(zip(names, map(float, pooled[at]), strict=True)),
-                prediction_set=None if sets is None else [names[one] for one in np.flatnonzero(sets[at])],
+                probabilities={names[one]: float(pooled[at, one]) for one in order},
+                prediction_set=None if sets is None else [names[one] for one in order if sets[at, one]],
                 share_out_of_distribution=share,
                 out_of_distribution=None if inference.distance is None else share > 1 - inference.distance.level,
             )
