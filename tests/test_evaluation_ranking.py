@@ -258,6 +258,7 @@ def test_the_picture_draws_no_interval_that_is_not_reliable():
     (lines,) = (one for one in figure.axes[0].collections if isinstance(one, LineCollection))
     drawn = [segment[:, 0].tolist() for segment in lines.get_segments() if np.isfinite(segment).all() and len(segment)]
     assert drawn == [pytest.approx([50, 70])]
+    assert figure.axes[0].get_xlim()[0] < 10
     assert "interval not reliable here" in headline("accuracy", Estimate(0.5, 0.1, 0.9, reliable=False), "by_subject")
 
 
