@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import binomtest
 
-from mriscope.evaluation.plots import headline, ranked
+from mriscope.evaluation.plots import ranked
 from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.ranking import (
     ALPHA,
@@ -22,6 +22,7 @@ from mriscope.evaluation.ranking import (
     unit_differences,
 )
 from mriscope.evaluation.scoring import score
+from mriscope.evaluation.titles import headline
 from mriscope.results import Estimate
 
 TWO = ("a", "b")
