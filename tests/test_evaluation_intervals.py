@@ -451,3 +451,11 @@ def test_widened_bounds_keep_to_the_range_of_their_metric() -> None:
         plain["error"].value, (np.array(plain["error"].low), np.array(plain["error"].high)), 2.0, least=0, most=np.inf
     )
     assert (wide["error"].low, wide["error"].high) == pytest.approx((float(low), float(high)))
+
+
+def test_a_metric_that_exists_in_no_resample_has_no_bounds_and_no_warning() -> None:
+    names = ("a", "b", "c")  # whose order of severity nothing tells
+    some = Predictions.of([0, 1, 2] * 20, np.eye(3)[[0, 1, 1] * 20], subjects=np.arange(60), class_names=names)
+    found = bootstrap(some, resamples=20)
+    assert np.isnan([found["quadratic_kappa"].value, found["quadratic_kappa"].low]).all()
+    assert found["macro_f1"].low < found["macro_f1"].value

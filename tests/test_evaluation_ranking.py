@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import binomtest
@@ -21,6 +22,7 @@ from mriscope.evaluation.ranking import (
     unit_differences,
 )
 from mriscope.evaluation.scoring import score
+from mriscope.evaluation.titles import headline
 from mriscope.results import Estimate
 
 TWO = ("a", "b")
@@ -249,6 +251,16 @@ def test_the_test_says_what_it_sees_and_what_not():
 
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
+def test_the_picture_draws_no_interval_that_is_not_reliable():
+    figure = ranked(["few", "many"], [Estimate(0.5, 0.1, 0.9, reliable=False), Estimate(0.6, 0.5, 0.7, reliable=True)])
+    assert {"50.0 (interval not reliable here)", "60.0 (50.0 to 70.0)"} <= set(texts(figure))
+    (lines,) = (one for one in figure.axes[0].collections if isinstance(one, LineCollection))
+    drawn = [segment[:, 0].tolist() for segment in lines.get_segments() if np.isfinite(segment).all() and len(segment)]
+    assert drawn == [pytest.approx([50, 70])]
+    assert figure.axes[0].get_xlim()[0] < 10
+    assert "interval not reliable here" in headline("accuracy", Estimate(0.5, 0.1, 0.9, reliable=False), "by_subject")
 
 
 def test_the_picture_has_a_point_an_interval_and_the_studys_figure_for_each():

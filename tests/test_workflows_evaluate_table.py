@@ -86,6 +86,16 @@ def test_the_training_rows_of_a_table_tell_whether_subjects_are_shared(tmp_path,
         assert found.verdict.startswith("LEAKY: 1 of the 3 subjects evaluated, with 2 of the 7 slices")
 
 
+def test_a_class_that_is_a_minority_of_its_subjects_slices_stands_by_slice_alone(tmp_path, capsys):
+    rows = [["AD", "CN", 1], ["CN", "CN", 1], ["CN", "CN", 1], ["CN", "CN", 2]]
+    file = write_table(tmp_path / "p.csv", ["label", "predicted", "subject"], rows)
+    assert _run_app(["evaluate", str(file)]) == 4
+    text = capsys.readouterr().out
+    recall = next(line for line in text.splitlines() if line.startswith("recall AD"))
+    assert recall.count("%") == 2  # of slices and by chance
+    assert "1 subjects have slices of several classes; that of most counts" in text
+
+
 def test_unknown_subjects_leave_subject_level_out_and_a_manifest_names_them(tmp_path):
     rows = [[f"{row}.png", true, p, 1 - p] for row, (_, true, p) in enumerate(ROWS)]
     file = write_table(tmp_path / "p.csv", ["file", "label", "p_CN", "p_AD"], rows)

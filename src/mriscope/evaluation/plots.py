@@ -22,7 +22,7 @@ from mriscope.errors import check_type
 from mriscope.evaluation.calibration import Reliability
 from mriscope.evaluation.metrics import class_auroc, confusion_matrix, roc_curve
 from mriscope.evaluation.predictions import Predictions
-from mriscope.evaluation.titles import class_title, to_words
+from mriscope.evaluation.titles import UNRELIABLE, class_title, to_words
 from mriscope.files import write_bytes
 from mriscope.results import Estimate
 
@@ -176,6 +176,8 @@ def ranked(
 ) -> Figure:
     """Draw a line for each name, the first on top: its value with its interval, and one reported elsewhere.
 
+    An interval that is not reliable is not drawn.
+
     Args:
         names: what stands at the left.
         estimates: shares in [0, 1], shown in per cent.
@@ -187,13 +189,16 @@ def ranked(
     figure = Figure(figsize=(8, 1.3 + 0.27 * len(names)), layout="constrained")
     axes = figure.subplots()
     values, low, high = (100 * np.array([getattr(one, name) for one in estimates]) for name in ("value", "low", "high"))
+    left, right = _range(np.concatenate([values, low, high]))  # no narrower for intervals that are not drawn
+    unsure = np.array([one.reliable is False for one in estimates], np.bool_)
+    low, high = np.where(unsure, np.nan, low), np.where(unsure, np.nan, high)
     rows = np.arange(len(names))
     axes.hlines(rows, low, high, color=COLOURS[0], linewidth=2)
     axes.plot(values, rows, "o", color=COLOURS[0], label="Ours, with its interval")
-    left, right = _range(np.concatenate([values, low, high]))
     _mark_reported(axes, reported or (), left, right)
     for row, (value, least, most) in enumerate(zip(values, low, high, strict=True)):
-        text = f"{value:.1f} (no interval)" if np.isnan(least) else f"{value:.1f} ({least:.1f} to {most:.1f})"
+        interval = f"{least:.1f} to {most:.1f}" if not np.isnan(least) else UNRELIABLE if unsure[row] else "no interval"
+        text = f"{value:.1f} ({interval})"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.set(xlim=(left, right), ylim=(len(names) - 0.4, -0.6), xlabel=label)
     axes.set_yticks(

@@ -7,6 +7,7 @@ from mriscope.evaluation.metrics import print_format
 from mriscope.results import Estimate
 
 LEAKY = "LEAKY: train and test share subjects"
+UNRELIABLE = "interval not reliable here"
 _CASES = {"auroc": "AUROC", "macro f1": "Macro-F1", "f1": "F1"}
 
 
@@ -26,6 +27,7 @@ def headline(name: str, estimate: Estimate, protocol: str, *, level: float = 0.9
     unit, scale, digits = print_format(name)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
     interval = "no interval" if np.isnan(estimate.low) else f"{100 * level:g} % interval {low} to {high}"
+    interval = UNRELIABLE if estimate.reliable is False else interval
     return f"{to_words(name)} {value}{unit} ({interval}), {split}"
 
 

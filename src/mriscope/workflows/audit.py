@@ -307,13 +307,18 @@ def _pictures(audit: Audit, slices: SliceSet, neighbours: Neighbours) -> dict[st
     named: dict[str, ControlScore | None] = {title: getattr(audit.controls, name) for name, title in CONTROLS.items()}
     scores = {title: one for title, one in named.items() if one is not None}
     if scores:
-        rows = [(title, one.accuracy.value, one.accuracy.low, one.accuracy.high) for title, one in scores.items()]
+        rows = []
+        for title, one in scores.items():
+            shown = one.accuracy.reliable is not False  # what the table does not show is not drawn either
+            bounds = (one.accuracy.low, one.accuracy.high) if shown else (np.nan, np.nan)
+            rows.append((title, one.accuracy.value, *bounds))
         figure = control_scores(
             rows,
             max(one.majority for one in scores.values()),
             title="1-nearest-neighbour on pixels, by how train and test are divided",
             note="Bars are 95 % bootstrap intervals over "
-            + " and ".join(sorted({f"{one.unit}s" for one in scores.values()})),
+            + " and ".join(sorted({f"{one.unit}s" for one in scores.values()}))
+            + ", where those are reliable",
         )
         values = "; ".join(f"{title} {100 * one.accuracy.value:.1f} %" for title, one in scores.items())
         alt = f"Points with intervals: accuracy of the nearest neighbour without training. {values}."
