@@ -11,9 +11,9 @@ class Stages(nn.Sequential):
     either way, so that values and gradients are equal to the last bit, and the ReLU has a quarter of the pixels to do.
     """
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return what the layers make of maps, float (B, C, H, W)."""
-        layers = list(self)
+        maps, layers = input, list(self)
         for place, (one, following) in enumerate(zip(self, list(self)[1:], strict=False)):
             if self.training and isinstance(one, nn.ReLU) and isinstance(following, nn.MaxPool2d):
                 layers[place : place + 2] = following, one
@@ -28,9 +28,9 @@ class Flatten(nn.Flatten):
     torch gives it channels first, and on a CPU the max pooling before then reorders its whole input and output.
     """
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Return float (B, C · H · W) of float (B, C, H, W)."""
-        reordered = maps.device.type == "cpu" and maps.is_contiguous(memory_format=torch.channels_last)
-        if self.training and maps.requires_grad and reordered:
-            maps.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
-        return super().forward(maps)
+        reordered = input.device.type == "cpu" and input.is_contiguous(memory_format=torch.channels_last)
+        if self.training and input.requires_grad and reordered:
+            input.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+        return super().forward(input)
