@@ -354,9 +354,7 @@ def _note_names(subjects: np.ndarray, brains: np.ndarray) -> str | None:
     several = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
     if not several:
         return None
-    return (
-        f"pixels prove that {several:,} brains go by several subjects, so intervals over subjects are too narrow"
-    )
+    return f"pixels prove that {several:,} brains go by several subjects, so intervals over subjects are too narrow"
 
 
 def _baselines(
