@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mriscope
 from mriscope.cli import _run_app
 from mriscope.data.phantom import make_phantom
 from mriscope.errors import ArgumentError, DataError
@@ -185,6 +186,23 @@ def test_a_split_whose_training_part_holds_what_is_evaluated_is_leaky(brains, tm
     assert found.leaky is True
     assert "are themselves in the training or validation part" in found.verdict
     assert found.train_known_from == "split file"
+
+
+def test_brains_that_go_by_several_subjects_are_told(tmp_path):
+    """Every brain of the table is called by two names, one for its lower half and one for its upper."""
+    source = "phantom:subjects=24,slices=32,size=64"
+    slices = mriscope.read(source)
+    chosen = np.flatnonzero(slices.subjects < 6)
+    rows = [
+        [slices.paths[row], f"{slices.subjects[row]}{'a' if slices.positions[row] < 16 else 'b'}", "Non_Demented"]
+        for row in chosen
+    ]
+    file = write_table(tmp_path / "p.csv", ["path", "subject", "predicted"], rows)
+    found = evaluate_table(file, source=source, split="rest")
+    assert found.notes == [
+        "pixels prove that 6 brains go by several subjects, so intervals over subjects are too narrow"
+    ]
+    assert found.leaky is False
 
 
 def test_true_classes_that_are_not_the_sources_are_refused(brains, tmp_path):
