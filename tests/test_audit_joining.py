@@ -18,6 +18,7 @@ from mriscope.audit.joining import (
     _ends,
     _first_three,
     _persistent,
+    _some,
     _standardised,
     _threshold,
     join_pieces,
@@ -162,6 +163,11 @@ def test_near_and_far_joins_are_counted_apart():
         np.testing.assert_allclose(made, expected)
 
 
+def test_the_first_group_may_be_the_upper_piece():
+    found = _Candidates(np.ones(1, int), np.ones(1, int), np.zeros(1, int), np.full(1, 9.0))
+    assert _accepted(found, True, np.zeros((2, 2))).tolist() == [[1, 0]]
+
+
 def test_pieces_with_decoys_alone_on_a_side_are_not_joined():
     found = _Candidates(np.ones(1, int), np.zeros(1, int), np.full(1, -1), np.full(1, 9.0))
     assert not len(_accepted(found, True, np.zeros((2, 2))))
@@ -224,6 +230,12 @@ def test_likeness_is_in_deviations_of_that_to_the_brains_at_the_other_height():
             assert found[row, column] == pytest.approx(np.mean(scores), rel=1e-4)
 
 
+def test_what_is_liker_than_brains_all_equally_like_counts_as_more():
+    features = np.array([[1.0, 0]] * 2 + [[0.0, 1]] * 20)
+    some = np.arange(2, 22)
+    assert _standardised(features, np.array([0]), np.array([1]), some, some) == pytest.approx(1e6)
+
+
 def test_ends_are_those_of_groups_that_may_be_pieces_by_height():
     groups, heights = np.array([0, 0, 1, 1, 2]), np.array([11.2, 10, 12, 13, 19.4])
     apart = np.array([[False, False, True], [False, False, True], [True, True, False]])
@@ -239,13 +251,13 @@ def test_ends_are_those_of_groups_that_may_be_pieces_by_height():
 
 
 def test_pieces_are_compared_from_one_step_below_to_eight_above_where_eight_slices_are():
-    """Piece 0 has its top at height 2, and a piece begins at each height; all other slices are of other brains."""
-    at = [np.arange(8 * place, 8 * place + 8) for place in range(13)]  # the first of each is the piece's
+    """A piece has its top at height 1, and one begins at each height; all other slices are of other brains."""
+    at = [np.arange(8 * place, 8 * place + 8) for place in range(13)]  # the first of each begins a piece
     groups = np.arange(8 * 13)
     lows = [one[:1] for one in at]
-    tops = [np.array([], int)] * 2 + [np.array([8 * 13])] + [np.array([], int)] * 10
-    at[2], groups = np.append(at[2], 8 * 13), np.append(groups, 8 * 13)
-    at[5] = at[5][:7]
+    tops = [np.array([], int), np.array([8 * 13])] + [np.array([], int)] * 11
+    at[1], groups = np.append(at[1], 8 * 13), np.append(groups, 8 * 13)
+    at[4] = at[4][:7]
     apart = ~np.eye(len(groups), dtype=bool)
     apart[-1, ::8] = apart[::8, -1] = False  # piece 104 may go on in each of those that begin
     features = np.random.default_rng(0).normal(size=(len(groups), 6))
@@ -254,26 +266,58 @@ def test_pieces_are_compared_from_one_step_below_to_eight_above_where_eight_slic
     real = (found.lower >= 0) & (found.upper >= 0)
     assert found.steps[real].tolist() == [-1, 0, 1, 2, 4, 5, 6, 7, 8]
     assert set(found.lower[real]) == {104}
-    assert found.upper[real].tolist() == [8, 16, 24, 32, 48, 56, 64, 72, 80]
+    assert found.upper[real].tolist() == [0, 8, 16, 24, 40, 48, 56, 64, 72]
     assert found.steps[found.upper < 0].tolist() == found.steps[found.lower < 0].tolist() == found.steps[real].tolist()
     assert set(found.lower[found.upper < 0]) == {104}
     assert found.upper[found.lower < 0].tolist() == found.upper[real].tolist()
     assert len(found.likeness) == 3 * real.sum()
+    for row in np.flatnonzero(~real):  # a decoy's likeness is that of a slice at its height
+        here, there = at[1], at[1 + found.steps[row]]
+        lower, upper = (here, found.upper[[row]]) if found.lower[row] < 0 else (np.array([104]), there)
+        assert np.isclose(_standardised(features, lower, upper, here, there), found.likeness[row]).any()
+
+
+def test_where_no_piece_ends_or_nothing_can_go_on_nothing_is_compared():
+    """Of two ends at a height only the first may go on; where there are none, no comparison is made at all."""
+    at, groups = [np.arange(8), np.arange(8, 16)], np.arange(16)
+    apart = ~np.eye(16, dtype=bool)
+    apart[0, 8] = apart[8, 0] = False
+    separation = Separation(np.eye(16, dtype=bool), apart)
+    features = np.random.default_rng(0).normal(size=(16, 6))
+
+    def compare(tops: list[list[int]], lows: list[list[int]]) -> _Candidates:
+        ends = _Ends(at, *([np.array(one, int) for one in some] for some in (tops, lows)))
+        return _compare(features, ends, separation, groups, np.random.default_rng(0))
+
+    found = compare([[0, 1], []], [[], [8, 9]])
+    assert (found.lower.tolist(), found.upper.tolist()) == ([0, 0, -1], [8, -1, 8])
+    found = compare([[], []], [[], []])
+    assert len(found.steps) == len(found.lower) == len(found.upper) == len(found.likeness) == 0
+
+
+def test_no_reference_is_drawn_twice():
+    random = np.random.default_rng(0)
+    assert _some(np.arange(300), random).tolist() == [*range(300)]
+    drawn = _some(np.arange(301), random)
+    assert len(drawn) == len(np.unique(drawn)) == 300
 
 
 def test_features_keep_what_tells_brains_and_lose_what_varies_within_them():
-    """Of 20 brains eight components are the brain's own, two wander ten times as far, and one is the height."""
+    """Of 20 brains eight components are the brain's own, two wander ten times as far, and one grows with height."""
     random = np.random.default_rng(0)
     own = np.repeat(random.normal(size=(20, 8)), 16, axis=0)
     wander = 10 * random.normal(size=(20 * 16, 2))
-    heights, groups = np.tile(np.arange(16.0), 20), np.repeat(np.arange(20), 16)
-    rows = torch.from_numpy(np.hstack([own, wander, 5 * heights[:, None]])).float()
-    found = _persistent(rows, groups, heights)
-    assert found is not None
+    heights, groups = np.tile(np.arange(-4.0, 12), 20), np.repeat(np.arange(20), 16)
+    rows = torch.from_numpy(np.hstack([own, wander, 50 * heights[:, None]])).float()
+    far_away = torch.ones(1, rows.shape[1])  # the mean of its height is itself
+    every = _persistent(torch.cat([rows, far_away]), np.append(groups, 20), np.append(heights, 40))
+    assert every is not None
+    assert not every[-1].any()
+    found = every[:-1]
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     same = groups[:, None] == groups
     likeness = found @ found.T
-    assert np.median(likeness[same]) > 0.9  # of the rows themselves it is 0.04
+    assert np.median(likeness[same]) > 0.9
     assert abs(np.median(likeness[~same])) < 0.1
 
 

@@ -245,6 +245,7 @@ def test_areas_are_shares_of_pixels_above_a_fifth_of_the_bright_tenth_by_hand():
     many = np.full((2000, 4, 4), 10, np.uint8)
     many[1::2] = 100  # of 2,000 slices every second one is asked for the bright tenth: 10
     assert _brain_areas(many).tolist() == [1] * 2000
+    assert _brain_areas(many[:0]).tolist() == []
 
 
 # --- the study's slices -------------------------------------------------------------------------------------------
