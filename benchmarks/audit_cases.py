@@ -31,8 +31,8 @@ from mriscope.audit.subjects import recover_subjects
 from mriscope.audit.verdict import weigh
 from mriscope.data.readers import read
 from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.workflows._leakage import EXIT_CODES, with_own_copies
 from mriscope.workflows._subjects import PARTLY
-from mriscope.workflows.audit import EXIT_CODES, _with_own_copies
 
 HOLES = [(1, 10), (2, 13), (3, 8), (4, 18), (6, 13), (8, 20), (8, 10)]  # width, and position of the first slice
 SPLITS, WARPED = 50, 160  # splits of each truth, and phantom brains to draw from
@@ -230,7 +230,7 @@ def verdict_of(train: SliceSet, test: SliceSet) -> Verdict:
     split = AuditedSplit("published", rows[: len(train)], rows[:0], rows[len(train) :])
     found = recover_subjects(slices.images)
     if not found.clear:
-        found = _with_own_copies(slices, found, "cpu")
+        found = with_own_copies(slices, found, "cpu")
     known_from = "pixels" if found.clear else PARTLY if found.known.any() else None
     if known_from:
         slices = slices.with_subjects(found.subjects, found.positions)

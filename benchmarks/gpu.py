@@ -25,10 +25,11 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from on_gpu.accuracy import measure_accuracy
 from on_gpu.auditing import BASE, measure_audit
 from on_gpu.baseline import measure_baseline
 from on_gpu.explaining import measure_explain
-from on_gpu.rows import carried_commit, pack_runs, run_best, run_long_row, run_short_rows
+from on_gpu.rows import carried_commit, pack_runs, run_best, run_choice, run_long_row, run_short_rows
 from on_gpu.setting import ROOT, Setting
 from pyarrow import parquet
 
@@ -76,7 +77,9 @@ def run_tests(setting: Setting) -> TestsResult:
 
 PARTS: dict[str, tuple[Callable[[Setting], Result], float]] = {
     "baseline": (measure_baseline, 100),
-    "best": (run_best, 200),
+    "choice": (run_choice, 200),
+    "best": (run_best, 100),
+    "accuracy": (measure_accuracy, 120),
     "rows": (run_short_rows, 150),
     "explain": (measure_explain, 90),
     "tests": (run_tests, TESTS_S),

@@ -38,11 +38,11 @@ installs completion for the shell that runs: commands, options, and the values o
 
 | exit code | meaning |
 |---:|---|
-| 0 | done; of `audit`: each test slice is proven to be of another subject than those of training |
+| 0 | done; of `audit` and `evaluate CSV`: each test slice is proven to be of another subject than those of training |
 | 1 | of `compare`: the ranking is written, but a recipe failed, which it names |
 | 2 | a mistake in what was given; one sentence on standard error says what and how to mend it |
-| 3 | of `audit`: the split is leaky, a test slice is proven to be of a subject of training, or a copy |
-| 4 | of `audit`: for some test slice that cannot be told |
+| 3 | of these: the split is leaky, a test slice is proven to be of a subject of training, or a copy |
+| 4 | of these: for some test slice that cannot be told, or nothing says what trained the model |
 | 5 | of `audit`: no split was audited |
 | 130 | interrupted by Ctrl-C (143 by SIGTERM); a training run goes on with the same command |
 | 141 | who read the output closed it, as `head` does |

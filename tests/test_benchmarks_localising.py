@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from localising.measures import Examples, measure_place, read_maps
+from localising.measures import (
+    Examples,
+    Setting,
+    keep_by_method,
+    map_file,
+    measure_place,
+    measure_places,
+    read_maps,
+)
 from localising.networks import subject_means
 from localising.tables import mean_tau
 from localising.tasks import Cohort, measure_subject, split_rows
@@ -70,10 +78,52 @@ def test_a_map_on_the_planted_region_scores_best_and_a_flat_one_by_chance(tmp_pa
     images = torch.zeros(2, 1, 64, 64)
     images[:, 0, :, 32:] = 1
     examples = Examples(np.arange(2), images, np.arange(2), brains)
-    edges = read_maps(tmp_path, "none", "edges", examples)
+    edges = read_maps(tmp_path / "none", "edges", examples)
     assert edges is not None
     assert set(torch.nonzero(edges[0])[:, 1].tolist()) == {31, 32}
-    assert read_maps(tmp_path, "none", "gradcam", examples) is None
+    assert read_maps(tmp_path / "none", "gradcam", examples) is None
+
+
+def test_a_cohort_comes_back_as_it_was_saved(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    slices = SliceSet.of(
+        rng.integers(0, 255, (400, 4, 4)).astype(np.uint8),
+        [0] * 400,
+        subjects=np.repeat(np.arange(200), 2),
+        positions=np.tile([16, 20], 200),
+        paths=[f"part/{row}" for row in range(400)],
+    )
+    regions = {"brain": rng.random((400, 4, 4)) < 0.5}
+    cohort = Cohort(slices, {"side": rng.random(400)}, regions, split_rows(slices.subjects), "abc")
+    cohort.save(tmp_path / "new" / "cohort.npz")
+    found = Cohort.load(tmp_path / "new" / "cohort.npz")
+    assert found.commit == "abc"
+    assert (found.values["side"] == cohort.values["side"]).all()
+    assert (found.regions["brain"] == regions["brain"]).all()
+    assert all((found.rows[part] == rows).all() for part, rows in cohort.rows.items())
+    for name in ("images", "subjects", "positions", "paths"):
+        assert (getattr(found.slices, name) == getattr(slices, name)).all()
+
+
+def test_what_was_cut_off_goes_on_and_measures_nothing_twice(tmp_path) -> None:
+    region = torch.zeros(2, 64, 64, dtype=torch.bool)
+    region[:, 20:30, 20:30] = True
+    examples = Examples(np.arange(2), torch.rand(2, 1, 64, 64), np.arange(2), torch.ones_like(region))
+    start, measured = tmp_path / "none", []
+
+    def measure(maps: torch.Tensor) -> dict[str, np.ndarray]:
+        measured.append(maps)
+        return measure_places({"ventricles": region.numpy()}, examples.brains, maps)
+
+    for ends, already in ((0.0, 0), (math.inf, 3), (math.inf, 3)):  # nothing in no time, then the three baselines once
+        keep_by_method(Setting(tmp_path, tmp_path, "cpu", ends), examples, start, "places", measure)
+        assert len(measured) == already
+    np.savez_compressed(map_file(start, "gradcam"), maps=region.numpy().astype(np.float16))
+    keep_by_method(Setting(tmp_path, tmp_path, "cpu", math.inf), examples, start, "places", measure)
+    assert len(measured) == 4
+    found = np.load(tmp_path / "none-places.npz")
+    assert found["gradcam ventricles pointing"].tolist() == [1, 1]
+    assert {key.split(" ")[0] for key in found.files} == {"random", "centre", "edges", "gradcam"}
 
 
 def test_subject_means_by_hand() -> None:

@@ -96,15 +96,15 @@ def test_every_command_takes_quiet_which_leaves_results_and_errors(tmp_path: Pat
         program = "from mriscope.cli import main; main()"
         return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=tmp_path)
 
-    (tmp_path / "residual_cnn").write_text("model: nosuch\n")
-    loud, quiet = run("train", "residual_cnn"), run("train", "residual_cnn", "--quiet")
-    assert loud.stderr.startswith("note: residual_cnn is a file here, which is taken; the recipe of that name is left")
+    (tmp_path / "best_published").write_text("model: nosuch\n")
+    loud, quiet = run("train", "best_published"), run("train", "best_published", "--quiet")
+    assert loud.stderr.startswith("note: best_published is a file here, which is taken; the recipe")
     assert quiet.stderr.startswith("mriscope: there is no model 'nosuch'; choose one of")
     assert loud.stderr.endswith(quiet.stderr)
     assert (loud.returncode, quiet.returncode) == (2, 2)
-    told = run("recipes", "published/residual*", "--quiet")
+    told = run("recipes", "published/best*", "--quiet")
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.splitlines()[1].startswith("residual_cnn")
+    assert told.stdout.splitlines()[1].startswith("best_published")
     assert "--quiet" in run("data", "info", "--help").stdout
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from mriscope.cli import app, data_app
-from mriscope.workflows import audit
+from mriscope.workflows import _leakage, audit
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_every_section_names_quiet_and_those_that_print_tables_name_json():
 def test_the_exit_codes_of_an_audit_are_those_of_the_program():
     codes = dict(re.findall(r"^\| (\d+) \| (.+) \|$", PAGE, re.MULTILINE))
     assert list(codes) == ["0", "1", "2", "3", "4", "5", "130", "141"]
-    assert audit.EXIT_CODES == {True: 3, False: 0, None: 4}
+    assert _leakage.EXIT_CODES == {True: 3, False: 0, None: 4}
     assert (audit.NOTHING_AUDITED, "no split was audited" in codes["5"]) == (5, True)
     assert "leaky" in codes["3"]
     assert "cannot be told" in codes["4"]

@@ -1,5 +1,6 @@
 """The code of the tutorial and of the how-to pages runs, in one folder, on a phantom smaller than the tutorial's."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -7,17 +8,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from browser import chromium, needs_chromium
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from served import serving
 from volume_files import phantom_bids, phantom_dicoms
 
 import mriscope
 from mriscope import cli, sweep
+from mriscope.reports.page import Picture, run_page
 from mriscope.results import Answer
 from mriscope.run_directory import open_run
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = DOCS / "tutorial.md"
-HOW_TO = [DOCS / "howto" / f"{name}.md" for name in ("own_images", "export", "methods_section", "cluster")]
+HOW_TO = [DOCS / "howto" / f"{name}.md" for name in ("own_images", "review", "export", "methods_section", "cluster")]
 APART = [DOCS / "howto" / f"{name}.md" for name in ("add_a_model", "add_a_cam")]
 
 
@@ -46,11 +51,26 @@ def run(page: Path, replace: tuple[str, str] = ("", "")) -> int:
     return commands
 
 
+SMALLEST: dict[tuple[int, int], float] = {}
+"""Of pictures that were drawn, by width and height: the size of their smallest text in pixels of the file."""
+_draw = FigureCanvasAgg.draw
+
+
+def draw_and_note(canvas: FigureCanvasAgg) -> None:
+    _draw(canvas)
+    texts = [one for one in canvas.figure.findobj(Text) if one.get_visible() and one.get_text().strip()]
+    if texts:
+        smallest = min(one.get_fontsize() for one in texts) / 72 * canvas.figure.dpi
+        size = canvas.get_width_height(physical=True)
+        SMALLEST[size] = min(smallest, SMALLEST.get(size, smallest))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the whole tutorial was run."""
     place = tmp_path_factory.mktemp("tutorial")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FigureCanvasAgg, "draw", draw_and_note)
         patch.chdir(place)
         patch.setattr(sweep, "count_cores", lambda: 1)  # no pool, whose workers would import everything again
         assert run(TUTORIAL, ("subjects=48,slices=16", "subjects=24,slices=4")) == 13
@@ -61,6 +81,42 @@ def test_the_tutorial_leaves_what_it_tells_to_open(folder: Path):
     opened = re.findall(r"`(\w+/\w+\.(?:html|json))`", TUTORIAL.read_text(encoding="utf-8"))
     assert len(opened) == 4
     assert [name for name in opened if not (folder / name).is_file()] == []
+
+
+SIZES = """() => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), sizes = [];
+  while (texts.nextNode()) {
+    const around = texts.currentNode.parentElement;
+    if (texts.currentNode.textContent.trim() && around.getClientRects().length)
+      sizes.push(parseFloat(getComputedStyle(around).fontSize));
+  }
+  const pictures = [...document.images].map((one) =>
+    [one.naturalWidth, one.naturalHeight, one.getBoundingClientRect().width / one.naturalWidth]);
+  return { sizes, pictures, wider: document.documentElement.scrollWidth - innerWidth };
+}"""
+
+
+@needs_chromium
+def test_no_text_of_the_pages_and_their_pictures_has_less_than_10_pixels(folder: Path, tmp_path: Path):
+    run = open_run(folder / "runs" / "compact")
+    pictures = [Picture(path.stem, "", path.read_bytes()) for path in sorted((run.path / "figures").glob("*.png"))]
+    pictures.append(Picture("Explanations", "", (folder / "explained" / "grid.png").read_bytes()))
+    (tmp_path / "run.html").write_text(run_page("A run", run.metrics(), "", run.environment, pictures))
+    pages = [folder / name for name in ("audited/audit.html", "compared/compare.html", "explained/explain.html")]
+    pages += [folder / "explain_compared" / "explain_compare.html", tmp_path / "run.html"]
+    measured = 0
+    with chromium() as browser:
+        for width, page in itertools.product((390, 1280), pages):
+            shown = browser.new_page(viewport={"width": width, "height": 900})
+            shown.goto(page.as_uri())
+            found = shown.evaluate(SIZES)
+            assert found["wider"] <= 0, page
+            assert min(found["sizes"]) >= 10, page
+            scales = {(wide, high): scale for wide, high, scale in found["pictures"] if (wide, high) in SMALLEST}
+            assert [size for size, scale in scales.items() if SMALLEST[size] * scale < 10] == [], page
+            measured += len(scales)
+            shown.close()
+    assert measured >= 2 * 9
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)

@@ -100,7 +100,7 @@ def test_a_random_choice_of_slices_is_bounded_and_sorted():
     assert (np.diff(rows) > 0).all()
 
 
-@pytest.mark.parametrize("name", ["compact_cnn", "residual_cnn", "baseline_cnn"])
+@pytest.mark.parametrize("name", ["compact_cnn", "strided_cnn", "baseline_cnn"])
 def test_the_deployed_module_agrees_with_the_network(name):
     """Also where the network looks at each slice twice, mirrored: the features are those of the slice itself."""
     network = create_model(name, size=32, seed=0).eval()

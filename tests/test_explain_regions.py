@@ -45,6 +45,18 @@ def test_a_fissure_is_fluid_and_no_ventricle() -> None:
     assert found.fluid[0][image == FLUID].all()
 
 
+def test_specks_beside_the_brain_are_no_cortex_and_a_second_part_is() -> None:
+    clean = draw(8)
+    clean[:6, :6] = GREY  # 36 of 2460 pixels, as the tip of a pole in a low slice
+    noisy = clean.copy()
+    noisy[1::6, 61::2] = noisy[60:62, 2] = 30  # specks of one pixel and of two
+    assert (noisy != clean).sum() > 20
+    before, found = find_regions(clean[None]), find_regions(noisy[None])
+    assert found.brain[0, :6, :6].all()
+    for name in ("brain", "cortex", "ventricles", "fluid"):
+        assert (getattr(found, name) == getattr(before, name)).all()
+
+
 def test_an_empty_slice_has_no_regions() -> None:
     found = find_regions(np.zeros((2, SIDE, SIDE), np.uint8))
     assert not any(part.any() for part in vars(found).values())

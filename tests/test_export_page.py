@@ -19,7 +19,7 @@ from volume_files import axial_series, brain, enhanced, write_dicoms, write_nift
 import mriscope
 from mriscope.data.content import read_content
 from mriscope.data.sandbox import Sandbox
-from mriscope.data.slices import SEVERITY
+from mriscope.data.slices import CLASS_NAMES, SEVERITY
 from mriscope.errors import MriscopeError
 from mriscope.evaluation.deployed import DeployedModel, linear_evidence
 from mriscope.evaluation.pooling import pool_by_subject
@@ -78,7 +78,7 @@ def page(browser, folder):
 
 def asked(page, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray, list]:
     found = page.page.evaluate(ASK, [name, base64.b64encode(content).decode()])
-    shares = np.array([list(one["probabilities"].values()) for one in found["slices"]])
+    shares = np.array([[one["probabilities"][name] for name in CLASS_NAMES] for one in found["slices"]])
     return np.array(found["images"], np.uint8).reshape(-1, SIZE, SIZE), shares, found["slices"]
 
 

@@ -40,7 +40,6 @@ PARAMETERS = {
     # The same, with 200 outputs in place of 4, and a bias for each.
     "subject_cnn": 1_568 + 18_432 + 73_728 + 2 * (32 + 64 + 128) + 200 * (8_192 + 1),
     # Filters 64·25 + 9·(128·64 + 2·128² + 256·128 + 512·256 + 2·512²), batch norm, and 4·(512·4²) + 4.
-    "residual_cnn": 1_600 + 9 * 729_088 + 2 * (64 + 3 * 128 + 256 + 3 * 512) + 32_772,
     # torchvision's count, less its classifier (2,048·1,000 + 1,000) and two of three filters of 64·7·7, and our head.
     "resnet50": 25_557_032 - 2_049_000 - 2 * 64 * 49 + (2048 * 4 + 4),
     # The published count, less its classifier (1,536·1,000 + 1,000) and two of three filters of 40·3·3, and our head.
@@ -171,11 +170,11 @@ def test_a_network_of_ones_own_is_created_by_its_name(monkeypatch):
         ({"width": 100_000}, r"would have [\d,]+ parameters, at most 2,000,000,000 are taken"),
         ({"width": 2**62}, "refuses them"),
         ({"width": 0}, "refuses them"),
-        ({"width": 2.5}, r"model_options\.width: is 2\.5; residual_cnn takes a whole number"),
+        ({"width": 2.5}, r"model_options\.width: is 2\.5; strided_cnn takes a whole number"),
         ({"places": -1}, "refuses them"),
-        ({"mirror": "x"}, r"model_options\.mirror: is 'x'; residual_cnn takes true or false"),
+        ({"mirror": "x"}, r"model_options\.mirror: is 'x'; strided_cnn takes true or false"),
     ],
 )
 def test_options_that_make_no_network_are_refused_before_they_cost_anything(options, reason):
     with pytest.raises(RecipeError, match=reason):
-        create_model("residual_cnn", size=32, options=options)
+        create_model("strided_cnn", size=32, options=options)

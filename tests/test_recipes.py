@@ -19,7 +19,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_recipe_is_found_by_its_name_its_group_and_its_path_in_the_sources():
-    assert len(NAMES) == len(set(NAMES)) == 28
+    assert len(NAMES) == len(set(NAMES)) == 27
     for file in match_recipes("*"):
         group = file.parent.name
         ways = (file.stem, f"{group}/{file.stem}", f"recipes/{group}/{file.stem}.yaml")
@@ -79,8 +79,8 @@ def test_the_list_is_a_table_or_json(capsys: pytest.CaptureFixture[str]):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["name", "group", "model", "split", "about"]
     assert [line.split()[0] for line in lines[1:]] == NAMES
-    assert cli._run_app(["recipes", "published/residual*", "--json"]) == 0
+    assert cli._run_app(["recipes", "published/best*", "--json"]) == 0
     (only,) = json.loads(capsys.readouterr().out)
-    assert (only["name"], only["group"], only["protocol"]) == ("residual_cnn", "published", "published")
+    assert (only["name"], only["group"], only["protocol"]) == ("best_published", "published", "published")
     assert cli._run_app(["recipes", "nosuch*"]) == 2
     assert "no recipe fits nosuch*" in capsys.readouterr().err

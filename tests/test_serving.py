@@ -23,6 +23,7 @@ from volume_files import axial_series, brain, enhanced, write_dicoms, write_nift
 
 import mriscope
 from mriscope.cli.options import parse_bytes
+from mriscope.data.slices import CLASS_NAMES
 from mriscope.explain import explain
 from mriscope.explain.overlays import overlay, png_bytes
 from mriscope.results import Answer
@@ -60,7 +61,7 @@ def decoded(text: str) -> np.ndarray:
 
 def probabilities(reply) -> np.ndarray:
     assert reply.status == 200, reply.content
-    return np.array([list(one["probabilities"].values()) for one in reply.json["slices"]])
+    return np.array([[one["probabilities"][name] for name in CLASS_NAMES] for one in reply.json["slices"]])
 
 
 def test_the_answer_is_that_of_predict(server, model, run, images, tmp_path):
@@ -73,7 +74,9 @@ def test_the_answer_is_that_of_predict(server, model, run, images, tmp_path):
     assert (one.path, one.class_name, one.prediction_set, one.out_of_distribution) == (
         *("one.png", other.class_name, other.prediction_set, other.out_of_distribution),
     )
-    np.testing.assert_allclose(probabilities(reply)[0], list(other.probabilities.values()), atol=1e-5)
+    np.testing.assert_allclose(
+        [*reply.json["slices"][0]["probabilities"].values()], [*other.probabilities.values()], atol=1e-5
+    )
     np.testing.assert_array_equal(decoded(reply.json["pictures"][0]), images[3])
 
 

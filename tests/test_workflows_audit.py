@@ -22,7 +22,7 @@ from mriscope.errors import DataError
 from mriscope.recipe import make_recipe, read_recipe
 from mriscope.recipes import match_recipes
 from mriscope.results import Audit, SplitRecord
-from mriscope.workflows import _subjects, audit
+from mriscope.workflows import _leakage, _subjects
 from mriscope.workflows._load import load
 from mriscope.workflows._subjects import with_known_subjects
 from mriscope.workflows.audit import audit_source, exit_code
@@ -153,7 +153,7 @@ def pretend(numbers: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = replace(
         nothing_found(len(numbers)), subjects=subjects_told, positions=positions, groups=groups, proven=groups
     )
-    for module in (_subjects, audit):
+    for module in (_subjects, _leakage):
         monkeypatch.setattr(module, "recovered", lambda slices: found)
 
 

@@ -390,7 +390,7 @@ class TestTheRunDirectory:
         (answer,) = predict_images(imported, [tmp_path / "slice.png"]).slices
         with torch.no_grad():
             expected = study_cnn()(torch.from_numpy(pixels).float()[None, None]).softmax(dim=1)[0]
-        assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+        assert [answer.probabilities[name] for name in CLASS_NAMES] == pytest.approx(expected.tolist(), abs=1e-5)
 
     def test_with_weights_that_are_not_finite_answers_nothing(self, imported, tmp_path):
         shutil.copytree(imported, tmp_path / "run")

@@ -11,7 +11,10 @@ import mriscope
 from mriscope.evaluation.calibration import fit_temperature, with_temperature
 from mriscope.evaluation.conformal import fit_conformal
 from mriscope.recipe import make_recipe
+from mriscope.reports.answer import answer_text
 from mriscope.results import Answer, InferenceSettings
+from mriscope.workflows._answer import make_answer
+from mriscope.workflows.predict_parts import _make_schema
 
 SIZE = 32
 DATA = "phantom:subjects=40,slices=3"
@@ -48,6 +51,28 @@ def test_an_answer_says_what_it_rests_on(run, slices):
     assert Answer.from_json(answer.to_json()) == answer
 
 
+def test_an_answer_has_classes_from_the_least_to_the_most_severe(run):
+    """The numbers come in the order of the model's outputs, here AD, CN, MCI."""
+    model = mriscope.load_model(run.path).description
+    conformal = None if model.inference.conformal is None else model.inference.conformal.model_copy()
+    inference = model.inference.model_copy(update={"conformal": conformal, "distance": None})
+    changed = {"class_names": ["AD", "CN", "MCI"], "severity": ["CN", "MCI", "AD"], "inference": inference}
+    shares = np.array([[0.5, 0.2, 0.3]], np.float32)
+    answer = make_answer(model.model_copy(update=changed), ["a.png"], shares, np.array([np.nan], np.float32))
+    assert list(answer.slices[0].probabilities) == ["CN", "MCI", "AD"]
+    assert [*answer.slices[0].probabilities.values()] == pytest.approx([0.2, 0.3, 0.5])
+    assert answer.slices[0].class_name == "AD"
+    inside = answer.slices[0].prediction_set
+    assert inside is not None
+    assert inside == [name for name in ("CN", "MCI", "AD") if name in inside]
+    head = answer_text(answer).splitlines()[0].split()
+    assert head[2:5] == ["CN", "MCI", "AD"]
+    schema = _make_schema(model.model_copy(update=changed))
+    assert [name for name in schema.names if "_" in name][:3] == ["probability_CN", "probability_MCI", "probability_AD"]
+    unknown = model.model_copy(update={**changed, "severity": None})
+    assert unknown.display_order == [0, 1, 2]
+
+
 def test_settings_are_fitted_on_the_validation_part_alone(run):
     validation = run.predictions().of_part("validation")
     settings = InferenceSettings.read(run.path / "inference.json")
@@ -62,7 +87,7 @@ def test_probabilities_are_those_of_the_run_after_its_temperature(run, slices):
     kept = run.predictions()
     rows = [slices.paths.tolist().index(path) for path in kept.paths]
     answer = mriscope.load_model(run.path).predict(slices.images[rows])
-    found = np.array([list(one.probabilities.values()) for one in answer.slices])
+    found = np.array([[one.probabilities[name] for name in kept.class_names] for one in answer.slices])
     expected = with_temperature(kept, answer.inference.temperature).probabilities
     np.testing.assert_allclose(found, expected, atol=1e-6)
     flagged = np.array([one.out_of_distribution for one in answer.slices])[kept.parts == "validation"]

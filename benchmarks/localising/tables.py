@@ -4,35 +4,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import kendalltau
 
-from localising.measures import (
-    BASELINES,
-    CURVES_ON,
-    REFERENCES,
-    TITLES,
-    Examples,
-    measure_place,
-    read_maps,
-)
-from localising.networks import BAR, NETWORKS, SEEDS, Reached, name_of, without_and_alone
-from localising.tasks import TASKS, Cohort
+from localising.measures import ANATOMY, BASELINES, PLACED, REFERENCES, TITLES, Setting, jobs, read_cohort
+from localising.networks import BAR, NETWORKS, SEEDS, Network, Reached, name_of
+from localising.tasks import TASKS
 from mriscope.evaluation.resampling import mean_interval
 from mriscope.explain.methods import METHODS
 from mriscope.results import Estimate
 
 PLACES = ("ventricles", "cortex", "side")
-ANATOMY = {"ventricles": "ventricles", "cortex": "cortex", "white_matter": "white matter", "rest": "the rest"}
-
 OTHERS = [("ventricles", "cortex"), ("ventricles", "brightness"), ("cortex", "ventricles")]
 """A region, and the task of other networks whose maps of the same slices are compared."""
-
-Network = tuple[str, str, int]
-"""Task, network and seed."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +66,17 @@ class Measured:
         found = [self.curves[one][key] for one in networks if key in self.curves.get(one, {})]
         return np.mean([into - out for into, out in found], axis=0) if found else None
 
-    def interval(self, values: np.ndarray | None) -> str:
-        """Return the mean with its interval over subjects, in print."""
+    def estimate(self, values: np.ndarray | None) -> Estimate | None:
+        """Return the mean with its interval over subjects; None without values."""
         if values is None or np.isnan(values).all():
-            return "–"
+            return None
         units = self.units if len(values) == len(self.units) else self.units[self.few]
-        return in_print(mean_interval(values, units))
+        return mean_interval(values, units)
+
+    def interval(self, values: np.ndarray | None) -> str:
+        """Return the same, in print."""
+        found = self.estimate(values)
+        return "–" if found is None else in_print(found)
 
 
 def in_print(estimate: Estimate) -> str:
@@ -94,44 +84,41 @@ def in_print(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
-def read_measured(cohort: Cohort, examples: Examples, folder: Path) -> Measured:
-    """Read what is in the folder, and measure where the maps lie."""
+def read_measured(setting: Setting) -> Measured:
+    """Read what is in the folder."""
     reached, places, curves, dependence = {}, {}, {}, {}
-    for task, network, seed in ((task, network, seed) for seed in SEEDS for network in NETWORKS for task in TASKS):
-        one, name = (task, network, seed), name_of(task, network, seed)
-        facts = folder / f"{name}.json"
+    for one in jobs():
+        name = name_of(one)
+        facts, place, lie, changes = (
+            setting.folder / f"{name}{end}" for end in (".json", "-place.json", "-places.npz", "-curves.npz")
+        )
         if not facts.is_file():
             continue
         reached[one] = Reached(**json.loads(facts.read_text()))
         if not reached[one].counts:
             continue
-        if task in CURVES_ON:
-            dependence[one] = without_and_alone(cohort, task, network, seed, folder)
-        regions = {region: cohort.regions[region][examples.rows] for region in ANATOMY}
-        if task == "side":
-            regions = {"truth": cohort.truth(task, examples.rows)}
-        for method in TITLES:
-            maps = read_maps(folder, name, method, examples)
-            if maps is None:
-                continue
-            for region, masks in regions.items():
-                places[one, method, region] = measure_place(maps, torch.from_numpy(masks), examples.brains)
-            if task in regions:
-                places[one, method, "truth"] = places[one, method, task]
-        if (folder / f"{name}-curves.npz").is_file():
-            curves[one] = dict(np.load(folder / f"{name}-curves.npz"))
+        if place.is_file():
+            dependence[one] = tuple(json.loads(place.read_text()))
+        for key, values in (dict(np.load(lie)) if lie.is_file() else {}).items():
+            method, region, what = key.split(" ")
+            for known in {region, "truth"} if region in (one[0], "truth") else {region}:
+                places.setdefault((one, method, known), {})[what] = values.astype(np.float64)
+        if changes.is_file():
+            curves[one] = dict(np.load(changes))
+    examples = read_cohort(setting.source)[1]
     return Measured(reached, places, curves, examples.units, examples.first_of_each(), dependence)
 
 
-def print_tables(cohort: Cohort, examples: Examples, folder: Path) -> None:
+def print_tables(setting: Setting) -> None:
     """Print all tables of what is in the folder."""
-    found = read_measured(cohort, examples, folder)
+    found = read_measured(setting)
     commits = ", ".join(sorted({one.commit for one in found.reached.values()}))
-    print(f"\n{len(examples.rows)} slices of {len(np.unique(examples.units))} subjects; code of {commits}\n")
+    print(f"\n{len(found.units)} slices of {len(np.unique(found.units))} subjects; code of {commits}\n")
     for title, table in (
         ("Networks", network_table),
         ("Does the answer come from its place?", dependence_table),
         ("Where the maps lie", place_table),
+        ("Better than a bump in the centre", bump_table),
         ("Share of the map in the ventricles over their share of the area, by network", architecture_table),
         ("Does a map move with the answer?", control_table),
         ("Share of the map over share of the area, networks of the ventricles", region_table),
@@ -168,7 +155,7 @@ def dependence_table(found: Measured) -> list[str]:
         both = [pair for one, pair in found.without_and_alone.items() if one[:2] == (task, network)]
         return " / ".join(f"{value:.2f}" for value in np.mean(both, axis=0)) if both else "–"
 
-    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in CURVES_ON)
+    rows = ([TASKS[task], *(cell(task, network) for network in NETWORKS)] for task in PLACED)
     return table(["task: without / alone", *NETWORKS.values()], rows)
 
 
@@ -187,8 +174,41 @@ def place_table(found: Measured) -> list[str]:
 
 def describe_complete(found: Measured) -> str:
     """Return which networks the methods are compared on, in words."""
-    names = (f"{NETWORKS[network]} of {task}, seed {seed}" for task, network, seed in found.complete(list(TASKS)))
-    return f"On the networks that every method was run on: {'; '.join(names)}."
+    counts = (f"{len(found.complete([task]))} of {task}" for task in TASKS)
+    return f"On the networks that have learned their task: {', '.join(counts)}."
+
+
+def bump_table(found: Measured) -> list[str]:
+    """Return on how many networks a method is better than the bump, by the paired interval; and how many maps it lacks.
+
+    The ratio is that of the ventricles; an empty map has none, and is left out of it.
+    """
+    placed, curved = found.complete(["ventricles"]), found.networks(list(TASKS))
+
+    def count(differences: Iterable[np.ndarray | None]) -> str:
+        estimates = [found.estimate(one) for one in differences]
+        return str(sum(one is not None and one.low > 0 for one in estimates))
+
+    def row(method: str) -> list[str]:
+        ratios = [found.places[one, method, "truth"]["ratio"] for one in placed]
+        beyond = [
+            ratio - found.places[one, "centre", "truth"]["ratio"] for one, ratio in zip(placed, ratios, strict=True)
+        ]
+        gains = (
+            [minus(found.gain([one], method, reference), found.gain([one], "centre", reference)) for one in curved]
+            for reference in REFERENCES
+        )
+        empty = f"{100 * np.mean(np.isnan(ratios)):.0f} %"
+        return [TITLES[method], empty, count(beyond), found.interval(np.nanmean(beyond, 0)), *map(count, gains)]
+
+    head = ["method", "empty maps", f"ratio, of {len(placed)} networks", "difference in ratio"]
+    head += [f"curves, {reference}, of {len(curved)}" for reference in REFERENCES]
+    return table(head, map(row, (one for one in by_ratio(found) if one != "centre")))
+
+
+def minus(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    """Return a difference; None where one of both is missing."""
+    return None if one is None or other is None else one - other
 
 
 def by_ratio(found: Measured) -> list[str]:
@@ -218,8 +238,7 @@ def control_table(found: Measured) -> list[str]:
     columns = [(region, other, what) for what in ("auroc", "ratio") for region, other in OTHERS]
 
     def gap(method: str, region: str, other: str, what: str) -> np.ndarray | None:
-        own, others = (found.pooled(found.complete([task]), method, what, region) for task in (region, other))
-        return None if own is None or others is None else own - others
+        return minus(*(found.pooled(found.complete([task]), method, what, region) for task in (region, other)))
 
     head = [f"{what} of {region}, less networks of {other}" for region, other, what in columns]
     methods = [one for one in by_ratio(found) if one not in BASELINES]
@@ -238,8 +257,8 @@ def region_table(found: Measured) -> list[str]:
 
 
 def curve_table(found: Measured) -> list[str]:
-    """Return insertion less deletion by reference, pooled over networks of the ventricles and the cortex."""
-    networks = [one for one in found.networks(CURVES_ON) if one in found.curves]
+    """Return insertion less deletion by reference, pooled over the networks of all tasks."""
+    networks = [one for one in found.networks(list(TASKS)) if one in found.curves]
 
     def row(method: str) -> list[str]:
         used = sum(f"{method} blur" in found.curves[one] for one in networks)
@@ -250,17 +269,21 @@ def curve_table(found: Measured) -> list[str]:
 
 def tau_table(found: Measured) -> list[str]:
     """Return the mean tau between pairs of seeds, of references, and between place and faithfulness, by task."""
-    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in CURVES_ON for name in NETWORKS]
-    return table(["networks", "place, over seeds", "curves, over references", "place against curves (blur)"], rows)
+    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in TASKS for name in NETWORKS]
+    rows = [row for row in rows if set(row[1:]) != {"–"}]
+    across = [[place_score(found, found.networks(["ventricles"], name), one) for one in METHODS] for name in NETWORKS]
+    head = ["networks", "place, over seeds", "curves, over seeds", "curves, over references", "place against curves"]
+    return [*table(head, rows), "", f"Ventricles, place, over the four networks: {mean_tau(across)}."]
 
 
 def taus(found: Measured, task: str, name: str) -> list[str]:
-    """Return the mean tau of one network's rankings on a task: over seeds, over references, place against curves."""
+    """Return the mean tau of one network's rankings on a task, as the table's head says; curves are of blur."""
     seeds = [[place_score(found, found.networks([task], name, seed), method) for method in METHODS] for seed in SEEDS]
     curves = [one for one in found.networks([task], name) if one in found.curves]
+    gains = [[mean_of(found.gain([one], method, "blur")) for method in METHODS] for one in curves]
     references = [[mean_of(found.gain(curves, method, one)) for method in METHODS] for one in REFERENCES]
     place = [place_score(found, curves, method) for method in METHODS]
-    return [mean_tau(some) for some in (seeds, references, [place, references[0]])]
+    return [mean_tau(some) for some in (seeds, gains, references, [place, references[0]])]
 
 
 def mean_of(values: np.ndarray | None) -> float:

@@ -81,11 +81,13 @@ class Notebook:
         folder: of the two parquet files.
         seed: of weights and order.
         network: BaselineCNN if not given.
+        device: where it trains.
     """
 
     folder: Path
     seed: int = 0
     network: nn.Module | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
@@ -93,7 +95,7 @@ class Notebook:
         self.train = DataLoader(Slices(read_part(self.folder, "train")), batch_size=BATCH, shuffle=True)
         self.test = DataLoader(Slices(read_part(self.folder, "test")), batch_size=BATCH)
         self.seconds_to_read = time.perf_counter() - started
-        self.model = self.network or make_network()
+        self.model = (self.network or make_network()).to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self.loss = nn.CrossEntropyLoss()
 
@@ -102,7 +104,7 @@ class Notebook:
         self.model.train()
         for images, labels in self.train:
             self.optimizer.zero_grad()
-            loss = self.loss(self.model(images), labels)
+            loss = self.loss(self.model(images.to(self.device)), labels.to(self.device))
             loss.backward()
             self.optimizer.step()
             yield loss.item()
@@ -113,5 +115,5 @@ class Notebook:
         right = 0
         with torch.no_grad():
             for images, labels in self.test:
-                right += int((self.model(images).argmax(dim=1) == labels).sum())
+                right += int((self.model(images.to(self.device)).argmax(dim=1).cpu() == labels).sum())
         return right / len(self.test.dataset)  # pyright: ignore[reportArgumentType] - a Dataset that has a length

@@ -83,21 +83,36 @@ class Reading:
 AS_NAMED = Reading()
 
 
-def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of Reading, which reach it as one record in its parameter `reading`."""
-    hints = get_type_hints(Reading, include_extras=True)
-    options = [
-        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints[one.name])
-        for one in fields(Reading)
-    ]
-    signature = inspect.signature(command)
-    own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
-    place = [one.name for one in own].index("reading")
+def takes(parameter: str, record: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the fields of a dataclass as options; they reach it as one record.
 
-    @wraps(command)
-    def with_record(**values: Any) -> None:
-        reading = Reading(**{one.name: values.pop(one.name) for one in options})
-        command(**values, reading=reading)
+    Args:
+        parameter: of the command, which gets the record and in whose place the options stand.
+        record: the dataclass, each field annotated as an option and with a default.
+    """
+    hints = get_type_hints(record, include_extras=True)
 
-    with_record.__dict__["__signature__"] = signature.replace(parameters=[*own[:place], *options, *own[place + 1 :]])
-    return with_record
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+            for one in fields(record)
+        ]
+        signature = inspect.signature(command)
+        own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
+        place = [one.name for one in own].index(parameter)
+
+        @wraps(command)
+        def with_record(**values: Any) -> None:
+            values[parameter] = record(**{one.name: values.pop(one.name) for one in options})
+            command(**values)
+
+        with_record.__dict__["__signature__"] = signature.replace(
+            parameters=[*own[:place], *options, *own[place + 1 :]]
+        )
+        return with_record
+
+    return decorate
+
+
+takes_reading = takes("reading", Reading)
+"""Give a command the options of Reading, which reach it as one record in its parameter `reading`."""

@@ -18,12 +18,19 @@ from mriscope.cli.options import (
     Out,
     RecipeName,
     Resume,
-    RunFolder,
     SkipBad,
     Track,
     Where,
 )
-from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
+from mriscope.cli.published import (
+    AS_CALLED,
+    TableReading,
+    evaluate_published,
+    is_table,
+    refuse_given,
+    refuse_table_reading,
+)
+from mriscope.cli.reading import AS_NAMED, Reading, takes, takes_reading
 from mriscope.files import file_stem
 from mriscope.imports import lasting_imports
 
@@ -79,16 +86,33 @@ def train(
 
 
 @app.command(epilog="Example: mriscope evaluate mriscope-demo/run --level subject --task non_vs_demented")
+@takes("table", TableReading)
 @takes_reading
 def evaluate(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|CSV",
+            help="A run directory that `mriscope train` wrote, or a CSV file of predictions that any program wrote.",
+        ),
+    ],
     part: Annotated[EvaluatedPart | None, typer.Option(help="Default: test.", show_default=False)] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Evaluate on another source, all of it. " + SOURCE)
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Of a run: evaluate on another source, all of it. Of a CSV file: the slices that were predicted. "
+            + SOURCE,
+        ),
     ] = None,
     manifest: Manifest = None,
     reading: Reading = AS_NAMED,
-    level: Annotated[Level, typer.Option(help="subject: one prediction for each subject.")] = "slice",
+    level: Annotated[
+        Level | None,
+        typer.Option(
+            help="subject: one prediction for each subject. Default: slice; of a CSV file both.", show_default=False
+        ),
+    ] = None,
     task: Annotated[
         Task | None,
         typer.Option(help="The classes to evaluate in. Default: the run's own.", show_default=False),
@@ -101,16 +125,27 @@ def evaluate(
     ] = None,
     covariates: Covariates = None,
     where: Where = None,
+    table: TableReading = AS_CALLED,
     out: Out = None,
     device: Device = "auto",
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a run: metrics with intervals.
+    """Evaluate a run, or a CSV file of predictions.
 
-    The run's own test part is evaluated, or another source, by slice or by subject, with its calibration before and
-    after a temperature that is fitted on the run's validation part.
+    Each metric stands with its interval. A run's own test part is evaluated, or another source, by slice or by
+    subject, with its calibration before and after a temperature that is fitted on the run's validation part.
+
+    A CSV file has a row for each slice: label, and predicted or a probability_<class> for each class; path, subject and
+    part (train, test) where they are known. Slices and subjects are scored side by side, beside baselines. Exit code 3:
+    subjects that are evaluated also trained the model; 4: that cannot be told; 0: they did not.
     """
+    chosen = {"part": part, "task": task, "pooling": pooling, "manifest": manifest, "out": out, "skip_bad": skip_bad}
+    if is_table(run):
+        refuse_given({"covariates": covariates, "where": where}, f"goes with a run, and {run} is a CSV file")
+        check_data(data, manifest)
+        raise typer.Exit(evaluate_published(run, table, reading, data, as_json=as_json, level=level, **chosen))
+    refuse_table_reading(table, run)
     check_run(run)
     check_data(data, manifest)
     check_data(None, covariates)
@@ -119,7 +154,6 @@ def evaluate(
         from mriscope.reports.text import metrics_text
         from mriscope.workflows.evaluate import evaluate_run
 
-    other = {"source": reading.of_another(data), "manifest": manifest, "skip_bad": skip_bad}
-    chosen = {"level": level, "task": task, "pooling": pooling, "covariates": covariates, "where": where}
-    metrics = evaluate_run(run, part=part, out=out, device=device, **other, **chosen)
+    other = {"source": reading.of_another(data), "covariates": covariates, "where": where, "level": level or "slice"}
+    metrics = evaluate_run(run, device=device, **other, **chosen)
     print_json(metrics.to_json()) if as_json else print(metrics_text(metrics))

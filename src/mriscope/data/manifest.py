@@ -116,6 +116,51 @@ def manifest_csv(slices: SliceSet, parts: Mapping[str, np.ndarray]) -> str:
     return text.getvalue()
 
 
+def match_paths(paths: Sequence[str], known_paths: Sequence[str], where: object) -> np.ndarray:
+    """Return the row of each path among those of a source.
+
+    Paths are compared whole; where not all are found so, without as many folders before them as it takes, on the
+    table's side or on the source's, down to the names of files; then each has to be found once.
+
+    Args:
+        paths: of a table.
+        known_paths: of the slices of a source.
+        where: the table, for messages.
+
+    Returns:
+        int64 (N,).
+
+    Raises:
+        DataError: a path is not found, or several slices have its name.
+
+    Example:
+        >>> match_paths(["/data/AD/1.png", "/data/CN/1.png"], ["CN/1.png", "AD/1.png"], "x.csv").tolist()
+        [1, 0]
+    """
+    mine, theirs = ([_pieces(path) for path in some] for some in (paths, known_paths))
+    for kept in range(max(map(len, [*mine, *theirs]), default=1), 0, -1):
+        row_of: dict[tuple[str, ...], int] = {}
+        twice = set()
+        for row, pieces in enumerate(theirs):
+            if row_of.setdefault(pieces[-kept:], row) != row:
+                twice.add(pieces[-kept:])
+        ends = [pieces[-kept:] for pieces in mine]
+        if all(end in row_of and end not in twice for end in ends) and len({*ends}) == len(ends):
+            return np.array([row_of[end] for end in ends], np.int64)
+    whole = set(theirs)
+    missing = next((path for path, pieces in zip(paths, mine, strict=True) if pieces not in whole), paths[0])
+    hint = suggest(missing, known_paths)
+    if not hint.startswith("did you mean"):
+        hint = f"its first is {known_paths[0]!r}"
+    raise DataError(
+        f"{where} names {missing!r}, and the source has no slice of this path, or several of this name; {hint}"
+    )
+
+
+def _pieces(path: str) -> tuple[str, ...]:
+    return tuple(piece for piece in _form(path).split("/") if piece not in ("", "."))
+
+
 def _unify(table: Table, column: str | None, path: str | None = None) -> tuple[Table, dict[str, str]]:
     """Return the table with one spelling of each subject, and the session that its id ends with, by path."""
     if column is None:

@@ -95,14 +95,17 @@ def read_table(path: str | Path) -> Table:
     return Table(path, columns, rows)
 
 
-def find_column(role: str, columns: Sequence[str], given: str | None, where: object) -> str | None:
+def find_column(
+    role: str, columns: Sequence[str], given: str | None, where: object, usual: Sequence[str] | None = None
+) -> str | None:
     """Find the column of a role, such as subject: the one that is given, else the one of a usual name.
 
     Args:
-        role: a key of ROLES.
+        role: a key of ROLES, or another for which `usual` is given.
         columns: the names to choose from.
         given: what the user calls it; None where they do not say.
         where: the file, for messages.
+        usual: what such a column is called, as `as_word` reduces it; None takes the names of ROLES.
 
     Raises:
         DataError: there is no such column, or several have usual names.
@@ -113,11 +116,11 @@ def find_column(role: str, columns: Sequence[str], given: str | None, where: obj
         return given
     if role in columns:
         return role
-    found = [name for name in columns if as_word(name) in ROLES[role]]
+    found = [name for name in columns if as_word(name) in (usual or ROLES[role])]
     if len(found) > 1:
         raise DataError(
             f"{where} has the columns {' and '.join(found)}, and each may be the {role}; "
-            + (f"name one with --{role}-column" if role in ("image", "label", "subject") else "rename one")
+            + (f"name one with --{role}-column" if role in ("image", "label", "subject", "predicted") else "rename one")
         )
     return found[0] if found else None
 

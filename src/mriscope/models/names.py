@@ -86,12 +86,6 @@ SUMMARIES = (
         "The study's KerasLikeModel: conv3 stages 16, 64, 128, 256, 512, FC 128, FC 64.",
     ),
     ModelSummary(
-        "residual_cnn",
-        6_600_644,
-        1_516_535_808,
-        "A ResNet-9 of 6.6 million weights whose head reads 4×4 places; made for a GPU.",
-    ),
-    ModelSummary(
         "resnet50",
         23_509_956,
         1_308_893_184,
@@ -123,7 +117,6 @@ MODEL_NAMES = tuple(sorted([*(one.name for one in SUMMARIES), *ESTIMATORS]))
 OPTIONS: dict[str, tuple[str, ...]] = {
     "compact_cnn": ("dropout",),
     "efficientnet_b3": ("weights", "frozen"),
-    "residual_cnn": ("width", "places", "dropout", "mirror"),
     "resnet50": ("weights", "frozen"),
     "strided_cnn": ("width", "places", "dropout", "mirror"),
     "subject_cnn": ("subjects", "width", "places", "dropout", "mirror"),

@@ -10,9 +10,9 @@ from PIL import Image
 
 from mriscope.data.slices import SliceSet
 from mriscope.reports.confounds import auroc_rows, cell_rows, warn
-from mriscope.reports.page import Picture, by_severity, label_source, render
-from mriscope.reports.text import ORIGINS, UNRELIABLE, table
-from mriscope.results import Audit, ControlScore, Part, PermutedScore, Power, Repair, SplitSummary
+from mriscope.reports.page import Picture, label_source, render
+from mriscope.reports.text import ORIGINS, UNRELIABLE, by_severity, table
+from mriscope.results import Audit, ControlScore, LeakageReport, Part, PermutedScore, Power, Repair, SplitSummary
 
 CONTROLS = {
     "audited": "the audited split",
@@ -37,15 +37,17 @@ class Strip:
     lines: tuple[str, ...]
 
 
-def verdict_text(audit: Audit) -> str:
-    """Return what the audit comes to, in one or two sentences."""
+def verdict_text(audit: LeakageReport, *, repairs: bool = True) -> str:
+    """Return what the audit comes to, in one or two sentences; `repairs` says whether --repair is at hand."""
     split = audit.split
     if split is None:
         return "No split was audited: the source publishes none and none was named with --split."
     protocol, power = split.protocol.replace("_", " "), split.power
     if audit.leaky is None:
         way_out = "Name the subjects with --manifest"
-        way_out += ", or let --repair DIR write a split of those that are sure." if audit.subjects.n else "."
+        way_out += (
+            ", or let --repair DIR write a split of those that are sure." if repairs and audit.subjects.n else "."
+        )
         return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt_text(audit, power)}. {way_out}"
     if audit.leaky:
         doubt = f" Of {_count_slices(power.open)} more nothing can be said." if power.open else ""
@@ -64,7 +66,7 @@ def _count_slices(count: int) -> str:
     return f"{count:,} test slice{'' if count == 1 else 's'}"
 
 
-def _doubt_text(audit: Audit, power: Power) -> str:
+def _doubt_text(audit: LeakageReport, power: Power) -> str:
     """Why it cannot be told."""
     known, total = audit.subjects, power.shared + power.settled + power.open
     share = f"of {power.open:,} of the {total:,} test slices ({_hundred(power.open / total)} %) nothing can be said"
@@ -78,7 +80,7 @@ def _doubt_text(audit: Audit, power: Power) -> str:
     )
 
 
-def _leak_text(audit: Audit, split: SplitSummary) -> str:
+def _leak_text(audit: LeakageReport, split: SplitSummary) -> str:
     """Say what is shared, as far as it is proven."""
     shared, power = split.shared, split.power
     slices = shared.test_slices
@@ -105,7 +107,7 @@ def _share_of(count: int, total: int) -> str:
     return f"{100 * count / total:.4g} %"
 
 
-def _proof_text(audit: Audit) -> str:
+def _proof_text(audit: LeakageReport) -> str:
     audited, honest = audit.controls.audited, audit.controls.by_subject
     if audited is None or not audited.accuracy.value > audited.majority:
         return ""  # pixels alone prove nothing here
@@ -267,9 +269,9 @@ def control_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
         one: ControlScore | None = getattr(audit.controls, name)
         if one is not None:
             low, high = _hundred(one.accuracy.low), _hundred(one.accuracy.high)
-            bounds = f"{low} – {high} % by {one.unit}" if one.accuracy.has_interval else "none"
+            bounds = f"{low} to {high} % by {one.unit}" if one.accuracy.has_interval else "none"
             bounds = UNRELIABLE if one.accuracy.reliable is False else bounds
-            spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %" if one.draws > 1 else ""
+            spread = f"{_hundred(one.least)} to {_hundred(one.greatest)} %" if one.draws > 1 else ""
             value, majority = f"{_hundred(one.accuracy.value)} %", f"{_hundred(one.majority)} %"
             rows.append([title, f"{one.draws}", value, bounds, spread, majority])
     return columns, rows
@@ -282,7 +284,7 @@ def permuted_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
     for name, title in PERMUTED.items():
         one: PermutedScore | None = getattr(audit.controls, name)
         if one is not None:
-            spread = f"{_hundred(one.least)} – {_hundred(one.greatest)} %"
+            spread = f"{_hundred(one.least)} to {_hundred(one.greatest)} %"
             mean, chance = f"{_hundred(one.mean)} %", f"{_hundred(one.chance)} %"
             rows.append([title, f"{one.permutations}", mean, spread, chance])
     return columns, rows

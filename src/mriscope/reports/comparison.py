@@ -10,8 +10,8 @@ from mriscope.evaluation.metrics import chance
 from mriscope.evaluation.ranking import ALPHA
 from mriscope.files import spreadsheet_safe
 from mriscope.reports.confounds import BASELINE_TITLES
-from mriscope.reports.page import Picture, by_severity, render
-from mriscope.reports.text import CHANCE, UNRELIABLE, metric_title, table
+from mriscope.reports.page import Picture, render
+from mriscope.reports.text import CHANCE, UNRELIABLE, by_severity, metric_title, table
 from mriscope.results import Comparison, Estimate, RunsEstimate, Standing
 from mriscope.version import __version__
 
@@ -204,7 +204,7 @@ def _cost_row(one: Standing) -> list[Cell]:
 
 
 def _record(one: Standing) -> dict[str, object]:
-    estimates = {**one.metrics, **{f"recall_{name}": recall for name, recall in one.recalls.items()}}
+    estimates = {**one.metrics, **{f"recall_{name}": one.recalls[name] for name in by_severity(one.recalls)}}
     return {
         "rank": one.rank,
         "recipe": one.name,

@@ -8,15 +8,14 @@ from mriscope.data.slices import SliceSet
 from mriscope.evaluation.calibration import reliability_curve, with_temperature
 from mriscope.evaluation.plots import (
     confusion,
-    headline,
     reliability,
     roc_curves,
     sample_slices,
     save,
-    split_title,
     training_curves,
 )
 from mriscope.evaluation.predictions import Predictions
+from mriscope.evaluation.titles import headline, split_title
 from mriscope.results import Calibration, Estimate, Metrics
 
 
@@ -39,10 +38,12 @@ def draw_run(
 
 
 def draw_evaluation(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
-    """Draw the confusion matrix and the ROC curves of some predictions, and where it was measured their calibration."""
-    accuracy, auroc = (_make_title(name, metrics.metrics[name], metrics) for name in ("accuracy", "auroc"))
+    """Draw the confusion matrix of some predictions, and where they were measured ROC curves and calibration."""
+    accuracy = _make_title("accuracy", metrics.metrics["accuracy"], metrics)
     save(confusion(predictions, title=accuracy), folder / "confusion.png")
-    save(roc_curves(predictions, title=auroc), folder / "roc.png")
+    if "auroc" in metrics.metrics:
+        auroc = _make_title("auroc", metrics.metrics["auroc"], metrics)
+        save(roc_curves(predictions, title=auroc), folder / "roc.png")
     if metrics.calibration is not None:
         _draw_calibration(predictions, metrics, metrics.calibration, folder / "reliability.png")
 

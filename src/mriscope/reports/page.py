@@ -1,18 +1,32 @@
 """Reports as single HTML files with their pictures inside; this one is of one run."""
 
 import base64
+import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+from PIL import Image
 
-from mriscope.data.severity import severity_ranks
 from mriscope.data.source import parse_source
 from mriscope.evaluation.metrics import chance
 from mriscope.files import visible
-from mriscope.reports.text import CHANCE, class_counts, format_value, metric_title, protocol_text, show_estimate
+from mriscope.reports.text import (
+    CHANCE,
+    by_severity,
+    class_counts,
+    format_value,
+    metric_title,
+    protocol_text,
+    show_estimate,
+)
 from mriscope.results import ClassMetrics, Environment, Estimate, Metrics
+
+GRID_DPI = 100
+"""Dots per inch of pictures whose file does not say: grids of maps."""
+_LEAST_DOTS = 96  # CSS pixels of an inch, which has 72 points: 8 points are 10.7 pixels
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,13 @@ class Picture:
     def address(self) -> str:
         """Return the picture itself as a data address, so that the page needs no other file."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def least_width(self) -> int:
+        """Return the width in CSS pixels at which texts have the size that they were drawn for: 8 points or more."""
+        with Image.open(io.BytesIO(self.png)) as image:
+            dots_per_inch = image.info.get("dpi", (GRID_DPI,))[0]
+            return math.ceil(image.width / dots_per_inch * _LEAST_DOTS)
 
 
 def run_page(
@@ -85,12 +106,6 @@ def split_verdict(leaky: bool | None, so: str) -> str:
     if leaky is None:
         return f"Whether training has seen the test subjects is unknown: if so, {so}."
     return "No test subject has slices in the training part."
-
-
-def by_severity(class_names: Iterable[str]) -> list[str]:
-    """Return the classes from the least to the most severe, or as they are where names say nothing of it."""
-    names = list(class_names)
-    return [names[place] for place in severity_ranks(names).argsort().tolist()]
 
 
 def _headline(metrics: Metrics) -> tuple[list[str], list[list[str]]]:

@@ -1,14 +1,15 @@
 """What the commands print."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mriscope.data.severity import severity_ranks
 from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.evaluation.metrics import chance, print_format
-from mriscope.results import Consistency, DataSummary, Estimate, Metrics
+from mriscope.results import Consistency, DataSummary, Estimate, Metrics, Scores
 
 TITLES = {
     "accuracy": "accuracy",
@@ -81,7 +82,8 @@ def slices_text(source: str, summary: DataSummary) -> str:
     subjects += ORIGINS.get(summary.subjects_from or "", "")
     height, width = summary.size
     columns = ["slices", *summary.parts, *(["subjects"] if summary.n_subjects is not None else [])]
-    rows = [[name, *(f"{one[column]:,}" for column in columns)] for name, one in summary.classes.items()]
+    classes = [(name, summary.classes[name]) for name in by_severity(summary.classes)]
+    rows = [[name, *(f"{one[column]:,}" for column in columns)] for name, one in classes]
     head = f"{source}: {summary.n_slices:,} slices of {height}×{width}, {subjects}"
     told = [f"covariates: {', '.join(summary.covariates)}", ""] if summary.covariates else []
     return "\n".join([head, "", table(["class", *columns], rows), "", *told, f"fingerprint {summary.fingerprint[:16]}"])
@@ -93,7 +95,8 @@ def metrics_text(metrics: Metrics) -> str:
     counts = class_counts(metrics)
     by_chance = chance(list(counts.values()))
     rows = [_metric_row(metric_title(name), name, one, by_chance.get(name)) for name, one in metrics.metrics.items()]
-    for name, one in metrics.classes.items():
+    for name in by_severity(metrics.classes):
+        one = metrics.classes[name]
         if one.n_slices:
             share = counts[name] / sum(counts.values())
             rows.append(_metric_row(f"recall {name}, of {counts[name]:,}", "recall", one.recall, share))
@@ -120,7 +123,7 @@ def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
     if metrics.where:
         yield f"where {metrics.where}"
     if metrics.task:
-        yield f"task {metrics.task}: {', '.join(metrics.classes)}"
+        yield f"task {metrics.task}: {', '.join(by_severity(metrics.classes))}"
     if pooling := metrics.pooling:
         chosen = "chosen on the validation part" if pooling.chosen else "as named"
         yield f"each subject is evaluated once, by the {pooling.how.replace('_', ' ')} of its slices ({chosen})"
@@ -128,7 +131,13 @@ def _describe_aggregation(metrics: Metrics) -> Iterator[str]:
             yield f"{pooling.divided_subjects:,} subjects have slices of several classes; that of most counts"
 
 
-def class_counts(metrics: Metrics) -> dict[str, int]:
+def by_severity(class_names: Iterable[str]) -> list[str]:
+    """Return the classes from the least to the most severe, or as they are where names say nothing of it."""
+    names = list(class_names)
+    return [names[place] for place in severity_ranks(names).argsort().tolist()]
+
+
+def class_counts(metrics: Scores) -> dict[str, int]:
     """Return how many rows of each class were scored: subjects, where those were, else slices."""
     by_subject = metrics.level == "subject"
     return {name: (one.n_subjects or 0) if by_subject else one.n_slices for name, one in metrics.classes.items()}
@@ -143,7 +152,8 @@ def _metric_row(title: str, metric: str, estimate: Estimate, by_chance: float | 
 
 def _area_rows(metrics: Metrics) -> list[list[str]]:
     """Format the AUROC of each class, where subjects were evaluated; of two classes either has the same."""
-    found = {name: one.auroc_delong or one.auroc for name, one in metrics.classes.items()}
+    classes = {name: metrics.classes[name] for name in by_severity(metrics.classes)}
+    found = {name: one.auroc_delong or one.auroc for name, one in classes.items()}
     if metrics.level != "subject" or len(found) == 2:
         return []
     return [_metric_row(f"AUROC {name}", "auroc", one, 0.5) for name, one in found.items()]

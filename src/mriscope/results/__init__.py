@@ -62,6 +62,7 @@ from mriscope.results.inference import (
     SubjectPrediction,
 )
 from mriscope.results.preparation import Preparation, PreparedVolume, PrepareSettings, SkullState, VolumeMeasures
+from mriscope.results.published import PublishedEvaluation
 from mriscope.results.records import (
     Count,
     Estimate,
@@ -156,6 +157,7 @@ __all__ = [
     "Preparation",
     "PrepareSettings",
     "PreparedVolume",
+    "PublishedEvaluation",
     "Randomisation",
     "Recommendation",
     "Record",

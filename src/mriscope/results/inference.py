@@ -70,6 +70,8 @@ class ModelOrigin(Record):
     """Whether test subjects also have slices in the training part; None where that is unknown."""
     unseen_subjects: dict[str, Estimate] | None
     """Metrics of the test part, by slice; None where its subjects are not known to be unseen in training."""
+    by_chance: dict[str, float] | None = None
+    """What a guess in the proportions of the tested classes has of each; None where there are no metrics."""
     n_subjects: Count | None
     """Subjects of the test part."""
     statement: str
@@ -83,6 +85,7 @@ class ModelDescription(ResultFile):
 
     origin: ModelOrigin
     class_names: list[str]
+    """In the order of the model's outputs, which answers do not have: see `display_order`."""
     size: Annotated[int, Field(gt=0)]
     """Height and width of its input in pixels."""
     stretch: bool = False
@@ -96,6 +99,11 @@ class ModelDescription(ResultFile):
     severity: list[str] | None = None
     """The classes from the least to the most severe; None where that is not known."""
 
+    @property
+    def display_order(self) -> list[int]:
+        """The places in class_names of the classes in the order of answers: by severity, or as they are."""
+        return [self.class_names.index(name) for name in self.severity or self.class_names]
+
 
 class SlicePrediction(Record):
     """What a model says of one slice."""
@@ -104,7 +112,7 @@ class SlicePrediction(Record):
     class_name: str = Field(validation_alias="class", serialization_alias="class")
     """The most probable class."""
     probabilities: dict[str, float]
-    """Calibrated, by class."""
+    """Calibrated, by class, from the least to the most severe where that is known; so is the prediction set."""
     prediction_set: list[str] | None
     """Classes that cannot be excluded at the coverage named; None where nothing was calibrated."""
     out_of_distribution: bool | None

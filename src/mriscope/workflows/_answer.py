@@ -11,6 +11,7 @@ from mriscope.data.read_options import ReadOptions
 from mriscope.data.slices import UNKNOWN
 from mriscope.errors import DataError
 from mriscope.evaluation.conformal import prediction_sets
+from mriscope.evaluation.metrics import chance
 from mriscope.results import Answer, ModelDescription, ModelOrigin, SlicePrediction, SubjectPrediction
 from mriscope.run_directory import RunDirectory
 
@@ -29,6 +30,7 @@ def describe_origin(directory: RunDirectory) -> ModelOrigin:
     environment, leaky = directory.environment, directory.leaky
     metrics = None if directory.imported else directory.metrics()
     statement = {True: LEAKY_STATEMENT, False: UNSEEN_STATEMENT, None: UNKNOWN_STATEMENT}[leaky]
+    unseen = metrics if metrics is not None and leaky is False else None
     return ModelOrigin(
         run=directory.name,
         model=directory.recipe.model,
@@ -36,7 +38,8 @@ def describe_origin(directory: RunDirectory) -> ModelOrigin:
         commit=environment.commit,
         protocol=directory.protocol,
         leaky=leaky,
-        unseen_subjects=metrics.metrics if metrics is not None and leaky is False else None,
+        unseen_subjects=None if unseen is None else unseen.metrics,
+        by_chance=None if unseen is None else chance([one.n_slices for one in unseen.classes.values()]),
         n_subjects=metrics.n_subjects if metrics is not None else None,
         statement=IMPORTED_STATEMENT if metrics is None else statement,
     )
@@ -68,7 +71,7 @@ def make_answer(
     """
     if not np.isfinite(probabilities).all():
         raise DataError("the model's outputs are not finite (did the training diverge?); use other weights")
-    names, inference = description.class_names, description.inference
+    names, inference, order = description.class_names, description.inference, description.display_order
     sets = None if inference.conformal is None else prediction_sets(probabilities, inference.conformal)
     threshold = inference.distance
     whose = origins or [SliceOrigin()] * len(paths)
@@ -76,8 +79,8 @@ def make_answer(
         SlicePrediction(
             path=path,
             class_name=names[int(probabilities[row].argmax())],
-            probabilities=dict(zip(names, map(float, probabilities[row]), strict=True)),
-            prediction_set=None if sets is None else [names[at] for at in np.flatnonzero(sets[row])],
+            probabilities={names[at]: float(probabilities[row, at]) for at in order},
+            prediction_set=None if sets is None else [names[at] for at in order if sets[row, at]],
             out_of_distribution=None if threshold is None else not distances[row] <= threshold.value,
             distance=math.nan if threshold is None else float(distances[row]),
             subject=whose[row].subject or None,
@@ -108,7 +111,7 @@ def _pool(
     from mriscope.evaluation.pooling import pool_by_subject
     from mriscope.evaluation.predictions import Predictions
 
-    names, inference = description.class_names, description.inference
+    names, inference, order = description.class_names, description.inference, description.display_order
     numbers = np.array([number_of.get(key, UNKNOWN) for key in keys], np.int64)
     rows = np.flatnonzero(numbers != UNKNOWN)
     unlabelled = Predictions.of(
@@ -126,8 +129,8 @@ def _pool(
                 unit="subject" if unit == "subject" else "volume",
                 n_slices=len(flags),
                 class_name=names[int(pooled[at].argmax())],
-                probabilities=dict(zip(names, map(float, pooled[at]), strict=True)),
-                prediction_set=None if sets is None else [names[one] for one in np.flatnonzero(sets[at])],
+                probabilities={names[one]: float(pooled[at, one]) for one in order},
+                prediction_set=None if sets is None else [names[one] for one in order if sets[at, one]],
                 share_out_of_distribution=share,
                 out_of_distribution=None if inference.distance is None else share > 1 - inference.distance.level,
             )

@@ -1,14 +1,18 @@
 """The baselines of a run: kept in its directory, or fitted now to the training part of its source."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from mriscope.data.slices import SliceSet
 from mriscope.data.splits import Split, read_split
 from mriscope.errors import MriscopeError
-from mriscope.evaluation.baselines import predict_baselines
+from mriscope.evaluation.baselines import predict_baselines, score_baselines
 from mriscope.evaluation.predictions import Predictions, write_predictions
+from mriscope.evaluation.scoring import EvaluationConfig, aggregate
+from mriscope.results import BaselineScores
 from mriscope.run_directory import BASELINE_FILES, BASELINE_FOLDER, SPLIT, RunDirectory, output_of_run
 from mriscope.workflows._load import load
 
@@ -73,3 +77,13 @@ def load_own(directory: RunDirectory) -> tuple[SliceSet, Split]:
     recipe = recipe.model_copy(update={"data": environment.source or recipe.data})
     slices = load(recipe.data, recipe=recipe, skip_bad=environment.skip_bad).slices
     return slices, read_split(directory.path / SPLIT, slices)
+
+
+def score_beside(
+    config: EvaluationConfig, rows: Predictions, beside: Mapping[str, Predictions], seed: int
+) -> dict[str, BaselineScores]:
+    """Score baselines at the task and level of an evaluation; a subject's slices are pooled by their mean."""
+    pooled = replace(config, pooling="mean_probability") if config.level == "subject" else config
+    return score_baselines(
+        [rows], {name: [aggregate(pooled, one, None).rows] for name, one in beside.items()}, seed=seed
+    )

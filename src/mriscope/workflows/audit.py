@@ -1,51 +1,45 @@
 """Audit a source and a split of it, and write what was found."""
 
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mriscope.audit.controls import Neighbours, find_neighbours
+from mriscope.audit.controls import Neighbours
 from mriscope.audit.copies import undo
 from mriscope.audit.leakage import (
     AuditedSplit,
-    audit_slices,
     nearest_by_subject,
-    search_of,
     similar_pairs,
     worst_pairs,
 )
 from mriscope.audit.repair import repair_split, uneven
-from mriscope.audit.shortcuts import find_shortcuts, find_source_shortcuts, pixel_facts
-from mriscope.audit.subjects import RecoveredSubjects
-from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
+from mriscope.audit.shortcuts import find_shortcuts, pixel_facts
+from mriscope.audit.verdict import CopySearch
 from mriscope.data.covariates import with_covariates
-from mriscope.data.manifest import manifest_csv, names_subjects
-from mriscope.data.readers import check_bad_rows_place, read_silently
+from mriscope.data.file_facts import describe_files, file_facts
+from mriscope.data.manifest import manifest_csv
+from mriscope.data.readers import check_bad_rows_place
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
-from mriscope.data.split_files import read_split_file, split_file
+from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.split_files import split_file
 from mriscope.data.splits import Split
-from mriscope.errors import ArgumentError, DataError, RunError, check_type
+from mriscope.errors import ArgumentError, DataError, check_type
 from mriscope.evaluation.confounding import describe_covariates
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
-from mriscope.progress import saying
-from mriscope.recipe import read_recipe
 from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair_strip, verdict_text
 from mriscope.reports.page import Picture
 from mriscope.results import Audit, ControlScore, Count, Repair, ResultFile, SplitRecord
-from mriscope.run_directory import BAD_ROWS, RECIPE
-from mriscope.training.devices import pick_device
+from mriscope.run_directory import BAD_ROWS
 from mriscope.version import __version__
+from mriscope.workflows._leakage import EXIT_CODES, PUBLISHED, Examined, examine, split_of
 from mriscope.workflows._load import Loaded, load
-from mriscope.workflows._subjects import PARTLY, origin_of_subjects, recovered
+from mriscope.workflows._subjects import origin_of_subjects
 
-PUBLISHED = "published"
-EXIT_CODES = {True: 3, False: 0, None: 4}
-"""Of the command, by whether the split is leaky."""
 NOTHING_AUDITED = 5
 AUDIT, SLICES, REPAIRED = "audit.json", "slices.csv", "repaired.json"
 FILES = (SLICES, "audit.html", AUDIT)
@@ -124,34 +118,23 @@ def audit_source(
             _output(place).check(FILES)
     if repair is not None:
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
-    if given is None:
-        if skip_bad:
-            check_bad_rows_place(BAD_ROWS)
-        loaded = _load(source, skip_bad, manifest)
-        loaded.report_bad_rows()
-    else:
-        loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
-    reading, slices, known_from = loaded.reading, loaded.slices, loaded.subjects_from
-    parts = _split_of(slices, source, split)
-    device = str(pick_device("auto"))
-    found = recovered(reading.slices)
-    named = manifest if manifest is not None and names_subjects(manifest) else None
-    if known_from in (None, PARTLY) and named is None:
-        found = _with_own_copies(slices, found, device)
-        slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
-        known_from = origin_of_subjects(reading.slices, slices, named)
-    neighbours = find_neighbours(slices.images, device=device)
-    search = None
-    if parts is not None:
-        with saying("looking for altered copies of test slices") as progress:
-            search = search_of(slices, found, parts, device=device, progress=progress)
-    report = audit_slices(slices, neighbours, found, known_from=known_from, split=parts, search=search, seed=seed)
-    groups = np.where(slices.subjects == UNKNOWN, -1, slices.subjects)
-    if given is None:
-        shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
-    else:
-        facts_of_pixels = pixel_facts(slices.images)
-        shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
+    if given is None and skip_bad:
+        check_bad_rows_place(BAD_ROWS)
+    with ThreadPoolExecutor(1) as beside:  # describes files while pixels are compared, mostly without Python
+        files = None if given is not None else beside.submit(describe_files, source)
+        if given is None:
+            loaded = _load(source, skip_bad, manifest)
+            loaded.report_bad_rows()
+        else:
+            loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
+        around = beside.submit(pixel_facts, loaded.slices.images)
+        parts = split_of(loaded.slices, source, split)
+        examined = examine(loaded, manifest, parts, seed=seed)
+        described = {} if files is None else files.result()
+        facts = (*file_facts(described, loaded.slices.paths.tolist()), *around.result())
+    reading, slices, neighbours = loaded.reading, examined.slices, examined.neighbours
+    search, report = examined.search, examined.report
+    shortcuts = find_shortcuts(facts, slices.labels, slices.subjects, slices.class_names, seed=seed)
     known = slices if covariates is None else with_covariates(slices, covariates, [row.path for row in reading.bad])
     audit = Audit(
         **dict(report),
@@ -167,7 +150,7 @@ def audit_source(
     if out is not None:
         _write(_output(out), audit, slices, neighbours, parts, search, _next_steps(audit, options, Path(out)))
     if repair is not None:
-        pairs = _pairs_of_one_brain(found, neighbours, search, report.subjects.threshold)
+        pairs = _pairs_of_one_brain(examined)
         repaired = _repair(options, Path(repair), slices, repair_split(slices, parts, same_brain=pairs, seed=seed))
         audit = audit.model_copy(update={"repaired": repaired})
         if out is not None:
@@ -195,26 +178,14 @@ def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
             raise error from None
 
 
-def _with_own_copies(slices: SliceSet, found: RecoveredSubjects, device: str) -> RecoveredSubjects:
-    """Put altered copies that link to no slice with the brain of their origin."""
-    sizes = np.bincount(found.groups)[found.groups]
-    lonely, linked = np.flatnonzero(sizes == 1), np.flatnonzero(sizes > 1)
-    queries = choose_queries(found.groups, lonely)
-    if not len(queries) or not len(linked):
-        return found
-    with saying("looking for the brains of altered copies") as progress:
-        return with_copies(found, search_copies(slices.images, queries, linked, device=device, progress=progress))
-
-
-def _pairs_of_one_brain(
-    found: RecoveredSubjects, neighbours: Neighbours, search: CopySearch | None, threshold: float
-) -> np.ndarray:
+def _pairs_of_one_brain(examined: Examined) -> np.ndarray:
     """Return pairs that are proven to be of one brain, or copies, whatever subject each was given; int64 (P, 2)."""
-    order = np.argsort(found.proven, kind="stable")
+    proven, search, report = examined.found.proven, examined.search, examined.report
+    order = np.argsort(proven, kind="stable")
     pairs = np.stack([order[:-1], order[1:]], axis=1)
-    linked = pairs[found.proven[pairs[:, 0]] == found.proven[pairs[:, 1]]]
+    linked = pairs[proven[pairs[:, 0]] == proven[pairs[:, 1]]]
     altered = search.pairs if search is not None and search.proven else linked[:0]
-    return np.concatenate([linked, altered, similar_pairs(neighbours, threshold)[0]])
+    return np.concatenate([linked, altered, similar_pairs(examined.neighbours, report.subjects.threshold)[0]])
 
 
 def _repair(options: _Options, folder: Path, slices: SliceSet, split: Split) -> Repair:
@@ -273,37 +244,6 @@ def _next_steps(audit: Audit, options: _Options, out: Path) -> list[tuple[str, s
 def exit_code(audit: Audit) -> int:
     """Return what the command answers a script with: 0 not leaky, 3 leaky, 4 cannot tell, 5 no split was audited."""
     return NOTHING_AUDITED if audit.split is None else EXIT_CODES[audit.leaky]
-
-
-def _split_of(slices: SliceSet, source: str, split: str | None) -> AuditedSplit | None:
-    train, validation, test = (np.flatnonzero(slices.parts == part) for part in ("train", "validation", "test"))
-    if not len(test):  # of two parts the second is what a model is judged on, whatever it is called
-        validation, test = test, validation
-    if split in (None, PUBLISHED):
-        if len(train) and len(test):
-            return AuditedSplit(PUBLISHED, train, validation, test)
-        if split is None:
-            return None
-        raise DataError(f"{source} publishes no train and test part; name a split file, or leave --split out")
-    path = Path(split)
-    if not path.is_file():
-        raise DataError(f"there is no split {split}; name {PUBLISHED}, or a file of `mriscope split` or of a run")
-    found = read_split_file(path, _as_split(slices, source, path))
-    return AuditedSplit(found.protocol, found.train, found.validation, found.test)
-
-
-def _as_split(slices: SliceSet, source: str, path: Path) -> SliceSet:
-    """Resize slices to what the run beside a split was fed, as its fingerprint is of those."""
-    recipe = path.with_name(RECIPE)
-    if not recipe.is_file():
-        return slices
-    size = read_recipe(recipe).input.size
-    if slices.images.shape[1:] == (size, size):
-        return slices
-    fed = read_silently(source, size).slices
-    if not np.array_equal(fed.paths, slices.paths):
-        raise RunError(f"{path} is of slices of mixed sizes, which an audit reads otherwise; bring them to one size")
-    return fed
 
 
 def _write(
@@ -367,13 +307,18 @@ def _pictures(audit: Audit, slices: SliceSet, neighbours: Neighbours) -> dict[st
     named: dict[str, ControlScore | None] = {title: getattr(audit.controls, name) for name, title in CONTROLS.items()}
     scores = {title: one for title, one in named.items() if one is not None}
     if scores:
-        rows = [(title, one.accuracy.value, one.accuracy.low, one.accuracy.high) for title, one in scores.items()]
+        rows = []
+        for title, one in scores.items():
+            shown = one.accuracy.reliable is not False  # what the table does not show is not drawn either
+            bounds = (one.accuracy.low, one.accuracy.high) if shown else (np.nan, np.nan)
+            rows.append((title, one.accuracy.value, *bounds))
         figure = control_scores(
             rows,
             max(one.majority for one in scores.values()),
             title="1-nearest-neighbour on pixels, by how train and test are divided",
             note="Bars are 95 % bootstrap intervals over "
-            + " and ".join(sorted({f"{one.unit}s" for one in scores.values()})),
+            + " and ".join(sorted({f"{one.unit}s" for one in scores.values()}))
+            + ", where those are reliable",
         )
         values = "; ".join(f"{title} {100 * one.accuracy.value:.1f} %" for title, one in scores.items())
         alt = f"Points with intervals: accuracy of the nearest neighbour without training. {values}."

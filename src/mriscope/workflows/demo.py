@@ -21,6 +21,7 @@ from mriscope.files import write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import read_recipe, write_recipe
 from mriscope.reports.page import Picture, run_page
+from mriscope.reports.text import by_severity
 from mriscope.results import Environment, Metrics
 from mriscope.run_directory import ENVIRONMENT, FIGURES, SPLIT, RunDirectory
 from mriscope.sweep import count_idle_cores, limited_threads
@@ -99,19 +100,19 @@ def _run(out: Path, fresh: bool) -> Demo:
 
 def _describe_pictures(metrics: Metrics) -> Iterator[tuple[str, str]]:
     """Yield the file and what is seen in it, for those who do not see it."""
-    names = [name.replace("_", " ") for name in metrics.classes]
-    yield "slices.png", f"Axial slices of synthetic brains in columns: {', '.join(names)}."
+    classes = {name.replace("_", " "): metrics.classes[name] for name in by_severity(metrics.classes)}
+    yield "slices.png", f"Axial slices of synthetic brains in columns: {', '.join(classes)}."
     kept = metrics.training.epoch_kept if metrics.training is not None else 0
     yield "training.png", f"Curves of loss and accuracy by epoch, with a line at epoch {kept}, whose weights were kept."
     for file, said, values in (
         (
             "confusion.png",
             "Confusion matrix. Recall",
-            [f"{100 * one.recall.value:.0f} %" for one in metrics.classes.values()],
+            [f"{100 * one.recall.value:.0f} %" for one in classes.values()],
         ),
-        ("roc.png", "ROC curves. AUROC", [f"{one.auroc.value:.3f}" for one in metrics.classes.values()]),
+        ("roc.png", "ROC curves. AUROC", [f"{one.auroc.value:.3f}" for one in classes.values()]),
     ):
-        told = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        told = ", ".join(f"{name} {value}" for name, value in zip(classes, values, strict=True))
         yield file, f"{said}: {told}."
 
 

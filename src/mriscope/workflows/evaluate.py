@@ -1,6 +1,5 @@
 """Evaluate a run, on its own test part or on another source."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +9,16 @@ from mriscope.data.manifest import subjects_of
 from mriscope.data.slices import SliceSet, number_subjects, slice_digests
 from mriscope.data.where import Condition
 from mriscope.errors import ArgumentError, DataError, RunError
-from mriscope.evaluation.baselines import score_baselines
 from mriscope.evaluation.confounding import confounding_of
 from mriscope.evaluation.inference import predict
 from mriscope.evaluation.predictions import Predictions, write_predictions
 from mriscope.evaluation.scoring import Aggregated, EvaluationConfig, aggregate, evaluate
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.reports.figures import draw_evaluation
-from mriscope.results import IMPORTED, BaselineScores, Confounding, Metrics
+from mriscope.results import IMPORTED, Confounding, Metrics
 from mriscope.run_directory import BAD_ROWS, FIGURES, METRICS, PREDICTIONS, RECIPE, RunDirectory, open_run
 from mriscope.training.devices import pick_device
-from mriscope.workflows._baselines import find_baselines, predict_other
+from mriscope.workflows._baselines import find_baselines, predict_other, score_beside
 from mriscope.workflows._covariates import Known, know, know_own
 from mriscope.workflows._load import check_bad_rows_place, load
 from mriscope.workflows._model import load_network
@@ -105,7 +103,7 @@ def evaluate_run(
     scores = evaluate(config, aggregated, seed=directory.recipe.seed)
     scores = scores.model_copy(
         update={
-            "baselines": _score_beside(config, aggregated.rows, beside, directory.recipe.seed),
+            "baselines": score_beside(config, aggregated.rows, beside, directory.recipe.seed),
             "where": None if condition is None else condition.text,
             "confounding": _confounding(aggregated, known, directory.recipe.seed),
         }
@@ -129,16 +127,6 @@ def evaluate_run(
             draw_evaluation(place / FIGURES, aggregated.rows, metrics)
             metrics.write(place / METRICS)
     return metrics
-
-
-def _score_beside(
-    config: EvaluationConfig, rows: Predictions, beside: Mapping[str, Predictions], seed: int
-) -> dict[str, BaselineScores]:
-    """Score baselines at the task and level of an evaluation; a subject's slices are pooled by their mean."""
-    pooled = replace(config, pooling="mean_probability") if config.level == "subject" else config
-    return score_baselines(
-        [rows], {name: [aggregate(pooled, one, None).rows] for name, one in beside.items()}, seed=seed
-    )
 
 
 def _confounding(aggregated: Aggregated, known: Known | None, seed: int) -> list[Confounding]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mriscope.workflows.predict import TrainedModel
 
 MODEL = "model.json"
-VERSION = 1
+VERSION = 2
 """Of what a part's answers hold; raise it where the same slices would get others."""
 AT_ONCE = 1024  # slices that are computed together
 _MADE_FROM, _UNUSABLE = b"mriscope.made_from", b"mriscope.unusable"
@@ -153,7 +153,8 @@ def _gather(part: Part, description: ModelDescription) -> Iterator[tuple[list[st
 
 
 def _make_schema(description: ModelDescription) -> Any:
-    probabilities = [pa.field(f"probability_{name}", pa.float32()) for name in description.class_names]
+    names = [description.class_names[at] for at in description.display_order]
+    probabilities = [pa.field(f"probability_{name}", pa.float32()) for name in names]
     return pa.schema(
         [
             pa.field("path", pa.string()),
@@ -171,8 +172,10 @@ def _answer(
     model: "TrainedModel", schema: Any, names: Sequence[str], images: np.ndarray, problems: Sequence[str]
 ) -> Any:
     """Return the answers for slices as a table; where there is no slice, all but path and problem are null."""
-    classes, inference = np.array(model.class_names), model.description.inference
+    order, inference = model.description.display_order, model.description.inference
+    classes = np.array(model.class_names)[order]
     probabilities, distances = model.compute(images)
+    probabilities = probabilities[:, order]
     if not np.isfinite(probabilities).all():
         raise DataError("the model's outputs are not finite (did the training diverge?); use other weights")
     bad = np.array([bool(one) for one in problems])

@@ -33,8 +33,8 @@ def list_recipes(pattern: str = "*") -> list[ShippedRecipe]:
         RecipeError: none does.
 
     Example:
-        >>> [recipe.name for recipe in list_recipes("published/residual*")]
-        ['residual_cnn']
+        >>> [recipe.name for recipe in list_recipes("published/best*")]
+        ['best_published']
     """
     found = []
     for file in match_recipes(pattern):

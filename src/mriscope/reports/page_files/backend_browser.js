@@ -41,13 +41,14 @@ window.backend = (() => {
 
   function answerOf(path, probabilities, distance, conformal = description.inference.conformal) {
     const { distance: threshold } = description.inference, best = probabilities.indexOf(Math.max(...probabilities));
-    const inside = names.filter((_, at) =>
+    const order = (description.severity ?? names).map((name) => names.indexOf(name));
+    const inside = order.filter((at) =>
       at === best || conformal?.threshold === null || 1 - probabilities[at] <= conformal?.threshold);
     return {
       path,
       class: names[best],
-      probabilities: Object.fromEntries(names.map((name, at) => [name, probabilities[at]])),
-      prediction_set: conformal ? inside : null,
+      probabilities: Object.fromEntries(order.map((at) => [names[at], probabilities[at]])),
+      prediction_set: conformal ? inside.map((at) => names[at]) : null,
       out_of_distribution: threshold ? !(distance <= threshold.value) : null,
       distance: threshold ? distance : null,
     };

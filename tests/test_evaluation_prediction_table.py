@@ -1,0 +1,115 @@
+"""Columns of a table of predictions are told by their names; what cannot be meant is refused in a sentence."""
+
+import numpy as np
+import pytest
+
+from mriscope.data.manifest import match_paths
+from mriscope.errors import DataError
+from mriscope.evaluation.prediction_table import ColumnChoice, PredictionTable, PublishedPredictions
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_text(text: str, **choice) -> PublishedPredictions:
+        file = tmp_path / "table.csv"
+        file.write_text(text, encoding="utf-8")
+        return PredictionTable(file, ColumnChoice(**choice)).read()
+
+    return read_text
+
+
+PAIR = [[0.9, 0.1], [0.25, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "second"),
+    [
+        ("label,probability_AD,probability_CN", "AD,0.9,0.1", "CN,0.25,0.75"),
+        ("y_true;prob_AD;prob_CN", "AD;0,9;0,1", "CN;0,25;0,75"),
+        ("True Class,AD probability,CN probability", "ad,0.9,0.1", "cn,0.25,0.75"),
+        ("diagnosis,AD,CN", "AD,90.0,10.0", "CN,25.0,75.0"),
+        ("gt,mmse_score,CN_prob,AD_prob", "AD,20,0.1,0.9", "CN,30,0.75,0.25"),
+        ("label,logit_AD,logit_CN", "AD,2.1972246,0", "CN,0,1.0986123"),
+    ],
+)
+def test_columns_of_probabilities_are_told_by_their_names(read, header, first, second):
+    found = read(f"{header}\n{first}\n{second}\n")
+    order = [found.predictions.class_names.index(name) for name in ("AD", "CN")]
+    np.testing.assert_allclose(found.predictions.probabilities[:, order], PAIR, atol=1e-6)
+    assert [found.predictions.class_names[label] for label in found.predictions.labels] == ["AD", "CN"]
+    assert found.has_probabilities
+
+
+def test_the_studys_classes_are_known_in_any_spelling_and_stand_in_its_order(read):
+    found = read("label,predicted\nvery mild demented,Non Demented\nnondemented,NonDemented\n")
+    assert found.predictions.class_names == ("Non_Demented", "Very_Mild_Demented")
+    assert found.predictions.predicted.tolist() == [0, 0]
+    assert found.predictions.labels.tolist() == [1, 0]
+    assert not found.has_probabilities
+
+
+def test_numbers_as_labels_get_their_names(read):
+    found = read("label,pred\n0,0\n1.0,0\n1,1\n", classes=("AD", "CN"))
+    assert found.predictions.class_names == ("AD", "CN")
+    assert found.predictions.labels.tolist() == [0, 1, 1]
+    assert found.predictions.predicted.tolist() == [0, 0, 1]
+
+
+def test_one_column_is_of_the_class_that_is_named(read):
+    text = "label,score\nAD,0.9\nCN,0.25\n"
+    found = read(text, positive="CN").predictions
+    assert found.probabilities[:, found.class_names.index("CN")].tolist() == pytest.approx([0.9, 0.25])
+    with pytest.raises(DataError, match=r"one column of probabilities, score, .*--positive"):
+        read(text)
+
+
+def test_rounded_probabilities_are_brought_to_one(read):
+    found = read("label,p_A,p_B,p_C\nA,0.33,0.33,0.33\nB,0.34,0.33,0.34\n").predictions
+    np.testing.assert_allclose(found.probabilities, [[1 / 3] * 3, [34 / 101, 33 / 101, 34 / 101]], rtol=1e-6)
+    with pytest.raises(DataError, match=r"with the sum 1\.02"):
+        read("label,p_A,p_B,p_C\nA,0.33,0.33,0.33\nB,0.34,0.34,0.34\n")
+
+
+def test_a_predicted_class_that_is_not_the_most_probable_is_told(read):
+    found = read("label,predicted,p_A,p_B\nA,B,0.6,0.4\nB,B,0.2,0.8\n")
+    assert found.predictions.predicted.tolist() == [0, 1]
+    assert found.notes[0].startswith("in 1 of 2 rows the column predicted is not the most probable class")
+    assert found.notes[0].endswith("by that column the accuracy of all rows is 50.0 %")
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "message"),
+    [
+        ("label,age\nA,3\nB,4\n", {}, "has the columns label, age, and none says what was predicted"),
+        ("predicted\nA\nB\n", {}, "has the columns predicted, and none says what is true; expected label"),
+        ("label,p_A,p_B\nA,0.6,0.6\nB,0.5,0.5\n", {}, "of row 1 of .* with the sum 1.2; .* add --logits"),
+        ("label,p_A,p_B\nA,1,1\nB,0,1\n", {}, "with the sum 2"),
+        ("label,p_A,p_B\nA,1.2,-0.2\nB,0.5,0.5\n", {}, "are 1.2, -0.2"),
+        ("label,p_A,p_B\nA,0.5,\nB,0.5,0.5\n", {}, "p_B is '' in row 1"),
+        ("label,p_A,p_B\nC,0.5,0.5\nB,0.5,0.5\n", {}, "row 1 of .* has the true class 'C', and the classes are A, B"),
+        ("label,predicted\n2,0\n1,0\n", {"classes": ("A", "B")}, "the true class '2', .* with --classes"),
+        ("label,predicted\n,A\nB,A\n", {}, "row 1 of .* has no true class"),
+        ("path,label,predicted\nx,A,A\ny,B,A\nx,A,B\n", {}, "names 'x' twice, in rows 1 and 3"),
+        ("path,label,predicted\n,A,A\ny,B,A\n", {}, "row 1 of .* names no slice"),
+        ("label,true,predicted_class\nA,A,A\n", {"label": "truth"}, "has no column 'truth' for the label"),
+        ("ytrue,target,pred\nA,A,A\n", {}, "columns ytrue and target, and each may be the label; .*--label-column"),
+        ("label,pred,part\nA,A,test\nB,A,holdout\n", {}, "row 2 of .* is of the part 'holdout'"),
+        ("label,pred\nA,A\nA,A\n", {}, "has the classes A; expected two or more"),
+        ("label,pred\n", {}, "has no rows below its header"),
+        ("label,p_A,prob_A,p_B\nA,0.5,0.5,0.5\nB,1,1,0\n", {"classes": ("A", "B", "C")}, "none for the class C"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(read, text, choice, message):
+    with pytest.raises(DataError, match=message):
+        read(text, **choice)
+
+
+def test_paths_are_found_whole_or_by_as_many_folders_as_tell_them_apart():
+    source = ["AD/1.png", "CN/1.png", "CN/2.png"]
+    assert match_paths(["CN/2.png", "AD/1.png"], source, "x.csv").tolist() == [2, 0]
+    assert match_paths(["C:\\data\\CN\\1.png", "C:\\data\\AD\\1.png"], source, "x.csv").tolist() == [1, 0]
+    assert match_paths(["2.png"], source, "x.csv").tolist() == [2]
+    with pytest.raises(DataError, match=r"names '1.png', .* several of this name"):
+        match_paths(["1.png"], source, "x.csv")
+    with pytest.raises(DataError, match=r"names 'CN/3.png'.*did you mean"):
+        match_paths(["CN/1.png", "CN/3.png"], source, "x.csv")
