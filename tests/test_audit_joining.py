@@ -1,12 +1,13 @@
 """Pieces of brains whose heights are known, so that joining alone is judged, and its decisions by hand."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from audit_sets import strangers
-from scipy.stats import median_abs_deviation
+from scipy.stats import median_abs_deviation, norm
 
 from mriscope.audit.heights import Heights
 from mriscope.audit.joining import (
@@ -117,6 +118,8 @@ def test_a_join_is_proven_from_a_hundredth_of_a_false_one_and_likely_from_two(ma
     assert verdict(compared([[margin, -1], [-1, -2]])) == expected  # the margin is over no likeness at least
     assert verdict(compared([[1 + margin, 1], [0, 0.5]])) == expected  # of two rivals the better one counts,
     assert verdict(compared([[1 + margin, 0], [1, 0.5]])) == expected  # on either side
+    assert verdict(compared([[1 + margin, 1, 0.5]])) == expected  # one lower and three upper pieces are two chances
+    assert verdict(compared([[1 + margin], [1], [0.5]])) == expected
 
 
 @pytest.mark.parametrize(
@@ -217,16 +220,14 @@ def test_decoys_are_of_other_brains_as_many_as_candidates():
 
 
 def test_likeness_is_in_deviations_of_that_to_the_brains_at_the_other_height():
+    deviation = partial(median_abs_deviation, scale=float(norm.ppf(0.75)))
     features = np.random.default_rng(0).normal(size=(40, 5))
     lower, upper, here, there = np.arange(3), np.arange(3, 7), np.arange(7, 20), np.arange(20, 40)
     found = _standardised(features, lower, upper, here, there)
     for row, one in enumerate(lower):
         for column, other in enumerate(upper):
             sides = features[one] @ features[there].T, features[other] @ features[here].T
-            scores = [
-                (features[one] @ features[other] - np.median(side)) / median_abs_deviation(side, scale="normal")
-                for side in sides
-            ]
+            scores = [(features[one] @ features[other] - np.median(side)) / deviation(side) for side in sides]
             assert found[row, column] == pytest.approx(np.mean(scores), rel=1e-4)
 
 

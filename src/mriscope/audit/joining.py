@@ -157,7 +157,8 @@ def _compare(
             above = np.full(len(row), -1), groups[lows[row]], likeness[n + column, row]
             found += [(np.full(len(some[0]), other - place), *some) for some in (pairs, below, above)]
     columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 4
-    return _Candidates(*(one.astype(int) for one in columns[:3]), columns[3])
+    steps, lower, upper = (one.astype(int) for one in columns[:3])
+    return _Candidates(steps, lower, upper, columns[3])
 
 
 def _some(slices: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -191,7 +192,8 @@ def _decoys(apart: np.ndarray, counts: np.ndarray, random: np.random.Generator) 
     """
     draw = np.where(apart, random.random(apart.shape), -1.0)
     rank = np.argsort(np.argsort(-draw, axis=1), axis=1)
-    return np.nonzero((rank < counts[:, None]) & apart)
+    row, column = np.nonzero((rank < counts[:, None]) & apart)
+    return row, column
 
 
 def _accepted(found: _Candidates, proven: bool, made: np.ndarray) -> np.ndarray:
