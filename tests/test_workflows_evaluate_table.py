@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mriscope
 from mriscope.cli import _run_app
 from mriscope.data.phantom import make_phantom
 from mriscope.errors import ArgumentError, DataError
@@ -84,6 +85,16 @@ def test_the_training_rows_of_a_table_tell_whether_subjects_are_shared(tmp_path,
     assert found.baselines_from == "training rows of the table"
     if leaky:
         assert found.verdict.startswith("LEAKY: 1 of the 3 subjects evaluated, with 2 of the 7 slices")
+
+
+def test_a_class_that_is_a_minority_of_its_subjects_slices_stands_by_slice_alone(tmp_path, capsys):
+    rows = [["AD", "CN", 1], ["CN", "CN", 1], ["CN", "CN", 1], ["CN", "CN", 2]]
+    file = write_table(tmp_path / "p.csv", ["label", "predicted", "subject"], rows)
+    assert _run_app(["evaluate", str(file)]) == 4
+    text = capsys.readouterr().out
+    recall = next(line for line in text.splitlines() if line.startswith("recall AD"))
+    assert recall.count("%") == 2  # of slices and by chance
+    assert "1 subjects have slices of several classes; that of most counts" in text
 
 
 def test_unknown_subjects_leave_subject_level_out_and_a_manifest_names_them(tmp_path):
@@ -175,6 +186,23 @@ def test_a_split_whose_training_part_holds_what_is_evaluated_is_leaky(brains, tm
     assert found.leaky is True
     assert "are themselves in the training or validation part" in found.verdict
     assert found.train_known_from == "split file"
+
+
+def test_brains_that_go_by_several_subjects_are_told(tmp_path):
+    """Every brain of the table is called by two names, one for its lower half and one for its upper."""
+    source = "phantom:subjects=24,slices=32,size=64"
+    slices = mriscope.read(source)
+    chosen = np.flatnonzero(slices.subjects < 6)
+    rows = [
+        [slices.paths[row], f"{slices.subjects[row]}{'a' if slices.positions[row] < 16 else 'b'}", "Non_Demented"]
+        for row in chosen
+    ]
+    file = write_table(tmp_path / "p.csv", ["path", "subject", "predicted"], rows)
+    found = evaluate_table(file, source=source, split="rest")
+    assert found.notes == [
+        "pixels prove that 6 brains go by several subjects, so intervals over subjects are too narrow"
+    ]
+    assert found.leaky is False
 
 
 def test_true_classes_that_are_not_the_sources_are_refused(brains, tmp_path):

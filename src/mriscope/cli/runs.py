@@ -144,6 +144,7 @@ def evaluate(
     if is_table(run):
         refuse_given({"covariates": covariates, "where": where}, f"goes with a run, and {run} is a CSV file")
         check_data(data, manifest)
+        check_data(None, str(run))
         raise typer.Exit(evaluate_published(run, table, reading, data, as_json=as_json, level=level, **chosen))
     refuse_table_reading(table, run)
     check_run(run)

@@ -194,16 +194,21 @@ class PredictionTable:
 
     def _class_names(self, labels: Sequence[str], class_names: Sequence[str] | None) -> tuple[str, ...]:
         """Return the classes: those that the user or the source names, else those of the scores, else of the labels."""
-        if self.choice.classes is not None:
-            return self.choice.classes
+        named = self.choice.classes
+        if named is not None and len({*map(_key, named)} - {""}) < max(2, len(named)):
+            raise DataError(f"--classes names {', '.join(named)}; name two or more, each of them once")
         if class_names is not None:
+            if other := [name for name in named or () if _key(name) not in {*map(_key, class_names)}]:
+                raise DataError(f"--classes names {other[0]}; the classes of the source are {', '.join(class_names)}")
             return tuple(class_names)
+        if named is not None:
+            return named
         column = self.roles["predicted"]
         told = [*labels, *(known(row[column]) for row in self.table.rows if column)]
         found = {_key(name): printable(_whole(name)) for name in sorted({*told} - {""}, key=natural)}
         if self._scores:
             found = {_key(name): printable(name) for name in self._scores}
-        if self.choice.positive is not None:
+        if self.choice.positive is not None and len(found) < 2:
             found.setdefault(_key(self.choice.positive), self.choice.positive)
         if len(found) < 2:
             raise DataError(
@@ -217,8 +222,7 @@ class PredictionTable:
 
     def _numbers(self, labels: Sequence[str], names: Sequence[str], what: str) -> np.ndarray:
         number_of = {_key(name): number for number, name in enumerate(names)}
-        if self.choice.classes is not None:
-            number_of |= {str(number): number for number in range(len(names))}
+        number_of |= {str(number): number_of[_key(name)] for number, name in enumerate(self.choice.classes or ())}
         found = [number_of.get(_key(label)) for label in labels]
         if None in found:
             row = found.index(None)
@@ -301,7 +305,10 @@ class PredictionTable:
                 f"{self.table.path} has one column of probabilities, {column}, and the classes {', '.join(names)}; "
                 "of two classes say which one it is of with --positive, and else give every class a column"
             )
-        place = int(self._numbers([self.choice.positive], names, "class of --positive")[0])
+        keys = [_key(name) for name in names]
+        if _key(self.choice.positive) not in keys:
+            raise DataError(f"--positive names {self.choice.positive}; the classes are {', '.join(names)}")
+        place = keys.index(_key(self.choice.positive))
         values = self._values(column)
         if self.choice.logits:
             values = 1 / (1 + np.exp(-values))
@@ -315,7 +322,7 @@ class PredictionTable:
         return np.stack([values if place == 0 else 1 - values, values if place == 1 else 1 - values], axis=1)
 
     def _values(self, column: str) -> np.ndarray:
-        found = [position_of(row[column]) for row in self.table.rows]
+        found = [position_of(row[column].rstrip(" %")) for row in self.table.rows]
         wrong = [row for row, value in enumerate(found) if value is None or np.isnan(value)]
         if wrong:
             cell = self.table.rows[wrong[0]][column]
@@ -356,4 +363,4 @@ def _whole(label: str) -> str:
 
 def _key(label: str) -> str:
     """Return the form in which spellings of one class are equal."""
-    return canonical_class(label) or as_word(_whole(label))
+    return canonical_class(label) or as_word(_whole(label)) or label.strip()

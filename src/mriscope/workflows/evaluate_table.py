@@ -63,6 +63,7 @@ class _Leakage:
     leaky: bool | None
     known_from: TrainKnownFrom | None = None
     train: np.ndarray | None = None
+    note: str | None = None
 
 
 def evaluate_table(
@@ -152,7 +153,7 @@ def evaluate_table(
         slices=scores.get("slice"),
         subjects=scores.get("subject"),
         baselines_from=baselines_from,
-        notes=list(read.notes),
+        notes=[*read.notes, *filter(None, [leakage.note])],
     )
     if folder is not None:
         shown = list(scores)[-1]
@@ -273,7 +274,7 @@ def _find_leakage(published: _Published, chosen: np.ndarray, split: str | None, 
     proven = [one for one in found if one.leaky]
     told = [one for one in reversed(found) if one.leaky is not None]  # pixels see more than names
     best = (proven or told or found)[0]
-    return replace(best, train=found[-1].train)
+    return replace(best, train=found[-1].train, note=found[-1].note)
 
 
 def _by_names(published: _Published, chosen: np.ndarray) -> _Leakage | None:
@@ -342,7 +343,18 @@ def _by_pixels(published: _Published, chosen: np.ndarray, split: str | None, see
             train,
         )
     examined = examine(loaded, None, AuditedSplit("evaluated", train, validation, test), seed=seed)
-    return _Leakage(verdict_text(examined.report, repairs=False), examined.report.leaky, known_from, train)
+    note = _note_names(published.predictions.subjects[chosen], examined.found.proven[test])
+    return _Leakage(verdict_text(examined.report, repairs=False), examined.report.leaky, known_from, train, note)
+
+
+def _note_names(subjects: np.ndarray, brains: np.ndarray) -> str | None:
+    """Say how many brains, as pixels prove them, go by several subjects; None where none does."""
+    known = subjects != UNKNOWN
+    pairs = np.unique(np.stack([brains[known], subjects[known]]), axis=1)
+    several = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    if not several:
+        return None
+    return f"pixels prove that {several:,} brains go by several subjects, so intervals over subjects are too narrow"
 
 
 def _baselines(
