@@ -244,10 +244,10 @@ def _row_losses(one: Predictions, metric: Any) -> np.ndarray:
 
 def _quantiles(drawn: np.ndarray, level: float) -> Bounds:
     """Compute the bounds of drawn values (R, ...), without those that do not exist."""
-    there = ~np.isnan(drawn).all(axis=0)
-    low, high = np.full((2, *drawn.shape[1:]), np.nan)
-    found = np.nanquantile(drawn[:, there] if drawn.ndim > 1 else drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    if drawn.ndim > 1:
-        low[there], high[there] = found
-        return low, high
-    return (found[0], found[1]) if there else (low, high)
+    columns = drawn.reshape(len(drawn), -1)
+    there = ~np.isnan(columns).all(axis=0)
+    bounds = np.full((2, columns.shape[1]), np.nan)
+    if there.any():
+        bounds[:, there] = np.nanquantile(columns[:, there], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = bounds.reshape(2, *drawn.shape[1:])
+    return low, high
