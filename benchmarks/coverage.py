@@ -35,7 +35,7 @@ from mriscope.evaluation.interval_formulas import (
     widen,
     wilson_interval,
 )
-from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_OF_SKEWED, LEAST_UNITS
+from mriscope.evaluation.intervals import LEAST_OF_CLASS, LEAST_OF_SKEWED, LEAST_UNITS, LEAST_WORTH, LEAST_WRONG
 from mriscope.evaluation.predictions import Predictions
 
 LEVEL, RESAMPLES, CHUNK = 0.95, 400, 50
@@ -299,7 +299,7 @@ def measure_cell(
         for name, candidate, value, (low, high) in (bounds or every_bound)(random, labels, probabilities):
             truth, there = truths[name.split(",")[0]], np.isfinite(value)
             low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
-            enough = reliable(name, labels, len(SHARES[cell["classes"]]), cell["slices"])
+            enough = reliable(name, labels, probabilities)
             rows = np.stack([truth < low - 1e-9, truth > high + 1e-9, high - low, enough])[:, there]
             found.setdefault((name, candidate), []).append(rows)
     rows = []
@@ -315,22 +315,34 @@ def measure_cell(
     return rows
 
 
-def reliable(name: str, labels: np.ndarray, classes: int, slices: int) -> np.ndarray:
-    """Tell for which cohorts an interval of this metric is printed as reliable: bool (C,)."""
+def reliable(name: str, labels: np.ndarray, probabilities: np.ndarray, *, least_wrong: int = LEAST_WRONG) -> np.ndarray:
+    """Tell for which cohorts an interval of this metric is printed as reliable: bool (C,); see docs/method.md."""
+    classes, slices = probabilities.shape[-1], probabilities.shape[2]
     counts = np.stack([(labels == one).sum(axis=1) for one in range(classes)])
-    if name.startswith(("accuracy", "severity_error", "log_loss", "brier_score", "precision of the last class")):
+    metric = name.split(",")[0]
+    losses = metric in ("log_loss", "brier_score")
+    if losses or metric in ("accuracy", "severity_error"):
         least = counts.sum(axis=0)
-    elif name in ("recall of the last class", "f1 of the last class"):
-        least = counts[-1]
-    elif name == "AUROC of the last class":
+    elif metric == "AUROC of the last class":
         least = np.minimum(counts[-1], counts[:-1].sum(axis=0))
+    elif metric.endswith("of the last class"):
+        least = counts[-1]
     else:
         least = counts.min(axis=0)
-    skewed = name.startswith(("log_loss", "brier_score")) or (
-        slices > 1 and name.startswith(("AUROC", "recall", "precision"))
-    )
-    units = LEAST_OF_SKEWED if skewed else LEAST_UNITS
-    return (least >= LEAST_OF_CLASS) & (labels.shape[1] >= units)
+    skewed = losses or (slices > 1 and metric.startswith(("AUROC", "recall", "precision")))
+    enough = (least >= LEAST_OF_CLASS) & (labels.shape[1] >= (LEAST_OF_SKEWED if skewed else LEAST_UNITS))
+    if losses:
+        means = losses_of(labels, probabilities)[metric].mean(axis=2)
+        enough &= worth_of(means) >= LEAST_WORTH
+    if metric in OF_TABLES:
+        wrong = (probabilities.argmax(axis=-1) != labels[..., None]).any(axis=2).sum(axis=1)
+        enough &= (wrong == 0) | (wrong >= least_wrong)
+    return enough
+
+
+def worth_of(losses: np.ndarray) -> np.ndarray:
+    """Compute how many subjects a mean loss rests on: Kish's effective number, of losses (C, n) as weights."""
+    return losses.sum(axis=1) ** 2 / np.maximum((losses**2).sum(axis=1), np.finfo(float).tiny)
 
 
 def formula_bounds(
@@ -342,13 +354,13 @@ def formula_bounds(
         means = loss.mean(axis=2)
         value, units = mean_influences(means, np.ones_like(means, bool))
         bounds = log_interval(value, np.sqrt(unit_variance(units)), labels.shape[1])
-        worth = means.sum(axis=1) ** 2 / (means**2).sum(axis=1)
+        worth = worth_of(means)
         for words, least, most in WORTH:
             yield f"{name}, {words}", "log scale", np.where((worth >= least) & (worth < most), value, np.nan), bounds
 
 
 WORTH = (("worth under 5", 0, 5), ("worth 5 to 10", 5, 10), ("worth 10 to 20", 10, 20), ("worth 20 or more", 20, 1e9))
-"""Kish's effective number of subjects, of their losses as weights."""
+"""How many subjects a mean loss rests on; see worth_of."""
 
 
 def measure_formulas(cell: dict[str, Any], cohorts: int, seed: int) -> list[dict[str, Any]]:
@@ -546,23 +558,30 @@ MEASURES = {
 
 
 def coverage_table(lines: list[dict[str, Any]]) -> Iterator[str]:
-    """Rows of Markdown: least and greatest coverage over cells, of each candidate by number of subjects."""
+    """Rows of Markdown: least and greatest coverage over cells, of each candidate by number of subjects.
+
+    What is printed as not reliable, and what near perfect and perfect models give, is told of chosen candidates alone.
+    """
     groups: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for line in lines:
+        cell = line["cell"]
+        near = cell["separation"] in ("near perfect", "perfect")
         for row in line["rows"]:
-            kind = f"{min(line['cell']['slices'], 2) > 1:d}{not row['reliable']:d}"
-            key = (kind, row["metric"], row["candidate"])
-            groups.setdefault(key, {}).setdefault(line["cell"]["subjects"], []).append(row)
+            kind = "2" if near else f"{cell['slices'] > 1:d}"
+            key = (f"{kind}{not row['reliable']:d}", row["metric"], row["candidate"])
+            groups.setdefault(key, {}).setdefault(cell["subjects"], []).append(row)
     sizes = sorted({size for found in groups.values() for size in found})
     yield f"| metric | interval | {' | '.join(f'{size} subjects' for size in sizes)} |"
     yield f"|{' --- |' * (2 + len(sizes))}"
     kind = ""
     for key, found in sorted(groups.items(), key=lambda pair: pair[0][0]):
+        chosen = key[2] == CHOSEN_OF[key[1]] if key[1] in CHOSEN_OF else key[2] in CHOSEN
+        if not chosen and key[0] not in ("00", "10"):
+            continue
         if key[0] != kind:
             kind = key[0]
             yield f"| **{KINDS[kind]}** |{' |' * (1 + len(sizes))}"
         cells = [_least_and_greatest(found.get(size, [])) for size in sizes]
-        chosen = key[2] == CHOSEN_OF[key[1]] if key[1] in CHOSEN_OF else key[2] in CHOSEN
         candidate = f"**{key[2]}**" if chosen else key[2]
         yield f"| {key[1]} | {candidate} | {' | '.join(cells)} |"
 
@@ -614,6 +633,8 @@ KINDS = {
     "01": "the same, printed as not reliable",
     "10": "several slices of a subject",
     "11": "the same, printed as not reliable",
+    "20": "near perfect and perfect models, one prediction of a subject",
+    "21": "the same, printed as not reliable",
 }
 CHOSEN = frozenset({"Wilson", LOGIT_T, "log scale", "Bayesian bootstrap, Student's t"})
 CHOSEN_OF = {"balanced_accuracy": "Bayesian bootstrap, Student's t by class"}

@@ -20,7 +20,7 @@ CHUNKS = 20  # of coverage.CHUNK cohorts
 
 def measure(cell: dict[str, object]) -> Iterator[list[str]]:
     """Yield cells of the table: metric, mean number of wrong subjects, and the misses by rule."""
-    random, classes = np.random.default_rng(sum(map(ord, str(cell)))), len(coverage.SHARES[str(cell["classes"])])
+    random = np.random.default_rng(sum(map(ord, str(cell))))
     truths = coverage.true_values(random, cell)
     found: dict[str, list[np.ndarray]] = {}
     for _ in range(CHUNKS):
@@ -31,7 +31,7 @@ def measure(cell: dict[str, object]) -> Iterator[list[str]]:
             for name, candidate, _, (low, high) in bounds(random, cells):
                 if candidate in ("Wilson", coverage.CHOSEN_OF.get(name, STUDENT)):
                     missed = (truths[name] < low - 1e-9) | (truths[name] > high + 1e-9)
-                    enough = coverage.reliable(name, labels, classes, 1)
+                    enough = coverage.reliable(name, labels, probabilities, least_wrong=0)
                     found.setdefault(name, []).append(np.stack([missed, wrong, enough]))
     for name, parts in found.items():
         missed, wrong, enough = np.concatenate(parts, axis=1)

@@ -8,9 +8,10 @@ from data_files import encoded, pixels, write_parquet
 from sklearn.naive_bayes import CategoricalNB
 
 from mriscope.audit import shortcuts
-from mriscope.audit.shortcuts import fact_text, find_shortcuts, find_source_shortcuts, pixel_facts
-from mriscope.data.file_facts import FileFact
+from mriscope.audit.shortcuts import fact_text, find_shortcuts, pixel_facts
+from mriscope.data.file_facts import FileFact, read_file_facts
 from mriscope.data.readers import read
+from mriscope.data.slices import SliceSet
 from mriscope.results import Shortcuts
 
 SUBJECTS, SLICES = 40, 3
@@ -192,6 +193,11 @@ def test_a_fact_in_words():
     assert fact_text(number) == "background level: 9 (median) in Non Demented, 0 in the other classes"
 
 
+def find_in_source(source: str | Path, slices: SliceSet, groups: np.ndarray | None = None) -> Shortcuts | None:
+    facts = (*read_file_facts(source, slices.paths.tolist()), *pixel_facts(slices.images))
+    return find_shortcuts(facts, slices.labels, slices.subjects if groups is None else groups, slices.class_names)
+
+
 def test_a_source_of_which_one_class_was_saved_otherwise(tmp_path: Path):
     rows = [
         (encoded(pixels(seed, 16, 16), "JPEG", quality=60 if seed % 2 else 90), f"{seed}.jpg", seed % 2)
@@ -199,7 +205,7 @@ def test_a_source_of_which_one_class_was_saved_otherwise(tmp_path: Path):
     ]
     source = write_parquet(tmp_path / "x.parquet", rows, ("AD", "CN"))
     slices = read(source, size=16)
-    found = find_source_shortcuts(source, slices, np.arange(24))
+    found = find_in_source(source, slices, np.arange(24))
     assert found is not None
     assert found.flagged
     assert "encoding" in {one.fact for one in found.facts if one.flagged}
@@ -208,7 +214,7 @@ def test_a_source_of_which_one_class_was_saved_otherwise(tmp_path: Path):
 
 def test_the_phantom_has_none():
     source = "phantom:subjects=40,slices=2,size=32"
-    found = find_source_shortcuts(source, read(source))
+    found = find_in_source(source, read(source))
     assert found is not None
     assert not found.flagged
     assert found.unit == "subject"
@@ -216,7 +222,7 @@ def test_the_phantom_has_none():
 
 def test_the_real_slices_have_none(real_slices_folder: Path):
     slices = read(real_slices_folder)
-    found = find_source_shortcuts(real_slices_folder, slices)
+    found = find_in_source(real_slices_folder, slices)
     assert found is not None
     assert not found.flagged
     assert {one.fact for one in found.facts} == {

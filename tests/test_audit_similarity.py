@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mriscope.audit import similarity
-from mriscope.audit.similarity import nearest, neighbours, standardised, unit
+from mriscope.audit.similarity import block_means, nearest, neighbours, standardised, unit
 from mriscope.data.slices import SliceSet
 from mriscope.errors import DataError
 
@@ -32,6 +33,21 @@ def test_larger_images_are_compared_by_block_means():
     means = images.reshape(6, 32, 2, 32, 2).mean((2, 4)).reshape(6, -1)
     rows = standardised(images).numpy()
     np.testing.assert_allclose(rows @ rows.T, np.corrcoef(means), atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 70), st.integers(2, 70), st.integers(2, 8), st.integers(2, 8))
+def test_block_means_are_those_of_torch_to_the_last_bit(height: int, width: int, down: int, across: int) -> None:
+    images = np.random.default_rng(height).integers(0, 256, (3, height * down, width * across), np.uint8)
+    for size in ((height, width), (down, across)):  # blocks of one size, and often overlapping ones
+        expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images).float()[:, None], size)[:, 0]
+        assert torch.equal(block_means(images, size), expected)
+
+
+def test_block_means_of_the_largest_slices_do_not_overflow():
+    images = np.full((1, 1024, 4), 255, np.uint8)
+    for height in (4, 2):  # sums of 256 rows are the most that 16 bits hold
+        assert block_means(images, (height, 1)).tolist() == [[[255.0]] * height]
 
 
 def test_neighbours_in_another_set():

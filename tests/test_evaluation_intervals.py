@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from mriscope.errors import DataError
+from mriscope.evaluation.cohort import OF_CONFUSIONS, Cohort
 from mriscope.evaluation.interval_formulas import (
     score_interval_of_area,
     units_of_class_mean,
@@ -35,6 +36,7 @@ from mriscope.evaluation.metrics import (
     accuracy,
     auroc,
     brier_score,
+    confusion_matrix,
     log_loss,
     quadratic_kappa,
     recall,
@@ -242,6 +244,31 @@ def test_a_perfect_score_is_not_certain(count: int, slices: int) -> None:
     assert (1 - widened.low) == pytest.approx(1.25 * (1 - plain.low))
 
 
+@given(st.integers(0, 10_000), st.integers(1, 60))
+@settings(max_examples=20, deadline=None)
+def test_many_confusion_matrices_give_what_each_metric_gives_of_one(seed: int, count: int) -> None:
+    p = replace(ordinary(seed, count), severity=ordinary(0).class_names)
+    weights = np.random.default_rng(seed).standard_gamma(1, (3, 2, count))
+    tables = np.array([[confusion_matrix(p, one) for one in row] for row in weights])
+    for metric, of_tables in OF_CONFUSIONS.items():
+        expected = [[metric(p, one) for one in row] for row in weights]
+        np.testing.assert_allclose(of_tables(tables, p.severity_ranks), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_confusion_matrices_are_drawn_by_units(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = ordinary(3, 60, subjects=7)
+    cohort, random = Cohort([p, p.select(p.labels > 0)]), np.random.default_rng(5)
+    monkeypatch.setattr("mriscope.evaluation.cohort.MOST_WEIGHTS", 16 * at_once)
+    drawn = np.concatenate(list(cohort._draw_confusions(20, 5)), axis=1)
+    assert drawn.shape == (2, 20, 4, 4)
+    for one in range(20):
+        gamma, added = random.standard_gamma(1, 7), random.standard_gamma(0.25, 16).reshape(4, 4)
+        for table, repeat in zip(drawn[:, one], cohort.repeats, strict=True):
+            of_rows = confusion_matrix(repeat, gamma[np.unique(p.subjects).searchsorted(repeat.subjects)])
+            np.testing.assert_allclose(table, of_rows + added * len(cohort.units) / 14, rtol=1e-12)
+
+
 def test_each_metric_names_its_method() -> None:
     p = ordinary(0, 100, 100)
     losses = {"log_loss": log_loss, "brier_score": brier_score}
@@ -424,3 +451,11 @@ def test_widened_bounds_keep_to_the_range_of_their_metric() -> None:
         plain["error"].value, (np.array(plain["error"].low), np.array(plain["error"].high)), 2.0, least=0, most=np.inf
     )
     assert (wide["error"].low, wide["error"].high) == pytest.approx((float(low), float(high)))
+
+
+def test_a_metric_that_exists_in_no_resample_has_no_bounds_and_no_warning() -> None:
+    names = ("a", "b", "c")  # whose order of severity nothing tells
+    some = Predictions.of([0, 1, 2] * 20, np.eye(3)[[0, 1, 1] * 20], subjects=np.arange(60), class_names=names)
+    found = bootstrap(some, resamples=20)
+    assert np.isnan([found["quadratic_kappa"].value, found["quadratic_kappa"].low]).all()
+    assert found["macro_f1"].low < found["macro_f1"].value

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from mriscope.data.slices import SliceSet
-from mriscope.evaluation import plots
+from mriscope.evaluation import plots, titles
 from mriscope.evaluation.calibration import reliability_curve
 from mriscope.evaluation.intervals import Estimate
 from mriscope.evaluation.predictions import Predictions
@@ -203,7 +203,7 @@ def _overlaps(figure: Figure) -> list[tuple[str, str]]:
 
 
 def test_no_text_overlaps_another(predictions: Predictions, slices: SliceSet) -> None:
-    long = "baseline_cnn: " + plots.headline("accuracy", Estimate(0.9, 0.85, 0.95), "by_subject") + " and more words"
+    long = "baseline_cnn: " + titles.headline("accuracy", Estimate(0.9, 0.85, 0.95), "by_subject") + " and more words"
     for figure in every_figure(predictions, slices, title=long, note="A note that says what is to be minded. " * 5):
         assert _overlaps(figure) == []
     many = Predictions.of([0, 1], np.eye(6)[[0, 1]], class_names=["no tumor at all", "glioma", "b", "c", "d", "MCI"])
@@ -219,20 +219,20 @@ def test_a_headline_has_its_interval_and_protocol() -> None:
         (("quadratic_kappa", unbounded, "by_slice"), "Quadratic kappa -0.100 (no interval), split by slice"),
         (("auroc", Estimate(np.nan, np.nan, np.nan), "by_slice"), "AUROC undefined, split by slice"),
     ):
-        assert plots.headline(*found) == expected
+        assert titles.headline(*found) == expected
 
 
 def test_a_title_says_that_a_split_is_leaky_or_that_nobody_knows() -> None:
     share = Estimate(0.9, 0.85, 0.951)
     begin = "Accuracy 90.0 % (95 % interval 85.0 to 95.1)"
     for leaky, end in ((True, ", LEAKY: train and test share subjects"), (None, ", subjects unknown"), (False, "")):
-        assert plots.headline("accuracy", share, "published", leaky=leaky) == f"{begin}, published split{end}"
-        assert plots.split_title("by_slice", leaky) == f"split by slice{end}"
+        assert titles.headline("accuracy", share, "published", leaky=leaky) == f"{begin}, published split{end}"
+        assert titles.split_title("by_slice", leaky) == f"split by slice{end}"
 
 
 def test_class_names_become_readable() -> None:
     names = ("Non_Demented", "Very_Mild_Demented", "Mild_Demented", "Moderate_Demented", "MCI_late")
-    assert [plots.class_title(name) for name in names] == [*READABLE, "MCI late"]
+    assert [titles.class_title(name) for name in names] == [*READABLE, "MCI late"]
 
 
 def test_colours_stay_apart_for_the_colour_blind() -> None:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import binomtest
 
-from mriscope.evaluation.plots import ranked
+from mriscope.evaluation.plots import headline, ranked
 from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.ranking import (
     ALPHA,
@@ -249,6 +250,15 @@ def test_the_test_says_what_it_sees_and_what_not():
 
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
+def test_the_picture_draws_no_interval_that_is_not_reliable():
+    figure = ranked(["few", "many"], [Estimate(0.5, 0.1, 0.9, reliable=False), Estimate(0.6, 0.5, 0.7, reliable=True)])
+    assert {"50.0 (interval not reliable here)", "60.0 (50.0 to 70.0)"} <= set(texts(figure))
+    (lines,) = (one for one in figure.axes[0].collections if isinstance(one, LineCollection))
+    drawn = [segment[:, 0].tolist() for segment in lines.get_segments() if np.isfinite(segment).all() and len(segment)]
+    assert drawn == [pytest.approx([50, 70])]
+    assert "interval not reliable here" in headline("accuracy", Estimate(0.5, 0.1, 0.9, reliable=False), "by_subject")
 
 
 def test_the_picture_has_a_point_an_interval_and_the_studys_figure_for_each():

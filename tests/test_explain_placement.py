@@ -1,10 +1,13 @@
 """Slices in template space, on the phantom, whose heights are known, and on slices that lie elsewhere."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mriscope.data.phantom import make_phantom
 from mriscope.errors import ArgumentError
+from mriscope.explain import placement as of_template
 from mriscope.explain.placement import find_medial_temporal, place_slices
 
 SLICES = 8
@@ -75,3 +78,12 @@ def test_the_medial_temporal_lobe_lies_low_on_both_sides(images, placement) -> N
 def test_slices_of_another_kind_are_refused() -> None:
     with pytest.raises(ArgumentError, match="uint8"):
         place_slices(np.zeros((1, 64, 64)))
+
+
+def test_the_slices_of_the_template_are_made_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MRISCOPE_CACHE", str(tmp_path))
+    fresh = of_template._template_slices.__wrapped__
+    made = fresh()
+    monkeypatch.setattr(of_template, "load_atlas", None)  # whoever makes them again fails
+    for kept, expected in zip(fresh(), made, strict=True):
+        np.testing.assert_array_equal(kept, expected)

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mriscope.data.slices import SliceSet
+from mriscope.models import nearest_neighbour
 from mriscope.models.nearest_neighbour import NearestNeighbour
 
 RNG = np.random.default_rng(0)
@@ -39,3 +41,23 @@ def test_an_empty_model_is_filled_from_another_ones_state():
     other.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(other.predict_probabilities(asked), model.predict_probabilities(asked))
     assert torch.equal(other.images, torch.from_numpy(known.images.copy()))
+
+
+@pytest.mark.parametrize("by_bytes", [True, False])
+def test_products_of_bytes_and_of_floats_find_the_same(by_bytes: bool, monkeypatch: pytest.MonkeyPatch):
+    known, asked = slices(60).images.copy(), slices(40).images.copy()
+    known[:, :4], known[0, 5:], asked[1, 5:] = 0, 255, 255  # black everywhere, and white
+    known[7] = asked[0] = known[3]
+    monkeypatch.setattr(nearest_neighbour, "_multiplies_bytes", lambda _: by_bytes)
+    found = fitted(SliceSet.of(known, np.zeros(60, np.int64))).find_nearest(asked).numpy()
+    squares = ((asked[:, None].astype(int) - known) ** 2).sum(axis=(2, 3))
+    np.testing.assert_array_equal(found, squares.argmin(axis=1))
+    assert found[0] == 3  # the first of two that are equal
+
+
+def test_distances_of_bytes_do_not_overflow():
+    known = SliceSet.of(np.stack([np.full((360, 360), level, np.uint8) for level in (0, 255, 127)]), [0, 1, 2])
+    rank = nearest_neighbour._rank_by_bytes(torch.from_numpy(known.images.copy()).flatten(1))
+    size = 360**2
+    asked = torch.zeros(1, size, dtype=torch.uint8)
+    assert (rank(asked) + 128**2 * size).tolist() == [[0, 255**2 * size, 127**2 * size]]

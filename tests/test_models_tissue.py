@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mriscope.models.tissue import (
     BINS,
     MAP_WIDTH,
     Regions,
+    _fill_holes,
     describe,
     normalize_volume,
     region_histograms,
@@ -85,3 +87,11 @@ def test_a_map_of_tissue_is_coarse_and_of_one_size():
     np.testing.assert_allclose(seen, np.broadcast_to(seen[0, 0], seen.shape), atol=1e-6)
     assert seen[0, 0, 8] == pytest.approx(0.5, abs=0.03)  # the first column right of the edge
     assert seen[0, 0, [0, 4]].max() < 1e-3 < 0.999 < seen[0, 0, [12, 15]].min()
+
+
+def test_holes_are_those_that_scipy_fills():
+    masks = np.random.default_rng(0).random((5, 24, 20)) < 0.6
+    masks[0], masks[1] = True, False
+    expected = np.stack([np.asarray(ndimage.binary_fill_holes(one)) for one in masks])
+    assert (expected != masks).any()
+    np.testing.assert_array_equal(_fill_holes(masks), expected)

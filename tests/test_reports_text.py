@@ -8,10 +8,12 @@ from mriscope.data.slices import SliceSet
 from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
+from mriscope.explain.overlays import png_bytes
 from mriscope.reports.page import Picture, run_page
 from mriscope.reports.text import CHANCE, UNRELIABLE, describe_slices, metrics_text, slices_text, table
 from mriscope.results import BaselineScores, Estimate
 
+PNG = png_bytes(np.zeros((4, 4, 3), np.uint8))
 METRICS = metrics(
     Predictions.of(
         labels=[0, 0, 1, 1],
@@ -73,11 +75,11 @@ def test_figures_stand_under_their_protocol_with_their_intervals():
 def test_the_page_shows_the_figures_and_lets_no_text_in_as_code():
     names = ("mriscope", "commit", "python", "device", "processor", "system", "source", "started")
     made = environment(**dict.fromkeys(names, "<script>alert(1)</script>"))
-    page = run_page("A & B", METRICS, "model: <b>", made, [Picture("Title", "Caption", b"\x89PNG")])
+    page = run_page("A & B", METRICS, "model: <b>", made, [Picture("Title", "Caption", PNG)])
     assert "<h1>A &amp; B</h1>" in page
     assert "<script>" not in page
     assert "model: &lt;b&gt;" in page
-    assert "data:image/png;base64,iVBORw==" in page
+    assert "data:image/png;base64,iVBORw" in page
     assert "these metrics say little about new subjects" in page
     assert ">75.0 %<" in page.replace("\n", "")  # accuracy, in per cent
 
@@ -86,7 +88,7 @@ def test_the_page_of_a_run_has_baselines_beside_the_model_and_classes_by_severit
     classes = dict.fromkeys(("Moderate_Demented", "Non_Demented", "Mild_Demented"), METRICS.classes["sick"])
     baseline = BaselineScores(metrics={"accuracy": Estimate(0.25, np.nan, np.nan)})
     shown = METRICS.model_copy(update={"classes": classes, "baselines": {"majority_class": baseline}})
-    page = run_page("run", shown, "", environment(source="phantom"), [Picture("A", "B", b"", "What is seen")])
+    page = run_page("run", shown, "", environment(source="phantom"), [Picture("A", "B", PNG, "What is seen")])
     places = [page.index(f'<th scope="row">{name} Demented') for name in ("Non", "Mild", "Moderate")]
     assert places == sorted(places)
     row = page[page.index('<th scope="row">majority class') :]

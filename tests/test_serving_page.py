@@ -11,6 +11,7 @@ from volume_files import axial_series, brain, write_dicoms, write_nifti
 
 import mriscope
 from mriscope.data.slices import SEVERITY
+from mriscope.evaluation.metrics import chance
 from mriscope.reports.model_page import BROWSER_PARTS, page_files, page_part
 
 SAYS = "told => document.getElementById('status').textContent.startsWith(told)"
@@ -209,7 +210,9 @@ def test_figures_on_unseen_subjects_stand_on_the_page(shown, tiny_run):
     rows = shown.page.locator("#metrics tbody tr").all_inner_texts()
     assert len(rows) == len(metrics)
     accuracy = metrics["accuracy"]
-    assert f"{100 * accuracy.value:.1f} %" in rows[0]
+    assert f"{100 * accuracy.value:.1f}\N{NO-BREAK SPACE}%" in rows[0]
+    by_chance = chance([one.n_slices for one in tiny_run.metrics().classes.values()])
+    assert f"{100 * by_chance['accuracy']:.1f}\N{NO-BREAK SPACE}%" in rows[0].split("\t")[2]
     intervals = [row.rpartition("\t")[2] for row in rows]
     assert [one == "not reliable here" for one in intervals] == [one.reliable is False for one in metrics.values()]
     assert "not reliable here" in intervals  # of so few subjects

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +21,15 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import json, os, subprocess, sys
+import json, os, shlex, subprocess, sys
 from dataclasses import asdict
 from pathlib import Path
 import sweep_tasks
-from mriscope import sweep
+from mriscope import cli, sweep
 from mriscope.evaluation import crossvalidation
 from mriscope.recipe import make_recipe
 from mriscope.workflows.crossval import crossvalidate
+SET = "phantom:subjects=24,slices=2,seed=1"
 sweep.count_cores = lambda: 2
 crossvalidation.RESAMPLES = 80
 
@@ -46,7 +48,16 @@ def run(executor, folder):
 def cross_validate(executor, folder):
     crossvalidate(make_recipe(json.loads(sys.argv[2])), folder, folds=2, executor=executor, silent=True, device="cpu")
 
+def command(line, folder, **words):  # of the how-to page
+    folder.mkdir()
+    os.chdir(folder)
+    for word, other in words.items():
+        assert word in line, line
+        line = line.replace(word, other)
+    return cli._run_app(shlex.split(line)[1:])
+
 def main(folder):
+    here, elsewhere = json.loads(sys.argv[3])
     told = {"local": run("ray", folder / "local")}
     from ray.cluster_utils import Cluster
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -54,7 +65,11 @@ def main(folder):
     told["nodes"] = len(cluster.list_all_nodes())
     told["two"] = run(f"ray:{cluster.address}", folder / "two")
     cross_validate(f"ray:{cluster.address}", folder / "folds" / "ray")
+    words = {"SET": SET, "honest/*": "honest/*h*", "10.0.0.1:6379": cluster.address}
+    told["compare"] = command(elsewhere, folder / "compare", **words)
     cluster.shutdown()
+    words = {"SET": SET, "compact_cnn": "nearest_neighbour", "--folds 5": "--folds 2"}
+    told["crossval"] = command(here, folder / "crossval", **words)
     cross_validate("serial", folder / "folds" / "serial")
     cross_validate("processes:2", folder / "folds" / "pool")
     told["environment"] = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
@@ -72,7 +87,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     (folder / "program.py").write_text(PROGRAM)
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "RAY_worker_niceness": "0"}
-    command = [sys.executable, str(folder / "program.py"), str(folder), json.dumps(SMALL)]
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "cluster.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^mriscope .* --executor ray.*$", page, re.MULTILINE)
+    command = [sys.executable, str(folder / "program.py"), str(folder), json.dumps(SMALL), json.dumps(lines)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return folder, json.loads((folder / "told.json").read_text())
@@ -89,6 +106,13 @@ def test_a_worker_is_killed_and_the_rest_goes_on(told, kind):
 @pytest.mark.parametrize("other", ["pool", "ray"])
 def test_whole_folds_are_equal_to_the_last_byte_by_every_executor(told, other):
     check_same_folds(told[0] / "folds" / other, told[0] / "folds" / "serial")
+
+
+def test_the_commands_of_the_how_to_run_on_a_local_ray_and_on_a_cluster(told):
+    folder, found = told
+    assert (found["crossval"], found["compare"]) == (0, 0)
+    assert len(list((folder / "crossval" / "runs").rglob("metrics.json"))) == 2
+    assert (folder / "compare" / "comparison" / "compare.html").is_file()
 
 
 def test_there_were_two_nodes_and_tokens(told):

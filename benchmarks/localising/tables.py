@@ -66,12 +66,17 @@ class Measured:
         found = [self.curves[one][key] for one in networks if key in self.curves.get(one, {})]
         return np.mean([into - out for into, out in found], axis=0) if found else None
 
-    def interval(self, values: np.ndarray | None) -> str:
-        """Return the mean with its interval over subjects, in print."""
+    def estimate(self, values: np.ndarray | None) -> Estimate | None:
+        """Return the mean with its interval over subjects; None without values."""
         if values is None or np.isnan(values).all():
-            return "–"
+            return None
         units = self.units if len(values) == len(self.units) else self.units[self.few]
-        return in_print(mean_interval(values, units))
+        return mean_interval(values, units)
+
+    def interval(self, values: np.ndarray | None) -> str:
+        """Return the same, in print."""
+        found = self.estimate(values)
+        return "–" if found is None else in_print(found)
 
 
 def in_print(estimate: Estimate) -> str:
@@ -113,6 +118,7 @@ def print_tables(setting: Setting) -> None:
         ("Networks", network_table),
         ("Does the answer come from its place?", dependence_table),
         ("Where the maps lie", place_table),
+        ("Better than a bump in the centre", bump_table),
         ("Share of the map in the ventricles over their share of the area, by network", architecture_table),
         ("Does a map move with the answer?", control_table),
         ("Share of the map over share of the area, networks of the ventricles", region_table),
@@ -168,8 +174,41 @@ def place_table(found: Measured) -> list[str]:
 
 def describe_complete(found: Measured) -> str:
     """Return which networks the methods are compared on, in words."""
-    names = (f"{NETWORKS[network]} of {task}, seed {seed}" for task, network, seed in found.complete(list(TASKS)))
-    return f"On the networks that every method was run on: {'; '.join(names)}."
+    counts = (f"{len(found.complete([task]))} of {task}" for task in TASKS)
+    return f"On the networks that have learned their task: {', '.join(counts)}."
+
+
+def bump_table(found: Measured) -> list[str]:
+    """Return on how many networks a method is better than the bump, by the paired interval; and how many maps it lacks.
+
+    The ratio is that of the ventricles; an empty map has none, and is left out of it.
+    """
+    placed, curved = found.complete(["ventricles"]), found.networks(list(TASKS))
+
+    def count(differences: Iterable[np.ndarray | None]) -> str:
+        estimates = [found.estimate(one) for one in differences]
+        return str(sum(one is not None and one.low > 0 for one in estimates))
+
+    def row(method: str) -> list[str]:
+        ratios = [found.places[one, method, "truth"]["ratio"] for one in placed]
+        beyond = [
+            ratio - found.places[one, "centre", "truth"]["ratio"] for one, ratio in zip(placed, ratios, strict=True)
+        ]
+        gains = (
+            [minus(found.gain([one], method, reference), found.gain([one], "centre", reference)) for one in curved]
+            for reference in REFERENCES
+        )
+        empty = f"{100 * np.mean(np.isnan(ratios)):.0f} %"
+        return [TITLES[method], empty, count(beyond), found.interval(np.nanmean(beyond, 0)), *map(count, gains)]
+
+    head = ["method", "empty maps", f"ratio, of {len(placed)} networks", "difference in ratio"]
+    head += [f"curves, {reference}, of {len(curved)}" for reference in REFERENCES]
+    return table(head, map(row, (one for one in by_ratio(found) if one != "centre")))
+
+
+def minus(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    """Return a difference; None where one of both is missing."""
+    return None if one is None or other is None else one - other
 
 
 def by_ratio(found: Measured) -> list[str]:
@@ -199,8 +238,7 @@ def control_table(found: Measured) -> list[str]:
     columns = [(region, other, what) for what in ("auroc", "ratio") for region, other in OTHERS]
 
     def gap(method: str, region: str, other: str, what: str) -> np.ndarray | None:
-        own, others = (found.pooled(found.complete([task]), method, what, region) for task in (region, other))
-        return None if own is None or others is None else own - others
+        return minus(*(found.pooled(found.complete([task]), method, what, region) for task in (region, other)))
 
     head = [f"{what} of {region}, less networks of {other}" for region, other, what in columns]
     methods = [one for one in by_ratio(found) if one not in BASELINES]
@@ -219,8 +257,8 @@ def region_table(found: Measured) -> list[str]:
 
 
 def curve_table(found: Measured) -> list[str]:
-    """Return insertion less deletion by reference, pooled over networks of the ventricles and the cortex."""
-    networks = [one for one in found.networks(PLACED) if one in found.curves]
+    """Return insertion less deletion by reference, pooled over the networks of all tasks."""
+    networks = [one for one in found.networks(list(TASKS)) if one in found.curves]
 
     def row(method: str) -> list[str]:
         used = sum(f"{method} blur" in found.curves[one] for one in networks)
@@ -231,17 +269,21 @@ def curve_table(found: Measured) -> list[str]:
 
 def tau_table(found: Measured) -> list[str]:
     """Return the mean tau between pairs of seeds, of references, and between place and faithfulness, by task."""
-    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in PLACED for name in NETWORKS]
-    return table(["networks", "place, over seeds", "curves, over references", "place against curves (blur)"], rows)
+    rows = [[f"{task}, {NETWORKS[name]}", *taus(found, task, name)] for task in TASKS for name in NETWORKS]
+    rows = [row for row in rows if set(row[1:]) != {"–"}]
+    across = [[place_score(found, found.networks(["ventricles"], name), one) for one in METHODS] for name in NETWORKS]
+    head = ["networks", "place, over seeds", "curves, over seeds", "curves, over references", "place against curves"]
+    return [*table(head, rows), "", f"Ventricles, place, over the four networks: {mean_tau(across)}."]
 
 
 def taus(found: Measured, task: str, name: str) -> list[str]:
-    """Return the mean tau of one network's rankings on a task: over seeds, over references, place against curves."""
+    """Return the mean tau of one network's rankings on a task, as the table's head says; curves are of blur."""
     seeds = [[place_score(found, found.networks([task], name, seed), method) for method in METHODS] for seed in SEEDS]
     curves = [one for one in found.networks([task], name) if one in found.curves]
+    gains = [[mean_of(found.gain([one], method, "blur")) for method in METHODS] for one in curves]
     references = [[mean_of(found.gain(curves, method, one)) for method in METHODS] for one in REFERENCES]
     place = [place_score(found, curves, method) for method in METHODS]
-    return [mean_tau(some) for some in (seeds, references, [place, references[0]])]
+    return [mean_tau(some) for some in (seeds, gains, references, [place, references[0]])]
 
 
 def mean_of(values: np.ndarray | None) -> float:

@@ -84,7 +84,7 @@ class Cohort:
         arrays = {f"{part} {name}": np.asarray(array) for part, those in parts for name, array in those.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("wb") as stream:
-            np.savez_compressed(stream, commit=np.array(self.commit), **arrays)
+            np.savez_compressed(stream, allow_pickle=False, commit=np.array(self.commit), **arrays)
 
     @classmethod
     def load(cls, file: Path) -> "Cohort":
@@ -96,8 +96,9 @@ class Cohort:
                 if name:
                     found[part][name] = kept[key]
             commit = str(kept["commit"])
-        columns = found["slices"]
-        slices = SliceSet.of(columns.pop("images"), np.zeros(len(columns["subjects"]), np.int64), **columns)
+        images, subjects, positions, paths = (found["slices"][name] for name in COLUMNS)
+        labels = np.zeros(len(subjects), np.int64)
+        slices = SliceSet.of(images, labels, subjects=subjects, positions=positions, paths=paths)
         return cls(slices, found["values"], found["regions"], split_rows(slices.subjects), commit)
 
 

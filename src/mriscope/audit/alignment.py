@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mriscope.audit.similarity import SIDE, unit
+from mriscope.audit.similarity import SIDE, block_means, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,10 +59,7 @@ def _masks(images: np.ndarray) -> "Iterator[Tensor]":
 
 def _small(images: np.ndarray) -> "Tensor":
     """Compute block means, float32 (B, 64, 64)."""
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d
-
-    return adaptive_avg_pool2d(torch.from_numpy(np.array(images)).float()[:, None], 2 * SIDE)[:, 0]
+    return block_means(images, (2 * SIDE, 2 * SIDE))
 
 
 def _moments(brain: "Tensor") -> "tuple[Tensor, Tensor]":

@@ -378,7 +378,8 @@ def _along_the_long_axis(features: np.ndarray) -> np.ndarray:
     landmarks = features[chosen]
     distance = cdist(landmarks, landmarks) + 1e-9
     near = distance <= np.sort(distance, axis=1)[:, [min(_NEAR, len(chosen) - 1)]]
-    tree = minimum_spanning_tree(csr_matrix(distance)).toarray() > 0  # one piece, also across holes in every brain
+    edges = csr_matrix(np.triu(distance))  # each once
+    tree = minimum_spanning_tree(edges).toarray() > 0  # one piece, also across holes in every brain
     graph = csr_matrix(distance * (near | near.T | tree | tree.T))
     one_end = int(dijkstra(graph, indices=0).argmax())
     from_one = dijkstra(graph, indices=one_end)

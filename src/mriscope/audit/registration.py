@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mriscope.audit.similarity import block_means
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -57,12 +59,9 @@ def shrink(images: np.ndarray, side: int, device: str) -> "Tensor":
     Returns:
         float32 (B, h, w) on the device, 0 to 1.2; 1 is the level that the brightest fiftieth of the pixels reaches.
     """
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d
-
     scale = min(1.0, side / max(images.shape[1:]))
     size = (max(1, round(images.shape[1] * scale)), max(1, round(images.shape[2] * scale)))
-    means = adaptive_avg_pool2d(torch.from_numpy(np.array(images)).to(device, torch.float32)[:, None], size)[:, 0]
+    means = block_means(images, size, device=device)
     bright = means.flatten(1).topk(max(1, means[0].numel() // 50), dim=1).values[:, -1]
     return (means / bright.clamp_min(1)[:, None, None]).clamp_max_(1.2)
 

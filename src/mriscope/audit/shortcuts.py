@@ -8,12 +8,11 @@ of all of them counts in each shuffle: the max-T procedure of Westfall and Young
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from mriscope.data.file_facts import FileFact, read_file_facts
-from mriscope.data.slices import UNKNOWN, SliceSet
+from mriscope.data.file_facts import FileFact
+from mriscope.data.slices import UNKNOWN
 from mriscope.results import FactScore, Shortcuts
 
 SHUFFLES = 999
@@ -109,29 +108,6 @@ def find_shortcuts(
         left_out=tuple(str(class_names[label]) for label in np.setdiff1d(labels, kept)),
         facts=tuple(scores),
         told=tuple(fact_text(score) for score in scores if score.flagged),
-    )
-
-
-def find_source_shortcuts(
-    source: str | Path, slices: SliceSet, groups: np.ndarray | None = None, *, seed: int = 0
-) -> Shortcuts | None:
-    """Find facts about the files of a source, and about the background of its slices, that tell the class.
-
-    Args:
-        source: as mriscope.data.read takes it.
-        slices: what was read from it.
-        groups: int64 (N,), see find_shortcuts; None: the subjects of the slices.
-        seed: see find_shortcuts.
-
-    Returns:
-        see find_shortcuts.
-
-    Raises:
-        DataError: the source cannot be read any more.
-    """
-    facts = (*read_file_facts(source, slices.paths.tolist()), *pixel_facts(slices.images))
-    return find_shortcuts(
-        facts, slices.labels, slices.subjects if groups is None else groups, slices.class_names, seed=seed
     )
 
 

@@ -140,6 +140,6 @@ def _positions(rows: "Tensor", subjects: np.ndarray, heights: Heights, areas: np
 
 def _brain_areas(images: np.ndarray) -> np.ndarray:
     """Compute the share of each slice that is brighter than a fifth of the bright tenth of all pixels; float64 (N,)."""
-    few = images[:, ::4, ::4]
+    few = np.asarray(images)[:, ::4, ::4]
     bright = np.percentile(few[:: max(1, len(few) // 1000)], 90) if len(few) else 0
     return np.array([(one > 0.2 * bright).mean() for one in few])

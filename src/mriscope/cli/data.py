@@ -16,6 +16,7 @@ from mriscope.cli.options import (
     SkipBad,
 )
 from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
+from mriscope.data.reading_ahead import reading_ahead
 from mriscope.imports import lasting_imports
 
 app = typer.Typer()
@@ -106,13 +107,13 @@ def audit(
     """
     check_data(source, manifest, None if split == "published" else split)
     check_data(None, covariates)
-    from mriscope.reports.audit import audit_text, repair_text
-
-    with lasting_imports():
+    named = reading.of(source)
+    with reading_ahead(named), lasting_imports():
+        from mriscope.reports.audit import audit_text, repair_text
         from mriscope.workflows.audit import audit_source, exit_code
 
     found = audit_source(
-        reading.of(source), out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
+        named, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
     )
     if as_json:
         print_json(found.to_json())

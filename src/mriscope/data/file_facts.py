@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +42,9 @@ class FileFact:
 
 
 @dataclass(frozen=True)
-class _File:
+class FileDescription:
+    """What the header of an image file tells, and the colour of its pixels (grey levels between channels)."""
+
     width: int
     height: int
     format: str
@@ -72,24 +74,48 @@ def read_file_facts(source: str | Path, paths: Sequence[str]) -> tuple[FileFact,
         >>> [fact.name for fact in read_file_facts("folder of slices", slices.paths)]
         ['size', 'format', 'colour mode', 'encoding', 'metadata', 'colour saturation', 'bytes per pixel']
     """
+    return file_facts(describe_files(source), paths)
+
+
+def describe_files(source: str | Path) -> dict[str, FileDescription | None]:
+    """Describe the files of a source's rows by the names of their slices; None for a row that holds no image.
+
+    Args:
+        source: as mriscope.data.read takes it.
+
+    Returns:
+        nothing for volumes, and for the phantom.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
     if parse_source(source).kind == "phantom" or (opened := open_source(source)).of_volumes:
-        return ()
+        return {}
     seen: list[Row] = []
-    files: list[_File | None] = []
+    files: list[FileDescription | None] = []
     for row in opened.rows():
         seen.append(replace(row, content=None))
         files.append(_describe(row.content) if row.content and not row.problem else None)
-    file_of = dict(zip(unique_names(seen), files, strict=True))
-    return _facts([file_of.get(path) for path in map(str, paths)])
+    return dict(zip(unique_names(seen), files, strict=True))
 
 
-def _facts(files: Sequence[_File | None]) -> tuple[FileFact, ...]:
+def file_facts(described: Mapping[str, FileDescription | None], paths: Sequence[str]) -> tuple[FileFact, ...]:
+    """Return the facts about the files of slices, as `read_file_facts` does.
+
+    Args:
+        described: describe_files of the source; where it is empty there are no facts.
+        paths: the slices that are meant.
+    """
+    files = [described.get(path) for path in map(str, paths)]
+
     def words(of: Any) -> np.ndarray:
         return np.array(["" if file is None else of(file) for file in files], str)
 
     def numbers(name: str) -> np.ndarray:
         return np.array([np.nan if file is None else getattr(file, name) for file in files], np.float64)
 
+    if not described:
+        return ()
     size = FileFact("size", words(lambda file: f"{file.height}×{file.width}"))
     many = len(np.unique(size.values)) > MANY_SIZES
     return (
@@ -103,14 +129,14 @@ def _facts(files: Sequence[_File | None]) -> tuple[FileFact, ...]:
     )
 
 
-def _describe(content: bytes) -> _File | None:
+def _describe(content: bytes) -> FileDescription | None:
     """Return the facts of one file; None where it is no image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `decode`, which says what is wrong with a file
             image = open_image(content)
             check_size(image, content)
-            return _File(
+            return FileDescription(
                 width=image.width,
                 height=image.height,
                 format=str(image.format),

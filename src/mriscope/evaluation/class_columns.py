@@ -1,7 +1,7 @@
 """Columns of a CSV file that hold a number for each class, told by their names, as probabilities."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def class_in(column: str) -> tuple[str, str, bool] | None:
 
 
 def find_class_columns(
-    where: object, columns: Sequence[str], labels: Collection[str], classes: Sequence[str] | None, *, required: bool
+    where: object, columns: Sequence[str], labels: Set[str], classes: Sequence[str] | None, *, required: bool
 ) -> dict[str, str]:
     """Return the column of each class: those called alike, as probability_<class>, else those called as the classes.
 
@@ -86,9 +86,9 @@ def find_class_columns(
         raise DataError(f"{where} has the columns {both}, and each set may hold the probabilities; leave one out")
     if plain:
         return plain[0]
-    bare = {name: name for name in columns if canonical_class(name) or class_key(name) in {*labels} | allowed}
-    single = [one for one, keys in sets if len(one) == 1 and keys <= {*labels} | allowed]
-    others = [one for one, keys in sets if len(one) > 1 and (required or keys & {*labels})]
+    bare = {name: name for name in columns if canonical_class(name) or class_key(name) in labels | allowed}
+    single = [one for one, keys in sets if len(one) == 1 and keys <= labels | allowed]
+    others = [one for one, keys in sets if len(one) > 1 and (required or keys & labels)]
     choices = [bare if len(bare) > 1 else {}, *single[:1], bare, *others]
     return next(filter(None, choices), {})
 

@@ -1,7 +1,7 @@
 """A cohort of independent units, and the interval of each metric over it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -34,14 +34,19 @@ from mriscope.evaluation.metrics import (
     brier_score,
     class_auroc,
     f1,
+    f1_of,
     log_loss,
     macro_f1,
+    mean_of_defined,
     precision,
     quadratic_kappa,
+    quadratic_kappa_of,
     recall,
+    recall_of,
     row_brier_scores,
     row_log_losses,
     severity_error,
+    severity_error_of,
 )
 from mriscope.evaluation.predictions import Predictions, join
 from mriscope.evaluation.resampling import PERCENTILE, cluster_bootstrap
@@ -50,7 +55,16 @@ WILSON, DELONG, LOG_SCALE, BAYESIAN = "Wilson", "DeLong, logit scale", "Student,
 PROPORTIONS: tuple[Any, ...] = (accuracy, precision, recall)
 AREAS: tuple[Any, ...] = (auroc, class_auroc)
 LOSSES: tuple[Any, ...] = (log_loss, brier_score)
-OF_CONFUSIONS: tuple[Any, ...] = (balanced_accuracy, macro_f1, f1, quadratic_kappa, severity_error)
+OF_CONFUSIONS: dict[Any, Callable[[np.ndarray, np.ndarray | None], np.ndarray]] = {
+    balanced_accuracy: lambda tables, _: mean_of_defined(recall_of(tables)),
+    macro_f1: lambda tables, _: mean_of_defined(f1_of(tables)),
+    f1: lambda tables, _: f1_of(tables),
+    quadratic_kappa: quadratic_kappa_of,
+    severity_error: severity_error_of,
+}
+"""Metrics of the confusion matrix, and how they are computed from many, (..., K, K), with the ranks by severity."""
+MOST_WEIGHTS = 2_000_000
+"""Of units in resamples that are held at once: 16 MB."""
 SEVERAL_CLASSES: tuple[Any, ...] = (auroc, class_auroc, balanced_accuracy, macro_f1, quadratic_kappa)
 """Metrics that need enough units of every class, or of one and of the rest."""
 RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
@@ -211,30 +225,34 @@ class Cohort:
         for counts in cluster_bootstrap(self.n_units, resamples if others else 0, seed):
             shares = np.split(counts[self.units], self._ends)
             for name, metric in others.items():
-                drawn[name].append(np.mean([metric(*pair) for pair in zip(self.repeats, shares, strict=True)], axis=0))
-        if ours:
-            extended, random = [_with_every_cell(one, self._whole) for one in self.repeats], np.random.default_rng(seed)
-            cells = len(extended[0]) - len(self.repeats[0])
-            rows = len(self._whole) / max(self.n_units * len(self.repeats), 1)
-            for _ in range(resamples):
-                gamma, added = random.standard_gamma(1, self.n_units), rows * random.standard_gamma(PRIOR, cells)
-                shares = [np.append(share, added) for share in np.split(gamma[self.units], self._ends)]
-                for name, metric in ours.items():
-                    found = [metric(*pair) for pair in zip(extended, shares, strict=True)]
-                    drawn[name].append(np.mean(found, axis=0))
-        return {name: np.array(found) for name, found in drawn.items()}
+                found = [metric(*pair) for pair in zip(self.repeats, shares, strict=True)]
+                drawn[name].append(np.mean(found, axis=0)[None])
+        for tables in self._draw_confusions(resamples if ours else 0, seed):
+            for name, metric in ours.items():
+                drawn[name].append(OF_CONFUSIONS[metric](tables, self._whole.severity_ranks).mean(axis=0))
+        return {name: np.concatenate(found) for name, found in drawn.items()}
 
+    def _draw_confusions(self, resamples: int, seed: int) -> Iterator[np.ndarray]:
+        """Draw confusion matrices by the Bayesian bootstrap; every cell of classes that have slices or are predicted.
 
-def _with_every_cell(one: Predictions, whole: Predictions) -> Predictions:
-    """Append a row for each cell of the confusion matrix, of classes that have slices or are predicted."""
-    classes = len(whole.class_names)
-    true = np.unique(whole.labels)
-    predicted = np.union1d(true, whole.predicted)
-    cells = [(row, column) for row in true for column in predicted]
-    added = Predictions.of(
-        [row for row, _ in cells], np.eye(classes)[[column for _, column in cells]], class_names=whole.class_names
-    )
-    return join([replace(one, severity=whole.severity), added])
+        Yields:
+            float64 (M, B, K, K), of M repeats in B of the resamples.
+        """
+        classes, random = len(self.class_names), np.random.default_rng(seed)
+        true = np.unique(self._whole.labels)
+        cells = (true[:, None] * classes + np.union1d(true, self._whole.predicted)).ravel()
+        counts = np.zeros((len(self.repeats), self.n_units, classes**2))
+        for one, units, table in zip(self.repeats, np.split(self.units, self._ends), counts, strict=True):
+            np.add.at(table, (units, one.labels * classes + one.predicted), 1)
+        rows = len(self._whole) / max(self.n_units * len(self.repeats), 1)
+        at_once = max(1, MOST_WEIGHTS // max(self.n_units, classes**2))
+        for start in range(0, resamples, at_once):
+            gamma = np.empty((min(at_once, resamples - start), self.n_units))
+            added = np.zeros((len(gamma), classes**2))
+            for one in range(len(gamma)):
+                gamma[one] = random.standard_gamma(1, self.n_units)
+                added[one, cells] = rows * random.standard_gamma(PRIOR, len(cells))
+            yield (gamma @ counts + added).reshape(len(counts), len(gamma), classes, classes)
 
 
 def _row_losses(one: Predictions, metric: Any) -> np.ndarray:
@@ -244,10 +262,9 @@ def _row_losses(one: Predictions, metric: Any) -> np.ndarray:
 
 def _quantiles(drawn: np.ndarray, level: float) -> Bounds:
     """Compute the bounds of drawn values (R, ...), without those that do not exist."""
-    columns = drawn.reshape(len(drawn), -1)
-    there = ~np.isnan(columns).all(axis=0)
+    columns = drawn.reshape(len(drawn), math.prod(drawn.shape[1:]))
+    there = ~np.isnan(columns).all(axis=0)  # NumPy warns of a column that holds nothing else
     bounds = np.full((2, columns.shape[1]), np.nan)
-    if there.any():
-        bounds[:, there] = np.nanquantile(columns[:, there], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    bounds[:, there] = np.nanquantile(columns[:, there], [(1 - level) / 2, (1 + level) / 2], axis=0)
     low, high = bounds.reshape(2, *drawn.shape[1:])
     return low, high

@@ -63,7 +63,7 @@ def delong_difference(
     Raises:
         DataError: they are not of the same rows, or a subject has several.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr, ndtri
 
     ours, theirs = ([given] if isinstance(given, Predictions) else list(given) for given in (one, other))
     positive = _positive(aligned(ours[0], ours[0])[0], class_index)
@@ -77,10 +77,10 @@ def delong_difference(
     error = float(np.sqrt(area_variance(influences[0] - influences[1], positive)))
     if np.isnan(error):
         return Difference(difference, np.nan, np.nan, np.nan)
-    half = norm.ppf((1 + level) / 2) * error
+    half = ndtri((1 + level) / 2) * error
     if error < 1e-12:
         return Difference(difference, difference, difference, 1.0 if abs(difference) < 1e-12 else 0.0)
-    p = 2 * norm.sf(abs(difference) / error)
+    p = 2 * ndtr(-abs(difference) / error)
     return Difference(difference, float(difference - half), float(difference + half), float(p))
 
 

@@ -76,11 +76,11 @@ def paired_difference(
 
 def widen_difference(difference: Difference, factor: float) -> Difference:
     """Stretch the interval of a difference about its value, and take its p from as much larger a standard error."""
-    from scipy.stats import norm
+    from scipy.special import ndtr, ndtri
 
     value = difference.value
     low, high = (value + factor * (bound - value) for bound in (difference.low, difference.high))
-    p = min(1.0, float(2 * norm.sf(norm.isf(difference.p / 2) / factor)))
+    p = min(1.0, float(2 * ndtr(ndtri(difference.p / 2) / factor)))
     return Difference(value, low, high, p)
 
 

@@ -67,8 +67,7 @@ def recall(predictions: Predictions, weights: Weights = None) -> np.ndarray:
     Returns:
         float64 (K,) in [0, 1]; nan for a class without slices.
     """
-    table = confusion_matrix(predictions, weights)
-    return _ratio(table.diagonal(), table.sum(axis=1))
+    return recall_of(confusion_matrix(predictions, weights))
 
 
 def f1(predictions: Predictions, weights: Weights = None) -> np.ndarray:
@@ -77,8 +76,7 @@ def f1(predictions: Predictions, weights: Weights = None) -> np.ndarray:
     Returns:
         float64 (K,) in [0, 1]; nan for a class that has no slices and is never predicted, 0 if only one of these.
     """
-    table = confusion_matrix(predictions, weights)
-    return _ratio(2 * table.diagonal(), table.sum(axis=0) + table.sum(axis=1))
+    return f1_of(confusion_matrix(predictions, weights))
 
 
 def balanced_accuracy(predictions: Predictions, weights: Weights = None) -> float:
@@ -127,12 +125,7 @@ def quadratic_kappa(predictions: Predictions, weights: Weights = None) -> float:
         at most 1; 0 is chance. nan where the order is not known, and if all slices are of one class and predicted as
         it.
     """
-    table, ranks = confusion_matrix(predictions, weights), predictions.severity_ranks
-    if ranks is None:
-        return np.nan
-    cost = np.subtract.outer(ranks, ranks) ** 2
-    chance = np.outer(table.sum(axis=1), table.sum(axis=0))
-    return float(1 - _ratio((cost * table).sum() * table.sum(), (cost * chance).sum()))
+    return float(quadratic_kappa_of(confusion_matrix(predictions, weights), predictions.severity_ranks))
 
 
 def severity_error(predictions: Predictions, weights: Weights = None) -> float:
@@ -143,10 +136,46 @@ def severity_error(predictions: Predictions, weights: Weights = None) -> float:
     Returns:
         from 0 to the number of classes less one; nan without slices, and where the order is not known.
     """
-    table, ranks = confusion_matrix(predictions, weights), predictions.severity_ranks
+    return float(severity_error_of(confusion_matrix(predictions, weights), predictions.severity_ranks))
+
+
+def recall_of(tables: np.ndarray) -> np.ndarray:
+    """Compute recall from confusion matrices, (..., K, K), all at once: float64 (..., K)."""
+    return _ratio(tables.diagonal(axis1=-2, axis2=-1), tables.sum(axis=-1))
+
+
+def f1_of(tables: np.ndarray) -> np.ndarray:
+    """Compute F1 from confusion matrices, (..., K, K), all at once: float64 (..., K)."""
+    return _ratio(2 * tables.diagonal(axis1=-2, axis2=-1), tables.sum(axis=-2) + tables.sum(axis=-1))
+
+
+def quadratic_kappa_of(tables: np.ndarray, ranks: np.ndarray | None) -> np.ndarray:
+    """Compute quadratic_kappa from confusion matrices, (..., K, K), all at once: float64 (...,).
+
+    Args:
+        tables: rows are the true classes.
+        ranks: int64 (K,), by severity; None where the order is not known, so that values are nan.
+    """
     if ranks is None:
-        return np.nan
-    return float(_ratio((np.abs(np.subtract.outer(ranks, ranks)) * table).sum(), table.sum()))
+        return np.full(tables.shape[:-2], np.nan)
+    cost = np.subtract.outer(ranks, ranks) ** 2
+    chance = tables.sum(axis=-1)[..., :, None] * tables.sum(axis=-2)[..., None, :]
+    both = (-2, -1)
+    return 1 - _ratio((cost * tables).sum(axis=both) * tables.sum(axis=both), (cost * chance).sum(axis=both))
+
+
+def severity_error_of(tables: np.ndarray, ranks: np.ndarray | None) -> np.ndarray:
+    """Compute severity_error from confusion matrices, as quadratic_kappa_of does: float64 (...,)."""
+    if ranks is None:
+        return np.full(tables.shape[:-2], np.nan)
+    steps = np.abs(np.subtract.outer(ranks, ranks))
+    return _ratio((steps * tables).sum(axis=(-2, -1)), tables.sum(axis=(-2, -1)))
+
+
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Compute the mean over classes, the last axis, for which a value exists; nan where there is none."""
+    there = ~np.isnan(values)
+    return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))
 
 
 def log_loss(predictions: Predictions, weights: Weights = None) -> float:
@@ -278,5 +307,4 @@ def _mean(values: np.ndarray, predictions: Predictions, weights: Weights) -> flo
     """
     if weights is not None and not np.bincount(predictions.labels, weights)[np.unique(predictions.labels)].all():
         return np.nan
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else np.nan
+    return float(mean_of_defined(values))

@@ -150,12 +150,12 @@ def fit_threshold(distances: np.ndarray, subjects: np.ndarray, *, level: float =
     if UNKNOWN in numbers or len(numbers) < _FEWEST_SUBJECTS:
         value = float(np.quantile(distances, level))
         return DistanceThreshold(value=value, level=level, unit="slice", n_units=len(distances))
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     percentiles = [np.quantile(distances[subjects == number], level) for number in numbers]
     logs = np.log(np.maximum(percentiles, 1e-6))  # features of a network without weights are all equal
     count = len(numbers)
-    margin = student.ppf(level, count - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / count)
+    margin = stdtrit(count - 1, level) * logs.std(ddof=1) * np.sqrt(1 + 1 / count)
     return DistanceThreshold(value=float(np.exp(logs.mean() + margin)), level=level, unit="subject", n_units=count)
 
 

@@ -173,7 +173,7 @@ def segment_fluid(images: np.ndarray, below: float = _FLUID) -> tuple[np.ndarray
         slice, holes filled; and bool, fluid within it.
     """
     volume = normalize_volume(images)
-    inside = np.stack([np.asarray(scipy.ndimage.binary_fill_holes(image > _BRAIN)) for image in images])
+    inside = _fill_holes(images > _BRAIN)
     if not inside.any():
         return volume, inside, inside
     counts, edges = np.histogram(volume[inside], bins=60, range=(0, _TOP))
@@ -181,6 +181,18 @@ def segment_fluid(images: np.ndarray, below: float = _FLUID) -> tuple[np.ndarray
     grey = np.flatnonzero((middles >= _GREY_MATTER[0]) & (middles <= _GREY_MATTER[1]))
     peak = middles[grey[scipy.ndimage.gaussian_filter1d(counts.astype(float), 1.5)[grey].argmax()]]
     return volume, inside, inside & (volume < below * peak)
+
+
+def _fill_holes(masks: np.ndarray) -> np.ndarray:
+    """Fill the holes of each mask, bool (S, H, W), as scipy.ndimage.binary_fill_holes does of one, in half the time."""
+    within_slice = scipy.ndimage.generate_binary_structure(3, 1)
+    within_slice[[0, 2]] = False
+    pieces, count = scipy.ndimage.label(~masks, within_slice)
+    outside = np.zeros(count + 1, bool)
+    for border in (pieces[:, 0], pieces[:, -1], pieces[:, :, 0], pieces[:, :, -1]):
+        outside[border] = True
+    outside[0] = False  # the mask itself
+    return ~outside[pieces]
 
 
 def describe(images: np.ndarray, blocks: Sequence[Regions]) -> np.ndarray:
@@ -213,9 +225,9 @@ def _estimate_shading(volume: np.ndarray) -> np.ndarray:
     observed = np.log(np.maximum(volume[coarse].ravel(), 1e-3))
     weights = np.zeros(len(terms), np.float32)
     for _ in range(_ROUNDS):
-        white = basis[:, np.abs(observed - weights @ basis) < _NEAR]
+        near = np.abs(observed - weights @ basis) < _NEAR
+        white, target = basis[:, near], observed[near]
         ridge = 1e-5 * max(white.shape[1], 1) * np.eye(len(terms))  # an empty slice, or a single one, decides nothing
-        target = observed[np.abs(observed - weights @ basis) < _NEAR]
         weights = np.linalg.solve(white @ white.T + ridge, white @ target).astype(np.float32)
     return np.tensordot(weights, terms, 1)
 

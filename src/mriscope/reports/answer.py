@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from mriscope.reports.text import join_estimate, metric_title, table
+from mriscope.reports.text import format_value, join_estimate, metric_title, table
 from mriscope.results import Answer, PartsPredicted
 
 NO_DIAGNOSIS = "A research tool, not a medical device: nothing here is a diagnosis."
@@ -79,7 +79,9 @@ def _describe(answer: Answer) -> Iterator[str]:
     yield f"run {origin.run}, model {origin.model}, {origin.protocol} split, mriscope {origin.mriscope}"
     yield origin.statement
     for name, estimate in (origin.unseen_subjects or {}).items():
-        yield f"  {metric_title(name)}: {join_estimate(name, estimate)}"
+        by_chance = (origin.by_chance or {}).get(name)
+        told = "" if by_chance is None else f", by chance {format_value(name, by_chance)}"
+        yield f"  {metric_title(name)}: {join_estimate(name, estimate)}{told}"
     if inference.conformal is not None:
         yield (
             f"Probabilities are calibrated (temperature {inference.temperature:.2f}); prediction sets should hold the "

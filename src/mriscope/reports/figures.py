@@ -8,15 +8,14 @@ from mriscope.data.slices import SliceSet
 from mriscope.evaluation.calibration import reliability_curve, with_temperature
 from mriscope.evaluation.plots import (
     confusion,
-    headline,
     reliability,
     roc_curves,
     sample_slices,
     save,
-    split_title,
     training_curves,
 )
 from mriscope.evaluation.predictions import Predictions
+from mriscope.evaluation.titles import headline, split_title
 from mriscope.results import Calibration, Estimate, Metrics
 
 

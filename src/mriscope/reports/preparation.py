@@ -27,7 +27,11 @@ def preparation_page(result: Preparation, tiles_of: Callable[[PreparedVolume], S
     """
     order = sorted(result.volumes, key=_doubtful)
     rows = [(one, summary_of(one), [_picture(one, tile) for tile in tiles_of(one)]) for one in order[:MOST_SHOWN]]
-    settings = {name.replace("_", " ").capitalize(): value for name, value in result.settings.model_dump().items()}
+    words = {True: "yes", False: "no"}
+    settings = {
+        name.replace("_", " ").capitalize(): words[value] if isinstance(value, bool) else value
+        for name, value in result.settings.model_dump().items()
+    }
     return render(
         "prepare.html.j2",
         title=f"Prepared volumes of {result.source}",

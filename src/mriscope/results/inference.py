@@ -70,6 +70,8 @@ class ModelOrigin(Record):
     """Whether test subjects also have slices in the training part; None where that is unknown."""
     unseen_subjects: dict[str, Estimate] | None
     """Metrics of the test part, by slice; None where its subjects are not known to be unseen in training."""
+    by_chance: dict[str, float] | None = None
+    """What a guess in the proportions of the tested classes has of each; None where there are no metrics."""
     n_subjects: Count | None
     """Subjects of the test part."""
     statement: str

@@ -11,6 +11,7 @@ from mriscope.data.read_options import ReadOptions
 from mriscope.data.slices import UNKNOWN
 from mriscope.errors import DataError
 from mriscope.evaluation.conformal import prediction_sets
+from mriscope.evaluation.metrics import chance
 from mriscope.results import Answer, ModelDescription, ModelOrigin, SlicePrediction, SubjectPrediction
 from mriscope.run_directory import RunDirectory
 
@@ -29,6 +30,7 @@ def describe_origin(directory: RunDirectory) -> ModelOrigin:
     environment, leaky = directory.environment, directory.leaky
     metrics = None if directory.imported else directory.metrics()
     statement = {True: LEAKY_STATEMENT, False: UNSEEN_STATEMENT, None: UNKNOWN_STATEMENT}[leaky]
+    unseen = metrics if metrics is not None and leaky is False else None
     return ModelOrigin(
         run=directory.name,
         model=directory.recipe.model,
@@ -36,7 +38,8 @@ def describe_origin(directory: RunDirectory) -> ModelOrigin:
         commit=environment.commit,
         protocol=directory.protocol,
         leaky=leaky,
-        unseen_subjects=metrics.metrics if metrics is not None and leaky is False else None,
+        unseen_subjects=None if unseen is None else unseen.metrics,
+        by_chance=None if unseen is None else chance([one.n_slices for one in unseen.classes.values()]),
         n_subjects=metrics.n_subjects if metrics is not None else None,
         statement=IMPORTED_STATEMENT if metrics is None else statement,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from mriscope.data.images import Images
 from mriscope.data.volumes import sides_of
-from mriscope.evaluation.plots import class_title
+from mriscope.evaluation.titles import class_title
 from mriscope.explain.maps import Explanation
 from mriscope.explain.methods import METHODS
 from mriscope.explain.metrics.localisation import brain_mask

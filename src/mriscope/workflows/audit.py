@@ -1,6 +1,7 @@
 """Audit a source and a split of it, and write what was found."""
 
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from mriscope.audit.leakage import (
     worst_pairs,
 )
 from mriscope.audit.repair import repair_split, uneven
-from mriscope.audit.shortcuts import find_shortcuts, find_source_shortcuts, pixel_facts
+from mriscope.audit.shortcuts import find_shortcuts, pixel_facts
 from mriscope.audit.verdict import CopySearch
 from mriscope.data.covariates import with_covariates
+from mriscope.data.file_facts import describe_files, file_facts
 from mriscope.data.manifest import manifest_csv
 from mriscope.data.readers import check_bad_rows_place
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE, UNKNOWN, SliceSet
+from mriscope.data.slices import SIZE, SliceSet
 from mriscope.data.split_files import split_file
 from mriscope.data.splits import Split
 from mriscope.errors import ArgumentError, DataError, check_type
@@ -116,23 +118,23 @@ def audit_source(
             _output(place).check(FILES)
     if repair is not None:
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
-    if given is None:
-        if skip_bad:
-            check_bad_rows_place(BAD_ROWS)
-        loaded = _load(source, skip_bad, manifest)
-        loaded.report_bad_rows()
-    else:
-        loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
-    parts = split_of(loaded.slices, source, split)
-    examined = examine(loaded, manifest, parts, seed=seed)
+    if given is None and skip_bad:
+        check_bad_rows_place(BAD_ROWS)
+    with ThreadPoolExecutor(1) as beside:  # describes files while pixels are compared, mostly without Python
+        files = None if given is not None else beside.submit(describe_files, source)
+        if given is None:
+            loaded = _load(source, skip_bad, manifest)
+            loaded.report_bad_rows()
+        else:
+            loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
+        around = beside.submit(pixel_facts, loaded.slices.images)
+        parts = split_of(loaded.slices, source, split)
+        examined = examine(loaded, manifest, parts, seed=seed)
+        described = {} if files is None else files.result()
+        facts = (*file_facts(described, loaded.slices.paths.tolist()), *around.result())
     reading, slices, neighbours = loaded.reading, examined.slices, examined.neighbours
     search, report = examined.search, examined.report
-    groups = np.where(slices.subjects == UNKNOWN, -1, slices.subjects)
-    if given is None:
-        shortcuts = find_source_shortcuts(source, slices, groups, seed=seed)
-    else:
-        facts_of_pixels = pixel_facts(slices.images)
-        shortcuts = find_shortcuts(facts_of_pixels, slices.labels, groups, slices.class_names, seed=seed)
+    shortcuts = find_shortcuts(facts, slices.labels, slices.subjects, slices.class_names, seed=seed)
     known = slices if covariates is None else with_covariates(slices, covariates, [row.path for row in reading.bad])
     audit = Audit(
         **dict(report),
@@ -305,13 +307,18 @@ def _pictures(audit: Audit, slices: SliceSet, neighbours: Neighbours) -> dict[st
     named: dict[str, ControlScore | None] = {title: getattr(audit.controls, name) for name, title in CONTROLS.items()}
     scores = {title: one for title, one in named.items() if one is not None}
     if scores:
-        rows = [(title, one.accuracy.value, one.accuracy.low, one.accuracy.high) for title, one in scores.items()]
+        rows = []
+        for title, one in scores.items():
+            shown = one.accuracy.reliable is not False  # what the table does not show is not drawn either
+            bounds = (one.accuracy.low, one.accuracy.high) if shown else (np.nan, np.nan)
+            rows.append((title, one.accuracy.value, *bounds))
         figure = control_scores(
             rows,
             max(one.majority for one in scores.values()),
             title="1-nearest-neighbour on pixels, by how train and test are divided",
             note="Bars are 95 % bootstrap intervals over "
-            + " and ".join(sorted({f"{one.unit}s" for one in scores.values()})),
+            + " and ".join(sorted({f"{one.unit}s" for one in scores.values()}))
+            + ", where those are reliable",
         )
         values = "; ".join(f"{title} {100 * one.accuracy.value:.1f} %" for title, one in scores.items())
         alt = f"Points with intervals: accuracy of the nearest neighbour without training. {values}."

@@ -11,8 +11,9 @@ import numpy as np
 
 from mriscope.errors import ArgumentTypeError, MriscopeError, RecipeError, RunError
 from mriscope.evaluation.intervals import interval_unit
-from mriscope.evaluation.plots import LEAKY, ranked, save
+from mriscope.evaluation.plots import ranked, save
 from mriscope.evaluation.ranking import Place, RunsSummary, paired_test_text, rank_recipes, summarize_runs
+from mriscope.evaluation.titles import LEAKY
 from mriscope.files import file_stem, read_file, write_text
 from mriscope.output_folder import OutputFolder, written_with
 from mriscope.recipe import Recipe, read_recipe

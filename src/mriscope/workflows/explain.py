@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mriscope.data.images import Images, read_images
 from mriscope.data.slices import UNKNOWN, SliceSet
 from mriscope.data.splits import read_split
 from mriscope.errors import RunError, UnknownNameError
-from mriscope.evaluation.plots import class_title, split_title
+from mriscope.evaluation.titles import class_title, split_title
 from mriscope.explain.maps import explain
 from mriscope.explain.methods import METHODS, check_method
 from mriscope.explain.metrics.region_shares import tabulate_regions
@@ -194,21 +195,26 @@ def _write(
     colours = {"colormap": options.colormap, "alpha": options.alpha, "by_strength": options.by_strength}
     masks = np.ones(shown.images.images.shape, bool) if options.background else shown.brains
     heading = f"{directory.recipe.model}, {describe_protocol(directory)}"
-    pictures = {GRID: _grid(shown, maps, {**colours, "within": masks, "heading": heading})}
-    for (row, name), file in files.items():
-        pictures[file] = png_bytes(overlay(shown.images.images[row], maps[name][row], **colours, within=masks[row]))
+    with ThreadPoolExecutor(1) as beside:
+        drawn = beside.submit(_grid, shown, maps, {**colours, "within": masks, "heading": heading})
+        overlays = {
+            one: png_bytes(overlay(shown.images.images[one[0]], maps[one[1]][one[0]], **colours, within=masks[one[0]]))
+            for one in files
+        }
+        slices = show_slices(shown, maps, overlays)
+        table = tabulate_regions(maps, METHODS, shown.regions, shown.units)
+    pictures = {GRID: drawn.result(), **{file: overlays[one] for one, file in files.items()}}
     count = len(shown.images)
     which = f"{count} slice{'s' * (count != 1)}" + ("" if own else " of the user's own")
     which += " of the test part" if own and not directory.imported else ""
     explained = "the predicted class" if options.class_name is None else class_title(options.class_name)
     strength = ", and their share follows the map" if options.by_strength else ""
     caption = f"Evidence for {explained}, from 0 (left) to 1 (right){strength}; with the model's probability."
-    table = tabulate_regions(maps, METHODS, shown.regions, shown.units)
     page = explanation_page(
         f"Where {directory.name} finds evidence",
         f"{which}; {heading}.",
         Picture("Scale of colours", caption, png_bytes(colour_bar(options.colormap)), "The colours, from 0 to 1."),
-        show_slices(shown, maps, {one: pictures[file] for one, file in files.items()}),
+        slices,
         _facts(directory, shown, options),
         shown.empty_maps,
         table,
@@ -216,9 +222,9 @@ def _write(
         leaky=directory.leaky,
         coloured_background=options.background,
     )
-    with out.writing([*pictures, PAGE, REGIONS, REGIONS_CSV]) as folder:
-        for name, content in pictures.items():
-            write_bytes(folder / name, content)
+    # Threads wait for the disk together, which takes one file as long as many.
+    with out.writing([*pictures, PAGE, REGIONS, REGIONS_CSV]) as folder, ThreadPoolExecutor(8) as together:
+        list(together.map(write_bytes, [folder / name for name in pictures], pictures.values()))
         write_text(folder / REGIONS_CSV, regions_csv(table))
         _explained_regions(directory, table, explained).write(folder / REGIONS)
         write_text(folder / PAGE, page)

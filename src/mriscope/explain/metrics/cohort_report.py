@@ -7,7 +7,7 @@ import numpy as np
 
 from mriscope.data.severity import severity_ranks
 from mriscope.data.slices import UNKNOWN, SliceSet
-from mriscope.evaluation.plots import class_title
+from mriscope.evaluation.titles import class_title
 from mriscope.explain.metrics.cohort import MeanMap, cohort_maps
 from mriscope.explain.metrics.recommendation import MethodScores
 from mriscope.explain.overlays import matrix, png_bytes

@@ -49,7 +49,7 @@
     const predicted = new Option("the predicted one", "");
     at("class").replaceChildren(predicted, ...class_names.map((name) => new Option(named(name), name)));
     at("statement").textContent = origin.statement;
-    const rows = Object.entries(origin.unseen_subjects ?? {}).map(([name, one]) => metricRow(name, one));
+    const rows = Object.entries(origin.unseen_subjects ?? {}).map(([name, one]) => metricRow(name, one, origin.by_chance?.[name]));
     at("metrics").tBodies[0].replaceChildren(...rows);
     at("metrics").hidden = !rows.length;
     at("notes").replaceChildren(...inference.notes.map((note) => element("li", `${note}.`)));
@@ -58,15 +58,15 @@
     at("asking").hidden = at("model").hidden = false;
   }
 
-  function metricRow(name, one) {
+  function metricRow(name, one, chance) {
     const share = SHARES.includes(name);
-    const number = (value) => (value === null ? "none" : share ? (100 * value).toFixed(1) : value.toFixed(3));
+    const number = (value) => (value === null || value === undefined ? "none" : share ? (100 * value).toFixed(1) : value.toFixed(3));
     const interval = one.reliable === false ? "not reliable here"
       : one.low === null ? "none" : `${number(one.low)} to ${number(one.high)}`;
     const head = element("th", TITLES[name] ?? named(name));
     head.scope = "row";
-    const unit = share && one.value !== null ? " %" : "";
-    return element("tr", "", [head, element("td", `${number(one.value)}${unit}`), element("td", interval)]);
+    const cell = (value) => element("td", `${number(value)}${share && Number.isFinite(value) ? "\u00a0%" : ""}`);
+    return element("tr", "", [head, cell(one.value), cell(chance), element("td", interval)]);
   }
 
   async function open(file) {

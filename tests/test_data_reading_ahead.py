@@ -1,0 +1,52 @@
+"""Files are read by another process, and what fails there is left to the next reading."""
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import encoded, pixels, write_files
+
+from mriscope.data import readers
+from mriscope.data.reading_ahead import reading_ahead
+from mriscope.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _before_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setenv("MRISCOPE_CACHE", str(tmp_path / "cache"))
+
+
+def test_slices_are_in_the_cache_at_the_end_of_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = {f"{name}/1.png": encoded(pixels(seed), "PNG") for seed, name in enumerate(("AD", "CN"))}
+    source = write_files(tmp_path / "set", files)
+    with reading_ahead(str(source)):
+        pass
+    monkeypatch.setattr(readers, "gather", None)  # whoever decodes fails
+    assert np.array_equal(readers.read(source).labels, [0, 1])
+
+
+def test_what_cannot_be_read_is_told_by_the_next_reading(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    source = write_files(tmp_path / "set", {"AD/1.png": b"x", "CN/1.png": b"x"})
+    with reading_ahead(str(source)):
+        pass
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(DataError, match=r"1\.png"):
+        readers.read(source)
+
+
+def test_an_error_in_the_block_ends_the_other_process(tmp_path: Path):
+    source = write_files(tmp_path / "set", {"AD/1.png": b"x"})
+    with pytest.raises(KeyError), reading_ahead(str(source)):
+        raise KeyError
+    assert not multiprocessing.active_children()
+
+
+def test_no_process_is_started_for_the_phantom(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(multiprocessing, "get_context", None)
+    with reading_ahead("phantom"):
+        pass
+    with pytest.raises(TypeError), reading_ahead("a folder"):
+        pass
