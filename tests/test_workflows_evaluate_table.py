@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from mriscope.cli import _run_app
 from mriscope.data.phantom import make_phantom
 from mriscope.errors import ArgumentError, DataError
 from mriscope.results import PublishedEvaluation
+from mriscope.workflows._load import load
 from mriscope.workflows.evaluate_table import evaluate_table, exit_code
 
 # Of three slices of p1 one is wrong, of p2 two are, of p3 none: 4 of 7 slices and 2 of 3 subjects are right.
@@ -244,6 +247,31 @@ def test_names_that_contradict_the_source_are_told_and_prove_nothing(brains, tmp
     assert "the table gives 24 of the 24 subjects named by the source several names" in found.verdict
 
 
+def test_subjects_are_counted_by_pixels_where_the_table_names_slices(brains, tmp_path, monkeypatch):
+    """A column that numbers slices would make a subject of each."""
+    monkeypatch.setattr("mriscope.workflows.evaluate_table.load", lambda *args, **_: load_as_by_pixels(*args))
+    file = table_of(brains, tmp_path / "p.csv", lambda row, name: (f"{row}", "test" if int(name[4:6]) < 8 else "train"))
+    found = evaluate_table(file, source=str(brains))
+    assert found.subjects is not None
+    assert (found.subjects.n_subjects, found.subjects_from) == (8, "pixels")
+    assert any(one.endswith("subjects are counted as pixels tell") for one in found.notes)
+    assert found.leaky is False
+
+
+def load_as_by_pixels(source: str):
+    """Load a source as one whose subjects pixels tell beyond doubt, which takes a larger set."""
+    return replace(load(source), subjects_from="pixels")
+
+
+def test_slices_of_another_part_of_one_name_are_refused(brains, tmp_path):
+    shutil.copytree(brains, tmp_path / "train")
+    name = next(brains.rglob("sub-00_slice-0.png"))
+    rows = [[f"test/{name.parent.name}/{name.name}", name.parent.name]]
+    file = write_table(tmp_path / "p.csv", ["path", "predicted"], rows)
+    with pytest.raises(DataError, match=r"of the part test, and the source has this name in its part train"):
+        evaluate_table(file, source=str(tmp_path / "train"))
+
+
 def test_slices_of_evaluated_subjects_that_the_table_leaves_out_leave_doubt(brains, tmp_path):
     def row_of(_, name):
         brain, place = int(name[4:6]), int(name[-5])
@@ -305,6 +333,7 @@ def test_true_classes_that_are_not_the_sources_are_refused(brains, tmp_path):
     [
         (["--split", "rest"], "--split says which slices of a source trained the model; name that with --data"),
         (["--covariates", "x.csv"], "--covariates goes with a run"),
+        (["--device", "cpu"], "--device goes with a run"),
         (["--part", "validation"], "has no column part"),
         (["--level", "slice", "--pooling", "majority"], "--pooling majority says how a subject's slices are pooled"),
         (["--plane", "axial"], "--plane says how another source is read"),
@@ -315,6 +344,14 @@ def test_options_that_do_not_go_with_a_table_are_refused(table, capsys, words, m
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_table_needs_no_suffix_and_what_is_none_is_named(table, tmp_path, capsys):
+    assert _run_app(["evaluate", str(table.rename(tmp_path / "p.txt"))]) == 4
+    assert "7 slices, 3 subjects" in capsys.readouterr().out
+    (tmp_path / "p.parquet").write_bytes(b"PAR1\xff\xfe")
+    assert _run_app(["evaluate", str(tmp_path / "p.parquet")]) == 2
+    assert "p.parquet is no CSV file in UTF-8 or UTF-16" in capsys.readouterr().err
 
 
 def test_options_of_a_table_do_not_go_with_a_run(tmp_path, capsys):

@@ -49,8 +49,8 @@ AS_CALLED = TableReading()
 
 
 def is_table(path: Path) -> bool:
-    """Tell whether a path names a CSV file rather than a run directory."""
-    return path.suffix.lower() in (".csv", ".tsv") and not path.is_dir()
+    """Tell whether a path names a CSV file, whatever it is called, rather than a run directory."""
+    return path.is_file() or (path.suffix.lower() in (".csv", ".tsv") and not path.is_dir())
 
 
 def refuse_given(options: dict[str, Any], reason: str) -> None:

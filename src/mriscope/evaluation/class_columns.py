@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,6 +23,7 @@ def whole(label: str) -> str:
     return label.partition(".")[0] if re.fullmatch(r"[+-]?\d+\.0*", label) else label
 
 
+@lru_cache(maxsize=4096)
 def class_key(label: str) -> str:
     """Return the form in which spellings of one class are equal; signs count where they tell classes apart.
 

@@ -250,7 +250,7 @@ class PredictionTable:
                     f"row {row + 1} of {self.table.path} has no {what} (nothing, or a word such as none or NA, which "
                     "says that it is unknown); fill it in, or leave the row out"
                 )
-            mend = "leave out its rows, or give every class a column"
+            mend = "write it as one of these, leave out its rows, or give every class a column"
             if re.fullmatch(r"-?\d+", class_key(labels[row])):
                 mend = "say what the labels 0, 1, ... are called, in this order, with --classes"
             raise DataError(

@@ -1,6 +1,6 @@
 """Evaluate predictions that another program wrote to a CSV file: slices beside subjects, baselines, leakage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from mriscope.data.folds import fold_numbers
 from mriscope.data.identifiers import identify
 from mriscope.data.manifest import match_paths, plain_path, subjects_of
+from mriscope.data.naming import part_of_folder
 from mriscope.data.slices import UNKNOWN, SliceSet, number_subjects
 from mriscope.data.subject_ids import alike_ids
 from mriscope.errors import ArgumentError, DataError
@@ -151,6 +152,7 @@ def _find_rows(
     if loaded is not None:
         slices = loaded.slices
         rows = match_paths(table.paths or (), slices.paths.tolist(), file)
+        _check_folders(table.paths or (), loaded, rows, file)
         read = table.read([slices.class_names[label] for label in slices.labels[rows]], slices.class_names)
     else:
         read = table.read()
@@ -178,12 +180,29 @@ def _find_rows(
     if not predictions.n_subjects:
         known_from = None
     published = Published(predictions, rows, loaded, known_from, table.roles["part"] is not None, notes)
-    if conflict := name_conflict(published):
+    if (conflict := name_conflict(published)) and loaded is not None and loaded.subjects_from == "pixels":
+        notes = (*notes, f"{conflict}; subjects are counted as pixels tell")
+        predictions = _with_subjects(predictions, loaded.slices.subject_names[rows])
+        published = replace(published, predictions=predictions, known_from="pixels")
+    elif conflict:
         notes = (*notes, f"{conflict}; subjects are counted as the table names them")
     if alike := alike_ids(predictions.subject_names.tolist()):
         one, other = alike[0]
         notes = (*notes, f"{one} and {other} are counted as two subjects; if they are one, write them alike")
     return replace(published, notes=notes), read
+
+
+def _check_folders(paths: Sequence[str], loaded: Loaded, rows: np.ndarray, file: Path) -> None:
+    """Refuse slices whose path names another part than they have in the source: files of two parts have one name."""
+    own = part_of_folder(Path(loaded.source.partition("?")[0]).name)
+    for path, row in zip(paths, rows.tolist(), strict=True):
+        folders = plain_path(path).split("/")[:-1]
+        named, part = {part_of_folder(folder) for folder in folders} - {""}, str(loaded.slices.parts[row]) or own
+        if part and named and part not in named:
+            raise DataError(
+                f"{file} names {path!r}, of the part {named.pop()}, and the source has this name in its part "
+                f"{part}, {str(loaded.slices.paths[row])!r}; name the source that was predicted with --data"
+            )
 
 
 def _with_subjects(predictions: Predictions, names: np.ndarray) -> Predictions:
