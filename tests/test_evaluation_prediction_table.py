@@ -28,6 +28,7 @@ PAIR = [[0.9, 0.1], [0.25, 0.75]]
         ("y_true;prob_AD;prob_CN", "AD;0,9;0,1", "CN;0,25;0,75"),
         ("True Class,AD probability,CN probability", "ad,0.9,0.1", "cn,0.25,0.75"),
         ("diagnosis,AD,CN", "AD,90.0,10.0", "CN,25.0,75.0"),
+        ("label,AD,CN", "AD,90%,10 %", "CN,25%,75%"),
         ("gt,mmse_score,CN_prob,AD_prob", "AD,20,0.1,0.9", "CN,30,0.75,0.25"),
         ("label,logit_AD,logit_CN", "AD,2.1972246,0", "CN,0,1.0986123"),
         ("label,AD_logit", "AD,2.1972246", "CN,-1.0986123"),
@@ -67,6 +68,18 @@ def test_numbers_as_labels_get_their_names(read):
     assert found.predictions.class_names == ("AD", "CN")
     assert found.predictions.labels.tolist() == [0, 1, 1]
     assert found.predictions.predicted.tolist() == [0, 0, 1]
+
+
+def test_names_of_numbers_do_not_change_the_order_of_a_source(tmp_path):
+    """Its numbers are what slices and baselines have."""
+    file = tmp_path / "table.csv"
+    file.write_text("label,pred\n0,0\n1,0\n")
+    found = PredictionTable(file, ColumnChoice(classes=("CN", "AD"))).read(["CN", "AD"], ("AD", "CN")).predictions
+    assert found.class_names == ("AD", "CN")
+    assert found.labels.tolist() == [1, 0]
+    assert found.predicted.tolist() == [1, 1]
+    with pytest.raises(DataError, match="--classes names MCI; the classes of the source are AD, CN"):
+        PredictionTable(file, ColumnChoice(classes=("CN", "MCI"))).read(["CN", "AD"], ("AD", "CN"))
 
 
 def test_one_column_is_of_the_class_that_is_named(read):

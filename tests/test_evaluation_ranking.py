@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.stats import binomtest
 
-from mriscope.evaluation.plots import headline, ranked
+from mriscope.evaluation.plots import ranked
 from mriscope.evaluation.predictions import Predictions
 from mriscope.evaluation.ranking import (
     ALPHA,
@@ -22,6 +22,7 @@ from mriscope.evaluation.ranking import (
     unit_differences,
 )
 from mriscope.evaluation.scoring import score
+from mriscope.evaluation.titles import headline
 from mriscope.results import Estimate
 
 TWO = ("a", "b")
@@ -258,6 +259,7 @@ def test_the_picture_draws_no_interval_that_is_not_reliable():
     (lines,) = (one for one in figure.axes[0].collections if isinstance(one, LineCollection))
     drawn = [segment[:, 0].tolist() for segment in lines.get_segments() if np.isfinite(segment).all() and len(segment)]
     assert drawn == [pytest.approx([50, 70])]
+    assert figure.axes[0].get_xlim()[0] < 10
     assert "interval not reliable here" in headline("accuracy", Estimate(0.5, 0.1, 0.9, reliable=False), "by_subject")
 
 

@@ -145,6 +145,7 @@ def evaluate(
         of_run = {"covariates": covariates, "where": where, "device": None if device == "auto" else device}
         refuse_given(of_run, f"goes with a run, and {run} is a CSV file")
         check_data(data, manifest)
+        check_data(None, str(run))
         raise typer.Exit(evaluate_published(run, table, reading, data, as_json=as_json, level=level, **chosen))
     refuse_table_reading(table, run)
     check_run(run)

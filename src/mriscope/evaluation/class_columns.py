@@ -140,7 +140,7 @@ def probabilities_of(table: Table, columns: Sequence[str]) -> tuple[np.ndarray, 
         DataError: a cell is no number, one is negative, or a row does not sum to 1, nor every row to 100.
     """
     values = _values(table, columns)
-    cells = [known(row[name]).replace(",", ".") for row in table.rows for name in columns]
+    cells = [known(row[name]).rstrip(" %").replace(",", ".") for row in table.rows for name in columns]
     digits = max(len(cell.partition(".")[2]) for cell in cells)
     sums, scale = values.sum(axis=1), 1.0
     notes: tuple[str, ...] = ()
@@ -188,9 +188,9 @@ def _values(table: Table, columns: Sequence[str]) -> np.ndarray:
     found = np.empty((len(table.rows), len(columns)))
     for place, column in enumerate(columns):
         for number, row in enumerate(table.rows):
-            cell = row[column]
+            cell = row[column].rstrip(" %")
             value = 0.0 if _TINY.fullmatch(cell.strip()) else position_of(cell)
             if value is None or np.isnan(value):
-                raise DataError(f"{column} is {cell!r} in row {number + 1} of {table.path}; expected a number")
+                raise DataError(f"{column} is {row[column]!r} in row {number + 1} of {table.path}; expected a number")
             found[number, place] = value
     return found

@@ -189,12 +189,12 @@ def ranked(
     figure = Figure(figsize=(8, 1.3 + 0.27 * len(names)), layout="constrained")
     axes = figure.subplots()
     values, low, high = (100 * np.array([getattr(one, name) for one in estimates]) for name in ("value", "low", "high"))
+    left, right = _range(np.concatenate([values, low, high]))  # no narrower for intervals that are not drawn
     unsure = np.array([one.reliable is False for one in estimates], np.bool_)
     low, high = np.where(unsure, np.nan, low), np.where(unsure, np.nan, high)
     rows = np.arange(len(names))
     axes.hlines(rows, low, high, color=COLOURS[0], linewidth=2)
     axes.plot(values, rows, "o", color=COLOURS[0], label="Ours, with its interval")
-    left, right = _range(np.concatenate([values, low, high]))
     _mark_reported(axes, reported or (), left, right)
     for row, (value, least, most) in enumerate(zip(values, low, high, strict=True)):
         interval = f"{least:.1f} to {most:.1f}" if not np.isnan(least) else UNRELIABLE if unsure[row] else "no interval"

@@ -216,10 +216,14 @@ class PredictionTable:
 
     def _class_names(self, labels: Sequence[str], class_names: Sequence[str] | None) -> tuple[str, ...]:
         """Return the classes: those that the user or the source names, else those of the scores, else of the labels."""
-        if self.choice.classes is not None:
-            return self.choice.classes
+        named = self.choice.classes
         if class_names is not None:
+            keys = {*map(class_key, class_names)}
+            if other := [name for name in named or () if class_key(name) not in keys]:
+                raise DataError(f"--classes names {other[0]}; the classes of the source are {', '.join(class_names)}")
             return tuple(class_names)
+        if named is not None:
+            return named
         column = self.roles["predicted"]
         told = [*labels, *(known(row[column]) for row in self.table.rows if column)]
         found = {class_key(name): printable(whole(name)) for name in sorted({*told} - {""}, key=natural)}
@@ -240,8 +244,7 @@ class PredictionTable:
 
     def _numbers(self, labels: Sequence[str], names: Sequence[str], what: str) -> np.ndarray:
         number_of = {class_key(name): number for number, name in enumerate(names)}
-        if self.choice.classes is not None:
-            number_of |= {str(number): number for number in range(len(names))}
+        number_of |= {str(number): number_of[class_key(name)] for number, name in enumerate(self.choice.classes or ())}
         found = [number_of.get(class_key(label)) for label in labels]
         if None in found:
             row = found.index(None)

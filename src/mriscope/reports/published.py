@@ -54,9 +54,12 @@ def _metrics_table(scored: Mapping[str, Scores]) -> str:
     columns = ["metric", *(text for name in scored for text in (name, "by chance", f"{100 * level:.0f} % interval"))]
     estimates = {name: _estimates(one) for name, one in scored.items()}
     rows = []
-    for title, metric in next(iter(estimates.values())):
+    for title, metric in dict.fromkeys(key for one in estimates.values() for key in one):
         row = [title]
         for one in estimates.values():
+            if (title, metric) not in one:  # a class of no subject, where its slices are a minority of theirs
+                row += ["", "", ""]
+                continue
             estimate, by_chance = one[title, metric]
             value, interval = format_estimate(metric, estimate)
             row += [value, format_value(metric, by_chance), interval]

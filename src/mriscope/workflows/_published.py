@@ -236,17 +236,27 @@ def _by_pixels(published: Published, chosen: np.ndarray, split: str | None, seed
             parts.train,
             notes,
         )
-    report = examine(loaded, None, parts, seed=seed).report
-    verdict, leaky = verdict_text(report, repairs=False), report.leaky
+    examined = examine(loaded, None, parts, seed=seed)
+    verdict, leaky = verdict_text(examined.report, repairs=False), examined.report.leaky
+    if not name_conflict(published):
+        notes = (*notes, *_note_names(published.predictions.subjects[chosen], examined.found.proven[parts.test]))
     labels = loaded.slices.labels
     doubt = _unlisted_text(published, chosen, split) or _lacking_text(
         labels[parts.train], labels[parts.test], loaded.slices.class_names
     )
-    if not str(loaded.subjects_from).startswith("pixels") and not doubt and (conflict := name_conflict(published)):
-        doubt = f"{conflict}. Correct these names."
     if leaky is False and doubt:
         verdict, leaky = f"CANNOT TELL whether subjects were trained on: {doubt}", None
     return Leakage(verdict, leaky, known_from, parts.train, notes)
+
+
+def _note_names(subjects: np.ndarray, brains: np.ndarray) -> tuple[str, ...]:
+    """Say how many brains, as pixels prove them, go by several subjects; nothing where none does."""
+    known = subjects != UNKNOWN
+    pairs = np.unique(np.stack([brains[known], subjects[known]]), axis=1)
+    several = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    if not several:
+        return ()
+    return (f"pixels prove that {several:,} brains go by several subjects, so intervals over subjects are too narrow",)
 
 
 def _parts_of(

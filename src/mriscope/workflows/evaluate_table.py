@@ -185,7 +185,7 @@ def _find_rows(
         predictions = _with_subjects(predictions, loaded.slices.subject_names[rows])
         published = replace(published, predictions=predictions, known_from="pixels")
     elif conflict:
-        notes = (*notes, f"{conflict}; subjects are counted as the table names them")
+        notes = (*notes, f"{conflict}, so intervals over subjects are too narrow")
     if alike := alike_ids(predictions.subject_names.tolist()):
         one, other = alike[0]
         notes = (*notes, f"{one} and {other} are counted as two subjects; if they are one, write them alike")
