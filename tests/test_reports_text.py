@@ -9,9 +9,11 @@ from mriscope.evaluation.calibration import calibration_summary
 from mriscope.evaluation.intervals import FEW_NOTE
 from mriscope.evaluation.predictions import Predictions
 from mriscope.explain.overlays import png_bytes
+from mriscope.reports.answer import NO_DIAGNOSIS, parts_text
 from mriscope.reports.page import Picture, run_page
 from mriscope.reports.text import CHANCE, UNRELIABLE, describe_slices, metrics_text, slices_text, table
 from mriscope.results import BaselineScores, Estimate
+from mriscope.results.inference import PartsPredicted
 
 PNG = png_bytes(np.zeros((4, 4, 3), np.uint8))
 METRICS = metrics(
@@ -143,3 +145,13 @@ def test_classes_are_printed_from_the_least_to_the_most_severe():
     slices = SliceSet.of(np.zeros((3, 3, 4), np.uint8), [0, 1, 2], class_names=("AD", "CN", "MCI"))
     rows = slices_text("here", describe_slices(slices)).splitlines()
     assert [row.split()[0] for row in rows[3:6]] == ["CN", "MCI", "AD"]
+
+
+def test_a_prediction_in_parts_tells_what_was_answered_and_what_was_not():
+    done = PartsPredicted(parts=3, kept=1, slices=1200, unusable=2, failures={"c.parquet": "is damaged"})
+    assert parts_text(done).splitlines() == [
+        "1,200 slices in 2 parts, 1 of which were finished before",
+        "2 hold no slice; the column problem says why",
+        "c.parquet failed: is damaged",
+        NO_DIAGNOSIS,
+    ]

@@ -12,6 +12,8 @@ import pytest
 from audit_sets import nothing_found
 from data_files import encoded, png, write_files
 
+from mriscope.audit.copies import Copies, Pose
+from mriscope.audit.verdict import CopySearch
 from mriscope.cli import app
 from mriscope.data.manifest import manifest_csv, with_manifest
 from mriscope.data.readers import read
@@ -25,7 +27,7 @@ from mriscope.results import Audit, SplitRecord
 from mriscope.workflows import _leakage, _subjects
 from mriscope.workflows._load import load
 from mriscope.workflows._subjects import with_known_subjects
-from mriscope.workflows.audit import audit_source, exit_code
+from mriscope.workflows.audit import _copy_strips, _load, audit_source, exit_code
 from mriscope.workflows.data_info import describe_source
 from mriscope.workflows.split import write_splits
 
@@ -302,3 +304,34 @@ def test_subjects_from_pixels_are_the_same_at_every_size_and_leave_the_fingerpri
     assert np.bincount(known.subjects).tolist() == [32] * 200
     assert np.array_equal(with_known_subjects(small, real_slices_folder).subjects, known.subjects)
     assert known.fingerprint == slices.fingerprint
+
+
+def test_slices_of_several_sizes_are_audited_at_the_usual_one(tmp_path: Path) -> None:
+    files = {f"{name}/{seed}.png": png(seed, 64, 64) for seed, name in enumerate(["ill"] * 3 + ["well"] * 3)}
+    several = write_files(tmp_path / "several", {**files, "well/9.png": png(9, 96, 96)})
+    assert _load(str(several), False, None).slices.images.shape == (7, 128, 128)
+    broken = write_files(tmp_path / "broken", {**files, "well/9.png": b"no picture"})
+    with pytest.raises(DataError, match=r"9\.png"):
+        _load(str(broken), False, None)
+
+
+def test_altered_slices_stand_beside_their_origins_with_the_change_in_words() -> None:
+    """Slices 4 to 7 were looked for among 0 to 3; that the last has an origin is not certain."""
+    slices = read(PHANTOM)[:8]
+    poses = (Pose(True, 0.2, 1.0, (0, 0)), Pose(False, -15.2, 1.1, (0, 0)), Pose(False, 0.0, 1.0, (2, 0)))
+    copies = Copies(
+        origin=np.array([2, 0, 1, -1]),
+        nearest=np.array([2, 0, 1, 3]),
+        correlation=np.array([0.7, 0.9, 0.8, 0.95], np.float32),
+        poses=(*poses, poses[0]),
+        copy=np.array([True, True, True, False]),
+        level=0.6,
+        false_rate=0.0,
+    )
+    strips = _copy_strips(slices, CopySearch(np.arange(4, 8), np.arange(4)[::-1].copy(), copies, True))
+    assert [one.similarity for one in strips] == pytest.approx([0.9, 0.8, 0.7])
+    told = [one.lines for one in strips]
+    changes = ["turned 15° right, zoom 1.10", "in the same pose", "mirrored"]
+    assert [lines[1].rpartition(": ")[2] for lines in told] == changes
+    assert [slices.paths[row] in lines[0] for row, lines in zip((5, 6, 4), told, strict=True)] == [True] * 3
+    assert [slices.paths[row] in lines[2] for row, lines in zip((3, 2, 1), told, strict=True)] == [True] * 3

@@ -168,7 +168,7 @@ _repaired_earlier = written_with(REPAIRED, SplitRecord.read, [REPAIRED])
 
 
 def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
-    """Load a source at its own size, or where sizes are mixed at the usual one: size may be what tells the classes."""
+    """Load a source, also one of mixed sizes, at the usual size: sizes may be what tells the classes."""
     try:
         return load(source, manifest=manifest, skip_bad=skip_bad)
     except DataError as error:
