@@ -164,7 +164,7 @@ def _unknown_text(tested: np.ndarray, seen: np.ndarray) -> str:
 def _numbering_text(published: Published) -> str:
     """Say that names which number the rows tell no subjects; "" where they do not."""
     predictions = published.predictions
-    if published.known_from not in ("column", "manifest") or predictions.n_subjects < len(predictions):
+    if published.known_from not in ("column", "manifest", "paths") or predictions.n_subjects < len(predictions):
         return ""
     return (
         f"each of the {len(predictions):,} rows has a subject of its own, as where slices were numbered. Name whose "
