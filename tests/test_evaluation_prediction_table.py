@@ -90,6 +90,14 @@ def test_one_column_is_of_the_class_that_is_named(read):
         read(text)
 
 
+def test_a_class_that_is_called_a_has_its_column(read):
+    """prob_A is no proba, which is one column of probabilities."""
+    found = read("label,prob_A,prob_B,prob_C\nA,0.5,0.3,0.2\nB,0.1,0.1,0.8\n")
+    assert found.predictions.class_names == ("A", "B", "C")
+    assert found.predictions.predicted.tolist() == [0, 2]
+    assert read("label,proba\nA,0.9\nB,0.4\n", positive="A").predictions.predicted.tolist() == [0, 1]
+
+
 def test_named_classes_choose_the_columns_among_others(read):
     found = read("label,mmse_score,AD_prob,CN_prob\n0,20,0.9,0.1\n1,30,0.3,0.7\n", classes=("AD", "CN"))
     assert found.predictions.predicted.tolist() == [0, 1]
@@ -199,6 +207,11 @@ def test_a_predicted_class_that_is_not_the_most_probable_is_told(read):
         ("label,pred,set,phase\nA,A,test,train\n", {}, "columns set and phase, and each may be the part"),
         ("path,label,pred\nx/a,A,A\n.\\x\\a,B,B\n", {}, "twice in its column path, in rows 1 and 2"),
         ("label,p_A,p_B\nA,0.5,0.5\nB,0.1,0.9\n", {"logits": True}, "sum to 1 in each row, so they are no logits"),
+        (
+            "label,prob_0,prob_1\nAD,0.9,0.1\nCN,0.1,0.9\n",
+            {},
+            "class .AD., and the classes are 0, 1; .* --classes",
+        ),
         ("label,score\nA,90\nB,10\n", {"positive": "A"}, "divide per cent by 100"),
         ("label,pred\nA,None\nB,B\n", {}, "row 1 of .* has no predicted class .nothing, or a word such as none"),
         ("label,p_A,prob_A,p_B\nA,0.5,0.5,0.5\nB,1,1,0\n", {"classes": ("A", "B", "C")}, "none for the class C"),

@@ -254,8 +254,8 @@ class PredictionTable:
                     "says that it is unknown); fill it in, or leave the row out"
                 )
             mend = "write it as one of these, leave out its rows, or give every class a column"
-            if re.fullmatch(r"-?\d+", class_key(labels[row])):
-                mend = "say what the labels 0, 1, ... are called, in this order, with --classes"
+            if re.fullmatch(r"-?\d+", class_key(labels[row])) or all(name.isdigit() for name in names):
+                mend = "say what the classes 0, 1, ... are called, in this order, with --classes"
             raise DataError(
                 f"row {row + 1} of {self.table.path} has the {what} {labels[row]!r}, and the classes are "
                 f"{', '.join(names)}; {mend}"

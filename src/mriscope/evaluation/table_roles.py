@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from mriscope.data.naming import as_word, part_of_folder
 from mriscope.data.tables import ROLES, Table, find_column, known
 from mriscope.errors import ArgumentError, DataError
+from mriscope.evaluation.class_columns import class_in
 
 NAMES = {
     "path": ROLES["path"],
@@ -42,7 +43,10 @@ def find_roles(table: Table, given: Mapping[str, str | None]) -> dict[str, str |
     roles = {
         role: find_column(role, table.columns if given.get(role) else free, given.get(role), where, usual)
         for role, usual in NAMES.items()
+        if role != "score"
     }
+    single = [column for column in free if not (found := class_in(column)) or not found[2]]  # prob_A is no proba
+    roles["score"] = find_column("score", single, None, where, NAMES["score"])
     free = [column for column in free if column not in roles.values()]
     return {**roles, "path": roles["path"] or find_column("path", free, None, where, OF_IMAGES)}
 
