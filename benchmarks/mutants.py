@@ -41,6 +41,7 @@ MODULES = {
     "evaluation/metrics": ("evaluation_metrics", "evaluation_scoring", "evaluation_pooling"),
     "evaluation/intervals": ("evaluation_intervals", "evaluation_differences", "evaluation_crossval_tests"),
     "audit/subjects": ("audit_subjects",),
+    "audit/joining": ("audit_joining",),
     "audit/leakage": ("audit_leakage", "audit_repair"),
     "explain/cams": ("explain_formulas", "explain_probes", "explain_maps"),
 }

@@ -2,14 +2,16 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from audit_sets import falsely_apart, some_brains, strangers, warped_brains
+from audit_sets import falsely_apart, nothing_found, some_brains, strangers, warped_brains
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
+from mriscope.audit import subjects as subjects_module
 from mriscope.audit.heights import Heights
 from mriscope.audit.separation import Separation
 from mriscope.audit.subjects import (
@@ -178,6 +180,62 @@ def test_the_largest_groups_that_are_proven_apart_are_subjects():
     assert _different_brains(np.array([1, 0, 0, 1]), equals).tolist() == [-1, 0, 0, -1]
 
 
+def test_of_equal_groups_the_first_is_kept_among_many():
+    """Groups 2 i and 2 i + 1 are of one size and not proven to differ; all other pairs are."""
+    groups = np.repeat(np.arange(400), np.repeat(np.arange(200) % 3 + 2, 2))
+    apart = np.arange(400)[:, None] // 2 != np.arange(400) // 2
+    found = _different_brains(groups, Separation(np.eye(400, dtype=bool), apart))
+    assert found.tolist() == np.where(groups % 2, UNKNOWN, groups // 2).tolist()
+
+
+def test_no_slice_is_clear_and_one_is_where_it_has_a_subject():
+    of = {count: nothing_found(count) for count in (0, 1, 2)}
+    assert [one.clear for one in of.values()] == [False] * 3
+    assert replace(of[1], subjects=np.array([0])).clear
+    assert not replace(of[2], subjects=np.array([0, UNKNOWN])).clear
+
+
+def test_leaks_follow_from_proven_joins_alone_and_groups_from_likely_ones_as_well(monkeypatch: pytest.MonkeyPatch):
+    """Joining is replaced by one that joins slices 0 and 1 if it has to be proven, and else 2 and 3."""
+
+    def join(rows: object, groups: np.ndarray, pairs: object, heights: object, *, proven: bool) -> np.ndarray:
+        kept, joined = (0, 1) if proven else (2, 3)
+        return np.where(groups == joined, kept, groups)
+
+    monkeypatch.setattr(subjects_module, "join_pieces", join)
+    found = recover_subjects(noise(20))
+    assert found.proven.tolist() == [0, 0, *range(2, 20)]
+    assert found.groups.tolist() == [0, 0, 2, 2, *range(4, 20)]
+
+
+def test_all_that_compares_slices_computes_on_the_device_that_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    devices: dict[str, object] = {}
+
+    def noting(name: str) -> Callable[..., object]:
+        function = getattr(subjects_module, name)
+
+        def note(*values: object, **options: object) -> object:
+            devices[name] = options.get("device")
+            return function(*values, **options)
+
+        return note
+
+    for name in ("standardised", "link_slices"):
+        monkeypatch.setattr(subjects_module, name, noting(name))
+    recover_subjects(noise(3), device="cpu:0")
+    assert devices == {"standardised": "cpu:0", "link_slices": "cpu:0"}
+
+
+def test_the_bright_tenth_begins_at_its_percentile_between_two_pixels():
+    """Of 100 pixels the 90th percentile is the 90th and 91st in order, both 100, whose fifth is 20.
+
+    The 91st would be 109 and its fifth 21.8, the 89th 29.7 and 5.9.
+    """
+    images = np.zeros((1, 40, 40), np.uint8)
+    images[0, ::4, ::4] = np.sort([20] * 44 + [21] * 45 + [100] * 2 + [200] * 9).reshape(10, 10)
+    assert _brain_areas(images).tolist() == [0.56]
+
+
 def test_areas_are_shares_of_pixels_above_a_fifth_of_the_bright_tenth_by_hand():
     images = np.zeros((2, 16, 16), np.uint8)  # every fourth pixel counts: four by four
     images[0, ::4, ::4] = 5
@@ -187,6 +245,7 @@ def test_areas_are_shares_of_pixels_above_a_fifth_of_the_bright_tenth_by_hand():
     many = np.full((2000, 4, 4), 10, np.uint8)
     many[1::2] = 100  # of 2,000 slices every second one is asked for the bright tenth: 10
     assert _brain_areas(many).tolist() == [1] * 2000
+    assert _brain_areas(many[:0]).tolist() == []
 
 
 # --- the study's slices -------------------------------------------------------------------------------------------
@@ -313,3 +372,11 @@ def test_slices_of_unknown_subjects_have_no_position() -> None:
     rows = torch.eye(3)
     measured = Heights(np.arange(3.0), 1.0, np.zeros(3, np.int64))
     assert _positions(rows, np.array([-1, 0, 0]), measured, np.ones(3)).tolist() == [-1, 0, 1]
+
+
+def test_slices_that_lie_level_keep_their_order_in_the_set():
+    """Two hundred subjects of two slices each, whose heights are equal, and which are dealt in turn."""
+    subjects = np.tile(np.arange(200), 2)
+    measured = Heights(np.zeros(400), 1.0, np.zeros(400, np.int64))
+    found = _positions(torch.eye(400), subjects, measured, np.ones(400))
+    assert found.tolist() == [0] * 200 + [1] * 200

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mriscope import choices, cli
 from mriscope.cli.reading import Reading
-from mriscope.data.slices import CLASS_NAMES
+from mriscope.data.slices import CLASS_NAMES, SEVERITY
 from mriscope.evaluation.calibration import fit_temperature, scale_by_temperature
 from mriscope.evaluation.pooling import POOLINGS, choose_pooling, pool_by_subject
 from mriscope.evaluation.predictions import read_predictions, write_predictions
@@ -370,7 +370,7 @@ def test_predict_prints_class_and_probabilities_of_files_and_folders(call, run_f
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert answer["class"] == max(answer["probabilities"], key=answer["probabilities"].get)
     _, out, _ = call("predict", run_folder, picture)
-    assert out.splitlines()[0].split()[:6] == ["image", "class", *CLASS_NAMES]
+    assert out.splitlines()[0].split()[:6] == ["image", "class", *SEVERITY]
 
 
 def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_path):
@@ -383,7 +383,7 @@ def test_predict_agrees_with_the_predictions_of_the_run(call, run_folder, tmp_pa
     Image.fromarray(np.array(slices.images[row])).save(tmp_path / "one.png")
     _, out, _ = call("predict", run_folder, tmp_path / "one.png", "--json")
     answer = json.loads(out)
-    said = list(answer["slices"][0]["probabilities"].values())
+    said = [answer["slices"][0]["probabilities"][name] for name in CLASS_NAMES]
     expected = scale_by_temperature(tested.probabilities[:1], answer["inference"]["temperature"])[0]
     np.testing.assert_allclose(said, expected, atol=1e-6)
 

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from mriscope.cli import _run_app
 from mriscope.data.phantom import make_phantom
 from mriscope.errors import ArgumentError, DataError
 from mriscope.results import PublishedEvaluation
+from mriscope.workflows._load import load
 from mriscope.workflows.evaluate_table import evaluate_table, exit_code
 
 # Of three slices of p1 one is wrong, of p2 two are, of p3 none: 4 of 7 slices and 2 of 3 subjects are right.
@@ -59,6 +62,15 @@ def test_slices_and_subjects_are_scored_side_by_side(table):
     assert found.verdict.startswith("CANNOT TELL whether the model was trained")
 
 
+def test_a_metric_that_no_resample_has_has_no_interval(tmp_path):
+    """Both subjects have slices of A and of B, so that their label is A, and kappa of one class does not exist."""
+    rows = [[who, true, true] for who in ("p1", "p2") for true in ("A", "B")]
+    found = evaluate_table(write_table(tmp_path / "p.csv", ["subject", "label", "predicted"], rows))
+    assert found.subjects is not None
+    kappa = found.subjects.metrics["quadratic_kappa"]
+    assert np.isnan([kappa.value, kappa.low, kappa.high]).all()
+
+
 def test_predicted_classes_alone_have_no_auroc_and_vote(tmp_path):
     rows = [[who, true, "CN" if p > 0.5 else "AD"] for who, true, p in ROWS]
     found = evaluate_table(write_table(tmp_path / "p.csv", ["subject", "label", "predicted"], rows))
@@ -85,6 +97,49 @@ def test_the_training_rows_of_a_table_tell_whether_subjects_are_shared(tmp_path,
     assert found.baselines_from == "training rows of the table"
     if leaky:
         assert found.verdict.startswith("LEAKY: 1 of the 3 subjects evaluated, with 2 of the 7 slices")
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "doubt"),
+    [
+        (
+            ["1", "2"],
+            ["001", "3"],
+            "1 of the 2 evaluated may be spelled otherwise in the training part, such as 001 and 1",
+        ),
+        (["sub-001", "sub-002"], ["1", "3"], "such as 1 and sub-001"),
+        (["1", "2"], ["2.0", "3"], "such as 2.0 and 2"),
+        (["p1_v2", "p2_v2"], ["p1_v1", "p3_v1"], "such as p1_v1 and p1_v2"),
+        (["p1", "-1"], ["p2", "p3"], "those of 2 rows are unknown"),
+        (["p1", "p2"], ["p3", "p4"], ""),
+        (["S1_01", "S1_02"], ["S10_1", "S11_02"], ""),
+    ],
+)
+def test_names_that_may_be_of_one_subject_leave_doubt(tmp_path, trained, tested, doubt):
+    rows = [
+        [who, true, true, part]
+        for part, names in (("train", trained), ("test", tested))
+        for who, true in zip(names, "AB", strict=True)
+        for _ in range(2)
+    ]
+    found = evaluate_table(write_table(tmp_path / "p.csv", ["subject", "label", "pred", "part"], rows))
+    assert doubt in found.verdict
+    assert (found.leaky, exit_code(found)) == ((None, 4) if doubt else (False, 0))
+
+
+def test_training_rows_that_cannot_be_all_leave_doubt(tmp_path):
+    rows = [["p1", "A", "A", "test"], ["p1", "A", "A", "test"], ["p2", "B", "B", "test"], ["p3", "A", "A", "train"]]
+    file = write_table(tmp_path / "p.csv", ["subject", "label", "pred", "part"], rows)
+    found = evaluate_table(file)
+    assert found.leaky is None
+    assert "the 1 slices taken for the training part hold none of the class B" in found.verdict
+
+
+def test_a_column_that_numbers_rows_names_no_subjects(tmp_path):
+    rows = [[f"{row}", "AB"[row % 2], "A", "train" if row < 4 else "test"] for row in range(6)]
+    found = evaluate_table(write_table(tmp_path / "p.csv", ["subject", "label", "pred", "part"], rows))
+    assert found.leaky is None
+    assert "each of the 6 rows has a subject of its own, as where slices were numbered" in found.verdict
 
 
 def test_a_class_that_is_a_minority_of_its_subjects_slices_stands_by_slice_alone(tmp_path, capsys):
@@ -161,6 +216,93 @@ def test_slices_of_trained_subjects_are_found_by_pixels(brains, tmp_path):
     )
 
 
+def table_of(brains: Path, file: Path, row_of) -> Path:
+    """Write a table that is right about every slice; `row_of` gives subject and part of a name, None leaves it out."""
+    rows = []
+    for number, path in enumerate(sorted(brains.rglob("*.png"))):
+        if (told := row_of(number, path.name)) is not None:
+            rows.append([path.name, path.parent.name, path.parent.name, *told])
+    return write_table(file, ["path", "label", "predicted", "subject", "part"], rows)
+
+
+@pytest.mark.parametrize("split", [None, "rest"])
+def test_training_rows_of_the_table_trained_whatever_the_split_is(brains, tmp_path, split):
+    """Slices 0 and 1 of each brain are in the table, one to train and one to test; the others are the rest."""
+
+    def row_of(_, name):
+        brain, place = int(name[4:6]), int(name[-5])
+        return (f"p{brain}", "test" if place else "train") if brain < 12 and place < 2 else None
+
+    found = evaluate_table(table_of(brains, tmp_path / "p.csv", row_of), source=str(brains), split=split)
+    assert found.leaky is True
+
+
+def test_names_that_contradict_the_source_are_told_and_prove_nothing(brains, tmp_path):
+    """The column gives the slices of a brain two names: one to train, one to test."""
+
+    def row_of(_, name):
+        part = "test" if int(name[-5]) % 2 else "train"
+        return f"{part}-{name[4:6]}", part
+
+    found = evaluate_table(table_of(brains, tmp_path / "p.csv", row_of), source=str(brains))
+    assert found.leaky is True  # by the source
+    (note,) = [one for one in found.notes if "several names" in one]
+    assert note.startswith("the table gives 24 of the 24 subjects named by the source several names, such as ")
+
+    def apart(_, name):
+        brain = int(name[4:6])
+        return f"p{name[4:6]}{'a' if int(name[-5]) % 2 else 'b'}", "test" if brain < 8 else "train"
+
+    found = evaluate_table(table_of(brains, tmp_path / "p.csv", apart), source=str(brains))
+    assert found.leaky is False  # by the source, whatever the table calls its subjects
+    assert any("so intervals over subjects are too narrow" in one for one in found.notes)
+
+
+def test_subjects_are_counted_by_pixels_where_the_table_names_slices(brains, tmp_path, monkeypatch):
+    """A column that numbers slices would make a subject of each."""
+    monkeypatch.setattr("mriscope.workflows.evaluate_table.load", lambda *args, **_: load_as_by_pixels(*args))
+    file = table_of(brains, tmp_path / "p.csv", lambda row, name: (f"{row}", "test" if int(name[4:6]) < 8 else "train"))
+    found = evaluate_table(file, source=str(brains))
+    assert found.subjects is not None
+    assert (found.subjects.n_subjects, found.subjects_from) == (8, "pixels")
+    assert any(one.endswith("subjects are counted as pixels tell") for one in found.notes)
+    assert found.leaky is False
+
+
+def load_as_by_pixels(source: str):
+    """Load a source as one whose subjects pixels tell beyond doubt, which takes a larger set."""
+    return replace(load(source), subjects_from="pixels")
+
+
+def test_slices_of_another_part_of_one_name_are_refused(brains, tmp_path):
+    shutil.copytree(brains, tmp_path / "train")
+    name = next(brains.rglob("sub-00_slice-0.png"))
+    rows = [[f"test/{name.parent.name}/{name.name}", name.parent.name]]
+    file = write_table(tmp_path / "p.csv", ["path", "predicted"], rows)
+    with pytest.raises(DataError, match=r"of the part test, and the source has this name in its part train"):
+        evaluate_table(file, source=str(tmp_path / "train"))
+
+
+def test_slices_of_evaluated_subjects_that_the_table_leaves_out_leave_doubt(brains, tmp_path):
+    def row_of(_, name):
+        brain, place = int(name[4:6]), int(name[-5])
+        return (f"p{brain}", "test" if brain < 8 else "train") if place < 4 else None
+
+    file = table_of(brains, tmp_path / "p.csv", row_of)
+    found = evaluate_table(file, source=str(brains))
+    assert found.leaky is None
+    assert "16 slices of the subjects evaluated are in no row of the table" in found.verdict
+    assert evaluate_table(file, source=str(brains), split="rest").leaky is True
+
+
+def test_validation_rows_can_be_evaluated(brains, tmp_path):
+    def row_of(_, name):
+        return name[4:6], "validation" if int(name[4:6]) < 8 else "train"
+
+    found = evaluate_table(table_of(brains, tmp_path / "p.csv", row_of), source=str(brains), part="validation")
+    assert (found.leaky, found.part) == (False, "validation")
+
+
 def test_unseen_subjects_are_proven_and_all_is_written(brains, tmp_path, capsys):
     file = predictions_of(brains, tmp_path / "p.csv", lambda name: int(name[4:6]) < 8)
     out = tmp_path / "reviewed"
@@ -200,7 +342,9 @@ def test_brains_that_go_by_several_subjects_are_told(tmp_path):
     file = write_table(tmp_path / "p.csv", ["path", "subject", "predicted"], rows)
     found = evaluate_table(file, source=source, split="rest")
     assert found.notes == [
-        "pixels prove that 6 brains go by several subjects, so intervals over subjects are too narrow"
+        "the table gives 6 of the 6 subjects named by the source several names, such as 0a for "
+        "phantom/s000_p00.png and 0b for phantom/s000_p16.png, so intervals over subjects are too narrow",
+        "the 576 slices of the source that the table lacks are taken to have trained the model",
     ]
     assert found.leaky is False
 
@@ -219,7 +363,9 @@ def test_true_classes_that_are_not_the_sources_are_refused(brains, tmp_path):
     [
         (["--split", "rest"], "--split says which slices of a source trained the model; name that with --data"),
         (["--covariates", "x.csv"], "--covariates goes with a run"),
+        (["--device", "cpu"], "--device goes with a run"),
         (["--part", "validation"], "has no column part"),
+        (["--level", "slice", "--pooling", "majority"], "--pooling majority says how a subject's slices are pooled"),
         (["--plane", "axial"], "--plane says how another source is read"),
     ],
 )
@@ -228,6 +374,14 @@ def test_options_that_do_not_go_with_a_table_are_refused(table, capsys, words, m
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_table_needs_no_suffix_and_what_is_none_is_named(table, tmp_path, capsys):
+    assert _run_app(["evaluate", str(table.rename(tmp_path / "p.txt"))]) == 4
+    assert "7 slices, 3 subjects" in capsys.readouterr().out
+    (tmp_path / "p.parquet").write_bytes(b"PAR1\xff\xfe")
+    assert _run_app(["evaluate", str(tmp_path / "p.parquet")]) == 2
+    assert "p.parquet is no CSV file in UTF-8 or UTF-16" in capsys.readouterr().err
 
 
 def test_options_of_a_table_do_not_go_with_a_run(tmp_path, capsys):

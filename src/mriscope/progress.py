@@ -25,14 +25,14 @@ def saying(task: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress
 
     console = Console(file=sys.stderr, highlight=False)
-    last = time.monotonic()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    last, seen = time.monotonic(), console.is_terminal
+    with Progress(console=console, disable=not seen, transient=True) as bar:
         shown = bar.add_task(task, total=None)
 
         def progress(done: int, total: int) -> None:
             nonlocal last
             bar.update(shown, completed=done, total=total or None)
-            if not console.is_terminal and time.monotonic() - last >= _EVERY:
+            if not seen and time.monotonic() - last >= _EVERY:
                 last = time.monotonic()
                 console.print(f"{task}: {done:,} of {total:,}" if total else f"{task}: {done:,}")
 

@@ -4,8 +4,8 @@ Slices four or more apart in a brain are no more alike, as pixels go, than slice
 brain after taking off the mean brain at each height, and the differences that also occur within a brain (within-class
 covariance normalisation; Hatch et al., 2006), tells it over a longer way. The top slice of a piece is compared with the
 lowest slice of each piece that may go on from it, and its likeness is measured in standard deviations of that to the
-other brains at the same height. Two pieces are joined where each is the other's best, by a margin that decoys, pieces
-proven to be of other brains, do not reach (target-decoy competition; Elias and Gygi, 2007).
+other brains at the same height. Two pieces are joined where each is the other's best by a clear margin, also among
+decoys, slices proven to be of other brains (target-decoy competition; Elias and Gygi, 2007).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import numpy as np
 
 from mriscope.audit.heights import Heights
 from mriscope.audit.linking import connected
-from mriscope.audit.separation import Separation, separate
+from mriscope.audit.separation import Separation, blocks, separate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,13 +76,12 @@ class _Ends:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Comparisons of a lower and an upper piece; -1 stands for a decoy, `beyond` is the best rival of a decoy."""
+    """Comparisons of a lower and an upper piece, by number of their groups; -1 stands for a decoy."""
 
     steps: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
     likeness: np.ndarray
-    beyond: np.ndarray
 
 
 def _ends(groups: np.ndarray, heights: np.ndarray, separation: Separation) -> _Ends | None:
@@ -90,7 +89,7 @@ def _ends(groups: np.ndarray, heights: np.ndarray, separation: Separation) -> _E
     if not np.isfinite(heights).all():
         return None
     everyone = np.arange(int(groups.max()) + 1)
-    open_ = np.concatenate([(~separation.proven(some, everyone)).sum(axis=1) > 1 for some in _chunks(everyone)])
+    open_ = np.concatenate([(~separation.proven(some, everyone)).sum(axis=1) > 1 for some in blocks(everyone)])
     if not open_.any():
         return None
     order = np.lexsort((heights, groups))
@@ -104,17 +103,13 @@ def _ends(groups: np.ndarray, heights: np.ndarray, separation: Separation) -> _E
     return _Ends(by_bin(np.arange(len(groups))), by_bin(tops[open_]), by_bin(lows[open_]))
 
 
-def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(numbers, len(numbers) // 2000 + 1)
-
-
 def _persistent(rows: "Tensor", groups: np.ndarray, heights: np.ndarray) -> "np.ndarray | None":
     """Compute features that persist over several steps of height, float32 (N, K), unit length; None if too few do."""
     import torch
 
     from mriscope.audit.similarity import unit
 
-    kept = min(_DIRECTIONS, len(rows) // _SLICES_PER_DIRECTION)
+    kept = min(_DIRECTIONS, len(rows) // _SLICES_PER_DIRECTION, rows.shape[1])
     centred = rows - rows.mean(0)
     features = centred @ torch.linalg.eigh((centred.T @ centred).double())[1][:, -kept:].to(rows.dtype)
     bins = torch.from_numpy(np.round(heights - heights.min()).astype(np.int64))
@@ -154,20 +149,16 @@ def _compare(
             apart = separation.proven(groups[lower], groups[upper])
             same = groups[lower][:, None] == groups[upper]
             one, two = np.nonzero(~apart[:n, :m] & ~same[:n, :m])
-            pairs = groups[tops[one]], groups[lows[two]], likeness[one, two], np.full(len(one), -np.inf)
+            pairs = groups[tops[one]], groups[lows[two]], likeness[one, two]
             apart &= ~same
-            counts = np.bincount(one, minlength=n), np.bincount(two, minlength=m)
-            share = len(one) / (n * m)  # of the pieces within reach are candidates
-            others_below = len(_window(ends.tops, other - _WIDEST, other + 1)) - n
-            others_above = len(_window(ends.lows, place - 1, place + _WIDEST)) - m
-            row, value, rival = _decoys(likeness, apart, (n, m), counts[0], int(share * others_below), random)
-            below = groups[tops[row]], np.full(len(row), -1), value, rival
-            row, value, rival = _decoys(likeness.T, apart.T, (m, n), counts[1], int(share * others_above), random)
-            above = np.full(len(row), -1), groups[lows[row]], value, rival
+            row, column = _decoys(apart[:n, m:], np.bincount(one, minlength=n), random)
+            below = groups[tops[row]], np.full(len(row), -1), likeness[row, m + column]
+            row, column = _decoys(apart[n:, :m].T, np.bincount(two, minlength=m), random)
+            above = np.full(len(row), -1), groups[lows[row]], likeness[n + column, row]
             found += [(np.full(len(some[0]), other - place), *some) for some in (pairs, below, above)]
-    columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 5
+    columns = [np.concatenate(one) for one in zip(*found, strict=True)] if found else [np.empty(0)] * 4
     steps, lower, upper = (one.astype(int) for one in columns[:3])
-    return _Candidates(steps, lower, upper, *columns[3:])
+    return _Candidates(steps, lower, upper, columns[3])
 
 
 def _some(slices: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -188,40 +179,21 @@ def _standardised(
     return ((value - first[0][:, None]) / first[1][:, None] + (value - second[0]) / second[1]) / 2
 
 
-def _window(slices: list[np.ndarray], first: int, last: int) -> np.ndarray:
-    return np.concatenate(slices[max(first, 0) : last + 1])
-
-
-def _decoys(
-    likeness: np.ndarray,
-    apart: np.ndarray,
-    pieces: tuple[int, int],
-    counts: np.ndarray,
-    rivals: int,
-    random: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Choose for each piece as many slices of other brains as it has candidates.
+def _decoys(apart: np.ndarray, counts: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw for each piece as many slices of other brains as it has candidates, or all if there are fewer.
 
     Args:
-        likeness: float32 (P + R, Q + S), of P pieces and R other slices to Q pieces and S other slices.
-        apart: bool, of the same shape, where both are proven to be of different brains.
-        pieces: P and Q.
+        apart: bool (P, S), which of the slices are proven to be of another brain than the piece.
         counts: int64 (P,), candidates of each piece.
-        rivals: how many more pieces a candidate may belong to than these P.
         random: draws the decoys.
 
     Returns:
-        of each decoy the piece it is compared with, the likeness, and the highest likeness of the decoy to another.
+        of each decoy the piece and the slice, int64 each.
     """
-    n, m = pieces
-    draw = np.where(apart[:n, m:], random.random((n, likeness.shape[1] - m)), -1.0)
+    draw = np.where(apart, random.random(apart.shape), -1.0)
     rank = np.argsort(np.argsort(-draw, axis=1), axis=1)
-    row, column = np.nonzero((rank < counts[:, None]) & (draw >= 0))
-    others = np.where(apart[n : n + max(rivals, 0), m:], likeness[n : n + max(rivals, 0), m:], -np.inf)
-    both = np.concatenate([likeness[:n, m:], others, np.full((2, likeness.shape[1] - m), -np.inf)])
-    second, best = np.sort(both, axis=0)[-2:]
-    value = likeness[row, m + column]
-    return row, value, np.where(value >= best[column], second[column], best[column])
+    row, column = np.nonzero((rank < counts[:, None]) & apart)
+    return row, column
 
 
 def _accepted(found: _Candidates, proven: bool, made: np.ndarray) -> np.ndarray:
@@ -240,7 +212,6 @@ def _accepted(found: _Candidates, proven: bool, made: np.ndarray) -> np.ndarray:
         mutual[real] &= rows[place] == np.flatnonzero(real)
         rivals[real] = np.maximum(rivals[real], values[place, 1])
     decoy = (found.lower < 0) | (found.upper < 0)
-    rivals = np.maximum(rivals, found.beyond)
     margin = found.likeness - np.maximum(rivals, 0)
     mutual &= (margin > 0) & (found.likeness > _LEAST)
     good = mutual & ~decoy

@@ -12,6 +12,7 @@ import numpy as np
 from mriscope.audit.heights import Heights
 
 _BIN = 0.25  # steps of height
+_BLOCK = 1000  # groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,11 @@ def separate(groups: np.ndarray, heights: Heights, pairs: np.ndarray) -> Separat
     np.add.at(change, (groups[linked[:, 0]], high), -1)
     covered = change[:, :-1].cumsum(axis=1) > 0
     return Separation(slices, _shrunk(covered, by))
+
+
+def blocks(numbers: np.ndarray) -> list[np.ndarray]:
+    """Split numbers of groups, so that memory for `Separation.proven` stays small."""
+    return np.array_split(numbers, len(numbers) // _BLOCK + 1)
 
 
 def _shrunk(covered: np.ndarray, by: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from mriscope.audit.heights import Heights, measure_heights, seriate, trend
 from mriscope.audit.joining import join_pieces
 from mriscope.audit.linking import link_slices
-from mriscope.audit.separation import Separation, separate
+from mriscope.audit.separation import Separation, blocks, separate
 from mriscope.audit.similarity import standardised
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def _different_brains(groups: np.ndarray, separation: Separation) -> np.ndarray:
     """Label the groups that are proven to be of different brains, the largest first; -1 for slices of the others."""
     sizes = np.bincount(groups)
     several = np.flatnonzero(sizes >= 2)
-    blocks = np.array_split(several, len(several) // 1000 + 1)
-    apart = np.concatenate([separation.proven(block, several) for block in blocks])
+    apart = np.concatenate([separation.proven(some, several) for some in blocks(several)])
     possible, kept = np.ones(len(several), bool), np.zeros(len(sizes), bool)
     for place in np.argsort(-sizes[several], kind="stable"):
         if possible[place]:
@@ -141,5 +140,7 @@ def _positions(rows: "Tensor", subjects: np.ndarray, heights: Heights, areas: np
 def _brain_areas(images: np.ndarray) -> np.ndarray:
     """Compute the share of each slice that is brighter than a fifth of the bright tenth of all pixels; float64 (N,)."""
     few = np.asarray(images)[:, ::4, ::4]
-    bright = np.percentile(few[:: max(1, len(few) // 1000)], 90) if len(few) else 0
+    if not len(few):
+        return np.empty(0)
+    bright = np.percentile(few[:: max(1, len(few) // 1000)], 90)
     return np.array([(one > 0.2 * bright).mean() for one in few])

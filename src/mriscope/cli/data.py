@@ -1,5 +1,6 @@
 """Commands about data: whose slices a source holds, and what a split of them shares."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,8 @@ def audit(
         from mriscope.reports.audit import audit_text, repair_text
         from mriscope.workflows.audit import audit_source, exit_code
 
+        for name in ("scipy.sparse.csgraph", "scipy.spatial"):  # which the recovery of subjects imports in its midst
+            import_module(name)
     found = audit_source(
         named, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad
     )

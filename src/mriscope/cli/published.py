@@ -49,7 +49,7 @@ AS_CALLED = TableReading()
 
 
 def is_table(path: Path) -> bool:
-    """Tell whether a path names a file of predictions rather than a run directory."""
+    """Tell whether a path names a CSV file, whatever it is called, rather than a run directory."""
     return path.is_file() or (path.suffix.lower() in (".csv", ".tsv") and not path.is_dir())
 
 

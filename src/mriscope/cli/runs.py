@@ -142,7 +142,8 @@ def evaluate(
     """
     chosen = {"part": part, "task": task, "pooling": pooling, "manifest": manifest, "out": out, "skip_bad": skip_bad}
     if is_table(run):
-        refuse_given({"covariates": covariates, "where": where}, f"goes with a run, and {run} is a CSV file")
+        of_run = {"covariates": covariates, "where": where, "device": None if device == "auto" else device}
+        refuse_given(of_run, f"goes with a run, and {run} is a CSV file")
         check_data(data, manifest)
         check_data(None, str(run))
         raise typer.Exit(evaluate_published(run, table, reading, data, as_json=as_json, level=level, **chosen))

@@ -165,7 +165,7 @@ def match_paths(paths: Sequence[str], known_paths: Sequence[str], where: object)
 
 
 def _pieces(path: str) -> tuple[str, ...]:
-    return tuple(piece for piece in _form(path).split("/") if piece not in ("", "."))
+    return tuple(piece for piece in plain_path(path).split("/") if piece not in ("", "."))
 
 
 def _unify(table: Table, column: str | None, path: str | None = None) -> tuple[Table, dict[str, str]]:
@@ -208,11 +208,11 @@ def _rows_by_path(
         first = row_of.setdefault(row[column], number)
         if first != number:
             raise DataError(f"{table.path} names {row[column]!r} twice, in rows {first + 1} and {number + 1}; keep one")
-    by_form = {_form(path): number for path, number in row_of.items()}
-    found = [row_of.get(path, by_form.get(_form(path))) for path in paths]
+    by_form = {plain_path(path): number for path, number in row_of.items()}
+    found = [row_of.get(path, by_form.get(plain_path(path))) for path in paths]
     if passed_over is not None:
-        own = {_form(path) for path in (*paths, *passed_over)}
-        _check_known(paths, [path for path in row_of if _form(path) not in own], table)
+        own = {plain_path(path) for path in (*paths, *passed_over)}
+        _check_known(paths, [path for path in row_of if plain_path(path) not in own], table)
     if missing := [path for path, number in zip(paths, found, strict=True) if number is None]:
         raise DataError(
             f"{table.path} lacks {len(missing):,} of {whose} {len(paths):,} slices, first {missing[0]!r}; "
@@ -221,7 +221,13 @@ def _rows_by_path(
     return [table.rows[number] for number in found if number is not None]
 
 
-def _form(path: str) -> str:
+def plain_path(path: str) -> str:
+    r"""Return a path in the form in which its spellings are equal: slashes, composed accents, no ./ before it.
+
+    Example:
+        >>> plain_path(r".\CN\1.png")
+        'CN/1.png'
+    """
     return unicodedata.normalize("NFC", path.replace("\\", "/").removeprefix("./"))
 
 

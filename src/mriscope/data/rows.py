@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mriscope.data.scans import Scan
 
 IN_FLIGHT = 2**24  # bytes of files that wait for a thread to decode them
+SMALL = 2**14  # bytes of a file that is decoded sooner than a thread would take it
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def gather(
             if not isinstance(one, str):
                 if one.pixels.dtype != np.uint8:
                     deep[len(found)] = one.pixels
-                pixels.write(one.pixels.astype(np.uint8).tobytes())
+                pixels.write(one.pixels.astype(np.uint8, copy=False).tobytes())
                 found.append(replace(one, pixels=_NO_PIXELS))
             progress(len(seen))
         images = pixels.as_array((len(found), target, target))
@@ -173,21 +174,23 @@ _NO_PIXELS = np.zeros((0, 0), np.uint8)
 def _decode_all(
     rows: Iterable[Row], class_names: Sequence[str], size: int, stretch: bool
 ) -> Iterator[tuple[Row, _Decoded | str]]:
-    """Decode rows on several threads, in order; the row without its content, and the slice or why there is none."""
-    waiting: deque[tuple[Row, int, Future[_Decoded | str]]] = deque()
+    """Decode rows in order, large files on threads; the row without its content, and the slice or why there is none."""
+    waiting: deque[tuple[Row, int, Future[_Decoded | str] | _Decoded | str]] = deque()
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
         weight = 0
         for row in rows:
             bare = replace(row, content=None, pixels=None)
             own = len(row.content or b"")
-            waiting.append((bare, own, pool.submit(_decode_row, row, class_names, size, stretch)))
+            small = row.pixels is None and own < SMALL
+            task = row, class_names, size, stretch
+            waiting.append((bare, own, _decode_row(*task) if small else pool.submit(_decode_row, *task)))
             weight += own
             while len(waiting) > 64 or (weight > IN_FLIGHT and waiting):
-                done, own, future = waiting.popleft()
+                done, own, found = waiting.popleft()
                 weight -= own
-                yield done, future.result()
-        for done, _, future in waiting:
-            yield done, future.result()
+                yield done, found.result() if isinstance(found, Future) else found
+        for done, _, found in waiting:
+            yield done, found.result() if isinstance(found, Future) else found
 
 
 def _decode_row(row: Row, class_names: Sequence[str], size: int, stretch: bool) -> _Decoded | str:

@@ -1,7 +1,7 @@
 """What ids of subjects in tables and headers mean: one spelling of each, and the sessions that they end with."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _ENDINGS = (
@@ -12,6 +12,9 @@ _ENDINGS = (
 )
 """Ids of OASIS, ADNI, IXI and BIDS with more than the subject, as `identifiers` knows them in paths."""
 _KNOWN = tuple(re.compile(ending, re.IGNORECASE | re.DOTALL) for ending in _ENDINGS)
+_WORDS = "subject|subj|sub|participant|patient|person|pat|case|id"
+_VISITS = "visit|session|scan|ses|month|year|timepoint|tp|v|m|t|bl|baseline"
+"""What may stand before and behind the number of a subject."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,29 @@ def unify_subjects(names: Sequence[str]) -> SubjectIds:
         notes.append(f"ids that differ only in case or surrounding blanks are one subject, such as {respelled}")
     known = [split[name] for name in names]
     return SubjectIds([spelling[fold(subject)] for subject, _ in known], [when for _, when in known], tuple(notes))
+
+
+def loose_id(name: str) -> str:
+    """Return the form in which ids are equal that may be one subject: without visit, word and leading zeros.
+
+    Example:
+        >>> loose_id("sub-001"), loose_id("1.0"), loose_id("Patient 1_v2"), loose_id("S10_02")
+        ('1', '1', '1', 's10-2')
+    """
+    text = re.sub(r"(?<=\d)\.0+$", "", fold(name))
+    text = re.sub(rf"(?<=\d)[\W_]+(?:{_VISITS})[\W_]*\d*$", "", text)
+    text = re.sub(rf"^(?:{_WORDS})(?=[\W_]*\d)", "", text)
+    return re.sub(r"[\W_]+", "-", re.sub(r"(?<!\d)0+(?=\d)", "", text)).strip("-")
+
+
+def alike_ids(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return pairs of ids that may be one subject, one for each such subject.
+
+    Example:
+        >>> alike_ids(["001", "2", "1", "sub-01"])
+        [('001', '1')]
+    """
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        found.setdefault(loose_id(name), []).append(name)
+    return [(same[0], same[1]) for loose, same in found.items() if loose and len(same) > 1]

@@ -1,37 +1,33 @@
 """A CSV file of predictions that any program wrote: its columns, told by their names, as Predictions."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mriscope.data.manifest import plain_path
 from mriscope.data.naming import CLASS_NAMES, as_word, canonical_class, natural, part_of_folder, printable
 from mriscope.data.slices import number_subjects
 from mriscope.data.subject_ids import unify_subjects
-from mriscope.data.tables import ROLES, Table, find_column, known, position_of, read_table
-from mriscope.errors import DataError
+from mriscope.data.tables import Table, known, read_table
+from mriscope.errors import ArgumentError, DataError
+from mriscope.evaluation.class_columns import (
+    are_logits,
+    class_in,
+    class_key,
+    columns_of_classes,
+    find_class_columns,
+    probabilities_of,
+    probabilities_of_one,
+    softmax_of,
+    whole,
+)
 from mriscope.evaluation.predictions import Predictions
+from mriscope.evaluation.table_roles import OF_IMAGES, find_part, find_roles
 
-NAMES = {
-    "path": ROLES["path"],
-    "label": (*ROLES["label"], "true", "truelabel", "trueclass", "ytrue", "target", "groundtruth", "actual", "gt"),
-    "predicted": (
-        *("predicted", "prediction", "pred", "predictedlabel", "predictedclass", "predlabel", "predclass"),
-        *("ypred", "yhat", "output"),
-    ),
-    "subject": ROLES["subject"],
-    "part": ROLES["part"],
-    "score": ("probability", "prob", "proba", "score", "yscore", "yprob", "yproba"),
-}
-"""What columns are called that mean the same, as `as_word` reduces them."""
-OF_IMAGES = ("image", "img", "imageid", "imagename", "id")
-"""What the column of paths is called where none has a usual name."""
-_WORDS = "probability|probabilities|prob|proba|p|score|softmax|logits|logit"
-_BEFORE = re.compile(rf"({_WORDS})[\W_]+(.*\w.*)", re.IGNORECASE)
-_AFTER = re.compile(rf"(.*\w)[\W_]+({_WORDS})\W*", re.IGNORECASE)
-_FLOAT = 1e-3
-"""How far probabilities that were computed in half precision may sum beside 1."""
+_UNKNOWN_SUBJECTS = ("-1", "-1.0", "unknown", "?", "-")
+"""What stands in a column of subjects where one is unknown, beside the words of every table."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +85,15 @@ class PredictionTable:
     def __init__(self, path: object, choice: ColumnChoice) -> None:
         self.table: Table = read_table(str(path))
         self.choice = choice
+        self.notes: tuple[str, ...] = ()
         if not self.table.rows:
             raise DataError(f"{path} has no rows below its header; name a CSV file of predictions")
+        _check_classes(choice.classes)
         given = {"label": choice.label, "predicted": choice.predicted, "subject": choice.subject}
-        columns = self.table.columns
-        self.roles = {role: find_column(role, columns, given.get(role), path, usual) for role, usual in NAMES.items()}
-        self.roles["path"] = self.roles["path"] or find_column("path", columns, None, path, OF_IMAGES)
-        self._scores = self._score_columns()
+        self.roles = find_roles(self.table, given)
+        if self.roles["part"] is None and (part := find_part(self.table, self.roles)) is not None:
+            self.roles["part"], self.notes = part, (f"the column {part} is taken as the part",)
+        self._scores = self._find_scores(self.labels() or (), None)
         if not self._scores and self.roles["predicted"] is None and self.roles["score"] is None:
             raise DataError(
                 f"{path} has the columns {', '.join(self.table.columns)}, and none says what was predicted; expected "
@@ -103,24 +101,17 @@ class PredictionTable:
             )
         column = self.roles["path"]
         self.paths = None if column is None else [row[column] for row in self.table.rows]
-        _check_once(path, self.paths or ())
+        _check_once(path, str(column), self.paths or ())
 
-    def _score_columns(self) -> dict[str, str]:
-        """Return the column of scores of each class: those called alike, as probability_<class>, or as the classes."""
-        told = [self.roles[role] for role in ("label", "predicted")]
-        labels = {_key(known(row[column])) for column in told if column for row in self.table.rows} - {""}
+    def _find_scores(self, labels: Sequence[str], class_names: Sequence[str] | None) -> dict[str, str]:
+        """Return the column of scores of each class, by the class as the column calls it."""
+        column = self.roles["predicted"]
+        told = [*labels, *(known(row[column]) for row in self.table.rows if column)]
         rest = [name for name in self.table.columns if name not in self.roles.values()]
-        alike: dict[tuple[str, bool], dict[str, str]] = {}
-        for column in rest:
-            if (found := _class_in(column)) is not None:
-                class_name, word, first = found
-                alike.setdefault((word, first), {})[class_name] = column
-        fitting = [one for one in alike.values() if self.choice.classes or labels <= {_key(name) for name in one}]
-        if fitting:
-            return next((one for one in fitting if not _are_logits(one.values())), fitting[0])
-        labels |= {_key(name) for name in self.choice.classes or ()}
-        bare = {name: name for name in rest if canonical_class(name) or _key(name) in labels}
-        return bare or next(iter(alike.values()), {})
+        keys = {class_key(label) for label in told if label}
+        required = column is None and self.roles["score"] is None
+        classes = self.choice.classes or class_names
+        return find_class_columns(self.table.path, rest, keys, classes, required=required)
 
     def labels(self) -> list[str] | None:
         """Return the true class of each row as the table calls it; None without such a column."""
@@ -130,7 +121,10 @@ class PredictionTable:
     def subjects(self) -> list[str] | None:
         """Return the subject of each row, "" where unknown; None without such a column."""
         column = self.roles["subject"]
-        return None if column is None else unify_subjects([known(row[column]) for row in self.table.rows]).subjects
+        if column is None:
+            return None
+        cells = [known(row[column]) for row in self.table.rows]
+        return unify_subjects(["" if cell.lower() in _UNKNOWN_SUBJECTS else cell for cell in cells]).subjects
 
     def parts(self) -> list[str] | None:
         """Return the part of each row: train, validation or test; None without such a column.
@@ -169,12 +163,18 @@ class PredictionTable:
                 f"{self.table.path} has the columns {', '.join(self.table.columns)}, and none says what is true; "
                 "expected label, or name one with --label-column, or the slices themselves with --data"
             )
+        self._scores = self._find_scores([*(own or ()), *(labels or ())], class_names)
+        self._check_predicted(own or labels or ())
         names = self._class_names([*(own or ()), *(labels or ())], class_names)
         truth = self._numbers(own or labels or (), names, "true class")
         if own is not None and labels is not None:
             self._check_agreement(truth, self._numbers(labels, names, "true class"), labels)
         predicted = self._predicted(names)
         probabilities, notes = self._probabilities(names)
+        notes = (*self.notes, *notes)
+        if probabilities is not None and self._are_classes(probabilities):
+            predicted, told = self._of_one_hot(probabilities, truth, predicted)
+            probabilities, notes = None, (*notes, told)
         has_probabilities = probabilities is not None
         if probabilities is None:
             probabilities = np.eye(len(names), dtype=np.float32)[predicted]
@@ -192,28 +192,50 @@ class PredictionTable:
             found = replace(found, subjects=numbers, subject_ids=ids)
         return PublishedPredictions(found, has_probabilities, notes)
 
+    def _check_predicted(self, labels: Sequence[str]) -> None:
+        """Refuse a column of predicted classes that holds numbers of something else, or classes of other names."""
+        column = self.roles["predicted"]
+        if column is None:
+            return
+        cells = [known(row[column]) for row in self.table.rows]
+        classes = {class_key(label) for label in (*labels, *(self.choice.classes or ())) if label}
+        odd = [row for row, cell in enumerate(cells) if class_key(cell) not in classes]
+        decimal = next((row for row in odd if re.fullmatch(r"[+-]?\d*[.,]\d+", whole(cells[row]))), None)
+        if decimal is not None:
+            raise DataError(
+                f"{column} is {cells[decimal]} in row {decimal + 1} of {self.table.path}; expected a class: if it "
+                "holds probabilities of one class of two, call it probability and name the class with --positive"
+            )
+        found = {class_key(cell): cell for cell in cells if cell}
+        if len(classes) > 1 and len(found) > 1 and len(odd) == len(cells) and self.choice.classes is None:
+            raise DataError(
+                f"{self.table.path} has the predicted classes {', '.join(sorted(found.values()))}, and none of them is "
+                f"true of any row ({', '.join(sorted({*labels} - {''}))}); write them alike, or, where they are "
+                "numbers, say what 0, 1, ... are called with --classes"
+            )
+
     def _class_names(self, labels: Sequence[str], class_names: Sequence[str] | None) -> tuple[str, ...]:
         """Return the classes: those that the user or the source names, else those of the scores, else of the labels."""
         named = self.choice.classes
-        if named is not None and len({*map(_key, named)} - {""}) < max(2, len(named)):
-            raise DataError(f"--classes names {', '.join(named)}; name two or more, each of them once")
         if class_names is not None:
-            if other := [name for name in named or () if _key(name) not in {*map(_key, class_names)}]:
+            keys = {*map(class_key, class_names)}
+            if other := [name for name in named or () if class_key(name) not in keys]:
                 raise DataError(f"--classes names {other[0]}; the classes of the source are {', '.join(class_names)}")
             return tuple(class_names)
         if named is not None:
             return named
         column = self.roles["predicted"]
         told = [*labels, *(known(row[column]) for row in self.table.rows if column)]
-        found = {_key(name): printable(_whole(name)) for name in sorted({*told} - {""}, key=natural)}
-        if self._scores:
-            found = {_key(name): printable(name) for name in self._scores}
-        if self.choice.positive is not None and len(found) < 2:
-            found.setdefault(_key(self.choice.positive), self.choice.positive)
+        found = {class_key(name): printable(whole(name)) for name in sorted({*told} - {""}, key=natural)}
+        if len(self._scores) > 1:
+            found = {class_key(name): printable(name) for name in self._scores}
+        found |= {class_key(name): printable(name) for name in self._scores if class_key(name) not in found}
+        if (positive := self.choice.positive) is not None and len(found) < 2:
+            found.setdefault(class_key(positive), positive)
         if len(found) < 2:
             raise DataError(
                 f"{self.table.path} has the classes {', '.join(found.values()) or '(none)'}; expected two or more, as "
-                "columns probability_<class> or among the labels"
+                "columns probability_<class> or among the labels, or name them all with --classes"
             )
         known_classes = {canonical_class(name) for name in found.values()}
         if known_classes <= {*CLASS_NAMES}:
@@ -221,15 +243,18 @@ class PredictionTable:
         return tuple(found.values())
 
     def _numbers(self, labels: Sequence[str], names: Sequence[str], what: str) -> np.ndarray:
-        number_of = {_key(name): number for number, name in enumerate(names)}
-        number_of |= {str(number): number_of[_key(name)] for number, name in enumerate(self.choice.classes or ())}
-        found = [number_of.get(_key(label)) for label in labels]
+        number_of = {class_key(name): number for number, name in enumerate(names)}
+        number_of |= {str(number): number_of[class_key(name)] for number, name in enumerate(self.choice.classes or ())}
+        found = [number_of.get(class_key(label)) for label in labels]
         if None in found:
             row = found.index(None)
             if not labels[row]:
-                raise DataError(f"row {row + 1} of {self.table.path} has no {what}; fill it in, or leave the row out")
-            mend = "leave out its rows, or give every class a column"
-            if re.fullmatch(r"\d+", _key(labels[row])):
+                raise DataError(
+                    f"row {row + 1} of {self.table.path} has no {what} (nothing, or a word such as none or NA, which "
+                    "says that it is unknown); fill it in, or leave the row out"
+                )
+            mend = "write it as one of these, leave out its rows, or give every class a column"
+            if re.fullmatch(r"-?\d+", class_key(labels[row])):
                 mend = "say what the labels 0, 1, ... are called, in this order, with --classes"
             raise DataError(
                 f"row {row + 1} of {self.table.path} has the {what} {labels[row]!r}, and the classes are "
@@ -254,10 +279,7 @@ class PredictionTable:
         return self._numbers([known(row[column]) for row in self.table.rows], names, "predicted class")
 
     def _probabilities(self, names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-        """Return float32 (N, K), or None where the table has none, and what is to be said of them."""
-        if not self._scores:
-            column = self.roles["score"]
-            return (None, ()) if column is None else (self._of_one_column(column, names), ())
+        """Return float (N, K), or None where the table has none, and what is to be said of them."""
         column_of: dict[int, str] = {}
         for class_name, column in self._scores.items():
             number = int(self._numbers([class_name], names, "column of class")[0])
@@ -267,100 +289,95 @@ class PredictionTable:
                     f"{names[number]}; keep one"
                 )
             column_of[number] = column
-        if missing := [name for number, name in enumerate(names) if number not in column_of]:
-            raise DataError(
-                f"{self.table.path} has columns of scores, {', '.join(self._scores.values())}, and none for the class "
-                f"{missing[0]}; give every class one, called probability_{missing[0]}"
-            )
-        columns = [column_of[number] for number in range(len(names))]
-        values = np.stack([self._values(column) for column in columns], axis=1)
-        if self.choice.logits or _are_logits(columns):
-            odds = np.exp(values - values.max(axis=1, keepdims=True))
-            return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), ("softmax of logits",)
-        return self._normalised(values, columns)
+        if len(column_of) > 1 or (column_of and len(names) > 2):
+            if self.choice.positive is not None:
+                raise ArgumentError(
+                    f"--positive says whose one column of probabilities is, and {self.table.path} has one for each "
+                    "class; leave it out"
+                )
+            columns = columns_of_classes(self.table.path, column_of, names)
+            if self.choice.logits or are_logits(columns):
+                return softmax_of(self.table, columns), ("softmax of logits",)
+            return probabilities_of(self.table, columns)
+        return self._of_one_column(column_of, names)
 
-    def _normalised(self, values: np.ndarray, columns: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return probabilities that sum to 1, as far as they were rounded beside it; refuse what cannot be meant."""
-        cells = [known(row[name]).replace(",", ".") for row in self.table.rows for name in columns]
-        digits = max(len(cell.partition(".")[2]) for cell in cells)
-        sums, scale = values.sum(axis=1), 1.0
-        notes: tuple[str, ...] = ()
-        if (np.abs(sums - 100) < 0.5 * len(columns)).all():
-            scale, notes = 100.0, ("probabilities are read as per cent, as each row sums to 100",)
-        rounded = len(columns) * 0.5 * 10.0 ** -min(digits, 15) if digits or scale > 1 else 0.0
-        wrong = (np.abs(sums - scale) > max(_FLOAT * scale, rounded * 1.001)) | (values < 0).any(axis=1)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise DataError(
-                f"the scores of row {row + 1} of {self.table.path} ({', '.join(columns)}) are "
-                f"{', '.join(f'{value:g}' for value in values[row])}, with the sum {sums[row]:g}; probabilities sum to "
-                "1, and if these are logits, add --logits"
+    def _of_one_column(
+        self, column_of: Mapping[int, str], names: Sequence[str]
+    ) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """Return the probabilities of two classes from those of one; None where there are but predicted classes."""
+        column = next(iter(column_of.values()), self.roles["score"])
+        positive = self.choice.positive
+        keys = [class_key(name) for name in names]
+        if positive is not None and class_key(positive) not in keys:
+            raise ArgumentError(
+                f"--positive {positive} is none of the classes of {self.table.path}, {', '.join(names)}; name one"
             )
-        return (values / sums[:, None]).astype(np.float32), notes
-
-    def _of_one_column(self, column: str, names: Sequence[str]) -> np.ndarray:
-        """Return the probabilities of two classes from those of one."""
-        if len(names) != 2 or self.choice.positive is None:
+        place = None if positive is None else keys.index(class_key(positive))
+        if column_of and place not in (None, *column_of):
+            raise ArgumentError(f"--positive {positive} is not the class that the column {column} is called for")
+        place = next(iter(column_of), place)
+        if column is None:
+            if self.choice.logits or positive is not None:
+                option = "--logits" if self.choice.logits else "--positive"
+                raise ArgumentError(f"{option} is of columns of scores, and {self.table.path} has none; leave it out")
+            return None, ()
+        if place is None and self.roles["predicted"] is not None:
+            return None, (f"the column {column} is not read, as nothing says which class it is of; --positive does",)
+        if place is None or len(names) != 2:
             raise DataError(
                 f"{self.table.path} has one column of probabilities, {column}, and the classes {', '.join(names)}; "
                 "of two classes say which one it is of with --positive, and else give every class a column"
             )
-        keys = [_key(name) for name in names]
-        if _key(self.choice.positive) not in keys:
-            raise DataError(f"--positive names {self.choice.positive}; the classes are {', '.join(names)}")
-        place = keys.index(_key(self.choice.positive))
-        values = self._values(column)
-        if self.choice.logits:
-            values = 1 / (1 + np.exp(-values))
-        wrong = (values < 0) | (values > 1)
-        if wrong.any():
-            row = int(wrong.argmax())
+        logits = self.choice.logits or are_logits([column])
+        found = probabilities_of_one(self.table, column, place, logits=logits)
+        predicted = self._predicted(names)
+        if predicted is not None and (found[:, place] >= 0.5).all() and (predicted != place).any():
             raise DataError(
-                f"{column} is {values[row]:g} in row {row + 1} of {self.table.path}; a probability lies between 0 and "
-                "1, and if these are logits, add --logits"
+                f"{column} is 0.5 or more in every row of {self.table.path}, also where {names[1 - place]} is "
+                "predicted, so it tells how sure a prediction is; leave --positive out"
             )
-        return np.stack([values if place == 0 else 1 - values, values if place == 1 else 1 - values], axis=1)
+        return found, (f"{column} is read as the probability of {names[place]}, and the other class has the rest",)
 
-    def _values(self, column: str) -> np.ndarray:
-        found = [position_of(row[column].rstrip(" %")) for row in self.table.rows]
-        wrong = [row for row, value in enumerate(found) if value is None or np.isnan(value)]
-        if wrong:
-            cell = self.table.rows[wrong[0]][column]
-            raise DataError(f"{column} is {cell!r} in row {wrong[0] + 1} of {self.table.path}; expected a number")
-        return np.array(found, np.float64)
+    def _are_classes(self, probabilities: np.ndarray) -> bool:
+        """Tell whether columns of classes hold 0 and 1 alone."""
+        return len(self._scores) > 1 and not self.choice.logits and bool(np.isin(probabilities, (0, 1)).all())
+
+    def _of_one_hot(
+        self, values: np.ndarray, truth: np.ndarray, predicted: np.ndarray | None
+    ) -> tuple[np.ndarray, str]:
+        """Return the predicted classes of a table whose columns of classes hold 0 and 1, and what is to be said."""
+        columns, classes = ", ".join(self._scores.values()), values.argmax(axis=1).astype(np.int64)
+        if predicted is not None and not np.array_equal(predicted, classes) and not np.array_equal(truth, classes):
+            raise DataError(
+                f"{self.table.path} has the columns {columns}, of 0 and 1 alone, which are neither the true classes "
+                f"nor those of {self.roles['predicted']}; leave them out"
+            )
+        if predicted is not None:
+            return predicted, f"the columns {columns} hold 0 and 1 alone and are not read"
+        if all(class_in(name) is None for name in self._scores.values()) and np.array_equal(truth, classes):
+            raise DataError(
+                f"{self.table.path} has the columns {columns}, which are 1 for the true class in every row, and none "
+                "says what was predicted; where they do, call them probability_<class>"
+            )
+        return classes, f"the columns {columns} hold 0 and 1 alone and are read as predicted classes"
 
 
-def _check_once(path: object, paths: Sequence[str]) -> None:
+def _check_classes(classes: Sequence[str] | None) -> None:
+    """Refuse names of classes that are too few, empty or equal."""
+    if classes is not None and (len(classes) < 2 or len({class_key(name) for name in classes} - {""}) < len(classes)):
+        raise ArgumentError(
+            f"--classes names {', '.join(map(repr, classes))}; expected two names or more, each of a class of its own"
+        )
+
+
+def _check_once(where: object, column: str, paths: Sequence[str]) -> None:
     first: dict[str, int] = {}
     for row, name in enumerate(paths, 1):
         if not name:
-            raise DataError(f"row {row} of {path} names no slice; fill in its path, or leave the column out")
-        if (before := first.setdefault(name, row)) != row:
-            raise DataError(f"{path} names {name!r} twice, in rows {before} and {row}; keep one")
-
-
-def _class_in(column: str) -> tuple[str, str, bool] | None:
-    """Return the class that a column such as probability_AD is of, the word beside it, and whether that comes first.
-
-    Example:
-        >>> _class_in("prob_Mild Demented"), _class_in("AD_Logit"), _class_in("age")
-        (('Mild Demented', 'prob', True), ('AD', 'logit', False), None)
-    """
-    if found := _BEFORE.fullmatch(column):
-        return found[2], found[1].lower(), True
-    found = _AFTER.fullmatch(column)
-    return (found[1], found[2].lower(), False) if found else None
-
-
-def _are_logits(columns: Iterable[str]) -> bool:
-    return all(re.search("logit", column, re.IGNORECASE) for column in columns)
-
-
-def _whole(label: str) -> str:
-    """Return a label without the ".0" that makes a class number a decimal one."""
-    return re.sub(r"(?<=^\d)\.0+$|(?<=^\d\d)\.0+$", "", label)
-
-
-def _key(label: str) -> str:
-    """Return the form in which spellings of one class are equal."""
-    return canonical_class(label) or as_word(_whole(label)) or label.strip()
+            raise DataError(f"row {row} of {where} names no slice; fill in its path, or leave the column out")
+        if (before := first.setdefault(plain_path(name), row)) != row:
+            subjects = f", or, where it tells subjects, say --subject-column {column}"
+            raise DataError(
+                f"{where} names {name!r} twice in its column {column}, in rows {before} and {row}; keep one"
+                f"{subjects if as_word(column) in OF_IMAGES else ''}"
+            )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mriscope.models.layers import Flatten, Stages
 from mriscope.models.registration import register
 
 
@@ -40,8 +41,8 @@ class BaselineCNN(nn.Module):
                 layers[f"batchnorm{stage}"] = nn.BatchNorm2d(width)
             if stage_dropout[stage - 1]:
                 layers[f"dropout{stage}"] = nn.Dropout(stage_dropout[stage - 1])
-        self.features = nn.Sequential(layers)
-        self.pool = nn.Flatten()
+        self.features = Stages(layers)
+        self.pool = Flatten()
         side = size // 2 ** len(widths)
         head = OrderedDict[str, nn.Module](fc1=nn.Linear(widths[-1] * side**2, 128), relu=nn.ReLU())
         if head_dropout:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from mriscope.models.layers import Flatten, Stages
 from mriscope.models.registration import register
 
 
@@ -17,7 +18,7 @@ class DifferentBaseline(nn.Module):
 
     def __init__(self, classes: int, size: int) -> None:
         super().__init__()
-        self.features = nn.Sequential(
+        self.features = Stages(
             OrderedDict(
                 conv1=nn.Conv2d(1, 16, 5, padding=2),
                 relu1=nn.ReLU(),
@@ -27,7 +28,7 @@ class DifferentBaseline(nn.Module):
                 pool2=nn.MaxPool2d(2),
             )
         )
-        self.pool = nn.Flatten()
+        self.pool = Flatten()
         self.head = nn.Sequential(
             OrderedDict(fc1=nn.Linear(32 * (size // 4) ** 2, 64), relu=nn.ReLU(), out=nn.Linear(64, classes))
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mriscope.models.layers import Stages
 from mriscope.models.registration import register
 
 
@@ -63,7 +64,7 @@ def _path(kernel: int, widths: Sequence[int]) -> nn.Module:
             layers += [nn.Conv2d(before, width, kernel, padding=kernel // 2), nn.ReLU()]
             before = width
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.BatchNorm2d(before), nn.Dropout(0.2))
+    return Stages(*layers, nn.BatchNorm2d(before), nn.Dropout(0.2))
 
 
 @register

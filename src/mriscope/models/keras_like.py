@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mriscope.models.layers import Flatten
 from mriscope.models.registration import register
 
 
@@ -39,7 +40,7 @@ class KerasLike(nn.Module):
             layers += [nn.Conv2d(before, width, kernel, padding=kernel // 2), nn.ReLU(), nn.BatchNorm2d(width)]
             layers += [nn.MaxPool2d(2), *([nn.Dropout(dropped)] if dropped else [])]
         self.features = nn.Sequential(*layers)
-        self.pool = nn.Flatten()
+        self.pool = Flatten()
         side = size // 2 ** len(widths)
         self.head = nn.Sequential(
             nn.Linear(widths[-1] * side**2, hidden),

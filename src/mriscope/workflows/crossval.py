@@ -39,7 +39,7 @@ SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
 PERMUTATION, PERMUTED = "permutation.json", "permuted"
 """What a test with permuted labels leaves beside the folds; see mriscope.workflows.permutation."""
-VERSION = 4
+VERSION = 5
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")

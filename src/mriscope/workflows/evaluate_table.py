@@ -1,69 +1,38 @@
 """Evaluate predictions that another program wrote to a CSV file: slices beside subjects, baselines, leakage."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mriscope.audit.leakage import AuditedSplit
 from mriscope.data.folds import fold_numbers
 from mriscope.data.identifiers import identify
-from mriscope.data.manifest import match_paths, subjects_of
+from mriscope.data.manifest import match_paths, plain_path, subjects_of
+from mriscope.data.naming import part_of_folder
 from mriscope.data.slices import UNKNOWN, SliceSet, number_subjects
+from mriscope.data.subject_ids import alike_ids
 from mriscope.errors import ArgumentError, DataError
 from mriscope.evaluation.baselines import predict_baselines
 from mriscope.evaluation.prediction_table import ColumnChoice, PredictionTable, PublishedPredictions
 from mriscope.evaluation.predictions import Predictions, join, write_predictions
 from mriscope.evaluation.scoring import EvaluationConfig, aggregate, evaluate
 from mriscope.output_folder import OutputFolder
-from mriscope.reports.audit import verdict_text
 from mriscope.reports.figures import draw_evaluation
 from mriscope.results import Estimate, Metrics, PublishedEvaluation, Scores
-from mriscope.results.published import SubjectsKnownFrom, TrainKnownFrom
 from mriscope.run_directory import FIGURES, PREDICTIONS
 from mriscope.version import __version__
 from mriscope.workflows._baselines import score_beside
-from mriscope.workflows._leakage import EXIT_CODES, examine, split_of
+from mriscope.workflows._leakage import EXIT_CODES
 from mriscope.workflows._load import Loaded, check_bad_rows_place, load
+from mriscope.workflows._published import Leakage, Published, find_leakage, name_conflict
 
 EVALUATION = "evaluation.json"
 FILES = (PREDICTIONS, f"{FIGURES}/confusion.png", EVALUATION)
 CURVES = (f"{FIGURES}/roc.png", f"{FIGURES}/reliability.png")
-REST = "rest"
 FOLDS, LEAST_SUBJECTS = 5, 20
 """Of baselines that are fitted to rows that are evaluated; folds of fewer subjects differ too much in their classes."""
 _NO_CURVES = "AUROC and calibration need probabilities, and the table holds predicted classes alone"
-
-
-@dataclass(frozen=True, eq=False)
-class _Published:
-    """A table of predictions with what its source tells of it.
-
-    Attributes:
-        predictions: of every row, with its subject.
-        rows: the source's row of each; None without a source.
-        loaded: the source.
-        known_from: how subjects are known.
-        has_parts: whether the table tells which part each row is of.
-    """
-
-    predictions: Predictions
-    rows: np.ndarray | None
-    loaded: Loaded | None
-    known_from: SubjectsKnownFrom | None
-    has_parts: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Leakage:
-    """Whether what is evaluated was trained on, and the source's rows that were; None where nothing tells."""
-
-    verdict: str
-    leaky: bool | None
-    known_from: TrainKnownFrom | None = None
-    train: np.ndarray | None = None
-    note: str | None = None
 
 
 def evaluate_table(
@@ -126,13 +95,17 @@ def evaluate_table(
     published, read = _find_rows(table, loaded, manifest, subject_pattern)
     chosen = _choose_part(table, published, part)
     evaluated = published.predictions.select(chosen)
-    leakage = _find_leakage(published, chosen, split, seed)
+    leakage = find_leakage(published, chosen, split, seed)
     validation = published.predictions.select(published.predictions.parts == "validation")
     validation = validation if published.has_parts and part != "validation" else None
+    levels = _levels(level, evaluated)
+    if pooling is not None and "subject" not in levels:
+        why = "--level slice pools none" if level == "slice" else "the subjects of some slices are unknown"
+        raise ArgumentError(f"--pooling {pooling} says how a subject's slices are pooled, and {why}; leave it out")
     beside, baselines_from = _baselines(published, chosen, leakage, seed)
     scores: dict[str, Scores] = {}
     pooled_rows: dict[str, Predictions] = {}
-    for one in _levels(level, evaluated):
+    for one in levels:
         config = EvaluationConfig(one, task, _pooling(pooling, read, validation) if one == "subject" else None)
         aggregated = aggregate(config, evaluated, validation)
         found = evaluate(config, aggregated, seed=seed)
@@ -153,7 +126,7 @@ def evaluate_table(
         slices=scores.get("slice"),
         subjects=scores.get("subject"),
         baselines_from=baselines_from,
-        notes=[*read.notes, *filter(None, [leakage.note])],
+        notes=[*read.notes, *published.notes, *leakage.notes],
     )
     if folder is not None:
         shown = list(scores)[-1]
@@ -168,7 +141,7 @@ def exit_code(found: PublishedEvaluation) -> int:
 
 def _find_rows(
     table: PredictionTable, loaded: Loaded | None, manifest: str | None, pattern: str | None
-) -> tuple[_Published, PublishedPredictions]:
+) -> tuple[Published, PublishedPredictions]:
     """Read the table, find its rows in the source, and find their subjects: the surest of what is known."""
     file, rows = table.table.path, None
     if (loaded or manifest or pattern) and table.paths is None:
@@ -179,13 +152,16 @@ def _find_rows(
     if loaded is not None:
         slices = loaded.slices
         rows = match_paths(table.paths or (), slices.paths.tolist(), file)
+        _check_folders(table.paths or (), loaded, rows, file)
         read = table.read([slices.class_names[label] for label in slices.labels[rows]], slices.class_names)
     else:
         read = table.read()
     predictions, known_from = read.predictions, None
+    named = table.subjects() is not None and predictions.n_subjects > 0
+    notes: tuple[str, ...] = ()
     if loaded is not None and rows is not None:
         predictions = replace(predictions, paths=loaded.slices.paths[rows])
-        if manifest is not None or table.subjects() is None:
+        if manifest is not None or not named:
             predictions = _with_subjects(predictions, loaded.slices.subject_names[rows])
             known_from = loaded.subjects_from if predictions.subjects.max(initial=UNKNOWN) > UNKNOWN else None
         else:
@@ -193,16 +169,40 @@ def _find_rows(
     elif manifest is not None:
         predictions = _with_subjects(predictions, subjects_of(predictions.paths.tolist(), (), manifest))
         known_from = "manifest"
-    elif table.subjects() is not None and pattern is None:
+    elif named and pattern is None:
         known_from = "column"
     elif table.paths is not None:
-        found, _ = identify(table.paths, pattern)
+        classes = [predictions.class_names[label] for label in predictions.labels]
+        found, notes = identify([plain_path(path) for path in table.paths], pattern, classes)
         if any(one.subject for one in found):
             predictions = _with_subjects(predictions, np.array([one.subject for one in found], str))
             known_from = "paths"
-    if predictions.subjects.max(initial=UNKNOWN) == UNKNOWN:
+    if not predictions.n_subjects:
         known_from = None
-    return _Published(predictions, rows, loaded, known_from, table.roles["part"] is not None), read
+    published = Published(predictions, rows, loaded, known_from, table.roles["part"] is not None, notes)
+    if (conflict := name_conflict(published)) and loaded is not None and loaded.subjects_from == "pixels":
+        notes = (*notes, f"{conflict}; subjects are counted as pixels tell")
+        predictions = _with_subjects(predictions, loaded.slices.subject_names[rows])
+        published = replace(published, predictions=predictions, known_from="pixels")
+    elif conflict:
+        notes = (*notes, f"{conflict}, so intervals over subjects are too narrow")
+    if alike := alike_ids(predictions.subject_names.tolist()):
+        one, other = alike[0]
+        notes = (*notes, f"{one} and {other} are counted as two subjects; if they are one, write them alike")
+    return replace(published, notes=notes), read
+
+
+def _check_folders(paths: Sequence[str], loaded: Loaded, rows: np.ndarray, file: Path) -> None:
+    """Refuse slices whose path names another part than they have in the source: files of two parts have one name."""
+    own = part_of_folder(Path(loaded.source.partition("?")[0]).name)
+    for path, row in zip(paths, rows.tolist(), strict=True):
+        folders = plain_path(path).split("/")[:-1]
+        named, part = {part_of_folder(folder) for folder in folders} - {""}, str(loaded.slices.parts[row]) or own
+        if part and named and part not in named:
+            raise DataError(
+                f"{file} names {path!r}, of the part {named.pop()}, and the source has this name in its part "
+                f"{part}, {str(loaded.slices.paths[row])!r}; name the source that was predicted with --data"
+            )
 
 
 def _with_subjects(predictions: Predictions, names: np.ndarray) -> Predictions:
@@ -210,7 +210,7 @@ def _with_subjects(predictions: Predictions, names: np.ndarray) -> Predictions:
     return replace(predictions, subjects=numbers, subject_ids=ids)
 
 
-def _choose_part(table: PredictionTable, published: _Published, part: str | None) -> np.ndarray:
+def _choose_part(table: PredictionTable, published: Published, part: str | None) -> np.ndarray:
     """Return the rows of the table to evaluate, int64: those of a part where it tells parts, else all."""
     parts = published.predictions.parts
     if not published.has_parts:
@@ -257,108 +257,8 @@ def _without_curves(scores: Scores) -> Scores:
     )
 
 
-def _find_leakage(published: _Published, chosen: np.ndarray, split: str | None, seed: int) -> _Leakage:
-    """Tell whether what is evaluated was trained on: by the table's names of subjects, by pixels, or not at all."""
-    by_names = _by_names(published, chosen) if split is None and published.has_parts else None
-    by_pixels = _by_pixels(published, chosen, split, seed)
-    found = [one for one in (by_names, by_pixels) if one is not None]
-    if not found:
-        way = "its training rows too, in a column part, or name the slices with --data and --split"
-        if published.loaded is not None:
-            way = "its training rows too, in a column part, or say by --split which slices of the source trained it"
-        return _Leakage(
-            "CANNOT TELL whether the model was trained on the subjects that are evaluated: nothing says which slices "
-            f"trained it. Give the table {way} (published, rest, or a file of `mriscope split`).",
-            None,
-        )
-    proven = [one for one in found if one.leaky]
-    told = [one for one in reversed(found) if one.leaky is not None]  # pixels see more than names
-    best = (proven or told or found)[0]
-    return replace(best, train=found[-1].train, note=found[-1].note)
-
-
-def _by_names(published: _Published, chosen: np.ndarray) -> _Leakage | None:
-    """Compare the subjects of the table's training rows with those of the rows that are evaluated."""
-    predictions = published.predictions
-    learned = np.flatnonzero(np.isin(predictions.parts, ("train", "validation")))
-    learned = np.setdiff1d(learned, chosen)
-    if not (predictions.parts[learned] == "train").any():
-        return None
-    seen, tested = predictions.subjects[learned], predictions.subjects[chosen]
-    known = np.unique(tested[tested != UNKNOWN])
-    shared = np.intersect1d(known, seen)
-    if len(shared):
-        return _Leakage(
-            f"LEAKY: {len(shared):,} of the {len(known):,} subjects evaluated, with "
-            f"{int(np.isin(tested, shared).sum()):,} of the {len(tested):,} slices, also have slices in the training "
-            "or validation part, so the figures say little about new subjects.",
-            True,
-            "column",
-        )
-    unknown = int((tested == UNKNOWN).sum()) + int((seen == UNKNOWN).sum())
-    if unknown:
-        return _Leakage(
-            f"CANNOT TELL whether subjects were trained on: those of {unknown:,} rows are unknown. Name them in a "
-            "column subject or with --manifest, or name the slices with --data.",
-            None,
-            "column",
-        )
-    pixels = "" if published.loaded is not None else " That two names are of two brains, only pixels tell: --data."
-    return _Leakage(
-        f"No leak found: none of the {len(known):,} subjects evaluated has a slice in the training or validation part, "
-        f"by the subjects that are named.{pixels}",
-        False,
-        "column",
-    )
-
-
-def _by_pixels(published: _Published, chosen: np.ndarray, split: str | None, seed: int) -> _Leakage | None:
-    """Examine the slices of the source for brains on both sides."""
-    loaded, rows = published.loaded, published.rows
-    if loaded is None or rows is None:
-        return None
-    test, parts = rows[chosen], published.predictions.parts
-    validation = np.empty(0, np.int64)
-    known_from: TrainKnownFrom = "column"
-    if split == REST:
-        train, known_from = np.setdiff1d(np.arange(len(loaded.slices)), rows), "rest"
-    elif split is not None:
-        named = split_of(loaded.slices, loaded.source, split)
-        if named is None:
-            return None
-        train, validation = named.train, named.validation
-        known_from = "published" if named.protocol == "published" and not Path(split).is_file() else "split file"
-    elif published.has_parts and (parts == "train").any():
-        train, validation = rows[parts == "train"], np.setdiff1d(rows[parts == "validation"], test)
-    else:
-        return None
-    if not len(train):
-        raise DataError(f"{loaded.source} holds no slice that the table lacks, so --split {split} leaves none to train")
-    own = int(np.isin(test, np.concatenate([train, validation])).sum())
-    if own:
-        return _Leakage(
-            f"LEAKY: {own:,} of the {len(test):,} slices evaluated are themselves in the training or validation part.",
-            True,
-            known_from,
-            train,
-        )
-    examined = examine(loaded, None, AuditedSplit("evaluated", train, validation, test), seed=seed)
-    note = _note_names(published.predictions.subjects[chosen], examined.found.proven[test])
-    return _Leakage(verdict_text(examined.report, repairs=False), examined.report.leaky, known_from, train, note)
-
-
-def _note_names(subjects: np.ndarray, brains: np.ndarray) -> str | None:
-    """Say how many brains, as pixels prove them, go by several subjects; None where none does."""
-    known = subjects != UNKNOWN
-    pairs = np.unique(np.stack([brains[known], subjects[known]]), axis=1)
-    several = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
-    if not several:
-        return None
-    return f"pixels prove that {several:,} brains go by several subjects, so intervals over subjects are too narrow"
-
-
 def _baselines(
-    published: _Published, chosen: np.ndarray, leakage: _Leakage, seed: int
+    published: Published, chosen: np.ndarray, leakage: Leakage, seed: int
 ) -> tuple[Mapping[str, Predictions], str]:
     """Return the predictions of baselines for the rows that are evaluated, and what they were fitted to."""
     evaluated, loaded, rows = published.predictions.select(chosen), published.loaded, published.rows
