@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_files import encoded, pixels, png, write_files, write_parquet
 
-from mriscope.data import listing, readers
+from mriscope.data import listing, readers, rows
 from mriscope.data.cache import cache_folder
 from mriscope.data.decoding import resize
 from mriscope.data.readers import read
@@ -303,3 +304,16 @@ def test_images_that_a_table_names_are_read_again_when_they_change(
 def test_the_phantom_has_no_volumes_and_no_tables(option: str):
     with pytest.raises(DataError, match=rf"^the phantom .*, and {option.split('=')[0]} is for"):
         read(f"phantom?{option}")
+
+
+def test_filters_of_warnings_are_put_back_whatever_threads_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    decode = rows.decode_deep
+
+    def leaving(content: bytes) -> np.ndarray:
+        warnings.simplefilter("ignore")  # as two threads do that put back each other's
+        return decode(content)
+
+    monkeypatch.setattr(rows, "decode_deep", leaving)
+    before = list(warnings.filters)
+    read(write_files(tmp_path / "set", {f"{name}/1.png": png(seed) for seed, name in enumerate(("AD", "CN"))}))
+    assert warnings.filters == before

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import tempfile
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -132,7 +133,7 @@ def gather(
     reasons: list[str] = []
     found: list[_Decoded] = []
     deep: dict[int, np.ndarray] = {}
-    with _Scratch(scratch) as pixels:
+    with warnings.catch_warnings(), _Scratch(scratch) as pixels:  # threads that decode change the process's filters
         for row, one in _decode_all(rows, class_names, target, options.stretch):
             seen.append(row)
             reasons.append(one if isinstance(one, str) else "")

@@ -59,7 +59,8 @@ class Leakage:
 def find_leakage(published: Published, chosen: np.ndarray, split: str | None, seed: int) -> Leakage:
     """Tell whether what is evaluated was trained on: by the table's names of subjects, by pixels, or not at all.
 
-    One proof of a leak counts, whichever way finds it. That there is none needs a way that leaves no doubt.
+    One proof of a leak counts, whichever way finds it. That there is none the pixels have to tell where they are at
+    hand, as what a table calls its subjects is nobody's but its author's word.
 
     Args:
         published: the table.
@@ -71,9 +72,8 @@ def find_leakage(published: Published, chosen: np.ndarray, split: str | None, se
     Raises:
         DataError: there is no such split, or `rest` leaves no slice.
     """
-    by_names = _by_names(published, chosen, split)
-    by_pixels = _by_pixels(published, chosen, split, seed)
-    found = [one for one in (by_names, by_pixels) if one is not None]
+    by_names, by_pixels = _by_names(published, chosen), _by_pixels(published, chosen, split, seed)
+    found = [one for one in (by_pixels, by_names) if one is not None]
     if not found:
         way = "its training rows too, in a column part, or name the slices with --data and --split"
         if published.loaded is not None:
@@ -83,14 +83,10 @@ def find_leakage(published: Published, chosen: np.ndarray, split: str | None, se
             f"trained it. Give the table {way} (published, rest, or a file of `mriscope split`).",
             None,
         )
-    proven = [one for one in found if one.leaky]
-    told = [one for one in reversed(found) if one.leaky is not None]  # pixels see more than names
-    best = (proven or told or found)[0]
-    if best is by_names and best.leaky is False and by_pixels is not None:
-        best = replace(best, verdict=f"{best.verdict} Pixels alone do not tell.")
-    if split is not None and best is by_names and not best.leaky:  # names know nothing of what --split adds
-        best = found[-1]
-    return replace(best, train=found[-1].train, notes=tuple(note for one in found for note in one.notes))
+    best = next((one for one in found if one.leaky), found[0])
+    if best is by_pixels and best.leaky is None and by_names is not None and by_names.leaky is False:
+        best = replace(best, verdict=f"{best.verdict} By the subjects that the table names, none is shared.")
+    return replace(best, train=found[0].train, notes=found[0].notes)
 
 
 def name_conflict(published: Published) -> str:
@@ -114,7 +110,7 @@ def name_conflict(published: Published) -> str:
     )
 
 
-def _by_names(published: Published, chosen: np.ndarray, split: str | None) -> Leakage | None:
+def _by_names(published: Published, chosen: np.ndarray) -> Leakage | None:
     """Compare the subjects of the table's training rows with those of the rows that are evaluated."""
     predictions, trained = published.predictions, published.trained(chosen)
     if not len(trained["train"]):
@@ -133,19 +129,15 @@ def _by_names(published: Published, chosen: np.ndarray, split: str | None) -> Le
         )
     doubt = (
         _unknown_text(tested, seen)
-        or _unlisted_text(published, chosen, split)
         or _numbering_text(published)
         or _alike_text(published, chosen, learned)
         or _lacking_text(predictions.labels[trained["train"]], predictions.labels[chosen], predictions.class_names)
     )
-    if not doubt and (conflict := name_conflict(published)):
-        doubt = f"{conflict}. Correct these names."
     if doubt:
         return Leakage(f"CANNOT TELL whether subjects were trained on: {doubt}", None, "column")
-    pixels = "" if published.loaded is not None else " That two names are of two brains, only pixels tell: --data."
     return Leakage(
         f"No leak found: none of the {len(known):,} subjects evaluated has a slice in the training or validation part, "
-        f"by the subjects that are named.{pixels}",
+        "by the subjects that are named. That two names are of two brains, only pixels tell: --data.",
         False,
         "column",
     )
@@ -164,7 +156,7 @@ def _unknown_text(tested: np.ndarray, seen: np.ndarray) -> str:
 def _numbering_text(published: Published) -> str:
     """Say that names which number the rows tell no subjects; "" where they do not."""
     predictions = published.predictions
-    if published.known_from not in ("column", "manifest") or predictions.n_subjects < len(predictions):
+    if published.known_from not in ("column", "manifest", "paths") or predictions.n_subjects < len(predictions):
         return ""
     return (
         f"each of the {len(predictions):,} rows has a subject of its own, as where slices were numbered. Name whose "

@@ -1,6 +1,7 @@
 """Audit a source and a split of it, and write what was found."""
 
 import shlex
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,9 @@ def audit_source(
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
     if given is None and skip_bad:
         check_bad_rows_place(BAD_ROWS)
-    with ThreadPoolExecutor(1) as beside:  # describes files while pixels are compared, mostly without Python
+    # Files are described while pixels are compared, mostly without Python; Pillow's warnings are ignored meanwhile by
+    # filters of the whole process, which the outer block puts back.
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as beside:
         files = None if given is not None else beside.submit(describe_files, source)
         if given is None:
             loaded = _load(source, skip_bad, manifest)
