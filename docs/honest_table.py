@@ -25,7 +25,7 @@ ADDED = """## What pretraining adds
 
 `{pretrained}` starts from ImageNet's weights, `{random}` from random ones; all else is equal. On
 the published split (LEAKY) the first reaches {published} % of the slices and the second
-{published_random} %: after ten epochs from ImageNet it knows the brains of the test part again.
+{published_random} %: after ten epochs from ImageNet it recognises the brains of the test part.
 By subject their AUROC, Non vs demented, is {auroc} and {auroc_random},
 a paired difference of {added} (DeLong p = {p:.2f}, one test declared): {verdict}
 
@@ -46,8 +46,9 @@ Here no brain is on both sides: each of {folds} folds holds out whole subjects, 
 published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into
 one prediction, in the way that suits each fold's validation part best. Intervals are 95 % intervals over subjects,
 widened for expected performance ([how](method.md)) but where the note says otherwise. "Over the brain fraction" is the
-AUROC less that of this one number, on the same subjects; of 60 and over, where training used all, the folds are the
-same. Cells are empty where a row was not run since these columns were added.
+AUROC less that of this one number, on the same subjects. "AUROC of 60 and over" is of the same models, trained on
+subjects of every age, and evaluates those of 60 and over alone.
+Cells are empty where a row was not run since these columns were added.
 Half of the subjects are Non demented, so always saying so is right for 50 % of them.
 Read `tissue_histograms` with its hindsight: it was chosen after some 350 variants had been looked at on these subjects.
 `tissue_families` chooses within each training part. Over twenty fresh draws of the folds its AUROC, Non vs demented, is

@@ -43,7 +43,9 @@ Written by `python3 run.py results` from run directories; every number was measu
 `docs/results.json`: a row that was measured stands here until a newer run directory takes its place.
 
 These are the metrics of the **published split**, in which slices of one brain lie on both sides. They say how well a
-model recognises brains it has seen, not how well it tells dementia in new people.
+model recognises brains it has seen, not how well it tells dementia in new people. **For new people, go on to
+[the same recipes, evaluated by subject](#the-same-recipes-evaluated-by-subject) and
+[what pretraining adds](#what-pretraining-adds).**
 
 """
 FAIR = """Metrics are of the {count} slices of the test part; a tenth of the training part chose the epoch. The study's

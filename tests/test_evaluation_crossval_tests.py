@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from mriscope.data.phantom import make_phantom
 from mriscope.data.slices import SliceSet
-from mriscope.errors import DataError, RecipeError, RunError, UnknownNameError
+from mriscope.errors import ArgumentError, DataError, RecipeError, RunError, UnknownNameError
 from mriscope.evaluation.crossval_tests import Declared, permute_labels, summarize_permutations
 from mriscope.evaluation.differences import Difference, widen_difference
 from mriscope.recipe import Recipe, make_recipe
@@ -59,9 +59,11 @@ def test_a_widened_p_is_that_of_the_larger_standard_error() -> None:
 
 def test_names_of_tests_are_checked() -> None:
     assert Declared.parse("non_vs_demented/auroc") == ("non_vs_demented", "auroc")
-    for text in ("nonsense/auroc", "non_vs_demented/nonsense", "auroc"):
+    for text in ("nonsense/auroc", "non_vs_demented/nonsense"):
         with pytest.raises(UnknownNameError):
             Declared.parse(text)
+    with pytest.raises(ArgumentError, match="write both, such as non_vs_demented/macro_f1"):
+        Declared.parse("macro_f1")
 
 
 def test_permuting_refits_all_and_resumes(recipe: Recipe, tmp_path: Path) -> None:

@@ -246,5 +246,8 @@ def test_paths_are_found_whole_or_by_as_many_folders_as_tell_them_apart():
     assert match_paths(["2.png"], source, "x.csv").tolist() == [2]
     with pytest.raises(DataError, match=r"names '1.png', .* several of this name"):
         match_paths(["1.png"], source, "x.csv")
-    with pytest.raises(DataError, match=r"names 'CN/3.png'.*did you mean"):
+    assert match_paths(["2"], source, "x.csv").tolist() == [2]  # an identifier, without the ending of the file
+    with pytest.raises(DataError, match=r"names '1', .* several of this name"):
+        match_paths(["2", "1"], source, "x.csv")
+    with pytest.raises(DataError, match=r"names 'CN/3.png'.*no slice of this name; did you mean"):
         match_paths(["CN/1.png", "CN/3.png"], source, "x.csv")

@@ -1,5 +1,6 @@
 """Covariates, conditions and baselines through the commands, on a phantom whose ages are written by hand."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,17 @@ import pytest
 from mriscope.data.covariates import value_by_unit, with_covariates
 from mriscope.data.phantom import make_phantom
 from mriscope.data.slices import SliceSet
-from mriscope.errors import ArgumentError, DataError
+from mriscope.data.where import Condition
+from mriscope.errors import ArgumentError, DataError, RunError
 from mriscope.evaluation.confounding import describe_covariates
 from mriscope.recipe import make_recipe
 from mriscope.reports.confounds import covariates_text
 from mriscope.reports.crossvalidation import crossvalidation_markdown, crossvalidation_text
 from mriscope.reports.text import metrics_text
 from mriscope.results import CrossValidation
+from mriscope.run_files import check_finished
+from mriscope.workflows._covariates import know
+from mriscope.workflows.compare_crossval import compare_crossvals
 from mriscope.workflows.crossval import SUMMARY, crossvalidate
 from mriscope.workflows.evaluate import evaluate_run
 
@@ -79,7 +84,9 @@ def test_a_subject_has_the_mean_number_and_the_most_frequent_text() -> None:
     assert value_by_unit(np.array(["", "", "F", "M", ""]), units).tolist() == ["F", "M", ""]
 
 
-def test_crossval_prints_baselines_and_what_is_left_beside_covariates(folds: Path, ages: Path) -> None:
+def test_crossval_prints_baselines_and_what_is_left_beside_covariates(
+    folds: Path, ages: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plain = CrossValidation.read(folds / SUMMARY)
     assert plain.baselines is not None
     assert plain.baselines.subject is not None
@@ -90,6 +97,9 @@ def test_crossval_prints_baselines_and_what_is_left_beside_covariates(folds: Pat
     assert same.metrics["accuracy"].value == model["accuracy"].value
     summary = crossvalidate(_recipe(), folds, folds=2, covariates=str(ages), where="age >= 60")
     assert summary.where == "age >= 60"
+    shutil.copytree(folds, tmp_path / "same")
+    compare_crossvals([folds, tmp_path / "same"], ["non_vs_demented/auroc"])
+    assert f"{folds} was evaluated where age >= 60; the tests are of all its subjects" in caplog.text
     assert summary.n_slices < plain.n_slices
     (found,) = summary.confounding
     assert found.unit == "subject"
@@ -100,8 +110,32 @@ def test_crossval_prints_baselines_and_what_is_left_beside_covariates(folds: Pat
         assert "brain fraction alone" in text
 
 
+def test_crossval_names_a_mistake_in_a_condition_before_it_trains(tmp_path: Path, ages: Path) -> None:
+    for covariates, where in ((None, "age >= 60"), (str(ages), "agee >= 60"), (str(ages), "age > 200")):
+        with pytest.raises(ArgumentError, match="--where"):
+            crossvalidate(_recipe(), tmp_path / "folds", folds=2, covariates=covariates, where=where)
+        assert not (tmp_path / "folds").exists()
+
+
+def test_slices_that_a_condition_leaves_out_as_unknown_are_counted(
+    phantom: SliceSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "some.csv"
+    names = sorted(set(phantom.subject_names.tolist()))
+    file.write_text(f"subject,age\n{names[0]},70\n{names[1]},50\n")
+    known = know(phantom, str(file), Condition("age >= 60"))
+    assert set(phantom.subject_names[known.chosen]) == {names[0]}
+    unknown = int((~np.isin(phantom.subject_names, names[:2])).sum())
+    assert f"age is unknown of {unknown} of the {len(phantom)} slices" in caplog.text
+    caplog.clear()
+    know(phantom, str(file), Condition("age >= 60 or not age >= 60 or position >= 0"))
+    assert "unknown" not in caplog.text  # the position decides, so that nothing is left out
+
+
 def test_evaluate_prints_the_same_of_a_run(folds: Path, ages: Path) -> None:
-    run = folds / "repeat0-fold0"
+    with pytest.raises(RunError, match=r"is a cross-validation; .*each fold is a run, such as .*repeat0-fold0"):
+        check_finished(folds)
+    run = check_finished(folds / "repeat0-fold0")
     metrics = evaluate_run(run, level="subject", pooling="majority", task="non_vs_demented", covariates=str(ages))
     assert sorted(metrics.baselines) == BASELINES
     assert metrics.confounding[0].contrast == "Demented vs Non_Demented"

@@ -20,6 +20,12 @@ def check_finished(path: str | Path) -> Path:
     """
     check_type("the run", path, (str, Path), "the path of a run directory")
     folder = Path(path)
+    first = folder / "repeat0-fold0"
+    if not (folder / RECIPE).is_file() and (first / RECIPE).is_file():
+        raise RunError(
+            f"{path} is a cross-validation; its summary.md holds the metrics of all folds, and each fold is a run, "
+            f"such as {first}"
+        )
     if not (folder / RECIPE).is_file():
         raise RunError(f"{path} is no run directory (it holds no {RECIPE}); name one that `mriscope train` wrote")
     if not all((folder / name).is_file() for name in (WEIGHTS, METRICS)):

@@ -63,7 +63,8 @@ def _run_app(words: list[str]) -> int:
         return code
     except UsageError as error:
         message = error.format_message().replace("Value error, ", "")  # typer's own prefix for a wrong choice
-        return _fail(f"{message} (mriscope --help shows how)", 2)
+        command = error.ctx.command_path if error.ctx else "mriscope"
+        return _fail(f"{message} ({command} --help shows how)", 2)
     except InterruptedTrainingError as error:
         return _fail(str(error), 128 + error.signal)
     except MriscopeError as error:

@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,8 @@ def match_paths(paths: Sequence[str], known_paths: Sequence[str], where: object)
         [1, 0]
     """
     mine, theirs = ([_pieces(path) for path in some] for some in (paths, known_paths))
+    if not any("." in one[-1] for one in mine if one):  # identifiers of images, which tables give without ".png"
+        theirs = [(*one[:-1], one[-1].partition(".")[0]) for one in theirs]
     for kept in range(max(map(len, [*mine, *theirs]), default=1), 0, -1):
         row_of: dict[tuple[str, ...], int] = {}
         twice = set()
@@ -147,14 +150,18 @@ def match_paths(paths: Sequence[str], known_paths: Sequence[str], where: object)
         ends = [pieces[-kept:] for pieces in mine]
         if all(end in row_of and end not in twice for end in ends) and len({*ends}) == len(ends):
             return np.array([row_of[end] for end in ends], np.int64)
-    whole = set(theirs)
-    missing = next((path for path, pieces in zip(paths, mine, strict=True) if pieces not in whole), paths[0])
-    hint = suggest(missing, known_paths)
+    times = Counter(one[-1:] for one in theirs)
+    absent = [path for path, pieces in zip(paths, mine, strict=True) if pieces[-1:] not in times]
+    if not absent:
+        path = next((one for one, pieces in zip(paths, mine, strict=True) if times[pieces[-1:]] > 1), paths[0])
+        raise DataError(
+            f"{where} names {path!r}, and the source has several of this name, or the table names one slice twice; "
+            f"name the folders that tell them apart, as in {known_paths[0]!r}"
+        )
+    hint = suggest(absent[0], known_paths)
     if not hint.startswith("did you mean"):
         hint = f"its first is {known_paths[0]!r}"
-    raise DataError(
-        f"{where} names {missing!r}, and the source has no slice of this path, or several of this name; {hint}"
-    )
+    raise DataError(f"{where} names {absent[0]!r}, and the source has no slice of this name; {hint}")
 
 
 def _pieces(path: str) -> tuple[str, ...]:

@@ -118,8 +118,8 @@ def check_subjects(slices: SliceSet) -> None:
         missing = int((slices.subjects == UNKNOWN).sum())
         raise DataError(
             f"the subject of {missing} of {len(slices)} slices is unknown, and a split by subject needs every one; "
-            "name subjects with a manifest, let `mriscope audit SOURCE --repair DIR` write a split of the slices whose "
-            "subjects are certain, or use split.protocol=published or by_slice"
+            "name subjects with a manifest or a pattern of their paths, let `mriscope audit SOURCE --repair DIR` write "
+            "a split of the slices whose subjects are certain, or use the protocol published or by_slice"
         )
 
 

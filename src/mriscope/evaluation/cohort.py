@@ -70,7 +70,10 @@ SEVERAL_CLASSES: tuple[Any, ...] = (auroc, class_auroc, balanced_accuracy, macro
 RANGES: dict[Any, tuple[float, float]] = {quadratic_kappa: (-1, 1), severity_error: (0, np.inf)}
 """The least and most that a metric can be; of those that are not here 0 and 1."""
 PRIOR = 0.25
-"""Weight of each cell of the confusion matrix, in units, that the Bayesian bootstrap adds before it draws."""
+"""Weight of each cell of the confusion matrix that the Bayesian bootstrap adds before it draws, in independent trials.
+
+A prediction of a subject is a trial; several slices of one are by Kish's effective number.
+"""
 
 Named = tuple[str, Any, Any, Bounds, str]
 """Name of a metric, the metric, its value or values, bounds and method."""
@@ -244,7 +247,7 @@ class Cohort:
         counts = np.zeros((len(self.repeats), self.n_units, classes**2))
         for one, units, table in zip(self.repeats, np.split(self.units, self._ends), counts, strict=True):
             np.add.at(table, (units, one.labels * classes + one.predicted), 1)
-        rows = len(self._whole) / max(self.n_units * len(self.repeats), 1)
+        rows = self._rows_of_a_trial()
         at_once = max(1, MOST_WEIGHTS // max(self.n_units, classes**2))
         for start in range(0, resamples, at_once):
             gamma = np.empty((min(at_once, resamples - start), self.n_units))
@@ -253,6 +256,22 @@ class Cohort:
                 gamma[one] = random.standard_gamma(1, self.n_units)
                 added[one, cells] = rows * random.standard_gamma(PRIOR, len(cells))
             yield (gamma @ counts + added).reshape(len(counts), len(gamma), classes, classes)
+
+    def _rows_of_a_trial(self) -> float:
+        """Compute how many slices of a repeat are worth one independent trial, from 1 to those of a unit.
+
+        It is 1 where slices err independently. A weight of whole units would then be more errors than were seen, and
+        the interval would lie on one side of the value.
+        """
+        rows = len(self._whole) / len(self.repeats)
+        if not rows:
+            return 1.0
+        right = np.array([accuracy(one) for one in self.repeats]).mean()
+        influences = self._influences(
+            lambda one: mean_influences(one.predicted == one.labels, np.ones(len(one), bool))[1]
+        )
+        worth = effective_size(right, unit_variance(influences), self.n_units, rows)
+        return float(rows / max(worth, self.n_units))
 
 
 def _row_losses(one: Predictions, metric: Any) -> np.ndarray:

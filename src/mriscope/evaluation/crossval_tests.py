@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mriscope.data.slices import SliceSet, majority_labels
-from mriscope.errors import DataError, UnknownNameError
+from mriscope.errors import ArgumentError, DataError, UnknownNameError
 from mriscope.evaluation.crossvalidation import METRICS, OWN_CLASSES, Fold, pool_repeats, widening
 from mriscope.evaluation.delong import delong_difference
 from mriscope.evaluation.differences import paired_difference, widen_difference
@@ -35,9 +35,13 @@ class Declared(NamedTuple):
         """Parse TASK/METRIC, such as non_vs_demented/auroc.
 
         Raises:
+            ArgumentError: it is no such pair.
             UnknownNameError: there is no such task or metric.
         """
-        task, _, metric = text.partition("/")
+        task, slash, metric = text.partition("/")
+        if not slash:
+            example = f"non_vs_demented/{text if text in METRICS else 'auroc'}"
+            raise ArgumentError(f"--test {text!r} is not TASK/METRIC; write both, such as {example}")
         if task not in (*TASKS, OWN_CLASSES):
             raise UnknownNameError("task", task, (*TASKS, OWN_CLASSES))
         if metric not in METRICS:

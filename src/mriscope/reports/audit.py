@@ -44,7 +44,7 @@ def verdict_text(audit: LeakageReport, *, repairs: bool = True) -> str:
         return "No split was audited: the source publishes none and none was named with --split."
     protocol, power = split.protocol.replace("_", " "), split.power
     if audit.leaky is None:
-        way_out = "Name the subjects with --manifest"
+        way_out = "Name the subjects with --manifest or --subject-pattern"
         way_out += (
             ", or let --repair DIR write a split of those that are sure." if repairs and audit.subjects.n else "."
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mriscope.reports.text import format_estimate, join_estimate, table
+from mriscope.reports.text import by_severity, format_estimate, join_estimate, table
 from mriscope.results import BaselineScores, Confounding, CovariateAuroc, CovariateCell, CovariateTable
 
 BASELINE_TITLES = {
@@ -21,7 +21,10 @@ def covariates_text(covariates: CovariateTable) -> str:
 def cell_rows(covariates: CovariateTable) -> tuple[list[str], list[list[str]]]:
     """Return the heads and rows of covariates by class and part."""
     heads = ["covariate", "class", "part", f"{covariates.unit}s", "known", "mean (SD), or how many of each", "range"]
-    return heads, [_format_cell(one) for one in covariates.cells]
+    classes = by_severity(dict.fromkeys(one.class_name for one in covariates.cells))
+    names = list(dict.fromkeys(one.covariate for one in covariates.cells))
+    cells = sorted(covariates.cells, key=lambda one: (names.index(one.covariate), classes.index(one.class_name)))
+    return heads, [_format_cell(one) for one in cells]
 
 
 def auroc_rows(aurocs: Sequence[CovariateAuroc]) -> tuple[list[str], list[list[str]]]:

@@ -82,7 +82,8 @@ def crossval_comparison_text(comparison: CrossvalComparison) -> str:
     ]
     head = f"{comparison.tests[0].first} (first) less each other, paired by {comparison.tests[0].level}"
     lines = [head, "", table(columns, rows), ""]
-    lines += [f"Holm's correction is for the {len(rows)} tests declared, by DeLong's p where there is one"]
+    declared = "1 test" if len(rows) == 1 else f"{len(rows)} tests"
+    lines += [f"Holm's correction is for the {declared} declared, by DeLong's p where there is one"]
     lines += [f"intervals and p have standard errors widened by {comparison.widened_by:g}, for expected performance"]
     return "\n".join(lines)
 

@@ -88,7 +88,7 @@ def _notes(found: PublishedEvaluation, scored: Mapping[str, Scores]) -> Iterator
     if found.n_unnamed:
         yield (
             f"the subject of {found.n_unnamed:,} of the {found.n_slices:,} slices is unknown, so subjects are not "
-            "scored; name them in a column subject or with --manifest, or name the slices with --data"
+            "scored; name them in a column subject, with --manifest, or with --subject-pattern where paths tell them"
         )
     for one in scored.values():
         if one.pooling is not None:

@@ -65,13 +65,14 @@ def know_own(directory: RunDirectory, covariates: str | None, condition: Conditi
         return None
 
 
-def know(slices: SliceSet, covariates: str | None, condition: Condition | None) -> Known:
+def know(slices: SliceSet, covariates: str | None, condition: Condition | None, *, warn: bool = True) -> Known:
     """Find what is known of slices, and which of them a condition chooses.
 
     Args:
         slices: of a source.
         covariates: a CSV file that adds to what the source brings; None adds nothing.
         condition: None chooses all.
+        warn: say of how many slices that are left out a column of the condition is unknown.
 
     Raises:
         DataError: the file cannot be read or does not fit.
@@ -79,7 +80,17 @@ def know(slices: SliceSet, covariates: str | None, condition: Condition | None) 
     """
     if covariates is not None:
         slices = with_covariates(slices, covariates)
-    chosen = np.ones(len(slices), np.bool_) if condition is None else condition.select(columns_of(slices))
-    if condition is not None and not chosen.any():
+    if condition is None:
+        return Known(slices.paths, slices.covariates, np.ones(len(slices), np.bool_))
+    columns = columns_of(slices)
+    chosen = condition.select(columns)
+    if not chosen.any():
         raise ArgumentError(f"--where {condition.text!r} is true of none of {len(slices):,} slices")
+    for name in condition.names if warn else ():
+        unknown = columns[name] == "" if columns[name].dtype.kind == "U" else np.isnan(columns[name])
+        if count := int((unknown & ~chosen).sum()):
+            LOG.warning(
+                "%s is unknown of %s of the %s slices, and --where %r leaves these out",
+                name, f"{count:,}", f"{len(slices):,}", condition.text,
+            )  # fmt: skip
     return Known(slices.paths, slices.covariates, chosen)

@@ -1,5 +1,6 @@
 """Compare cross-validations on the same subjects, with paired tests of a declared family."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from mriscope.evaluation.crossvalidation import Fold
 from mriscope.results import CrossvalComparison, CrossValidation
 from mriscope.run_directory import RunDirectory
 from mriscope.workflows.split import fold_name
+
+LOG = logging.getLogger("mriscope")
 
 COMPARISON, SUMMARY = "comparison.json", "summary.json"
 
@@ -49,6 +52,12 @@ def compare_crossvals(
 def _read_folds(folder: Path, declared: Sequence[Declared], level: str) -> list[Fold]:
     """Read all folds of a cross-validation, which has to have what is compared."""
     summary = CrossValidation.read(folder / SUMMARY)
+    if summary.where is not None:
+        LOG.warning(
+            "%s was evaluated where %s; the tests are of all its subjects, so their values differ from its summary",
+            folder,
+            summary.where,
+        )
     known = summary.slice if level == "slice" else summary.subject
     if known is None:
         raise RunError(f"{folder} was split by slice, so its subjects are not evaluated; compare with --level slice")

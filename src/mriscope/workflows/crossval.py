@@ -30,7 +30,7 @@ from mriscope.run_directory import (
 )
 from mriscope.sweep import choose_executor, sweep
 from mriscope.workflows._baselines import find_baselines
-from mriscope.workflows._covariates import Known, know_own
+from mriscope.workflows._covariates import Known, know, know_own
 from mriscope.workflows._load import load
 from mriscope.workflows._training_task import TrainingTask, run_task
 from mriscope.workflows.split import fold_name, fold_recipes
@@ -39,7 +39,7 @@ SUMMARY, MARKDOWN = "summary.json", "summary.md"
 FILES = (SUMMARY, MARKDOWN, PREDICTIONS)
 PERMUTATION, PERMUTED = "permutation.json", "permuted"
 """What a test with permuted labels leaves beside the folds; see mriscope.workflows.permutation."""
-VERSION = 4
+VERSION = 5
 """Of what a summary says; raise it where the same folds would give another one, so that no old summary stands."""
 
 _FOLD = re.compile(r"repeat\d+-fold\d+")
@@ -101,6 +101,9 @@ def crossvalidate(
         _check_permutation(place)
         _check_fits(recipes[0, 0], settings)
         _remove_files(place)
+    if (covariates or condition) and not all(runs[numbers].holds(one) for numbers, one in recipes.items()):
+        slices = load(recipe.data, recipe=recipe, skip_bad=settings.get("skip_bad", False)).slices
+        know(slices, covariates, condition, warn=False)  # a mistake in either is named before anything is trained
     output.claim(FILES)
     _train_missing(recipes, runs, executor, settings)
     decisive = [one.path / file for one in runs.values() for file in (RECIPE, METRICS, PREDICTIONS)]
