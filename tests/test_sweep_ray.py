@@ -65,7 +65,10 @@ def main(folder):
     told["nodes"] = len(cluster.list_all_nodes())
     told["two"] = run(f"ray:{cluster.address}", folder / "two")
     cross_validate(f"ray:{cluster.address}", folder / "folds" / "ray")
-    words = {"SET": SET, "honest/*": "honest/*h*", "10.0.0.1:6379": cluster.address}
+    for size in (32, 48):
+        recipe = {"model": "nearest_neighbour", "data": SET, "input": {"size": size}}
+        (folder / f"{size}.yaml").write_text(json.dumps(recipe))
+    words = {"SET": SET, "honest/*": f"{folder}/*.yaml", "10.0.0.1:6379": cluster.address}
     told["compare"] = command(elsewhere, folder / "compare", **words)
     cluster.shutdown()
     words = {"SET": SET, "compact_cnn": "nearest_neighbour", "--folds 5": "--folds 2"}
