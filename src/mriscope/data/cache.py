@@ -82,7 +82,8 @@ def cached(
     if os.path.lexists(cache_folder() / key):
         LOG.warning("%s was damaged or changed; its source is decoded anew", cache_folder() / key)
     built = build()
-    if not len(built.slices) or key_of() != key:
+    refused = any(row.reason.startswith("cannot be read") for row in built.bad)  # which may pass: the key is of content
+    if not len(built.slices) or refused or key_of() != key:
         return built
     try:
         _store(key, built)
