@@ -45,9 +45,9 @@ Here no brain is on both sides: each of {folds} folds holds out whole subjects, 
 ([how](subjects.md)), and the folds together evaluate all {slices:,} slices of {subjects} subjects. The drop is what the
 published split owed to brains that the model had seen. From the fifth column on, a subject's slices are pooled into
 one prediction, in the way that suits each fold's validation part best. Intervals are 95 % intervals over subjects,
-widened for expected performance ([how](method.md)) but where the note says otherwise. "Over the brain fraction" is the
-AUROC less that of this one number, on the same subjects. "AUROC of 60 and over" is of the same models, trained on
-subjects of every age, and evaluates those of 60 and over alone.
+widened to cover the expected performance ([how](method.md)) but where the note says otherwise. "Over the brain
+fraction" is the AUROC less that of this one number, on the same subjects. "AUROC of 60 and over" is of the same models,
+trained on subjects of every age, and evaluates those of 60 and over alone.
 Cells are empty where a row was not run since these columns were added.
 Half of the subjects are Non demented, so always saying so is right for 50 % of them.
 Read `tissue_histograms` with its hindsight: it was chosen after some 350 variants had been looked at on these subjects.

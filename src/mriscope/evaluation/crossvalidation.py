@@ -106,9 +106,9 @@ def summarize_folds(
     """Summarize all folds of all repeats.
 
     Metrics are computed on the pooled folds of each repeat and averaged over repeats. Intervals are over subjects
-    (slices, where they are unknown), the same in all repeats, and widened to hold expected performance. Subjects are
-    evaluated where each is in one test part, which is where they were split; each fold pools as suits its validation
-    part.
+    (slices, where they are unknown), the same in all repeats, and widened to cover the expected performance. Subjects
+    are evaluated where each is in one test part, which is where they were split; each fold pools as suits its
+    validation part.
 
     Args:
         done: every fold of every repeat.

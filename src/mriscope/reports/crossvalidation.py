@@ -142,7 +142,7 @@ def _describe_method(summary: CrossValidation) -> Iterator[str]:
     over = f"; metrics are means over {summary.repeats} repeats" if summary.repeats > 1 else ""
     yield f"{100 * interval.level:.0f} % intervals are over {interval.unit}s{over}"
     if interval.widened_by is not None:
-        yield f"they are widened by {interval.widened_by:g} to hold {interval.covers or 'expected performance'}"
+        yield f"they are widened by {interval.widened_by:g} to cover the {interval.covers or 'expected performance'}"
     if summary.subject is not None:
         yield "a subject's slices are pooled in the way that suits each fold's validation part best"
     yield from filter(None, (interval.note, summary.omitted))
