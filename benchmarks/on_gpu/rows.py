@@ -19,6 +19,7 @@ from torch.nn import functional
 from mriscope.data.batches import scaled
 from mriscope.data.splits import published
 from mriscope.files import write_text
+from mriscope.models.compact import SubjectCNN
 from mriscope.models.registry import create_model
 from mriscope.recipe import Recipe, read_recipe, write_recipe
 from mriscope.run_directory import (
@@ -278,6 +279,7 @@ def _try_draw(changes: Sequence[str], setting: Setting, draw: int) -> tuple[int,
     slices = load(recipe.data).slices
     split = published(slices, validation=recipe.split.validation, seed=draw)
     model = create_model(recipe.model, options=recipe.model_options, seed=draw)
+    assert isinstance(model, SubjectCNN)
     settings, scale = recipe.training, recipe.input.scale
     with model.learning_subjects(slices, split.train, split.validation) as labelled:
         trainer = ResidentTrainer(
