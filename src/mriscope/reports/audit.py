@@ -45,10 +45,9 @@ def verdict_text(audit: LeakageReport, *, repairs: bool = True) -> str:
     protocol, power = split.protocol.replace("_", " "), split.power
     if audit.leaky is None:
         way_out = "Name the subjects with --manifest or --subject-pattern"
-        way_out += (
-            ", or let --repair DIR write a split of those that are sure." if repairs and audit.subjects.n else "."
-        )
-        return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt_text(audit, power)}. {way_out}"
+        if repairs and audit.subjects.n:
+            way_out += ", or let --repair DIR write a split of those that are sure"
+        return f"CANNOT TELL whether the {protocol} split shares brains: {_doubt_text(audit, power)}. {way_out}."
     if audit.leaky:
         doubt = f" Of {_count_slices(power.open)} more nothing can be said." if power.open else ""
         little = f"so a score on the {protocol} split says little about new brains"
@@ -285,8 +284,7 @@ def permuted_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
         one: PermutedScore | None = getattr(audit.controls, name)
         if one is not None:
             spread = f"{_hundred(one.least)} to {_hundred(one.greatest)} %"
-            mean, chance = f"{_hundred(one.mean)} %", f"{_hundred(one.chance)} %"
-            rows.append([title, f"{one.permutations}", mean, spread, chance])
+            rows.append([title, f"{one.permutations}", f"{_hundred(one.mean)} %", spread, f"{_hundred(one.chance)} %"])
     return columns, rows
 
 
