@@ -766,3 +766,28 @@ def test_options_of_reading_without_a_source_are_refused(call, run_folder):
     code, _, err = call("evaluate", run_folder, "--plane", "coronal")
     assert code == 2
     assert "--plane says how another source is read; name that with --data" in err
+
+
+def ended(body: str) -> tuple[int, str, str]:
+    """Run a program whose command line is a function of its own; return its code and what it printed."""
+    program = f"import atexit, sys\nimport mriscope.__main__ as at\ndef main():\n    {body}\nat.main = main\nat.run()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_process_ends_with_its_code_after_all_that_is_to_be_done_at_exit():
+    assert ended("atexit.register(print, 'last'); print('first'); sys.exit(3)") == (3, "first\nlast\n", "")
+    assert ended("print('first', end='', file=sys.stderr); sys.exit(0)") == (0, "", "first")
+
+
+def test_threads_are_waited_for_at_exit():
+    late = (
+        "import threading, time; threading.Thread(target=lambda: (time.sleep(0.3), print('late'))).start(); sys.exit(4)"
+    )
+    assert ended(late) == (4, "late\n", "")
+
+
+def test_an_unforeseen_error_ends_as_python_ends_it():
+    code, _, told = ended("raise ValueError('unforeseen')")
+    assert code == 1
+    assert told.endswith("ValueError: unforeseen\n")

@@ -1,6 +1,7 @@
 """Files are read by another process, and what fails there is left to the next reading."""
 
-import multiprocessing
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,16 +38,52 @@ def test_what_cannot_be_read_is_told_by_the_next_reading(tmp_path: Path, capfd: 
         readers.read(source)
 
 
-def test_an_error_in_the_block_ends_the_other_process(tmp_path: Path):
+def test_an_error_in_the_block_ends_the_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = write_files(tmp_path / "set", {"AD/1.png": b"x"})
+    started: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *words, **options: started.append(start(*words, **options)) or started[0]
+    )
     with pytest.raises(KeyError), reading_ahead(str(source)):
         raise KeyError
-    assert not multiprocessing.active_children()
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def test_no_process_is_started_for_the_phantom(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(multiprocessing, "get_context", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     with reading_ahead("phantom"):
         pass
     with pytest.raises(TypeError), reading_ahead("a folder"):
         pass
+
+
+def test_no_module_of_the_folder_one_is_in_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = write_files(
+        tmp_path / "set", {"AD/1.png": encoded(pixels(0), "PNG"), "CN/1.png": encoded(pixels(1), "PNG")}
+    )
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "logging.py").write_text("open('run', 'w')")
+    monkeypatch.chdir(here)
+    with reading_ahead(str(source)):
+        pass
+    assert not (here / "run").exists()
+    monkeypatch.setattr(readers, "gather", None)
+    assert len(readers.read(source)) == 2
+
+
+def test_a_program_without_a_guard_is_not_run_again(tmp_path: Path):
+    source = write_files(
+        tmp_path / "set", {"AD/1.png": encoded(pixels(0), "PNG"), "CN/1.png": encoded(pixels(1), "PNG")}
+    )
+    script = tmp_path / "script.py"
+    lines = [
+        "from mriscope.data.reading_ahead import reading_ahead",
+        "print('once')",
+        f"with reading_ahead({str(source)!r}):",
+        "    pass",
+    ]
+    script.write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("once\n", "")

@@ -25,9 +25,9 @@ from mriscope.recipe import make_recipe, read_recipe
 from mriscope.recipes import match_recipes
 from mriscope.results import Audit, SplitRecord
 from mriscope.workflows import _leakage, _subjects
-from mriscope.workflows._load import load
+from mriscope.workflows._load import load, read_any_size
 from mriscope.workflows._subjects import with_known_subjects
-from mriscope.workflows.audit import _copy_strips, _load, audit_source, exit_code
+from mriscope.workflows.audit import _copy_strips, audit_source, exit_code
 from mriscope.workflows.data_info import describe_source
 from mriscope.workflows.split import write_splits
 
@@ -309,10 +309,10 @@ def test_subjects_from_pixels_are_the_same_at_every_size_and_leave_the_fingerpri
 def test_slices_of_several_sizes_are_audited_at_the_usual_one(tmp_path: Path) -> None:
     files = {f"{name}/{seed}.png": png(seed, 64, 64) for seed, name in enumerate(["ill"] * 3 + ["well"] * 3)}
     several = write_files(tmp_path / "several", {**files, "well/9.png": png(9, 96, 96)})
-    assert _load(str(several), False, None).slices.images.shape == (7, 128, 128)
+    assert read_any_size(str(several), manifest=None, skip_bad=False).slices.images.shape == (7, 128, 128)
     broken = write_files(tmp_path / "broken", {**files, "well/9.png": b"no picture"})
     with pytest.raises(DataError, match=r"9\.png"):
-        _load(str(broken), False, None)
+        read_any_size(str(broken), manifest=None, skip_bad=False)
 
 
 def test_altered_slices_stand_beside_their_origins_with_the_change_in_words() -> None:

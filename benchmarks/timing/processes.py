@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,21 +26,32 @@ def measure_honest(setting: Setting) -> Measured:
     shared = ["--track", "none", "--data", setting.data, "--device", "cpu"]
     faster = ["--set", "training.precision=auto", *short]
     commands = {
-        "`audit` of 6,400 slices": (["audit", setting.data], 7),
-        "`crossval tissue_families`, 5 folds": (["crossval", "tissue_families", *shared], 25),
-        "`crossval compact_cnn`, 5 folds, `precision: auto`": (["crossval", "compact_cnn", *shared, *faster], 180),
+        "`audit` of 6,400 slices": (["audit", setting.data], 7, 5),
+        "`crossval tissue_families`, 5 folds": (["crossval", "tissue_families", *shared], 25, 3),
+        "`crossval compact_cnn`, 5 folds, `precision: auto`": (["crossval", "compact_cnn", *shared, *faster], 180, 1),
     }
     if setting.quick:
         commands.pop("`crossval tissue_families`, 5 folds")
     rows = []
     with tempfile.TemporaryDirectory(dir=setting.work) as folder:
-        for number, (name, (words, goal)) in enumerate(commands.items()):
-            codes = (0, 3, 4)  # an audit that finds leakage ends with 3
-            words = [*words, "--out", Path(folder, str(number))]
-            done = run_command(words, setting, codes=codes, cache=Path(folder).name)
-            rows.append([name, f"{done.seconds:.1f}", f"{done.processor:.1f}", f"≤ {goal}"])
-    note = "The audit finds nothing in the cache; the cross-validations find the slices and their subjects."
-    return Measured("4. The subject-disjoint path", ["command", "clock, s", "processor, s", "goal"], rows, [note])
+        for number, (name, (words, goal, repeats)) in enumerate(commands.items()):
+            taken = []
+            for repeat in range(1 if setting.quick else repeats):
+                if words[0] == "audit":
+                    shutil.rmtree(Path(folder, "cache"), ignore_errors=True)
+                out = Path(folder, f"{number}-{repeat}")
+                codes = (0, 3, 4)  # an audit that finds leakage ends with 3
+                taken.append(
+                    run_command([*words, "--out", out], setting, codes=codes, cache=f"{Path(folder).name}/cache")
+                )
+            seconds = sorted(one.seconds for one in taken)
+            processor = statistics.median(one.processor for one in taken)
+            clock = f"{statistics.median(seconds):.1f}"
+            clock += f" ({seconds[0]:.1f} to {seconds[-1]:.1f})" if len(seconds) > 1 else ""
+            rows.append([name, str(len(taken)), clock, f"{processor:.1f}", f"≤ {goal}"])
+    note = "Medians. An audit finds nothing in the cache; the cross-validations find the slices and their subjects."
+    header = ["command", "runs", "clock, s", "processor, s", "goal"]
+    return Measured("4. The subject-disjoint path", header, rows, [note])
 
 
 def measure_starts(setting: Setting) -> Measured:

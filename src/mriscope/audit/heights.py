@@ -295,12 +295,14 @@ def _along(heights: np.ndarray, orders: list[np.ndarray]) -> np.ndarray:
 def _components(rows: "Tensor", count: int) -> np.ndarray:
     """Return the first principal components of rows, float64 (N, count)."""
     import torch
+    from scipy.linalg import eigh
 
     centred = rows - rows.mean(0)
-    spread = sum(
-        (block.T.double() @ block.double() for block in centred.split(_BLOCK)), torch.zeros((), device=rows.device)
-    )
-    return (centred @ torch.linalg.eigh(spread)[1].flip(1)[:, :count].to(rows.dtype)).double().cpu().numpy()
+    blocks = map(torch.Tensor.double, centred.split(_BLOCK))
+    spread = sum((block.T @ block for block in blocks), torch.zeros((), device=rows.device)).cpu().numpy()
+    last = len(spread) - 1
+    directions = eigh(spread, subset_by_index=[max(0, last - count + 1), last])[1][:, ::-1]  # the few that are wanted
+    return (centred @ torch.from_numpy(directions.copy()).to(rows)).double().cpu().numpy()
 
 
 def _upwards(heights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -20,6 +20,12 @@ from mriscope.cli.reading import AS_NAMED, Reading, takes_reading
 from mriscope.data.reading_ahead import reading_ahead
 from mriscope.imports import lasting_imports
 
+_WANTED_LATER = (
+    *("scipy.sparse.csgraph", "scipy.sparse.linalg", "scipy.spatial.distance", "scipy.linalg", "threadpoolctl"),
+    *("pyarrow.compute", "rich.progress", "matplotlib.backends.backend_agg"),
+)
+"""What an audit imports in its midst, and better while its files are read."""
+
 app = typer.Typer()
 data_app = typer.Typer(help="Describe data, or download it.", rich_markup_mode=None)
 
@@ -113,7 +119,7 @@ def audit(
         from mriscope.reports.audit import audit_text, repair_text
         from mriscope.workflows.audit import audit_source, exit_code
 
-        for name in ("scipy.sparse.csgraph", "scipy.spatial"):  # which the recovery of subjects imports in its midst
+        for name in _WANTED_LATER:
             import_module(name)
     found = audit_source(
         named, out, split=split, manifest=manifest, covariates=covariates, repair=repair, skip_bad=skip_bad

@@ -34,7 +34,7 @@ from mriscope.errors import DataError
 
 EXPECTED = "expected an image, as bytes or a struct of bytes and path, and a label, as a number or a text"
 BATCH = 64  # rows at most
-BUDGET = 2**24  # bytes of a batch
+BUDGET = 2**26  # bytes of a batch
 MOST_UNPACKED, MOST_TIMES = 2**26, 100  # images are compressed already; what unpacks to more than both is no image
 LONGEST_PATH = 1024
 LARGEST_FOOTER = 1_000_000  # bytes; a row group of three columns takes about 400

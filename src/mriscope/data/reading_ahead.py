@@ -1,14 +1,20 @@
 """Slices read by another process while this one is busy with imports."""
 
-import logging
-import multiprocessing
 import os
-import signal
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from mriscope.data.source import parse_source
+
+_READ = """
+import logging, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for this process ends it
+logging.disable()
+from mriscope.data.readers import read_silently
+read_silently(sys.argv[1], None)
+"""
 
 
 @contextmanager
@@ -29,20 +35,14 @@ def reading_ahead(source: str) -> Iterator[None]:
     if "torch" in sys.modules or (os.cpu_count() or 1) < 2 or parse_source(source).kind != "path":
         yield
         return
-    process = multiprocessing.get_context("spawn").Process(target=_read, args=(source,), daemon=True)
-    process.start()
+    # Not of multiprocessing, whose processes import the caller's script first. -P: no module of the current folder.
+    words = [sys.executable, "-P", "-c", _READ, source]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(words, env=environment, stdin=nothing, stdout=nothing, stderr=nothing)
     try:
         yield
-        process.join()
+        process.wait()
     finally:
         process.kill()  # one that has ended is not touched
-        process.join()
-
-
-def _read(source: str) -> None:
-    from mriscope.data.readers import read_silently
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for it ends it
-    logging.disable()
-    with suppress(Exception):
-        read_silently(source, None)
+        process.wait()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mriscope.audit.controls import Neighbours, find_neighbours
+from mriscope.audit.controls import Neighbours
 from mriscope.audit.leakage import AuditedSplit, audit_slices, search_of
 from mriscope.audit.subjects import RecoveredSubjects
 from mriscope.audit.verdict import CopySearch, choose_queries, search_copies, with_copies
@@ -46,11 +46,14 @@ class Examined:
     report: LeakageReport
 
 
-def examine(loaded: Loaded, manifest: str | None, parts: AuditedSplit | None, *, seed: int) -> Examined:
+def examine(
+    loaded: Loaded, neighbours: Neighbours, manifest: str | None, parts: AuditedSplit | None, *, seed: int
+) -> Examined:
     """Find the subjects and copies of a source, and what a split of it shares.
 
     Args:
         loaded: the source.
+        neighbours: find_neighbours of its images.
         manifest: what it was loaded with.
         parts: the split; None examines the data alone.
         seed: of the controls.
@@ -66,7 +69,6 @@ def examine(loaded: Loaded, manifest: str | None, parts: AuditedSplit | None, *,
         found = with_own_copies(slices, found, device)
         slices = slices.with_subjects(found.subjects, found.positions) if found.known.any() else slices
         known_from = origin_of_subjects(reading.slices, slices, named)
-    neighbours = find_neighbours(slices.images, device=device)
     search = None
     if parts is not None:
         with saying("looking for altered copies of test slices") as progress:

@@ -16,7 +16,7 @@ from mriscope.results import KnownFrom
 from mriscope.run_directory import BAD_ROWS
 from mriscope.workflows._subjects import origin_of_subjects, with_known_subjects
 
-__all__ = ["Loaded", "check_bad_rows_place", "load"]
+__all__ = ["Loaded", "check_bad_rows_place", "load", "name_subjects", "read_any_size"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,34 @@ def load(
                 f"set input.size={height}"
             )
         known_severity(slices.class_names, recipe.severity)
+    return name_subjects(source, reading, manifest)
+
+
+def read_any_size(source: str, *, manifest: str | None, skip_bad: bool) -> Reading:
+    """Read a source, also one of mixed sizes, which are then brought to the usual one.
+
+    Raises:
+        DataError: the source or the manifest cannot be read or do not fit.
+    """
+    parsed = parse_source(source)
+    try:
+        return parsed.read(skip_bad=skip_bad, manifest=manifest)
+    except DataError as error:
+        try:
+            return parsed.read(skip_bad=skip_bad, manifest=manifest, size=SIZE)
+        except DataError:
+            raise error from None
+
+
+def name_subjects(source: str, reading: Reading, manifest: str | None) -> Loaded:
+    """Find the subjects of slices that were read: as a manifest or the source names them, else as pixels tell.
+
+    Args:
+        source: of the reading.
+        reading: its slices with the subjects that were named.
+        manifest: what it was read with.
+    """
+    slices = reading.slices
     named = manifest if manifest is not None and names_subjects(manifest) else None
     known = slices if named else with_known_subjects(slices, source)
     return Loaded(source, known, reading, origin_of_subjects(slices, known, named))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mriscope.audit.controls import find_neighbours
 from mriscope.audit.leakage import AuditedSplit
 from mriscope.data.slices import UNKNOWN
 from mriscope.data.subject_ids import loose_id
@@ -13,6 +14,7 @@ from mriscope.evaluation.predictions import Predictions
 from mriscope.reports.audit import verdict_text
 from mriscope.reports.text import ORIGINS
 from mriscope.results.published import SubjectsKnownFrom, TrainKnownFrom
+from mriscope.training.devices import pick_device
 from mriscope.workflows._leakage import examine, split_of
 from mriscope.workflows._load import Loaded
 
@@ -228,7 +230,8 @@ def _by_pixels(published: Published, chosen: np.ndarray, split: str | None, seed
             parts.train,
             notes,
         )
-    examined = examine(loaded, None, parts, seed=seed)
+    neighbours = find_neighbours(loaded.slices.images, device=str(pick_device("auto")))
+    examined = examine(loaded, neighbours, None, parts, seed=seed)
     verdict, leaky = verdict_text(examined.report, repairs=False), examined.report.leaky
     if not name_conflict(published):
         notes = (*notes, *_note_names(published.predictions.subjects[chosen], examined.found.proven[parts.test]))

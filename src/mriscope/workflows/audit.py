@@ -1,14 +1,13 @@
 """Audit a source and a split of it, and write what was found."""
 
 import shlex
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mriscope.audit.controls import Neighbours
+from mriscope.audit.controls import Neighbours, find_neighbours
 from mriscope.audit.copies import undo
 from mriscope.audit.leakage import (
     AuditedSplit,
@@ -24,10 +23,10 @@ from mriscope.data.file_facts import describe_files, file_facts
 from mriscope.data.manifest import manifest_csv
 from mriscope.data.readers import check_bad_rows_place
 from mriscope.data.rows import Reading
-from mriscope.data.slices import SIZE, SliceSet
+from mriscope.data.slices import SliceSet
 from mriscope.data.split_files import split_file
 from mriscope.data.splits import Split
-from mriscope.errors import ArgumentError, DataError, check_type
+from mriscope.errors import ArgumentError, check_type
 from mriscope.evaluation.confounding import describe_covariates
 from mriscope.evaluation.plots import control_scores, png_bytes, similarity_histogram
 from mriscope.files import write_text
@@ -36,9 +35,10 @@ from mriscope.reports.audit import CONTROLS, Strip, audit_page, copy_strip, pair
 from mriscope.reports.page import Picture
 from mriscope.results import Audit, ControlScore, Count, Repair, ResultFile, SplitRecord
 from mriscope.run_directory import BAD_ROWS
+from mriscope.training.devices import pick_device
 from mriscope.version import __version__
 from mriscope.workflows._leakage import EXIT_CODES, PUBLISHED, Examined, examine, split_of
-from mriscope.workflows._load import Loaded, load
+from mriscope.workflows._load import Loaded, name_subjects, read_any_size
 from mriscope.workflows._subjects import origin_of_subjects
 
 NOTHING_AUDITED = 5
@@ -121,22 +121,21 @@ def audit_source(
         OutputFolder(Path(repair), "audit --repair", _repaired_earlier).check([REPAIRED])
     if given is None and skip_bad:
         check_bad_rows_place(BAD_ROWS)
-    # Files are described while pixels are compared, mostly without Python; Pillow's warnings are ignored meanwhile by
-    # filters of the whole process, which the outer block puts back.
-    with warnings.catch_warnings(), ThreadPoolExecutor(1) as beside:
-        files = None if given is not None else beside.submit(describe_files, source)
+    # Sizes may be what tells the classes, so that slices of any size are audited.
+    reading = Reading(given) if given is not None else read_any_size(source, manifest=manifest, skip_bad=skip_bad)
+    with ThreadPoolExecutor(1) as beside:  # what needs no subjects and little of Python, while they are recovered
+        neighbours = beside.submit(find_neighbours, reading.slices.images, device=str(pick_device("auto")))
+        around = beside.submit(pixel_facts, reading.slices.images)
         if given is None:
-            loaded = _load(source, skip_bad, manifest)
+            loaded = name_subjects(source, reading, manifest)
             loaded.report_bad_rows()
         else:
-            loaded = Loaded(source, given, Reading(given), origin_of_subjects(given, given, None))
-        around = beside.submit(pixel_facts, loaded.slices.images)
+            loaded = Loaded(source, given, reading, origin_of_subjects(given, given, None))
         parts = split_of(loaded.slices, source, split)
-        examined = examine(loaded, manifest, parts, seed=seed)
-        described = {} if files is None else files.result()
-        facts = (*file_facts(described, loaded.slices.paths.tolist()), *around.result())
-    reading, slices, neighbours = loaded.reading, examined.slices, examined.neighbours
-    search, report = examined.search, examined.report
+        files = () if given is not None else file_facts(describe_files(source), loaded.slices.paths.tolist())
+        examined = examine(loaded, neighbours.result(), manifest, parts, seed=seed)
+        facts = (*files, *around.result())
+    slices, search, report = examined.slices, examined.search, examined.report
     shortcuts = find_shortcuts(facts, slices.labels, slices.subjects, slices.class_names, seed=seed)
     known = slices if covariates is None else with_covariates(slices, covariates, [row.path for row in reading.bad])
     audit = Audit(
@@ -151,7 +150,7 @@ def audit_source(
     audit = audit.model_copy(update={"verdict": verdict_text(audit)})
     options = _Options(source, split, manifest, skip_bad, seed)
     if out is not None:
-        _write(_output(out), audit, slices, neighbours, parts, search, _next_steps(audit, options, Path(out)))
+        _write(_output(out), audit, slices, examined.neighbours, parts, search, _next_steps(audit, options, Path(out)))
     if repair is not None:
         pairs = _pairs_of_one_brain(examined)
         repaired = _repair(options, Path(repair), slices, repair_split(slices, parts, same_brain=pairs, seed=seed))
@@ -168,17 +167,6 @@ def _output(out: str | Path) -> OutputFolder:
 
 
 _repaired_earlier = written_with(REPAIRED, SplitRecord.read, [REPAIRED])
-
-
-def _load(source: str, skip_bad: bool, manifest: str | None) -> Loaded:
-    """Load a source, also one of mixed sizes, at the usual size: sizes may be what tells the classes."""
-    try:
-        return load(source, manifest=manifest, skip_bad=skip_bad)
-    except DataError as error:
-        try:
-            return load(source, size=SIZE, manifest=manifest, skip_bad=skip_bad)
-        except DataError:
-            raise error from None
 
 
 def _pairs_of_one_brain(examined: Examined) -> np.ndarray:
