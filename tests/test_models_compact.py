@@ -25,9 +25,8 @@ def spots(noise: int = 0) -> SliceSet:
     return SliceSet.of(images, subjects % 2, subjects=subjects, class_names=("even", "odd"))
 
 
-def subject_cnn(subjects: int = 8, members: int = 1) -> SubjectCNN:
-    options = {"subjects": subjects, "places": 2, "members": members}
-    model = create_model("subject_cnn", classes=2, size=SIDE, options=options, seed=0)
+def subject_cnn(subjects: int = 8) -> SubjectCNN:
+    model = create_model("subject_cnn", classes=2, size=SIDE, options={"subjects": subjects, "places": 2}, seed=0)
     assert isinstance(model, SubjectCNN)
     return model
 
@@ -53,40 +52,14 @@ def test_class_logits_are_those_of_its_subjects_together():
     torch.testing.assert_close(model(images).double(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_members_learn_from_their_share_of_a_batch_and_are_averaged():
-    options = {"subjects": 5, "places": 2, "members": 3, "dropout": 0.0}
-    model = create_model("subject_cnn", classes=2, size=SIDE, options=options, seed=0)
-    assert isinstance(model, SubjectCNN)
-    images, members = torch.rand(7, 1, SIDE, SIDE), [model, *model.others]
-    model.names_subjects = True
-    shares = [images[:3], images[3:6], images[6:]]
-    expected = torch.cat([member._logits(share) for member, share in zip(members, shares, strict=True)])
-    torch.testing.assert_close(model.train()(images), expected)
-    model(images)[:3].sum().backward()
-    learned = {name for name, weights in model.named_parameters() if weights.grad is not None and weights.grad.any()}
-    assert {name.split(".")[0] for name in learned} == {"features", "head"}
-    assert model(images[:2]).shape == (2, 5)
-    model.eval()
-    mean = torch.stack([member._logits(images).softmax(dim=1) for member in members]).mean(dim=0)
-    torch.testing.assert_close(model(images).softmax(dim=1), mean)
-    model.names_subjects = False
-    classes = torch.stack([mean[:, [0, 2, 4]].sum(dim=1), mean[:, [1, 3]].sum(dim=1)], dim=1)
-    torch.testing.assert_close(model(images).softmax(dim=1), classes)
-
-
-def test_there_is_one_member_at_least():
-    with pytest.raises(RecipeError, match="members is 0; there is one at least"):
-        create_model("subject_cnn", options={"members": 0})
-
-
-@pytest.mark.parametrize(("decay", "members"), [(None, 1), (0.8, 1), (None, 2)])
-def test_it_learns_subjects_and_gives_their_class(tmp_path, decay, members):
+@pytest.mark.parametrize("decay", [None, 0.8])
+def test_it_learns_subjects_and_gives_their_class(tmp_path, decay):
     slices, rows = spots(), np.arange(72)
-    model = subject_cnn(members=members)
+    model = subject_cnn()
     trained = fitted(model, slices, rows[:60], rows[60:], tmp_path, weight_averaging=decay)
     assert trained.weights["class_of_subject"].tolist() == [0, 1, 0, 1, 0, 1, 2, 2]
     assert trained.history[-1]["train_accuracy"] == 1  # of subjects
-    other = subject_cnn(members=members).eval()
+    other = subject_cnn().eval()
     other.load_state_dict(trained.weights)
     unseen = spots(noise=1)
     assert (predict_probabilities(other, unseen.images, "unit").argmax(axis=1) == unseen.labels).all()

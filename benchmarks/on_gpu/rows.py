@@ -47,9 +47,7 @@ PACKED = (RECIPE, ENVIRONMENT, SPLIT, HISTORY, PREDICTIONS, METRICS)
 BEST = "best_published"
 CANDIDATES: dict[str, Sequence[str]] = {
     "as the recipe": (),
-    "one member": ("model_options.members=1", "training.epochs=40", "training.batch_size=64"),
-    "five members": ("model_options.members=5", "training.epochs=200", "training.batch_size=320"),
-    "240 epochs": ("training.epochs=240",),
+    "80 epochs": ("training.epochs=80",),
     "width 48": ("model_options.width=48",),
     "width 64": ("model_options.width=64",),
     "dropout 0.5": ("model_options.dropout=0.5",),
@@ -58,6 +56,11 @@ CANDIDATES: dict[str, Sequence[str]] = {
         "training.augmentation.affine.rotation=6",
         "training.augmentation.affine.shift=0.03",
         "training.augmentation.affine.scale=0.05",
+    ),
+    "width 48, dropout 0.5, 80 epochs": (
+        "model_options.width=48",
+        "model_options.dropout=0.5",
+        "training.epochs=80",
     ),
 }
 SEEDS, CANDIDATE_SHARE, DRAWS, WORKERS = 5, 0.1, 6, 4

@@ -118,38 +118,23 @@ class SubjectCNN(StridedCNN):
     It has an output for each subject of the training part, and trains on nothing but who that is. The logit of a class
     is the log-sum-exp over the outputs of its subjects, so that its probabilities are those of the subjects, summed.
 
-    Several such networks may be trained at once (an ensemble; Lakshminarayanan et al., 2017): each learns from its own
-    share of every batch, so that the batch is to be as many times as large, and the mean of their probabilities counts.
-
     Args:
         classes: number of classes.
         subjects: number of outputs, at least as many as the training part has subjects.
         width: as of StridedCNN; so are places, dropout and mirror.
-        members: number of networks.
     """
 
     class_of_subject: Tensor
     """int64 (subjects,), kept with the weights; `classes` marks an output that stands for no subject."""
 
-    def __init__(
-        self, classes: int, subjects: int, width: int, places: int, dropout: float, mirror: bool, members: int
-    ) -> None:
-        if members < 1:
-            raise ValueError(f"members is {members}; there is one at least")
+    def __init__(self, classes: int, subjects: int, width: int, places: int, dropout: float, mirror: bool) -> None:
         super().__init__(subjects, width, places, dropout, mirror)
-        others = [StridedCNN(subjects, width, places, dropout, mirror) for _ in range(members - 1)]
-        self.others = nn.ModuleList(others)
         self.classes, self.names_subjects = classes, False
         self.register_buffer("class_of_subject", torch.arange(subjects) % classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float32 (B, classes), of float32 (B, 1, H, W); of subjects within `learning_subjects`."""
-        members = [super().forward, *self.others]
-        if self.training or len(members) == 1:
-            shares = zip(members, images.chunk(len(members)), strict=False)  # of a small batch there are fewer
-            logits = torch.cat([member(share) for member, share in shares])
-        else:
-            logits = torch.stack([member(images).log_softmax(dim=1) for member in members]).logsumexp(dim=0)
+        logits = super().forward(images)
         if self.names_subjects:
             return logits
         least = torch.finfo(logits.dtype).min
@@ -203,7 +188,6 @@ def subject_cnn(
     places: int = 8,
     dropout: float = 0.3,
     mirror: bool = False,
-    members: int = 1,
 ) -> nn.Module:
     """Three strided convolutions that learn whose brain it is, and give that subject's class."""
-    return SubjectCNN(classes, subjects, width, places, dropout, mirror, members)
+    return SubjectCNN(classes, subjects, width, places, dropout, mirror)

@@ -119,7 +119,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "efficientnet_b3": ("weights", "frozen"),
     "resnet50": ("weights", "frozen"),
     "strided_cnn": ("width", "places", "dropout", "mirror"),
-    "subject_cnn": ("subjects", "width", "places", "dropout", "mirror", "members"),
+    "subject_cnn": ("subjects", "width", "places", "dropout", "mirror"),
 }
 """What `model_options` may name; models that are left out have none. A test compares it with their functions."""
 TIMM = "timm:"
