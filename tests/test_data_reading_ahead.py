@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,34 @@ def test_a_program_without_a_guard_is_not_run_again(tmp_path: Path):
     script.write_text("\n".join(lines))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("once\n", "")
+
+
+def runs(process: str) -> bool:
+    """Tell whether a process is there and not merely waiting to be reaped."""
+    try:
+        return Path("/proc", process, "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_it_does_not_outlive_who_waits_for_it(tmp_path: Path, number: signal.Signals):
+    told = tmp_path / "told"
+    slow = f"open({str(told)!r}, 'w').write(str(os.getpid())); import time; time.sleep(60)"
+    lines = [
+        "import time",
+        "from mriscope.data import reading_ahead as module",
+        f"module._READ = module._READ.replace('read_silently(sys.argv[1], None)', {slow!r})",
+        "with module.reading_ahead('a folder'):",
+        "    time.sleep(60)",
+    ]
+    with subprocess.Popen([sys.executable, "-c", "\n".join(lines)]) as waiting:
+        while not (told.exists() and told.read_text()):
+            assert waiting.poll() is None
+            time.sleep(0.02)
+        waiting.send_signal(number)
+    deadline = time.monotonic() + 20
+    while runs(told.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

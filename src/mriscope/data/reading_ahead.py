@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from mriscope.data.source import parse_source
 
 _READ = """
-import logging, signal, sys
+import logging, os, signal, sys, threading
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for this process ends it
+threading.Thread(target=lambda: os._exit(len(os.read(0, 1))), daemon=True).start()  # nor does it outlive who waits
 logging.disable()
 from mriscope.data.readers import read_silently
 read_silently(sys.argv[1], None)
@@ -38,11 +39,10 @@ def reading_ahead(source: str) -> Iterator[None]:
     # Not of multiprocessing, whose processes import the caller's script first. -P: no module of the current folder.
     words = [sys.executable, "-P", "-c", _READ, source]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    nothing = subprocess.DEVNULL
-    process = subprocess.Popen(words, env=environment, stdin=nothing, stdout=nothing, stderr=nothing)
-    try:
-        yield
-        process.wait()
-    finally:
-        process.kill()  # one that has ended is not touched
-        process.wait()
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(words, env=environment, stdin=pipe, stdout=nothing, stderr=nothing) as process:
+        try:
+            yield
+            process.wait()
+        finally:
+            process.kill()  # one that has ended is not touched
