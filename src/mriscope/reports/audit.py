@@ -19,10 +19,7 @@ CONTROLS = {
     "by_slice": "splits by slice",
     "by_subject": "splits by subject",
 }
-PERMUTED = {
-    "audited_permuted": "the audited split",
-    "by_subject_permuted": "splits by subject",
-}
+PERMUTED = {f"{name}_permuted": CONTROLS[name] for name in ("audited", "by_subject")}
 FEW = 10
 """Subjects of a class, below which its figures come with a warning."""
 _GAP = 4  # pixels between the slices of a pair
