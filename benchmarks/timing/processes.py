@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from mriscope.data.readers import read
 from timing.report import Measured
-from timing.running import Setting, median_command, run_command
+from timing.running import Setting, Timed, median_command, run_command
 from timing.training import train_command
 
 SIX = "gradcam,gradcam++,xgradcam,hirescam,layercam,elementwise"
@@ -34,24 +35,27 @@ def measure_honest(setting: Setting) -> Measured:
         commands.pop("`crossval tissue_families`, 5 folds")
     rows = []
     with tempfile.TemporaryDirectory(dir=setting.work) as folder:
-        for number, (name, (words, goal, repeats)) in enumerate(commands.items()):
-            taken = []
-            for repeat in range(1 if setting.quick else repeats):
-                known = "cache" if words[0] == "audit" else "cache/descriptions"  # no run finds what one before left
-                shutil.rmtree(Path(folder, known), ignore_errors=True)
-                out = Path(folder, f"{number}-{repeat}")
-                codes = (0, 3, 4)  # an audit that finds leakage ends with 3
-                taken.append(
-                    run_command([*words, "--out", out], setting, codes=codes, cache=f"{Path(folder).name}/cache")
-                )
-            seconds = sorted(one.seconds for one in taken)
-            processor = statistics.median(one.processor for one in taken)
-            clock = f"{statistics.median(seconds):.1f}"
-            clock += f" ({seconds[0]:.1f} to {seconds[-1]:.1f})" if len(seconds) > 1 else ""
-            rows.append([name, str(len(taken)), clock, f"{processor:.1f}", f"≤ {goal}"])
+        for name, (words, goal, repeats) in commands.items():
+            taken = run_anew(words, Path(folder), setting, 1 if setting.quick else repeats)
+            seconds, processor = zip(*((one.seconds, one.processor) for one in taken), strict=True)
+            spread = f" ({min(seconds):.1f} to {max(seconds):.1f})" if len(taken) > 1 else ""
+            clock = f"{statistics.median(seconds):.1f}{spread}"
+            rows.append([name, str(len(taken)), clock, f"{statistics.median(processor):.1f}", f"≤ {goal}"])
     note = "Medians. An audit finds nothing in the cache; a cross-validation finds the slices and their subjects alone."
     header = ["command", "runs", "clock, s", "processor, s", "goal"]
     return Measured("4. The subject-disjoint path", header, rows, [note])
+
+
+def run_anew(words: Sequence[object], folder: Path, setting: Setting, repeats: int) -> list[Timed]:
+    """Run a command several times, without what one before left: for an audit the cache, for others descriptions."""
+    taken = []
+    for _ in range(repeats):
+        shutil.rmtree(folder / ("cache" if words[0] == "audit" else "cache/descriptions"), ignore_errors=True)
+        command = [*words, "--out", tempfile.mkdtemp(dir=folder)]
+        taken.append(
+            run_command(command, setting, codes=(0, 3, 4), cache=f"{folder.name}/cache")
+        )  # 3, 4: a leak, doubt
+    return taken
 
 
 def measure_starts(setting: Setting) -> Measured:
